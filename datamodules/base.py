@@ -1,0 +1,206 @@
+"""What every DataModule of this project has in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence, Sized
+from typing import Any
+
+import cv2
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from datamodules.episodes import Episode, EpisodeDataset, collate
+from datamodules.errors import InputError
+from datamodules.index import MaskIndex
+from datamodules.sources import LabelledImages
+from datamodules.transforms import FitAndPad, TrainAugmentation
+
+
+class IndexSampler(DistributedSampler[int]):
+    """Hands the data set running numbers, each once: no rank repeats an episode to even the count.
+
+    The data set itself turns a number into a random draw, so batch size, workers and ranks do not change it.
+
+    Args:
+        data: its length is that of an epoch.
+        rank: of this process.
+        ranks: number of processes; rank r takes r, r + ranks, …
+        batch_size: for training: only whole batches, as many on each rank, and the numbers go on from epoch to
+            epoch. None for evaluation: every number, the same in each epoch.
+    """
+
+    def __init__(self, data: Sized, rank: int, ranks: int, batch_size: int | None) -> None:
+        super().__init__(data, num_replicas=ranks, rank=rank, shuffle=False)  # type: ignore[arg-type]
+        self.training = batch_size is not None
+        self.total = len(data)
+        if batch_size is not None:
+            step = batch_size * ranks
+            self.total = max(1, self.total // step) * step
+
+    def __iter__(self) -> Iterator[int]:
+        """This rank's numbers of the current epoch."""
+        start = self.epoch * self.total if self.training else 0
+        return iter(range(start + self.rank, start + self.total, self.num_replicas))
+
+    def __len__(self) -> int:
+        """How many numbers this rank gets in an epoch."""
+        return len(range(self.rank, self.total, self.num_replicas))
+
+
+class BaseDataModule(pl.LightningDataModule, ABC):
+    """Loaders and their common settings.
+
+    Args:
+        batch_size: samples per process and step.
+        num_workers: loader processes.
+        seed: of every random choice about the data.
+    """
+
+    def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__()
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
+            if value < least:
+                raise InputError(f"data.{name} is {value}; expected at least {least}.")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+
+    def loader(self, data: Dataset[Any], training: bool, **options: Any) -> DataLoader[Any]:
+        """A DataLoader that gives each sample once over all processes."""
+        trainer = self.trainer
+        sampler = IndexSampler(
+            data,  # type: ignore[arg-type]
+            rank=trainer.global_rank if trainer else 0,
+            ranks=trainer.world_size if trainer else 1,
+            batch_size=self.batch_size if training else None,
+        )
+        return DataLoader(
+            data,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            worker_init_fn=one_thread,
+            pin_memory=bool(trainer and trainer.accelerator.name() != "cpu"),
+            persistent_workers=training and self.num_workers > 0,
+            **options,
+        )
+
+
+def one_thread(worker: int) -> None:
+    """Keep OpenCV in a loader process to one thread; the processes are the parallelism."""
+    cv2.setNumThreads(0)
+
+
+class EpisodeDataModule(BaseDataModule):
+    """Episodes of one fold: base classes for training, novel classes for validation and test.
+
+    Args:
+        fold: which classes are novel, 0 … 3.
+        shots: supports per episode, K.
+        seed: of the episodes and their augmentation.
+        episodes: number of validation and of test episodes.
+        batch_size: episodes per process and step.
+        num_workers: loader processes.
+        image_size: side of the square that the network sees, in pixels, of the form 8n + 1.
+        min_class_area: pixels a class must cover in an image to count there.
+        scale: range of the random scaling in training.
+        train_episodes: episodes per training epoch; null: one per training image.
+    """
+
+    def __init__(
+        self,
+        fold: int = 0,
+        shots: int = 1,
+        seed: int = 321,
+        episodes: int = 1000,
+        batch_size: int = 4,
+        num_workers: int = 4,
+        image_size: int = 473,
+        min_class_area: int = 2048,
+        scale: tuple[float, float] = (0.9, 1.1),
+        train_episodes: int | None = None,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        self.fold = fold
+        self.shots = shots
+        self.episodes = episodes
+        self.image_size = image_size
+        self.min_class_area = min_class_area
+        self.scale = scale
+        self.train_episodes = train_episodes
+        self.data: dict[str, EpisodeDataset] = {}
+
+    @property
+    @abstractmethod
+    def class_names(self) -> dict[int, str]:
+        """Class number → name, for every class of the data set."""
+
+    @property
+    @abstractmethod
+    def folds(self) -> Sequence[Sequence[int]]:
+        """The novel classes of each fold."""
+
+    @abstractmethod
+    def source(self, split: str) -> LabelledImages:
+        """The images of split ``train`` or ``val``."""
+
+    @property
+    def novel_classes(self) -> list[int]:
+        """Class numbers of this fold, never labelled in training."""
+        return list(self.folds[self.fold])
+
+    @property
+    def base_classes(self) -> list[int]:
+        """Class numbers of the other folds."""
+        return [c for c in self.class_names if c not in self.folds[self.fold]]
+
+    def setup(self, stage: str) -> None:
+        """Build what this stage needs, and check it.
+
+        Raises:
+            InputError: for a fold, an image side or data that cannot be used.
+        """
+        if not 0 <= self.fold < len(self.folds):
+            raise InputError(f"data.fold is {self.fold}; there are the folds 0 … {len(self.folds) - 1}.")
+        if self.image_size % 8 != 1:
+            lower = max(17, (self.image_size - 1) // 8 * 8 + 1)
+            raise InputError(
+                f"data.image_size is {self.image_size}; the encoders need a side of 8n + 1 pixels. "
+                f"Take {lower} or {lower + 8}."
+            )
+        if stage == "fit" and "train" not in self.data:
+            self.data["train"] = self._episodes("train")
+        if "val" not in self.data:
+            self.data["val"] = self._episodes("val")
+
+    def _episodes(self, split: str) -> EpisodeDataset:
+        training = split == "train"
+        source = self.source(split)
+        return EpisodeDataset(
+            source,
+            MaskIndex.build(source, title=f"Reading the masks of {split}"),
+            classes=self.base_classes if training else self.novel_classes,
+            shots=self.shots,
+            length=(self.train_episodes or 0) if training else self.episodes,
+            transform=TrainAugmentation(self.image_size, self.scale) if training else FitAndPad(self.image_size),
+            min_class_area=self.min_class_area,
+            seed=self.seed,
+            fold=self.fold,
+            shuffled=training,
+            keep_original=not training,
+        )
+
+    def train_dataloader(self) -> DataLoader[Episode]:
+        """Episodes of base classes, new ones in each epoch."""
+        return self.loader(self.data["train"], training=True, collate_fn=collate)
+
+    def val_dataloader(self) -> DataLoader[Episode]:
+        """The first episodes of the test, the same in each epoch."""
+        return self.loader(self.data["val"], training=False, collate_fn=collate)
+
+    def test_dataloader(self) -> DataLoader[Episode]:
+        """Episodes of novel classes."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[Episode]:
+        """As the test."""
+        return self.val_dataloader()

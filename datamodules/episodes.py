@@ -1,0 +1,190 @@
+"""Episodes: the one batch type of stage 2, and the data set that draws them."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.errors import InputError
+from datamodules.index import MaskIndex
+from datamodules.sources import IGNORE, Array, LabelledImages
+
+PairTransform = Callable[[Array, Array, int], tuple[Array, Array]]
+"""(image, binary mask, seed) → both at the network's size."""
+
+
+class Episode(NamedTuple):
+    """A batch of B episodes of K shots (a single episode has no leading B).
+
+    Attributes:
+        query_image: (B, 3, H, W) uint8.
+        query_mask: (B, H, W) uint8 in {0, 1, 255}.
+        support_images: (B, K, 3, H, W) uint8.
+        support_masks: (B, K, H, W) uint8 in {0, 1, 255}.
+        class_id: (B,) int64, the data set's own class number.
+        query_name: B names.
+        support_names: B tuples of K names.
+        original_mask: B masks (h, w) uint8 in {0, 1, 255} at the query's own size; empty in training.
+        original_size: B pairs (h, w).
+    """
+
+    query_image: Tensor
+    query_mask: Tensor
+    support_images: Tensor
+    support_masks: Tensor
+    class_id: Tensor
+    query_name: list[str]
+    support_names: list[tuple[str, ...]]
+    original_mask: list[Tensor]
+    original_size: list[tuple[int, int]]
+
+
+def collate(episodes: Sequence[Episode]) -> Episode:
+    """Single episodes → one batch."""
+    tensors = [torch.stack(field) for field in list(zip(*episodes, strict=True))[:5]]
+    return Episode(
+        *tensors,
+        query_name=[e.query_name[0] for e in episodes],
+        support_names=[e.support_names[0] for e in episodes],
+        original_mask=[mask for e in episodes for mask in e.original_mask],
+        original_size=[e.original_size[0] for e in episodes],
+    )
+
+
+class Draw(NamedTuple):
+    """Which images make an episode, by their number in the source."""
+
+    class_id: int
+    query: int
+    supports: tuple[int, ...]
+
+
+class EpisodeDataset(Dataset[Episode]):
+    """Episode number ``i``, drawn from ``default_rng([seed, fold, i])`` and so from nothing else.
+
+    The query is the next image of the list that holds one of ``classes`` (the list is walked again when exhausted),
+    its class is drawn from those present, the supports from the other images of that class, without repetition.
+
+    Args:
+        source: images and masks.
+        index: class areas of the source.
+        classes: the classes that may be asked for; every other class is background.
+        shots: supports per episode, K ≥ 1.
+        length: number of episodes.
+        transform: brings image and mask to the network's size.
+        min_class_area: pixels a class must cover in an image to count there.
+        seed: of the draws.
+        fold: mixed into the draws.
+        shuffled: walk the list in a new order each time (training), else as it stands (test).
+        keep_original: also give the query's mask at its own size.
+
+    Raises:
+        InputError: if shots < 1, or a class has images, but fewer than shots + 1.
+    """
+
+    def __init__(
+        self,
+        source: LabelledImages,
+        index: MaskIndex,
+        classes: Sequence[int],
+        shots: int,
+        length: int,
+        transform: PairTransform,
+        min_class_area: int,
+        seed: int,
+        fold: int,
+        shuffled: bool,
+        keep_original: bool,
+    ) -> None:
+        if shots < 1:
+            raise InputError(f"data.shots is {shots}; an episode needs at least 1 support.")
+        self.source = source
+        self.shots = shots
+        self.transform = transform
+        self.seed = seed
+        self.fold = fold
+        self.shuffled = shuffled
+        self.keep_original = keep_original
+        self.images_of = {c: index.images_of(c, min_class_area) for c in classes}
+        self.images_of = {c: images for c, images in self.images_of.items() if images}
+        self._check_enough(classes, min_class_area)
+        self.classes_in: dict[int, list[int]] = {}
+        for class_id, images in self.images_of.items():
+            for i in images:
+                self.classes_in.setdefault(i, []).append(class_id)
+        self.queries = sorted(self.classes_in)
+        self.length = length or len(self.queries)
+        self._walk = -1
+        self._order: Sequence[int] = self.queries
+
+    def _check_enough(self, classes: Sequence[int], min_area: int) -> None:
+        if not self.images_of:
+            raise InputError(
+                f"No image holds any of the classes {list(classes)} with at least {min_area} px. "
+                "Check the list file and the masks, or lower --data.min_class_area."
+            )
+        for class_id, images in self.images_of.items():
+            if len(images) < self.shots + 1:
+                raise InputError(
+                    f"Class {class_id} has {len(images)} image(s) of at least {min_area} px; an episode of "
+                    f"{self.shots} shot(s) needs {self.shots + 1}. Lower --data.shots or --data.min_class_area, "
+                    "or add images."
+                )
+
+    def _query(self, i: int) -> int:
+        walk, position = divmod(i, len(self.queries))
+        if self.shuffled and walk != self._walk:  # the order of a walk is kept until another is asked for
+            order = np.random.default_rng([self.seed, self.fold, walk, 2]).permutation(len(self.queries))
+            self._walk, self._order = walk, [self.queries[j] for j in order]
+        return self._order[position]
+
+    def __len__(self) -> int:
+        """Number of episodes (in training: per epoch)."""
+        return self.length
+
+    def draw(self, i: int) -> Draw:
+        """Which class and images make episode ``i`` (any number ≥ 0; training counts on over the epochs)."""
+        query = self._query(i)
+        rng = np.random.default_rng([self.seed, self.fold, i])
+        class_id = int(rng.choice(self.classes_in[query]))
+        others = [image for image in self.images_of[class_id] if image != query]
+        supports = rng.choice(others, size=self.shots, replace=False)
+        return Draw(class_id, query, tuple(int(s) for s in supports))
+
+    def __getitem__(self, i: int) -> Episode:
+        """Episode ``i`` with its pixels, transforms included a function of (seed, fold, i)."""
+        class_id, query, supports = self.draw(i)
+        seeds = np.random.default_rng([self.seed, self.fold, i, 1]).integers(2**31, size=1 + self.shots).tolist()
+        original = binary_mask(self.source.mask(query), class_id)
+        query_image, query_mask = self.transform(self.source.image(query), original, seeds[0])
+        pairs = [
+            self.transform(self.source.image(s), binary_mask(self.source.mask(s), class_id), seed)
+            for s, seed in zip(supports, seeds[1:], strict=True)
+        ]
+        return Episode(
+            query_image=to_tensor(query_image),
+            query_mask=torch.from_numpy(query_mask.copy()),
+            support_images=torch.stack([to_tensor(image) for image, _ in pairs]),
+            support_masks=torch.stack([torch.from_numpy(mask.copy()) for _, mask in pairs]),
+            class_id=torch.tensor(class_id),
+            query_name=[self.source.names[query]],
+            support_names=[tuple(self.source.names[s] for s in supports)],
+            original_mask=[torch.from_numpy(original)] if self.keep_original else [],
+            original_size=[(original.shape[0], original.shape[1])],
+        )
+
+
+def binary_mask(mask: Array, class_id: int) -> Array:
+    """Class numbers (H, W) → 1 where ``class_id``, 255 where ignored, else 0."""
+    table = np.zeros(256, np.uint8)
+    table[class_id] = 1
+    table[IGNORE] = IGNORE
+    return table[mask]
+
+
+def to_tensor(image: Array) -> Tensor:
+    """(H, W, 3) uint8 array → (3, H, W) uint8 tensor, contiguous."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,0 +1,245 @@
+"""Built-in scenes: 20 classes drawn on the fly, so that the whole method runs without any download.
+
+A class is a shape family *and* a surface; scene ``i`` is a function of (seed, i). Each scene shows several objects of
+different classes, so nothing but the support tells which of them is meant.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.base import EpisodeDataModule
+from datamodules.sources import Array
+from datamodules.unlabeled import ViewDataModule
+
+SHAPES = ("disc", "square", "triangle", "star", "cross")
+SURFACES = ("striped", "dotted", "checked", "marbled")
+HUES = {"striped": 8, "dotted": 105, "checked": 55, "marbled": 150}
+"""Centre of each surface's hue in OpenCV's half degrees; objects vary by ±12 around it."""
+CLASSES = {
+    1 + SURFACES.index(surface) * len(SHAPES) + SHAPES.index(shape): (shape, surface)
+    for surface in SURFACES
+    for shape in SHAPES
+}
+FOLDS = [
+    [c for c, (shape, surface) in CLASSES.items() if (SHAPES.index(shape) + SURFACES.index(surface)) % 4 == fold]
+    for fold in range(4)
+]
+"""Each fold holds every shape once; its classes are new pairings of shapes and surfaces seen apart."""
+SPLITS = {"train": 0, "val": 1, "unlabeled": 2}
+NOISE = 5.0
+"""Standard deviation of the pixel noise, of 255."""
+Float = NDArray[np.float32]
+
+
+class SyntheticScenes:
+    """Scenes with 2 to 4 objects, each of another class, over a textured background.
+
+    Args:
+        classes: class numbers that may appear.
+        size: side of the square scenes in pixels.
+        count: number of scenes.
+        seed: of all scenes.
+        split: ``train``, ``val`` or ``unlabeled``; different scenes each.
+    """
+
+    def __init__(self, classes: Sequence[int], size: int, count: int, seed: int, split: str) -> None:
+        self.classes = list(classes)
+        self.size = size
+        self.seed = [seed, SPLITS[split]]
+        self.names = [f"{split}-{i:05d}" for i in range(count)]
+
+    def image(self, i: int) -> Array:
+        """(size, size, 3) uint8 RGB."""
+        return self._draw(i, paint=True)[0]
+
+    def mask(self, i: int) -> Array:
+        """(size, size) uint8 class numbers, 0 background."""
+        return self._draw(i, paint=False)[1]
+
+    def _draw(self, i: int, paint: bool) -> tuple[Array, Array]:
+        layout = np.random.default_rng([*self.seed, i, 0])
+        colours = np.random.default_rng([*self.seed, i, 1])
+        mask = np.zeros((self.size, self.size), np.uint8)
+        image = background(self.size, colours) if paint else np.empty(0, np.uint8)
+        count = int(layout.integers(2, 5))
+        for class_id in layout.permutation(self.classes)[:count]:
+            shape, surface = CLASSES[int(class_id)]
+            inside = shape_mask(shape, self.size, layout)
+            if paint:
+                image[inside] = paint_surface(surface, self.size, colours)[inside]
+            mask[inside] = class_id
+        if paint:
+            noise = NOISE * colours.standard_normal(image.shape, dtype=np.float32)
+            image = np.clip(image + noise, 0, 255).astype(np.uint8)
+        return image, mask
+
+
+def shape_mask(shape: str, size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """(size, size) bool: one object of the family at a random place, scale, angle and stretch."""
+    radius = size * rng.uniform(0.15, 0.27)
+    centre = rng.uniform(0.18 * size, 0.82 * size, size=2)
+    angle = rng.uniform(0, 2 * np.pi)
+    stretch = np.array([1.0, rng.uniform(0.75, 1.0)])
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = outline(shape) * stretch * radius @ turn.T + centre
+    canvas = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(canvas, [np.round(points * 16).astype(np.int32)], 1, shift=4)
+    return canvas.astype(bool)
+
+
+def outline(shape: str) -> NDArray[np.float64]:
+    """(N, 2) corners of the family's outline, about 1 from the origin."""
+    if shape == "cross":
+        arm = 0.34
+        quarter = np.array([[arm, 1.0], [arm, arm], [1.0, arm]])
+        turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
+        return np.concatenate([quarter @ np.linalg.matrix_power(turn, k).T for k in range(4)])
+    corners = {"disc": 40, "square": 4, "triangle": 3, "star": 10}[shape]
+    angles = np.arange(corners) * 2 * np.pi / corners
+    radii = np.where(np.arange(corners) % 2, 0.42, 1.0) if shape == "star" else np.ones(corners)
+    return radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def paint_surface(surface: str, size: int, rng: np.random.Generator) -> Array:
+    """(size, size, 3) uint8 RGB: the surface's pattern in two tones of its hue, at a random period and angle."""
+    u, v = turned_grid(size, rng)
+    period = size * rng.uniform(0.055, 0.09)
+    if surface == "striped":
+        tone = np.sin(2 * np.pi * u / period) > 0
+    elif surface == "dotted":
+        tone = np.hypot((u / period) % 1 - 0.5, (v / period) % 1 - 0.5) < 0.3
+    elif surface == "checked":
+        tone = (np.floor(u / period) + np.floor(v / period)) % 2 > 0
+    else:
+        tone = smooth_noise(size, period, rng) > 0
+    hue = (HUES[surface] + rng.integers(-12, 13)) % 180
+    light = hsv_to_rgb(hue, rng.integers(60, 140), rng.integers(190, 250))
+    dark = hsv_to_rgb(hue, rng.integers(150, 230), rng.integers(70, 150))
+    return np.where(tone[..., None], light, dark).astype(np.uint8)
+
+
+def background(size: int, rng: np.random.Generator) -> Array:
+    """(size, size, 3) uint8 RGB: a blend of two random colours along coarse and fine noise."""
+    blend = smooth_noise(size, size * 0.3, rng) + 0.5 * smooth_noise(size, size * rng.uniform(0.02, 0.08), rng)
+    weight = (1 / (1 + np.exp(-2 * blend)))[..., None]
+    one, two = (hsv_to_rgb(rng.integers(180), rng.integers(20, 130), rng.integers(50, 220)) for _ in range(2))
+    return (weight * one + (1 - weight) * two).astype(np.uint8)
+
+
+def turned_grid(size: int, rng: np.random.Generator) -> tuple[Float, Float]:
+    """Two (size, size) coordinate planes in pixels, turned and shifted at random."""
+    angle, shift = rng.uniform(0, np.pi), rng.uniform(0, size, size=2)
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32)
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return cos * x - sin * y + np.float32(shift[0]), sin * x + cos * y + np.float32(shift[1])
+
+
+def smooth_noise(size: int, scale: float, rng: np.random.Generator) -> Float:
+    """(size, size) noise of about zero mean and unit deviation, smooth at ``scale`` pixels."""
+    cells = max(2, round(size / scale))
+    coarse = rng.normal(size=(cells, cells)).astype(np.float32)
+    return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+
+
+def hsv_to_rgb(hue: int, saturation: int, value: int) -> NDArray[np.float32]:
+    """One colour, (3,) float in 0 … 255; hue in half degrees, the others 0 … 255."""
+    pixel = np.array([[[hue, saturation, value]]], np.uint8)
+    return cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)
+
+
+class SyntheticDataModule(EpisodeDataModule):
+    """Episodes from built-in scenes; training scenes show base classes only.
+
+    Args:
+        fold: which classes are novel, 0 … 3.
+        shots: supports per episode, K.
+        seed: of the scenes, the episodes and their augmentation.
+        episodes: number of validation and of test episodes.
+        batch_size: episodes per process and step.
+        num_workers: loader processes.
+        image_size: side of the scenes in pixels, of the form 8n + 1.
+        min_class_area: pixels a class must cover in a scene to count there.
+        scale: range of the random scaling in training.
+        train_episodes: episodes per training epoch; null: one per training scene.
+        scenes: number of training scenes; a quarter as many for the test.
+    """
+
+    def __init__(
+        self,
+        fold: int = 0,
+        shots: int = 1,
+        seed: int = 321,
+        episodes: int = 1000,
+        batch_size: int = 8,
+        num_workers: int = 2,
+        image_size: int = 129,
+        min_class_area: int = 400,
+        scale: tuple[float, float] = (0.9, 1.1),
+        train_episodes: int | None = None,
+        scenes: int = 2000,
+    ) -> None:
+        super().__init__(
+            fold, shots, seed, episodes, batch_size, num_workers, image_size, min_class_area, scale, train_episodes
+        )
+        self.scenes = scenes
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """Such as ``striped star``."""
+        return {c: f"{surface} {shape}" for c, (shape, surface) in CLASSES.items()}
+
+    @property
+    def folds(self) -> Sequence[Sequence[int]]:
+        """Four folds of five classes."""
+        return FOLDS
+
+    def source(self, split: str) -> SyntheticScenes:
+        """Scenes of base classes for training, of all classes for the test."""
+        if split == "train":
+            return SyntheticScenes(self.base_classes, self.image_size, self.scenes, self.seed, split)
+        return SyntheticScenes(list(CLASSES), self.image_size, max(1, self.scenes // 4), self.seed, split)
+
+
+class SyntheticViewsDataModule(ViewDataModule):
+    """Views and patches of built-in scenes for stage 1; no label is read.
+
+    Args:
+        scenes: number of scenes.
+        scene_size: their side in pixels.
+        batch_size: images per process and step.
+        num_workers: loader processes.
+        seed: of the scenes, views and patches.
+        global_size: side of the global views in pixels.
+        local_size: side of the local patches in pixels.
+        regions: ``slic`` or ``felzenszwalb``.
+        region_count: about how many regions an image is cut into.
+        region_cache: folder for the region maps; null computes them each time.
+        held_out: number of scenes kept from training, for validation, test and pictures.
+    """
+
+    def __init__(
+        self,
+        scenes: int = 2000,
+        scene_size: int = 129,
+        batch_size: int = 64,
+        num_workers: int = 2,
+        seed: int = 321,
+        global_size: int = 96,
+        local_size: int = 48,
+        regions: str = "slic",
+        region_count: int = 16,
+        region_cache: str | None = None,
+        held_out: int = 64,
+    ) -> None:
+        super().__init__(
+            batch_size, num_workers, seed, global_size, local_size, regions, region_count, region_cache, held_out
+        )
+        self.scenes = scenes
+        self.scene_size = scene_size
+
+    def source(self) -> SyntheticScenes:
+        """Scenes of all classes, other ones than those of the episodes."""
+        return SyntheticScenes(list(CLASSES), self.scene_size, self.scenes, self.seed, "unlabeled")

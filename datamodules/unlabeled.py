@@ -1,0 +1,285 @@
+"""Unlabelled images for stage 1: two global views and two region patches each."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import albumentations as A
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.base import BaseDataModule
+from datamodules.episodes import to_tensor
+from datamodules.errors import InputError
+from datamodules.regions import RegionMaps, draw_patches
+from datamodules.sources import Array, read_image
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
+VIEWS = 2
+PATCHES = 2
+
+
+class Images(Protocol):
+    """Numbered images."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """One unique name per image."""
+
+    def image(self, i: int) -> Array:
+        """(H, W, 3) uint8 RGB."""
+
+
+class Views(NamedTuple):
+    """A batch of B images as stage 1 sees them.
+
+    Attributes:
+        global_views: (B, 2, 3, G, G) uint8.
+        local_patches: (B, 2, 3, L, L) uint8.
+        fallback: (B,) bool, the patches are random crops since the image has no usable region.
+        name: B names.
+    """
+
+    global_views: Tensor
+    local_patches: Tensor
+    fallback: Tensor
+    name: list[str]
+
+
+class ViewDataset(Dataset[Views]):
+    """Views of image ``i mod len``, drawn from ``default_rng([seed, i])`` and so from nothing else.
+
+    Args:
+        source: images.
+        members: which of them.
+        regions: gives the region map of an image.
+        seed: of all draws.
+        global_size: side of the global views in pixels.
+        local_size: side of the local patches in pixels.
+        shuffled: a new order in each walk through the members.
+    """
+
+    def __init__(
+        self,
+        source: Images,
+        members: Sequence[int],
+        regions: RegionMaps,
+        seed: int,
+        global_size: int,
+        local_size: int,
+        shuffled: bool,
+    ) -> None:
+        self.source = source
+        self.members = members
+        self.regions = regions
+        self.seed = seed
+        self.shuffled = shuffled
+        self.crop = A.RandomResizedCrop((global_size, global_size), scale=(0.2, 1.0), p=1.0)
+        self.resize = A.Resize(local_size, local_size)
+        self.global_augment = A.Compose([self.crop, *photometry()])
+        self.local_augment = A.Compose([self.resize, *photometry()])
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.members)
+
+    def __getitem__(self, i: int) -> Views:
+        """Views number ``i`` (training counts on over the epochs)."""
+        walk, position = divmod(i, len(self.members))
+        if self.shuffled:
+            position = int(np.random.default_rng([self.seed, walk, 2]).permutation(len(self.members))[position])
+        member = self.members[position]
+        name, image = self.source.names[member], self.source.image(member)
+        rng = np.random.default_rng([self.seed, i])
+        seeds = rng.integers(2**31, size=VIEWS + PATCHES).tolist()
+        patches = draw_patches(self.regions.of(image, name), PATCHES, rng)
+        globals_ = [augment(self.global_augment, image, seed) for seed in seeds[:VIEWS]]
+        crops = [np.ascontiguousarray(image[patch.window]) for patch in patches]
+        locals_ = [augment(self.local_augment, c, seed) for c, seed in zip(crops, seeds[VIEWS:], strict=True)]
+        fallback = torch.tensor(patches[0].fallback)
+        return Views(torch.stack(globals_), torch.stack(locals_), fallback, [name])
+
+
+def photometry() -> list[A.BasicTransform]:
+    """MoCo v2's colour jitter, grey, blur and flip."""
+    return [
+        A.ColorJitter(brightness=(0.6, 1.4), contrast=(0.6, 1.4), saturation=(0.6, 1.4), hue=(-0.1, 0.1), p=0.8),
+        A.ToGray(p=0.2),
+        A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 2.0), p=0.5),
+        A.HorizontalFlip(p=0.5),
+    ]
+
+
+def augment(pipeline: A.Compose, image: Array, seed: int) -> Tensor:
+    """(H, W, 3) uint8 → (3, S, S) uint8, a function of image and seed."""
+    pipeline.set_random_seed(seed)
+    return to_tensor(pipeline(image=image)["image"])
+
+
+def collate_views(views: Sequence[Views]) -> Views:
+    """Single images → one batch."""
+    tensors = [torch.stack(field) for field in list(zip(*views, strict=True))[:3]]
+    return Views(*tensors, name=[v.name[0] for v in views])
+
+
+class ViewDataModule(BaseDataModule):
+    """Views for training and of a few held-out images.
+
+    Args:
+        batch_size: images per process and step.
+        num_workers: loader processes.
+        seed: of views, patches and of which images are held out.
+        global_size: side of the global views in pixels.
+        local_size: side of the local patches in pixels.
+        regions: ``slic`` or ``felzenszwalb``.
+        region_count: about how many regions an image is cut into.
+        region_cache: folder for the region maps; null computes them each time.
+        held_out: number of images kept from training, for validation, test and pictures.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        global_size: int,
+        local_size: int,
+        regions: str,
+        region_count: int,
+        region_cache: str | None,
+        held_out: int,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        self.global_size = global_size
+        self.local_size = local_size
+        self.regions = regions
+        self.region_count = region_count
+        self.region_cache = region_cache
+        self.held_out = held_out
+        self.data: dict[str, ViewDataset] = {}
+
+    @abstractmethod
+    def source(self) -> Images:
+        """All images."""
+
+    def setup(self, stage: str) -> None:
+        """Split the images; InputError if they do not fill a batch."""
+        if self.data:
+            return
+        source = self.source()
+        regions = RegionMaps(
+            self.regions, self.region_count, Path(self.region_cache) if self.region_cache is not None else None
+        )
+        order = np.random.default_rng([self.seed, 3]).permutation(len(source.names)).tolist()
+        members = {"val": order[: self.held_out], "train": order[self.held_out :]}
+        if self.held_out < 1 or len(members["train"]) < max(2, self.batch_size):
+            raise InputError(
+                f"There are {len(order)} images; {self.held_out} are held out (at least 1 must be) and a batch takes "
+                f"{self.batch_size}. Give more images, or lower --data.batch_size or --data.held_out."
+            )
+        for split, chosen in members.items():
+            self.data[split] = ViewDataset(
+                source, chosen, regions, self.seed, self.global_size, self.local_size, shuffled=split == "train"
+            )
+
+    def train_dataloader(self) -> DataLoader[Views]:
+        """All images but those held out, with new views in each epoch."""
+        return self.loader(self.data["train"], training=True, collate_fn=collate_views)
+
+    def val_dataloader(self) -> DataLoader[Views]:
+        """The images held out, with the same views in each epoch."""
+        return self.loader(self.data["val"], training=False, collate_fn=collate_views)
+
+    def test_dataloader(self) -> DataLoader[Views]:
+        """As in validation."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> DataLoader[Views]:
+        """As in validation."""
+        return self.val_dataloader()
+
+
+class ImageFolder:
+    """All images under a folder, or those that a list names.
+
+    Args:
+        root: searched through all its folders.
+        list_file: one name per line, without or with its ending; None takes every image.
+
+    Raises:
+        InputError: if the folder or list is missing, there is no image, or a listed one is missing.
+    """
+
+    def __init__(self, root: Path, list_file: Path | None) -> None:
+        if not root.is_dir():
+            raise InputError(f"data.root is {root}, which is no folder. Point --data.root to a folder of images.")
+        found = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if list_file is not None:
+            found = self._listed(found, list_file)
+        if not found:
+            raise InputError(f"{root} holds no image ({', '.join(sorted(SUFFIXES))}). Point --data.root to some.")
+        self.paths = found
+        self.names = [str(path.relative_to(root)) for path in found]
+
+    @staticmethod
+    def _listed(found: Sequence[Path], list_file: Path) -> list[Path]:
+        if not list_file.is_file():
+            raise InputError(f"data.list_file is {list_file}, which does not exist. Give a text file of image names.")
+        by_name = {name: path for path in found for name in (path.stem, path.name)}
+        wanted = list_file.read_text().split()
+        missing = [name for name in wanted if name not in by_name]
+        if missing:
+            raise InputError(
+                f"{list_file} names {len(missing)} image(s) that are not under data.root, e.g. {missing[0]}. "
+                "Correct the list or data.root."
+            )
+        return [by_name[name] for name in wanted]
+
+    def image(self, i: int) -> Array:
+        """(H, W, 3) uint8 RGB."""
+        return read_image(self.paths[i])
+
+
+class UnlabeledDataModule(ViewDataModule):
+    """Views and patches of any folder of images; no label is read.
+
+    Args:
+        root: folder of images, searched through all its folders.
+        list_file: text file with one image name per line; null takes every image.
+        batch_size: images per process and step.
+        num_workers: loader processes.
+        seed: of views, patches and of which images are held out.
+        global_size: side of the global views in pixels.
+        local_size: side of the local patches in pixels.
+        regions: ``slic`` or ``felzenszwalb``.
+        region_count: about how many regions an image is cut into.
+        region_cache: folder for the region maps; null computes them each time.
+        held_out: number of images kept from training, for validation, test and pictures.
+    """
+
+    def __init__(
+        self,
+        root: str = "data/images",
+        list_file: str | None = None,
+        batch_size: int = 256,
+        num_workers: int = 8,
+        seed: int = 321,
+        global_size: int = 224,
+        local_size: int = 96,
+        regions: str = "slic",
+        region_count: int = 16,
+        region_cache: str | None = None,
+        held_out: int = 64,
+    ) -> None:
+        super().__init__(
+            batch_size, num_workers, seed, global_size, local_size, regions, region_count, region_cache, held_out
+        )
+        self.root = Path(root)
+        self.list_file = Path(list_file) if list_file is not None else None
+
+    def source(self) -> ImageFolder:
+        """The folder's images, or those of the list."""
+        return ImageFolder(self.root, self.list_file)

@@ -1,0 +1,21 @@
+"""Writes predicted masks as PNG files."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from PIL import Image
+
+
+class MaskWriter(pl.Callback):
+    """In ``predict``: ``predictions/<query>_<class>.png`` at each query's own size, 0 background, 255 foreground."""
+
+    def on_predict_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Write the batch's masks."""
+        folder = Path(trainer.default_root_dir) / "predictions"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, class_id, mask in zip(batch.query_name, batch.class_id.tolist(), outputs.masks, strict=True):
+            stem = f"{name}_{pl_module.class_names[class_id]}".replace("/", "_").replace(" ", "_")
+            Image.fromarray((mask * 255).cpu().numpy()).save(folder / f"{stem}.png")

@@ -1,0 +1,93 @@
+"""The result of a test as a file, with two baselines on the same episodes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from datamodules.base import EpisodeDataModule
+from datamodules.episodes import Episode
+from qgnet.metrics import EpisodeIoU, EpisodeScore
+from qgnet.networks.layers import resize
+from qgnet.tasks.segmentation import FewShotSegmentation, Segmented, restore
+
+RESULTS = "results.json"
+EVERYTHING = "everything foreground"
+THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(1, 10))
+
+
+def guided(threshold: float) -> str:
+    """Name of the baseline "guided map above a threshold"."""
+    return f"guided map > {threshold}"
+
+
+class TestResults(pl.Callback):
+    """Writes ``results.json``: scores of QGNet, of everything foreground and of the guided map at nine thresholds."""
+
+    __test__ = False  # not for pytest
+
+    def __init__(self) -> None:
+        self.baselines: dict[str, EpisodeIoU] = {}
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """One metric per baseline, on the device."""
+        classes = trainer.datamodule.novel_classes  # type: ignore[attr-defined]
+        names = [EVERYTHING, *map(guided, THRESHOLDS)]
+        self.baselines = {name: EpisodeIoU(classes).to(pl_module.device) for name in names}
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Count the batch for each baseline."""
+        count_baselines(self.baselines, outputs, batch)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file."""
+        assert isinstance(pl_module, FewShotSegmentation)
+        scores = {"QGNet": pl_module.scores["test"]} | {n: m.compute() for n, m in self.baselines.items()}
+        if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            result = summary(trainer, pl_module, scores)
+            (folder / RESULTS).write_text(json.dumps(result, indent=2) + "\n")
+            print(f"Results: {folder / RESULTS}")
+
+
+def count_baselines(baselines: dict[str, EpisodeIoU], segmented: Segmented, episode: Episode) -> None:
+    """Count one batch of episodes for each baseline."""
+    side = episode.query_mask.shape[-1]
+    maps: Tensor = resize(segmented.output.guided_map.float(), (side, side))[:, 0]
+    for guided_map, target, class_id in zip(maps, episode.original_mask, episode.class_id.tolist(), strict=True):
+        full = restore(guided_map, (target.shape[0], target.shape[1]))
+        baselines[EVERYTHING].update(torch.ones_like(target), target, class_id)
+        for threshold in THRESHOLDS:
+            baselines[guided(threshold)].update(full > threshold, target, class_id)
+
+
+def summary(trainer: pl.Trainer, task: FewShotSegmentation, scores: dict[str, EpisodeScore]) -> dict[str, Any]:
+    """What ``results.json`` holds; every score is in [0, 1], null for a class without an episode."""
+    data: EpisodeDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    classes = [task.class_names[c] for c in data.novel_classes]
+    return {
+        "data": type(data).__name__,
+        "fold": data.fold,
+        "shots": data.shots,
+        "seed": data.seed,
+        "episodes": data.episodes,
+        "image_size": data.image_size,
+        "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+        "files_sha256": task.file_hashes,
+        "scores": {
+            name: {
+                "miou": score.miou,
+                "fb_iou": score.fb_iou,
+                "class_iou": {
+                    c: (None if x != x else x) for c, x in zip(classes, score.class_iou.tolist(), strict=True)
+                },
+            }
+            for name, score in scores.items()
+        },
+    }

@@ -1,0 +1,194 @@
+"""The ``lightning`` command: fit, validate, test and predict, configured by YAML and command line."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from jsonargparse import Namespace
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import CSVLogger, Logger
+
+import datamodules  # noqa: F401  (its classes can be named without their module in YAML)
+from datamodules.base import BaseDataModule
+from datamodules.errors import InputError
+from qgnet.callbacks.descriptors import DescriptorWriter
+from qgnet.callbacks.pictures import EpisodePictures, ViewPictures
+from qgnet.callbacks.predictions import MaskWriter
+from qgnet.callbacks.results import TestResults
+from qgnet.tasks.base import Task
+from qgnet.tasks.pretraining import GlobalLocalPretraining
+from qgnet.tasks.segmentation import FewShotSegmentation
+
+RUNS = Path("runs")
+SEED = 321
+"""PFENet's and QGNet's seed."""
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes the resolved configuration to ``config.yaml`` in the run's own folder."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Save once, on the first process; ``run`` is left out, so the file can be used again as it is."""
+        if self.already_saved or not trainer.is_global_zero:
+            return
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = self.config.clone()
+        config.run = None
+        self.parser.save(config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+        self.already_saved = True
+
+
+class QGNetCLI(LightningCLI):
+    """LightningCLI with a folder for each run, a checkpoint rule, and settings that beat the checkpoint's."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add ``--run`` and ``--checkpoint.*``."""
+        parser.add_argument(
+            "--run",
+            type=str | None,
+            default=None,
+            help="Folder of this run; it must not hold one yet. Default: runs/<name of the YAML>/<fold, shots, seed>, "
+            "for an evaluation a folder beside its checkpoint's run.",
+        )
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "best",
+                "checkpoint.monitor": "val/miou",
+                "checkpoint.mode": "max",
+                "checkpoint.save_last": True,
+            }
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Do not let a checkpoint's hyper-parameters override YAML and command line (Lightning's default).
+
+        The weights of a checkpoint of another network are refused when they are loaded.
+        """
+        if self.config.get("subcommand"):
+            path = self.config[self.config.subcommand].get("ckpt_path")
+            if path and path not in ("best", "last", "hpc", "registry") and not Path(path).is_file():
+                raise InputError(
+                    f"--ckpt_path is {path}, which does not exist. Give a checkpoint, e.g. "
+                    "runs/<experiment>/<run>/checkpoints/best.ckpt."
+                )
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """A Trainer whose files all go to the run's folder."""
+        config = self.config.get(str(self.subcommand), self.config)
+        folder = run_folder(str(self.subcommand), config)
+        kwargs.setdefault("default_root_dir", str(folder))
+        if self._get(self.config_init, "trainer")["logger"] is not False:
+            kwargs.setdefault("logger", self._loggers(folder))
+        return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self, folder: Path) -> list[Logger]:
+        """CSV always and first, then those of the configuration."""
+        configured = self._get(self.config_init, "trainer")["logger"]
+        others = [] if configured in (None, True) else configured
+        return [CSVLogger(folder, name="", version=""), *(others if isinstance(others, list) else [others])]
+
+    def before_instantiate_classes(self) -> None:
+        """Let loggers that would write to the current folder write to the run's."""
+        if self.subcommand is None:
+            return
+        config = self.config[self.subcommand]
+        loggers = config.trainer.logger
+        for logger in loggers if isinstance(loggers, list) else [loggers]:
+            if isinstance(logger, Namespace) and logger.get("init_args.save_dir") in (None, "."):
+                logger["init_args.save_dir"] = str(run_folder(self.subcommand, config))
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
+        if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
+            callbacks = [c for c in callbacks if not isinstance(c, ModelCheckpoint)]
+        own: list[pl.Callback] = []
+        if isinstance(self.model, FewShotSegmentation):
+            own = [EpisodePictures(), TestResults(), MaskWriter()]
+        elif isinstance(self.model, GlobalLocalPretraining):
+            own = [ViewPictures(), DescriptorWriter()]
+        if config["logger"] is not False and not config.get("fast_dev_run"):
+            own.append(LearningRateMonitor("step"))
+        return super()._instantiate_trainer(config, callbacks + own)
+
+
+def run_folder(subcommand: str, config: Namespace) -> Path:
+    """Where this run's files go: a folder that holds no run yet.
+
+    Raises:
+        InputError: if ``--run`` names a folder with a run in it.
+    """
+    if config.run:
+        if (Path(config.run) / "config.yaml").exists():
+            raise InputError(f"--run {config.run} already holds a run. Choose another folder, or remove that one.")
+        return Path(config.run)
+    settings = config.data.get("init_args", Namespace())
+    details = [f"{key}{settings[key]}" for key in ("fold", "seed") if key in settings]
+    if "shots" in settings:
+        details.insert(1, f"{settings.shots}shot")
+    checkpoint = config.get("ckpt_path")
+    if subcommand != "fit" and checkpoint:
+        base = checkpoint_run(Path(checkpoint)) / "-".join([subcommand, *details, Path(checkpoint).stem])
+    else:
+        if subcommand not in ("fit", "None"):
+            details.insert(0, subcommand)
+        base = experiment_folder(config) / "-".join(details)
+    folder, count = base, 1
+    while (folder / "config.yaml").exists():
+        count += 1
+        folder = base.with_name(f"{base.name}-{count}")
+    return folder
+
+
+def checkpoint_run(checkpoint: Path) -> Path:
+    """The run's folder that a checkpoint lies in."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
+def experiment_folder(config: Namespace) -> Path:
+    """``runs/<name of the first YAML>``; for the config.yaml of a run, that run's experiment."""
+    files = config.get("config") or []
+    if not files or files[0] is None:
+        return RUNS / "unnamed"
+    first = Path(str(files[0]))
+    return first.parent.parent if first.name == "config.yaml" else RUNS / first.stem
+
+
+def build(args: ArgsType, run: bool) -> QGNetCLI:
+    """Parse and instantiate; with ``run`` also carry out the subcommand."""
+    return QGNetCLI(
+        Task,
+        BaseDataModule,
+        save_config_callback=RunConfig,
+        seed_everything_default=SEED,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        parser_kwargs={"prog": "lightning", "description": "Train, test and apply QGNet."},
+        args=args,
+        run=run,
+    )
+
+
+def parse(args: Sequence[str]) -> tuple[Any, Any]:
+    """The task and the DataModule of a command line without subcommand, e.g. ``["--config", "x.yaml"]``."""
+    cli = build(list(args), run=False)
+    return cli.model, cli.datamodule
+
+
+def main(args: ArgsType = None) -> None:
+    """The command; a user's mistake ends it with a message and exit code 2."""
+    try:
+        build(args, run=True)
+    except InputError as error:
+        fail(error)
+
+
+def fail(error: InputError) -> None:
+    """Print what the user did wrong and exit with 2; a loader process's traceback around it is cut off."""
+    message = str(error).rsplit("InputError: ", 1)[-1].strip()
+    print(f"\nerror: {message}", file=sys.stderr)
+    sys.exit(2)

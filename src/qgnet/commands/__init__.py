@@ -1,0 +1,20 @@
+"""The ``qgnet`` command: what is not a Trainer's job, a file per subcommand."""
+
+import argparse
+from collections.abc import Sequence
+
+from datamodules.errors import InputError
+from qgnet.cli import fail
+from qgnet.commands import report
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one subcommand; a user's mistake ends it with a message and exit code 2."""
+    parser = argparse.ArgumentParser(prog="qgnet", description="Tools around QGNet's runs.")
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
+    report.add_parser(subcommands)
+    options = parser.parse_args(args)
+    try:
+        options.run(options)
+    except InputError as error:
+        fail(error)

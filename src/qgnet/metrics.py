@@ -1,0 +1,79 @@
+"""mIoU and FB-IoU of few-shot segmentation: intersections and unions summed over episodes, then divided."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+IGNORE = 255
+
+
+def intersection_and_union(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels in which both, and in which either, say background and foreground.
+
+    Args:
+        prediction: (H, W) in {0, 1}.
+        target: (H, W) in {0, 1, 255}; where it is 255 nothing counts.
+
+    Returns:
+        Intersection and union, each (2,) int64: background, foreground.
+    """
+    counted = target != IGNORE
+    predicted, true = prediction[counted] == 1, target[counted] == 1
+    both, either = (predicted & true).sum(), (predicted | true).sum()
+    total = counted.sum()
+    return torch.stack([total - either, both]), torch.stack([total - both, either])
+
+
+class EpisodeScore(NamedTuple):
+    """Scores in [0, 1].
+
+    Attributes:
+        miou: mean over the classes of the foreground IoU; classes without an episode are left out.
+        fb_iou: mean of background and foreground IoU, summed over all episodes whatever their class.
+        class_iou: (C,), NaN for a class without an episode.
+    """
+
+    miou: float
+    fb_iou: float
+    class_iou: Tensor
+
+
+class EpisodeIoU(Metric):
+    """Sums intersections and unions per class over episodes and processes.
+
+    ``torchmetrics.segmentation.MeanIoU`` averages over images, which is another figure.
+
+    Args:
+        class_ids: the class numbers whose episodes are scored, in the order of ``class_iou``.
+    """
+
+    full_state_update = False
+    intersection: Tensor
+    union: Tensor
+
+    def __init__(self, class_ids: Sequence[int]) -> None:
+        super().__init__()
+        self.class_ids = tuple(class_ids)
+        zeros = torch.zeros(len(self.class_ids), 2, dtype=torch.long)
+        self.add_state("intersection", zeros.clone(), dist_reduce_fx="sum")
+        self.add_state("union", zeros.clone(), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, target: Tensor, class_id: int) -> None:
+        """Count one episode: (H, W) in {0, 1} against (H, W) in {0, 1, 255}.
+
+        Raises:
+            ValueError: if the class is not among ``class_ids``.
+        """
+        row = self.class_ids.index(int(class_id))
+        intersection, union = intersection_and_union(prediction, target)
+        self.intersection[row] += intersection
+        self.union[row] += union
+
+    def compute(self) -> EpisodeScore:
+        """The score of everything counted since the last reset."""
+        class_iou = self.intersection[:, 1].double() / self.union[:, 1].double()
+        fb = self.intersection.sum(dim=0).double() / self.union.sum(dim=0).double()
+        return EpisodeScore(class_iou.nanmean().item(), fb.mean().item(), class_iou)

@@ -1,0 +1,37 @@
+"""Region maps from cosine correspondences (paper, sections "self-" and "cross-correspondence").
+
+Both maps answer one question for every query position: how similar is it to the most similar *key*?
+Cross-correspondence takes the support's foreground positions as keys, self-correspondence takes the priors.
+"""
+
+import torch
+from torch import Tensor
+
+EPS = 1e-7
+"""Added to norms and ranges, as in the released code."""
+
+
+def region_map(query: Tensor, keys: Tensor) -> Tensor:
+    """Best cosine similarity of each query position to any key, min-max normalised per image.
+
+    Args:
+        query: (B, C, h, w) features.
+        keys: (B, C, N) features; an all-zero column (a masked-out support position) has similarity 0.
+
+    Returns:
+        (B, 1, h, w) float32 in [0, 1]. Computed in float32 even under autocast: high-level cosines lie close
+        together, and the normalisation would turn bfloat16's rounding into steps.
+    """
+    batch, _, height, width = query.shape
+    with torch.autocast(query.device.type, enabled=False):
+        similarity = torch.bmm(_unit(keys).transpose(1, 2), _unit(query.flatten(2)))
+        best = similarity.amax(dim=1)
+        low, high = best.amin(dim=1, keepdim=True), best.amax(dim=1, keepdim=True)
+        normalised = (best - low) / (high - low + EPS)
+    return normalised.view(batch, 1, height, width)
+
+
+def _unit(features: Tensor) -> Tensor:
+    """(B, C, N) of any floating dtype → float32 columns of length 1; zero columns stay zero."""
+    features = features.float()
+    return features / (features.norm(dim=1, keepdim=True) + EPS)

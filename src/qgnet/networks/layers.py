@@ -1,0 +1,34 @@
+"""The few layers that QGNet's modules share."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv_relu(in_channels: int, out_channels: int, kernel_size: int = 1) -> nn.Sequential:
+    """A size-keeping convolution without bias, then ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
+        nn.ReLU(inplace=True),
+    )
+
+
+def reducer(in_channels: int, out_channels: int, kernel_size: int = 1) -> nn.Sequential:
+    """Brings an encoder's channels down to the head's width; drops whole channels with probability 0.5."""
+    return nn.Sequential(*conv_relu(in_channels, out_channels, kernel_size), nn.Dropout2d(0.5))
+
+
+def refine(channels: int) -> nn.Sequential:
+    """Two 3x3 convolutions with ReLU, used as a residual branch."""
+    return nn.Sequential(*conv_relu(channels, channels, 3), *conv_relu(channels, channels, 3))
+
+
+def classifier(channels: int) -> nn.Sequential:
+    """3x3 convolution, ReLU, Dropout2d 0.1, 1x1 convolution to the two labels background and foreground."""
+    return nn.Sequential(*conv_relu(channels, channels, 3), nn.Dropout2d(0.1), nn.Conv2d(channels, 2, 1))
+
+
+def resize(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resizing of (B, C, h, w) with ``align_corners=True``, the only kind that QGNet uses."""
+    if features.shape[-2:] == size:
+        return features
+    return F.interpolate(features, size, mode="bilinear", align_corners=True)

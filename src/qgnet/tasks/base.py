@@ -1,0 +1,81 @@
+"""What both LightningModules have in common: optimiser, schedule, and checkpoints that know where they come from."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from datamodules.errors import InputError
+from datamodules.transforms import MEAN, STD
+
+FILES = "frozen_files"
+"""Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
+
+
+class Task(pl.LightningModule, ABC):
+    """A LightningModule over a plain network.
+
+    Args:
+        optimizer: makes the optimiser from the trainable parameters.
+        schedule: factor of the learning rate at a progress from 0 to 1, applied at each step.
+    """
+
+    net: nn.Module
+
+    def __init__(
+        self, optimizer: Callable[[Iterable[nn.Parameter]], Optimizer], schedule: Callable[[float], float]
+    ) -> None:
+        super().__init__()
+        self._make_optimizer = optimizer
+        self._schedule = schedule
+        self.file_hashes: dict[str, str] = {}
+
+    @abstractmethod
+    def load_starting_weights(self) -> None:
+        """Fill the network from the files that the settings name; InputError if that cannot be done."""
+
+    def setup(self, stage: str) -> None:
+        """Load the starting weights, unless a checkpoint with all weights is about to be loaded."""
+        if self.trainer.ckpt_path is None and not self.file_hashes:
+            self.load_starting_weights()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The injected optimiser over what trains, and the schedule per step."""
+        optimizer = self._make_optimizer(p for p in self.parameters() if p.requires_grad)
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = LambdaLR(optimizer, lambda step: self._schedule(min(1.0, step / max(1, steps))))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the sha256 of the files that the frozen parts came from."""
+        checkpoint[FILES] = dict(self.file_hashes)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the recorded sha256; subclasses compare them with their settings."""
+        self.file_hashes = dict(checkpoint.get(FILES, {}))
+        own, found = self.state_dict(), checkpoint["state_dict"]
+        wrong = [k for k in own if k not in found or found[k].shape != own[k].shape] + [k for k in found if k not in own]
+        if wrong:
+            theirs = checkpoint.get("hyper_parameters", {})
+            differing = [
+                f"{key} is {self.hparams[key]!r}, in the checkpoint {theirs[key]!r}"
+                for key in self.hparams
+                if key in theirs and theirs[key] != self.hparams[key] and not key.startswith("_")
+            ]
+            raise InputError(
+                f"The checkpoint is of another network: {len(wrong)} weights differ, e.g. {wrong[0]}. "
+                + ("Settings that differ: " + "; ".join(differing) + ". " if differing else "")
+                + "Use the configuration it was trained with (config.yaml in its run's folder)."
+            )
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 images (…, 3, H, W) → float32 by ImageNet's mean and standard deviation, on their device."""
+    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(STD, device=images.device).view(3, 1, 1)
+    return (images.float() / 255 - mean) / std

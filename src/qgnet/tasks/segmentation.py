@@ -1,0 +1,190 @@
+"""Stage 2: episodic training of QGNet over frozen encoders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor
+
+from datamodules.base import EpisodeDataModule
+from datamodules.episodes import Episode
+from datamodules.errors import InputError
+from datamodules.transforms import fit_size
+from qgnet.losses import segmentation_loss
+from qgnet.metrics import EpisodeIoU, EpisodeScore
+from qgnet.networks.encoders import Encoder
+from qgnet.networks.qgnet import QGNet, QGNetOutput
+from qgnet.tasks.base import FILES, Task, normalise
+from qgnet.weights import load_encoder_weights, sha256
+
+POLY_POWER = 0.9
+"""Of the poly schedule per iteration (released code)."""
+
+
+def sgd(params: Any) -> torch.optim.Optimizer:
+    """The paper's optimiser; 0.025 is the base rate 0.0025 times the 10 that the released schedule multiplies in."""
+    return torch.optim.SGD(params, lr=0.025, momentum=0.9, weight_decay=1e-4)
+
+
+class Segmented(NamedTuple):
+    """What a test or predict step gives to callbacks.
+
+    Attributes:
+        output: of the network.
+        masks: B masks (h, w) uint8 in {0, 1} at the queries' own sizes.
+    """
+
+    output: QGNetOutput
+    masks: list[Tensor]
+
+
+class FewShotSegmentation(Task):
+    """QGNet, trained on episodes of base classes, tested on novel ones.
+
+    Args:
+        encoder: E, a timm model (``resnet50s`` is the released deep-stem ResNet-50).
+        encoder_weights: ``imagenet``, ``random``, or a file (state dict, or a prior extractor of stage 1).
+        freeze_encoder: E is never trained (the paper's setting). False fine-tunes it.
+        prior_encoder: P, a timm model.
+        prior_checkpoint: the prior_extractor.ckpt of stage 1, or another file of weights, or ``random``.
+        high_stage: last stage of both encoders, 4 (the paper) or 3.
+        width: channels of the head.
+        levels: the FEM's pyramid: sides above 1, ratios of the feature side up to 1.
+        auxiliary_weight: of the FEM levels' mean cross-entropy.
+        optimizer: takes the trainable parameters.
+    """
+
+    net: QGNet
+
+    def __init__(
+        self,
+        encoder: str = "resnet50s",
+        encoder_weights: str = "imagenet",
+        freeze_encoder: bool = True,
+        prior_encoder: str = "resnet50",
+        prior_checkpoint: str | None = None,
+        high_stage: int = 4,
+        width: int = 256,
+        levels: Sequence[float] = (60, 30, 15, 8),
+        auxiliary_weight: float = 1.0,
+        optimizer: OptimizerCallable = sgd,
+    ) -> None:
+        super().__init__(optimizer, lambda progress: (1 - progress) ** POLY_POWER)
+        self.save_hyperparameters(ignore=["optimizer"])
+        self.encoder_weights = encoder_weights
+        self.prior_checkpoint = prior_checkpoint
+        self.auxiliary_weight = auxiliary_weight
+        self.net = QGNet(Encoder(encoder, high_stage), Encoder(prior_encoder, high_stage), width, levels)
+        self.net.prior_encoder.freeze()
+        if freeze_encoder:
+            self.net.encoder.freeze()
+        self.scores: dict[str, EpisodeScore] = {}
+
+    def load_starting_weights(self) -> None:
+        """E from ``encoder_weights``, P from ``prior_checkpoint``; keeps the sha256 of both files."""
+        if self.prior_checkpoint is None:
+            raise InputError(
+                "`model.prior_checkpoint` is not set. Stage 2 stands on the prior extractor of stage 1: run `lightning "
+                "fit --config lightning_configs/pretrain_imagenet.yaml` and give the prior_extractor.ckpt of its run's "
+                "folder; or `random` for an untrained one."
+            )
+        files = {"encoder_weights": self.encoder_weights, "prior_checkpoint": self.prior_checkpoint}
+        encoders = {"encoder_weights": self.net.encoder, "prior_checkpoint": self.net.prior_encoder}
+        for setting, file in files.items():
+            digest = load_encoder_weights(encoders[setting], file, f"model.{setting}")
+            if digest:
+                self.file_hashes[setting] = digest
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint trained on another prior extractor than the one the settings name."""
+        super().on_load_checkpoint(checkpoint)
+        recorded = checkpoint.get(FILES, {}).get("prior_checkpoint")
+        file = self.prior_checkpoint
+        if recorded is None or file is None or not Path(file).is_file():
+            return
+        found = sha256(file)
+        if found != recorded:
+            raise InputError(
+                f"`model.prior_checkpoint` is {file} (sha256 {found[:12]}…), but this checkpoint was trained on a prior "
+                f"extractor with sha256 {recorded[:12]}…. Give that file, or leave `model.prior_checkpoint` null: the "
+                "checkpoint holds its own copy."
+            )
+
+    def setup(self, stage: str) -> None:
+        """Load the starting weights and make one metric per evaluation."""
+        super().setup(stage)
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, EpisodeDataModule):
+            raise InputError(
+                f"{type(self).__name__} trains on episodes, but {type(data).__name__} has none. "
+                "Take an episodic DataModule such as Pascal5iDataModule."
+            )
+        self.class_names = data.class_names
+        self.metric = EpisodeIoU(data.novel_classes)
+
+    def forward(self, episode: Episode) -> QGNetOutput:
+        """The network on a batch of episodes."""
+        return self.net(normalise(episode.query_image), normalise(episode.support_images), episode.support_masks)
+
+    def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
+        """Main and auxiliary loss of a batch."""
+        main, auxiliary = segmentation_loss(self(episode), episode.query_mask)
+        loss = main + self.auxiliary_weight * auxiliary
+        losses = {"train/loss": loss, "train/main_loss": main, "train/auxiliary_loss": auxiliary}
+        self.log_dict(losses, batch_size=len(episode.class_id), prog_bar=False)
+        return loss
+
+    def predict_step(self, episode: Episode, batch_idx: int) -> Segmented:
+        """Masks at the queries' own sizes."""
+        output = self(episode)
+        margins = output.logits[:, 1] - output.logits[:, 0]
+        full = [restore(margin, size) for margin, size in zip(margins, episode.original_size, strict=True)]
+        return Segmented(output, [(margin > 0).to(torch.uint8) for margin in full])
+
+    def validation_step(self, episode: Episode, batch_idx: int) -> Segmented:
+        """Segment and count."""
+        segmented = self.predict_step(episode, batch_idx)
+        counted = zip(segmented.masks, episode.original_mask, episode.class_id.tolist(), strict=True)
+        for prediction, target, class_id in counted:
+            self.metric.update(prediction, target, class_id)
+        return segmented
+
+    def test_step(self, episode: Episode, batch_idx: int) -> Segmented:
+        """As in validation."""
+        return self.validation_step(episode, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/miou``, ``val/fb_iou`` and each class's IoU."""
+        self._log_score("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log ``test/miou``, ``test/fb_iou`` and each class's IoU."""
+        self._log_score("test")
+
+    def _log_score(self, stage: str) -> None:
+        score = self.metric.compute()
+        self.metric.reset()
+        self.scores[stage] = score
+        self.log_dict({f"{stage}/miou": score.miou, f"{stage}/fb_iou": score.fb_iou}, prog_bar=True)
+        for class_id, iou in zip(self.metric.class_ids, score.class_iou.tolist(), strict=True):
+            self.log(f"{stage}/iou/{self.class_names[class_id]}", iou)
+
+
+def restore(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Values at the query's own size, from the square canvas it was fitted into.
+
+    The padding is cut off first, so the scale is exact.
+
+    Args:
+        values: (S, S).
+        size: (h, w) of the original image.
+
+    Returns:
+        (h, w) float32.
+    """
+    height, width = fit_size(*size, values.shape[-1])
+    fitted = values[None, None, :height, :width].float()
+    return F.interpolate(fitted, size, mode="bilinear", align_corners=False)[0, 0]

@@ -1,0 +1,132 @@
+"""Weights from and to files: encoders' starting weights, and the prior extractor that stage 1 leaves for stage 2."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from datamodules.errors import InputError
+from qgnet.networks.encoders import Encoder
+
+PRIOR_FORMAT = "qgnet-prior-extractor-1"
+RANDOM = "random"
+IMAGENET = "imagenet"
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def load_encoder_weights(encoder: Encoder, weights: str, setting: str) -> str | None:
+    """Fill an encoder, strictly.
+
+    Args:
+        encoder: to be filled in place.
+        weights: ``random`` (nothing happens), ``imagenet`` (timm's own, downloaded), or a file: a prior extractor of
+            stage 1, ``.safetensors``, or a ``.pth``/``.pt``/``.ckpt`` state dict of the same timm model.
+        setting: name of the setting, for messages.
+
+    Returns:
+        sha256 of the file, None if there was none.
+
+    Raises:
+        InputError: if the weights cannot be had or do not fit.
+    """
+    if weights == RANDOM:
+        return None
+    if weights == IMAGENET:
+        _fill(encoder, _download(encoder.name, setting), f"timm's weights of {encoder.name}", setting)
+        return None
+    path = Path(weights)
+    _fill(encoder, _read_state_dict(path, encoder, setting), str(path), setting)
+    return sha256(path)
+
+
+def save_prior_extractor(path: Path, encoder: Encoder) -> None:
+    """Write the encoder's weights with what stage 2 needs to check them; the file appears by rename."""
+    part = path.with_suffix(".part")
+    content = {
+        "format": PRIOR_FORMAT,
+        "encoder": encoder.name,
+        "high_stage": encoder.high_stage,
+        "state_dict": encoder.net.state_dict(),
+    }
+    torch.save(content, part)
+    part.replace(path)
+
+
+def _read_state_dict(path: Path, encoder: Encoder, setting: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(
+            f"`{setting}` names {path}, which does not exist. Expected: a prior_extractor.ckpt written by stage 1, a "
+            "state dict (.pth, .safetensors), `imagenet` or `random`."
+        )
+    content: dict[str, Any]
+    if path.suffix == ".safetensors":
+        content = load_file(path)
+    else:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
+            raise InputError(
+                f"`{setting}`: {path} cannot be read as a checkpoint of tensors ({type(error).__name__}). "
+                "Expected a file written by torch.save that loads with weights_only=True."
+            ) from None
+    if content.get("format") == PRIOR_FORMAT:
+        found = (content["encoder"], content["high_stage"])
+        if found != (encoder.name, encoder.high_stage):
+            raise InputError(
+                f"`{setting}`: {path} holds a {found[0]} up to stage {found[1]}, but the configuration asks for "
+                f"{encoder.name} up to stage {encoder.high_stage}. Change the model's encoder settings to the "
+                "file's, or train stage 1 with these."
+            )
+        return content["state_dict"]
+    if "pytorch-lightning_version" in content:
+        raise InputError(
+            f"`{setting}`: {path} is a training checkpoint. Stage 1 writes the prior extractor to "
+            "prior_extractor.ckpt in its run's folder; give that file."
+        )
+    return content.get("state_dict", content)
+
+
+def _download(name: str, setting: str) -> dict[str, Tensor]:
+    url = timm.get_pretrained_cfg(name)
+    if url is None or not url.has_weights:
+        raise InputError(f"`{setting}` is `imagenet`, but timm has no weights for {name}. Give a file, or `random`.")
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # hub, network and cache each raise their own kinds
+        raise InputError(
+            f"The ImageNet weights of {name} could not be downloaded ({type(error).__name__}). Without network: fetch "
+            f"them elsewhere from https://huggingface.co/{url.hf_hub_id or 'timm'} ({url.architecture}.{url.tag}, "
+            f"model.safetensors) and give the file as `{setting}`."
+        ) from None
+
+
+def _fill(encoder: Encoder, state: dict[str, Tensor], origin: str, setting: str) -> None:
+    own = encoder.net.state_dict()
+    with torch.device("meta"):
+        beyond_the_cut = set(timm.create_model(encoder.name).state_dict()) - set(own)
+    state = {key: value for key, value in state.items() if key not in beyond_the_cut}
+    missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+    other = [k for k in own if k in state and own[k].shape != state[k].shape]
+    if missing or extra or other:
+        found = [
+            f"{len(keys)} {what}, e.g. {keys[0]}"
+            for keys, what in ((missing, "missing"), (extra, "unknown"), (other, "of another shape"))
+            if keys
+        ]
+        raise InputError(
+            f"`{setting}`: {origin} does not fit {encoder.name} up to stage {encoder.high_stage}: keys "
+            f"{'; '.join(found)}. Give weights of this timm model, or change the model's encoder settings."
+        )
+    encoder.net.load_state_dict(state)

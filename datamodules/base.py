@@ -175,10 +175,11 @@ class EpisodeDataModule(BaseDataModule):
     def _episodes(self, split: str) -> EpisodeDataset:
         training = split == "train"
         source = self.source(split)
+        classes = self.base_classes if training else self.novel_classes
         return EpisodeDataset(
             source,
             MaskIndex.build(source, title=f"Reading the masks of {split}"),
-            classes=self.base_classes if training else self.novel_classes,
+            classes={c: self.class_names[c] for c in classes},
             shots=self.shots,
             length=(self.train_episodes or 0) if training else self.episodes,
             transform=TrainAugmentation(self.image_size, self.scale) if training else FitAndPad(self.image_size),

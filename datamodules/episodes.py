@@ -1,6 +1,6 @@
 """Episodes: the one batch type of stage 2, and the data set that draws them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +71,7 @@ class EpisodeDataset(Dataset[Episode]):
     Args:
         source: images and masks.
         index: class areas of the source.
-        classes: the classes that may be asked for; every other class is background.
+        classes: number → name of the classes that may be asked for; every other class is background.
         shots: supports per episode, K ≥ 1.
         length: number of episodes.
         transform: brings image and mask to the network's size.
@@ -89,7 +89,7 @@ class EpisodeDataset(Dataset[Episode]):
         self,
         source: LabelledImages,
         index: MaskIndex,
-        classes: Sequence[int],
+        classes: Mapping[int, str],
         shots: int,
         length: int,
         transform: PairTransform,
@@ -120,16 +120,16 @@ class EpisodeDataset(Dataset[Episode]):
         self._walk = -1
         self._order: Sequence[int] = self.queries
 
-    def _check_enough(self, classes: Sequence[int], min_area: int) -> None:
+    def _check_enough(self, classes: Mapping[int, str], min_area: int) -> None:
         if not self.images_of:
             raise InputError(
-                f"No image holds any of the classes {list(classes)} with at least {min_area} px. "
+                f"No image holds any of the classes {', '.join(classes.values())} with at least {min_area} px. "
                 "Check the list file and the masks, or lower --data.min_class_area."
             )
         for class_id, images in self.images_of.items():
             if len(images) < self.shots + 1:
                 raise InputError(
-                    f"Class {class_id} has {len(images)} image(s) of at least {min_area} px; an episode of "
+                    f"Class {class_id} ({classes[class_id]}) has {len(images)} image(s) of at least {min_area} px; an episode of "
                     f"{self.shots} shot(s) needs {self.shots + 1}. Lower --data.shots or --data.min_class_area, "
                     "or add images."
                 )

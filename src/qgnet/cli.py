@@ -60,7 +60,6 @@ class QGNetCLI(LightningCLI):
                 "checkpoint.filename": "best",
                 "checkpoint.monitor": "val/miou",
                 "checkpoint.mode": "max",
-                "checkpoint.save_last": True,
             }
         )
 
@@ -106,10 +105,13 @@ class QGNetCLI(LightningCLI):
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
             callbacks = [c for c in callbacks if not isinstance(c, ModelCheckpoint)]
         own: list[pl.Callback] = []
+        if any(isinstance(c, ModelCheckpoint) for c in callbacks):  # `save_last` only follows `best`'s improvements
+            last = ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True)
+            own.append(last)
         if isinstance(self.model, FewShotSegmentation):
-            own = [EpisodePictures(), TestResults(), MaskWriter()]
+            own += [EpisodePictures(), TestResults(), MaskWriter()]
         elif isinstance(self.model, GlobalLocalPretraining):
-            own = [ViewPictures(), DescriptorWriter()]
+            own += [ViewPictures(), DescriptorWriter()]
         if config["logger"] is not False and not config.get("fast_dev_run"):
             own.append(LearningRateMonitor("step"))
         return super()._instantiate_trainer(config, callbacks + own)
@@ -183,12 +185,22 @@ def main(args: ArgsType = None) -> None:
     """The command; a user's mistake ends it with a message and exit code 2."""
     try:
         build(args, run=True)
-    except InputError as error:
-        fail(error)
+    except Exception as error:
+        mistake = users_mistake(error)
+        if mistake is None:
+            raise
+        fail(mistake)
 
 
-def fail(error: InputError) -> None:
+def users_mistake(error: BaseException | None) -> InputError | None:
+    """The InputError behind an exception, if there is one: jsonargparse wraps what a constructor raises."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def fail(mistake: InputError) -> None:
     """Print what the user did wrong and exit with 2; a loader process's traceback around it is cut off."""
-    message = str(error).rsplit("InputError: ", 1)[-1].strip()
+    message = str(mistake).rsplit("InputError: ", 1)[-1].strip()
     print(f"\nerror: {message}", file=sys.stderr)
     sys.exit(2)

@@ -8,7 +8,7 @@ from PIL import Image
 
 
 class MaskWriter(pl.Callback):
-    """In ``predict``: ``predictions/<query>_<class>.png`` at each query's own size, 0 background, 255 foreground."""
+    """In ``predict``: ``predictions/<episode>_<query>_<class>.png`` at the query's own size, 0 and 255."""
 
     def on_predict_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -16,6 +16,9 @@ class MaskWriter(pl.Callback):
         """Write the batch's masks."""
         folder = Path(trainer.default_root_dir) / "predictions"
         folder.mkdir(parents=True, exist_ok=True)
-        for name, class_id, mask in zip(batch.query_name, batch.class_id.tolist(), outputs.masks, strict=True):
-            stem = f"{name}_{pl_module.class_names[class_id]}".replace("/", "_").replace(" ", "_")
+        first = batch_idx * trainer.datamodule.batch_size  # type: ignore[attr-defined]
+        masks = zip(batch.query_name, batch.class_id.tolist(), outputs.masks, strict=True)
+        for i, (name, class_id, mask) in enumerate(masks):
+            number = (first + i) * trainer.world_size + trainer.global_rank
+            stem = f"{number:05d}_{name}_{pl_module.class_names[class_id]}".replace("/", "_").replace(" ", "_")
             Image.fromarray((mask * 255).cpu().numpy()).save(folder / f"{stem}.png")

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from datamodules.errors import InputError
 from datamodules.transforms import MEAN, STD
+from qgnet.networks.encoders import Encoder
 
 FILES = "frozen_files"
 """Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
@@ -72,6 +73,14 @@ class Task(pl.LightningModule, ABC):
                 + ("Settings that differ: " + "; ".join(differing) + ". " if differing else "")
                 + "Use the configuration it was trained with (config.yaml in its run's folder)."
             )
+
+
+def make_encoder(name: str, high_stage: int, dilated: bool = True) -> Encoder:
+    """An encoder from the user's settings; InputError if there is none of that name or stage."""
+    try:
+        return Encoder(name, high_stage, dilated)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -13,8 +13,7 @@ from datamodules.errors import InputError
 from datamodules.unlabeled import ViewDataModule, Views
 from qgnet.losses import contrastive_accuracy, global_local_loss
 from qgnet.networks.contrast import MomentumPair
-from qgnet.networks.encoders import Encoder
-from qgnet.tasks.base import Task, normalise
+from qgnet.tasks.base import Task, make_encoder, normalise
 from qgnet.weights import load_encoder_weights, save_prior_extractor
 
 PRIOR_FILE = "prior_extractor.ckpt"
@@ -75,7 +74,7 @@ class GlobalLocalPretraining(Task):
         self.encoder_weights = encoder_weights
         self.temperature = temperature
         self.term_weights = {"global_global": global_global, "local_global": local_global, "local_local": local_local}
-        self.net = MomentumPair(Encoder(encoder, high_stage, dilated=False), dim, queue_size, momentum)
+        self.net = MomentumPair(make_encoder(encoder, high_stage, dilated=False), dim, queue_size, momentum)
 
     def load_starting_weights(self) -> None:
         """Both encoders from ``encoder_weights``."""

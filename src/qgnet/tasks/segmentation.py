@@ -15,9 +15,8 @@ from datamodules.errors import InputError
 from datamodules.transforms import fit_size
 from qgnet.losses import segmentation_loss
 from qgnet.metrics import EpisodeIoU, EpisodeScore
-from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import QGNet, QGNetOutput
-from qgnet.tasks.base import FILES, Task, normalise
+from qgnet.tasks.base import FILES, Task, make_encoder, normalise
 from qgnet.weights import load_encoder_weights, sha256
 
 POLY_POWER = 0.9
@@ -77,7 +76,7 @@ class FewShotSegmentation(Task):
         self.encoder_weights = encoder_weights
         self.prior_checkpoint = prior_checkpoint
         self.auxiliary_weight = auxiliary_weight
-        self.net = QGNet(Encoder(encoder, high_stage), Encoder(prior_encoder, high_stage), width, levels)
+        self.net = QGNet(make_encoder(encoder, high_stage), make_encoder(prior_encoder, high_stage), width, levels)
         self.net.prior_encoder.freeze()
         if freeze_encoder:
             self.net.encoder.freeze()

@@ -1,0 +1,207 @@
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules import Episode, InputError, Pascal5iDataModule, SyntheticDataModule
+from datamodules.base import EpisodeDataModule, IndexSampler
+from datamodules.episodes import binary_mask
+from datamodules.sources import read_mask
+from datamodules.transforms import FitAndPad, TrainAugmentation, fit_size
+
+Make = Callable[..., EpisodeDataModule]
+SMALL = {"image_size": 65, "min_class_area": 50, "episodes": 10, "num_workers": 0}
+
+
+@pytest.fixture(params=["pascal", "synthetic"])
+def make(request: pytest.FixtureRequest, voc: Path) -> Make:
+    """Every episodic DataModule, on small data."""
+    if request.param == "pascal":
+        return lambda **kw: Pascal5iDataModule(str(voc), **(SMALL | kw))
+    return lambda **kw: SyntheticDataModule(**({"scenes": 400} | SMALL | kw))
+
+
+def flatten(batches: list[Episode]) -> list[tuple]:
+    """Batches → comparable single episodes."""
+    rows = []
+    for b in batches:
+        for i in range(len(b.class_id)):
+            pixels = [t[i].numpy().tobytes() for t in b[:5]]
+            original = b.original_mask[i].numpy().tobytes() if b.original_mask else b""
+            rows.append((*pixels, b.query_name[i], b.support_names[i], original, b.original_size[i]))
+    return rows
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_same_episodes_for_any_batch_size_and_workers(make: Make, split: str) -> None:
+    seen = []
+    for batch_size, workers in [(1, 0), (2, 2), (5, 0)]:
+        data = make(batch_size=batch_size, num_workers=workers, train_episodes=10, shots=2)
+        data.setup("fit")
+        loader = data.train_dataloader() if split == "train" else data.test_dataloader()
+        seen.append(flatten(list(loader)))
+    assert len(seen[0]) == 10
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_another_seed_gives_other_episodes_and_another_epoch_too(make: Make) -> None:
+    def first_epochs(seed: int) -> list[list[tuple]]:
+        data = make(seed=seed, batch_size=2, train_episodes=6)
+        data.setup("fit")
+        loader = data.train_dataloader()
+        epochs = []
+        for epoch in range(2):
+            loader.sampler.set_epoch(epoch)
+            epochs.append(flatten(list(loader)))
+        return epochs
+
+    one, other = first_epochs(1), first_epochs(2)
+    assert one == first_epochs(1)
+    assert one[0] != one[1]
+    assert one[0] != other[0]
+
+
+@pytest.mark.parametrize("fold", range(4))
+def test_no_novel_label_reaches_training(make: Make, fold: int) -> None:
+    data = make(fold=fold, shots=2, train_episodes=30)
+    data.setup("fit")
+    train, test = data.data["train"], data.data["val"]
+    assert not set(data.novel_classes) & set(data.base_classes)
+    assert set(data.novel_classes) | set(data.base_classes) == set(data.class_names)
+    for i in range(30):
+        drawn, episode = train.draw(i), train[i]
+        assert drawn.class_id in data.base_classes
+        for mask, name in [
+            (episode.query_mask, episode.query_name[0]),
+            *zip(episode.support_masks, episode.support_names[0], strict=True),
+        ]:
+            assert set(mask.unique().tolist()) <= {0, 1, 255}
+            assert name.startswith("train")
+    for i in range(10):
+        assert test.draw(i).class_id in data.novel_classes
+
+
+@pytest.mark.parametrize("fold", range(4))
+def test_training_foreground_is_nowhere_a_novel_class(voc: Path, fold: int) -> None:
+    """On the label image itself: under the mask of a training episode lies its base class and nothing else."""
+    data = Pascal5iDataModule(str(voc), fold=fold, **SMALL)
+    data.setup("fit")
+    train = data.data["train"]
+    train.transform = lambda image, mask, seed: (image, mask)
+    for i in range(20):
+        class_id, query, supports = train.draw(i)
+        for image in (query, *supports):
+            label = train.source.mask(image)
+            assert set(label[binary_mask(label, class_id) == 1]) == {class_id}
+
+
+def test_supports_are_other_images_of_the_class_without_repetition(make: Make) -> None:
+    data = make(shots=3, episodes=40)
+    data.setup("test")
+    dataset = data.data["val"]
+    for i in range(40):
+        class_id, query, supports = dataset.draw(i)
+        assert len({query, *supports}) == 4
+        assert all(image in dataset.images_of[class_id] for image in (query, *supports))
+
+
+def test_the_test_walks_the_list_and_training_each_image_once_per_walk(make: Make) -> None:
+    data = make()
+    data.setup("fit")
+    test, train = data.data["val"], data.data["train"]
+    n = len(test.queries)
+    assert [test.draw(i).query for i in range(n + 3)] == [*test.queries, *test.queries[:3]]
+    n = len(train.queries)
+    walks = [[train.draw(i).query for i in range(w * n, (w + 1) * n)] for w in (0, 1)]
+    assert sorted(walks[0]) == sorted(walks[1]) == train.queries
+    assert walks[0] != walks[1]
+
+
+def test_batch_has_the_documented_shapes_and_dtypes(voc: Path) -> None:
+    data = Pascal5iDataModule(str(voc), **(SMALL | {"shots": 2, "batch_size": 3}))
+    data.setup("test")
+    batch = next(iter(data.test_dataloader()))
+    assert batch.query_image.shape == (3, 3, 65, 65)
+    assert batch.query_mask.shape == (3, 65, 65)
+    assert batch.support_images.shape == (3, 2, 3, 65, 65)
+    assert batch.support_masks.shape == (3, 2, 65, 65)
+    assert {t.dtype for t in batch[:4]} == {torch.uint8}
+    assert batch.class_id.dtype == torch.int64
+    for mask, size, name in zip(batch.original_mask, batch.original_size, batch.query_name, strict=True):
+        assert tuple(mask.shape) == size == data.data["val"].source.mask(data.data["val"].source.names.index(name)).shape
+    data.setup("fit")
+    assert next(iter(data.train_dataloader())).original_mask == []
+
+
+def test_min_class_area_counts_pixels_of_the_raw_mask(voc: Path) -> None:
+    areas = {}
+    for line in (voc / "ImageSets/Segmentation/val.txt").read_text().split():
+        label = read_mask(voc / "SegmentationClassAug" / f"{line}.png")
+        areas[line] = {int(c): int((label == c).sum()) for c in np.unique(label)}
+    data = Pascal5iDataModule(str(voc), **(SMALL | {"min_class_area": 980}))
+    data.setup("test")
+    dataset = data.data["val"]
+    expected = {n for n, a in areas.items() if any(a.get(c, 0) >= 980 for c in data.novel_classes)}
+    assert {dataset.source.names[i] for i in dataset.queries} == expected
+    assert 0 < len(expected) < len(areas)
+
+
+@pytest.mark.parametrize(("total", "ranks"), list(itertools.product([1, 5, 8], [1, 2, 3])))
+def test_evaluation_gives_each_episode_to_one_rank_once(total: int, ranks: int) -> None:
+    samplers = [IndexSampler(range(total), rank, ranks, None) for rank in range(ranks)]
+    assert sorted(itertools.chain(*samplers)) == list(range(total))
+    assert [len(s) for s in samplers] == [len(list(s)) for s in samplers]
+
+
+def test_training_ranks_share_the_batches_of_one_process() -> None:
+    alone = IndexSampler(range(11), 0, 1, batch_size=4)
+    pair = [IndexSampler(range(11), rank, 2, batch_size=2) for rank in (0, 1)]
+    for epoch in (0, 1):
+        for sampler in (alone, *pair):
+            sampler.set_epoch(epoch)
+        whole, halves = list(alone), [list(s) for s in pair]
+        assert len(whole) == 8
+        assert whole[0] == 8 * epoch
+        for step in range(2):
+            both = [n for half in halves for n in half[2 * step : 2 * step + 2]]
+            assert sorted(both) == sorted(whole[4 * step : 4 * step + 4])
+
+
+def test_fit_and_pad_keeps_the_aspect_and_pads_with_ignore() -> None:
+    image, mask = np.full((40, 80, 3), 200, np.uint8), np.ones((40, 80), np.uint8)
+    small, label = FitAndPad(33)(image, mask, 0)
+    height, width = fit_size(40, 80, 33)
+    assert (height, width) == (16, 33)
+    assert small.shape == (33, 33, 3)
+    assert (label[:height] == 1).all()
+    assert (label[height:] == 255).all()
+    assert (small[height:] == 0).all()
+    assert (small[:height] == 200).all()
+
+
+def test_training_augmentation_is_a_function_of_its_seed_and_keeps_the_foreground() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (120, 90, 3), dtype=np.uint8)
+    mask = np.zeros((120, 90), np.uint8)
+    mask[50:70, 30:50] = 1
+    augment = TrainAugmentation(65)
+    kept = []
+    for seed in range(20):
+        out, label = augment(image, mask, seed)
+        again = augment(image, mask, seed)
+        assert np.array_equal(out, again[0])
+        assert np.array_equal(label, again[1])
+        assert out.shape == (65, 65, 3)
+        assert set(np.unique(label)) <= {0, 1, 255}
+        kept.append(np.count_nonzero(label == 1))
+    assert min(kept) >= 0.85 * 0.9**2 * 400 * 0.9  # 85 % of the foreground at the smallest scale, less rounding
+    assert not np.array_equal(augment(image, mask, 0)[0], augment(image, mask, 1)[0])
+
+
+def test_too_few_images_for_the_shots(voc: Path) -> None:
+    data = Pascal5iDataModule(str(voc), **(SMALL | {"shots": 4}))
+    with pytest.raises(InputError, match=r"has \d image\(s\) .* 4 shot\(s\) needs 5"):
+        data.setup("test")

@@ -1,0 +1,209 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qgnet.networks.contrast import MomentumPair
+from qgnet.networks.correspondence import region_map
+from qgnet.networks.encoders import Encoder
+from qgnet.networks.enrichment import FeatureEnrichment, level_size
+from qgnet.networks.qgnet import QGNet, Support, check_side, masked_average
+
+
+def tiny_qgnet(high_stage: int = 3) -> QGNet:
+    torch.manual_seed(0)
+    return QGNet(Encoder("test_resnet", high_stage), Encoder("test_resnet", high_stage), width=8, levels=[1, 0.5])
+
+
+def episode(side: int = 65, batch: int = 2, shots: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(1)
+    masks = torch.randint(0, 2, (batch, shots, side, side), generator=g).to(torch.uint8)
+    masks[..., :5] = 255
+    images = torch.randn(batch, shots + 1, 3, side, side, generator=g)
+    return images[:, 0], images[:, 1:], masks
+
+
+def slow_region_map(query: torch.Tensor, keys: torch.Tensor) -> list[list[float]]:
+    """One image, position by position: query (C, h, w), keys (C, N)."""
+    best = []
+    for y in range(query.shape[1]):
+        row = []
+        for x in range(query.shape[2]):
+            q = query[:, y, x]
+            row.append(
+                max(
+                    float(q @ keys[:, n]) / (float(q.norm()) * float(keys[:, n].norm()) + 1e-7)
+                    for n in range(keys.shape[1])
+                )
+            )
+        best.append(row)
+    low, high = min(map(min, best)), max(map(max, best))
+    return [[(v - low) / (high - low + 1e-7) for v in row] for row in best]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 6))
+def test_region_map_equals_the_slow_reference(seed: int, side: int, keys: int) -> None:
+    g = torch.Generator().manual_seed(seed)
+    query, key = torch.rand(2, 3, side, side + 1, generator=g), torch.rand(2, 3, keys, generator=g)
+    key[:, :, 0] = 0  # a masked-out support position
+    result = region_map(query, key)
+    assert result.shape == (2, 1, side, side + 1)
+    for i in range(2):
+        assert torch.allclose(result[i, 0], torch.tensor(slow_region_map(query[i], key[i])), atol=1e-4)
+
+
+def test_region_map_stays_in_float32_under_autocast() -> None:
+    query = torch.rand(1, 8, 5, 5)
+    plain = region_map(query, query.flatten(2)[:, :, :4])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = region_map(query, query.flatten(2)[:, :, :4])
+    assert mixed.dtype == torch.float32
+    assert torch.equal(plain, mixed)
+
+
+def test_masked_average_is_the_mean_of_the_foreground() -> None:
+    feature = torch.arange(8.0).view(1, 2, 2, 2)
+    mask = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
+    assert torch.allclose(masked_average(feature, mask).flatten(), torch.tensor([1.5, 5.5]), atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50s", "test_resnet"])
+@pytest.mark.parametrize("high_stage", [3, 4])
+def test_encoder_keeps_stride_8_with_the_released_dilations(name: str, high_stage: int) -> None:
+    encoder = Encoder(name, high_stage).eval()
+    with torch.no_grad():
+        features = encoder(torch.randn(1, 3, 57, 65))
+    for stage in range(2, high_stage + 1):
+        assert features[stage].shape == (1, encoder.channels[stage], 8, 9)
+    for stage, dilation in ((3, 2), (4, 4)):
+        if stage <= high_stage:
+            convs = [m for m in encoder.net[f"layer{stage}"].modules() if isinstance(m, torch.nn.Conv2d)]
+            assert {c.dilation[0] for c in convs if c.kernel_size[0] == 3} == {dilation}
+            assert {c.stride for c in convs} == {(1, 1)}
+
+
+def test_dilation_does_not_change_the_parameters() -> None:
+    dilated, plain = (Encoder("test_resnet", 4, dilated=d).state_dict() for d in (True, False))
+    assert {k: v.shape for k, v in dilated.items()} == {k: v.shape for k, v in plain.items()}
+
+
+def test_unknown_encoder_and_stage_are_refused() -> None:
+    with pytest.raises(ValueError, match="no model 'resnet51'"):
+        Encoder("resnet51")
+    with pytest.raises(ValueError, match="stage 3 or 4"):
+        Encoder("resnet18", high_stage=2)
+
+
+def test_frozen_encoder_survives_train_and_its_statistics_do_not_move() -> None:
+    net = tiny_qgnet()
+    net.prior_encoder.freeze()
+    net.encoder.freeze()
+    net.train()
+    before = {k: v.clone() for k, v in net.state_dict().items() if "encoder." in k}
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):
+        net(*episode()).logits.mean().backward()
+        optimizer.step()
+    after = net.state_dict()
+    assert before
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert all(p.grad is None for p in net.encoder.parameters())
+    assert any(p.grad is not None for p in net.enrichment.parameters())
+
+
+def test_unfrozen_encoder_does_move() -> None:
+    net = tiny_qgnet().train()
+    before = net.encoder.state_dict()["net.bn1.running_mean"].clone()
+    net(*episode()).logits.mean().backward()
+    assert not torch.equal(before, net.encoder.state_dict()["net.bn1.running_mean"])
+    assert all(p.grad is not None for p in net.encoder.parameters())
+
+
+@pytest.mark.parametrize("high_stage", [3, 4])
+@pytest.mark.parametrize("shots", [1, 3])
+def test_forward_is_encode_and_decode(high_stage: int, shots: int) -> None:
+    net = tiny_qgnet(high_stage).eval()
+    query, images, masks = episode(shots=shots)
+    with torch.no_grad():
+        together = net(query, images, masks)
+        each = [net.encode_support(images[:, k], masks[:, k]) for k in range(shots)]
+        stacked = Support(*(torch.stack(field, dim=1) for field in zip(*each, strict=True)))
+        apart = net.decode(net.encode_query(query), stacked, (65, 65))
+    assert together.logits.shape == (2, 2, 65, 65)
+    for guided_or_prior in (together.guided_map, together.prior_map):
+        assert guided_or_prior.shape == (2, 1, 9, 9)
+        assert 0 <= guided_or_prior.min() <= guided_or_prior.max() <= 1
+    assert [tuple(x.shape) for x in together.level_logits] == [(2, 2, 9, 9), (2, 2, 4, 4)]
+    for one, other in zip(together[:3], apart[:3], strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_only_the_support_foreground_counts_for_the_category_and_the_guided_map() -> None:
+    net = tiny_qgnet().eval()
+    query, images, masks = episode(shots=1)
+    masks[:] = 0
+    masks[..., 16:33, 16:33] = 1
+    ignored = masks.clone()
+    ignored[masks == 0] = 255
+    with torch.no_grad():
+        assert torch.equal(net(query, images, masks).logits, net(query, images, ignored).logits)
+
+
+def test_order_of_the_shots_does_not_matter() -> None:
+    net = tiny_qgnet().eval()
+    query, images, masks = episode(shots=3)
+    with torch.no_grad():
+        one, other = net(query, images, masks), net(query, images.flip(1), masks.flip(1))
+    assert torch.allclose(one.logits, other.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [64, 66, 472])
+def test_sides_other_than_8n_plus_1_are_refused(side: int) -> None:
+    with pytest.raises(ValueError, match=rf"{side} px is not 8n \+ 1"):
+        check_side(side)
+
+
+def test_levels_as_sides_and_as_ratios() -> None:
+    assert [level_size(s, (60, 60)) for s in (60, 30, 15, 8)] == [(60, 60), (30, 30), (15, 15), (8, 8)]
+    assert [level_size(r, (81, 80)) for r in (1, 0.5, 0.25, 0.125)] == [(81, 80), (40, 40), (20, 20), (10, 10)]
+    fem = FeatureEnrichment(4, [1, 0.5, 0.25])
+    maps = torch.rand(1, 1, 9, 9)
+    output = fem(torch.rand(1, 4, 9, 9), torch.rand(1, 4, 1, 1), maps, maps)
+    assert [x.shape[-1] for x in output.level_logits] == [9, 4, 2]
+
+
+def test_the_papers_size() -> None:
+    """METHOD: 67.40 M parameters with ResNet-50, 20.26 M of them trained."""
+    net = QGNet(Encoder("resnet50s"), Encoder("resnet50"))
+    total = sum(p.numel() for p in net.parameters())
+    encoders = sum(p.numel() for e in (net.encoder, net.prior_encoder) for p in e.parameters())
+    assert round(total / 1e6, 2) == 67.40
+    assert round((total - encoders) / 1e6, 2) == 20.26
+
+
+def test_queue_replaces_the_oldest_and_wraps() -> None:
+    pair = MomentumPair(Encoder("test_resnet", 3, dilated=False), dim=2, queue_size=5)
+    first, second = torch.full((3, 2), 1.0), torch.full((3, 2), 2.0)
+    untouched = pair.queue[4].clone()
+    pair.enqueue(first)
+    assert torch.equal(pair.queue[4], untouched)
+    pair.enqueue(second)
+    assert pair.queue[:, 0].tolist() == [2.0, 1.0, 1.0, 2.0, 2.0]
+    assert int(pair.queue_position) == 1
+    pair.enqueue(torch.arange(14.0).view(7, 2))
+    assert sorted(pair.queue[:, 0].tolist()) == [4.0, 6.0, 8.0, 10.0, 12.0]
+
+
+def test_key_encoder_is_the_moving_average() -> None:
+    pair = MomentumPair(Encoder("test_resnet", 3, dilated=False), dim=4, queue_size=4, momentum=0.75)
+    query, key = (next(e.parameters()) for e in (pair.query, pair.key))
+    old = key.clone()
+    with torch.no_grad():
+        query += 1
+    pair.update_key()
+    assert torch.allclose(key, 0.75 * old + 0.25 * query)
+    assert not key.requires_grad
+    assert math.isclose(float(pair.key(torch.randn(2, 3, 32, 32)).norm(dim=1).mean()), 1, abs_tol=1e-5)

@@ -81,7 +81,9 @@ def main(args: list[str]) -> None:
         score = metric.compute()
         per_class = dict(zip(metric.class_ids, (round(x, 4) for x in score.class_iou.tolist()), strict=True))
         row = {"baseline": name, "fold": data.fold, "shots": data.shots, "episodes": data.episodes}
-        print(json.dumps(row | {"miou": round(score.miou, 4), "fb_iou": round(score.fb_iou, 4), "class_iou": per_class}))
+        print(
+            json.dumps(row | {"miou": round(score.miou, 4), "fb_iou": round(score.fb_iou, 4), "class_iou": per_class})
+        )
     print(f"{time.perf_counter() - start:.0f} s")
 
 

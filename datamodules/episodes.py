@@ -44,9 +44,12 @@ class Episode(NamedTuple):
 
 def collate(episodes: Sequence[Episode]) -> Episode:
     """Single episodes → one batch."""
-    tensors = [torch.stack(field) for field in list(zip(*episodes, strict=True))[:5]]
     return Episode(
-        *tensors,
+        query_image=torch.stack([e.query_image for e in episodes]),
+        query_mask=torch.stack([e.query_mask for e in episodes]),
+        support_images=torch.stack([e.support_images for e in episodes]),
+        support_masks=torch.stack([e.support_masks for e in episodes]),
+        class_id=torch.stack([e.class_id for e in episodes]),
         query_name=[e.query_name[0] for e in episodes],
         support_names=[e.support_names[0] for e in episodes],
         original_mask=[mask for e in episodes for mask in e.original_mask],
@@ -129,9 +132,9 @@ class EpisodeDataset(Dataset[Episode]):
         for class_id, images in self.images_of.items():
             if len(images) < self.shots + 1:
                 raise InputError(
-                    f"Class {class_id} ({classes[class_id]}) has {len(images)} image(s) of at least {min_area} px; an episode of "
-                    f"{self.shots} shot(s) needs {self.shots + 1}. Lower --data.shots or --data.min_class_area, "
-                    "or add images."
+                    f"Class {class_id} ({classes[class_id]}) has {len(images)} image(s) of at least {min_area} px; "
+                    f"an episode of {self.shots} shot(s) needs {self.shots + 1}. Lower --data.shots or "
+                    "--data.min_class_area, or add images."
                 )
 
     def _query(self, i: int) -> int:

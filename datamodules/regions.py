@@ -43,7 +43,7 @@ def segment(image: Array, method: str, count: int) -> Array:
         smallest = max(1, size[0] * size[1] // (4 * count))
         labels = felzenszwalb(small, scale=200, sigma=0.8, min_size=smallest, channel_axis=-1)
     regions = np.minimum(labels, 255).astype(np.uint8)
-    return cv2.resize(regions, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.uint8, copy=False)
+    return cv2.resize(regions, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 class RegionMaps:
@@ -76,7 +76,7 @@ class RegionMaps:
         if path.exists():
             stored = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
             if stored is not None and stored.shape == image.shape[:2]:
-                return stored.astype(np.uint8, copy=False)
+                return stored
         labels = segment(image, self.method, self.count)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}.png")
@@ -116,7 +116,8 @@ def draw_patches(regions: Array, number: int, rng: np.random.Generator) -> list[
 def region_window(inside: NDArray[np.bool_], rng: np.random.Generator) -> tuple[slice, slice]:
     """The bounding box of a region, each side moved out by up to 15 % of the box."""
     sides = []
-    for along in (inside.any(axis=1), inside.any(axis=0)):
+    for axis in (1, 0):
+        along = np.asarray(inside.any(axis=axis))
         positions = np.flatnonzero(along)
         first, last = int(positions[0]), int(positions[-1]) + 1
         grow = MARGIN * (last - first)

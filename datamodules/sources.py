@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -11,7 +11,8 @@ from PIL import Image, UnidentifiedImageError
 
 from datamodules.errors import InputError
 
-Array = NDArray[np.uint8]
+Array = NDArray[Any]
+"""An image (H, W, 3) or a mask (H, W), uint8; OpenCV's types do not tell."""
 IGNORE = 255
 
 
@@ -35,7 +36,7 @@ def read_image(path: Path) -> Array:
     if data is None:
         reason = "cannot be decoded" if path.exists() else "does not exist"
         raise InputError(f"The image {path} {reason}. Restore it, or take its name out of the list.")
-    return data.astype(np.uint8, copy=False)
+    return data
 
 
 def read_mask(path: Path) -> Array:
@@ -47,7 +48,7 @@ def read_mask(path: Path) -> Array:
                     f"The mask {path} is a {file.mode} image; expected class numbers (a palette or grey PNG). "
                     "For VOC use SegmentationClassAug/ in its index form, not the coloured one."
                 )
-            return np.asarray(file).astype(np.uint8, copy=False)
+            return np.asarray(file, dtype=np.uint8)
     except FileNotFoundError:
         raise InputError(
             f"The mask {path} does not exist. Every listed image needs a mask of the same name; add it, or take "

@@ -115,9 +115,9 @@ def paint_surface(surface: str, size: int, rng: np.random.Generator) -> Array:
         tone = (np.floor(u / period) + np.floor(v / period)) % 2 > 0
     else:
         tone = smooth_noise(size, period, rng) > 0
-    hue = (HUES[surface] + rng.integers(-12, 13)) % 180
-    light = hsv_to_rgb(hue, rng.integers(60, 140), rng.integers(190, 250))
-    dark = hsv_to_rgb(hue, rng.integers(150, 230), rng.integers(70, 150))
+    hue = (HUES[surface] + int(rng.integers(-12, 13))) % 180
+    light = hsv_to_rgb(hue, int(rng.integers(60, 140)), int(rng.integers(190, 250)))
+    dark = hsv_to_rgb(hue, int(rng.integers(150, 230)), int(rng.integers(70, 150)))
     return np.where(tone[..., None], light, dark).astype(np.uint8)
 
 
@@ -125,7 +125,7 @@ def background(size: int, rng: np.random.Generator) -> Array:
     """(size, size, 3) uint8 RGB: a blend of two random colours along coarse and fine noise."""
     blend = smooth_noise(size, size * 0.3, rng) + 0.5 * smooth_noise(size, size * rng.uniform(0.02, 0.08), rng)
     weight = (1 / (1 + np.exp(-2 * blend)))[..., None]
-    one, two = (hsv_to_rgb(rng.integers(180), rng.integers(20, 130), rng.integers(50, 220)) for _ in range(2))
+    one, two = (hsv_to_rgb(int(h), int(s), int(v)) for h, s, v in rng.integers((0, 20, 50), (180, 130, 220), (2, 3)))
     return (weight * one + (1 - weight) * two).astype(np.uint8)
 
 

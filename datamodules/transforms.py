@@ -4,11 +4,11 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for updates at import
 
-import albumentations as A  # noqa: E402
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
+import albumentations as A
+import cv2
+import numpy as np
 
-from datamodules.sources import IGNORE, Array  # noqa: E402
+from datamodules.sources import IGNORE, Array
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -30,7 +30,7 @@ class FitAndPad:
 
     def __call__(self, image: Array, mask: Array, seed: int) -> tuple[Array, Array]:
         """(H, W, 3) and (H, W) → (side, side, 3) and (side, side); ``seed`` is not needed."""
-        height, width = fit_size(*mask.shape, self.side)
+        height, width = fit_size(mask.shape[0], mask.shape[1], self.side)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
         return pad(image, mask, self.side, fill=(0, 0, 0), centred=False)
@@ -66,9 +66,7 @@ class TrainAugmentation:
         return foreground_crop(image, mask, self.side, np.random.default_rng(seed))
 
 
-def pad(
-    image: Array, mask: Array, side: int, fill: tuple[int, ...], centred: bool
-) -> tuple[Array, Array]:
+def pad(image: Array, mask: Array, side: int, fill: tuple[int, ...], centred: bool) -> tuple[Array, Array]:
     """Pad both up to at least ``side`` x ``side``; the mask with 255."""
     height, width = mask.shape
     down, right = max(0, side - height), max(0, side - width)

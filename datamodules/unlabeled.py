@@ -121,8 +121,12 @@ def augment(pipeline: A.Compose, image: Array, seed: int) -> Tensor:
 
 def collate_views(views: Sequence[Views]) -> Views:
     """Single images → one batch."""
-    tensors = [torch.stack(field) for field in list(zip(*views, strict=True))[:3]]
-    return Views(*tensors, name=[v.name[0] for v in views])
+    return Views(
+        global_views=torch.stack([v.global_views for v in views]),
+        local_patches=torch.stack([v.local_patches for v in views]),
+        fallback=torch.stack([v.fallback for v in views]),
+        name=[v.name[0] for v in views],
+    )
 
 
 class ViewDataModule(BaseDataModule):

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from conftest import CONFIGS, TINY_SEGMENTATION, TINY_TRAINER, Command
+from fake_data import write_voc
 from PIL import Image
 
 from qgnet.cli import main, parse
@@ -236,8 +237,6 @@ def test_checkpoint_of_another_network_is_refused_with_the_settings_that_differ(
 def test_damaged_data_is_named_before_training(
     command: Command, capsys: pytest.CaptureFixture, tmp_path: Path, damage: str
 ) -> None:
-    from fake_data import write_voc
-
     root = write_voc(tmp_path / "damaged")
     image, mask = root / "JPEGImages/train_003.jpg", root / "SegmentationClassAug/train_003.png"
     expected = {

@@ -131,7 +131,9 @@ def test_batch_has_the_documented_shapes_and_dtypes(voc: Path) -> None:
     assert {t.dtype for t in batch[:4]} == {torch.uint8}
     assert batch.class_id.dtype == torch.int64
     for mask, size, name in zip(batch.original_mask, batch.original_size, batch.query_name, strict=True):
-        assert tuple(mask.shape) == size == data.data["val"].source.mask(data.data["val"].source.names.index(name)).shape
+        assert (
+            tuple(mask.shape) == size == data.data["val"].source.mask(data.data["val"].source.names.index(name)).shape
+        )
     data.setup("fit")
     assert next(iter(data.train_dataloader())).original_mask == []
 

@@ -1,7 +1,8 @@
+import cv2
 import numpy as np
 import pytest
 
-from datamodules.synthetic import CLASSES, FOLDS, SHAPES, SURFACES, SyntheticScenes
+from datamodules.synthetic import CLASSES, FOLDS, HUES, SHAPES, SURFACES, SyntheticScenes
 
 
 def scenes(split: str = "train", seed: int = 1, classes: list[int] | None = None) -> SyntheticScenes:
@@ -41,10 +42,6 @@ def test_only_the_given_classes_appear() -> None:
 @pytest.mark.parametrize("i", range(5))
 def test_mask_and_image_agree(i: int) -> None:
     """Objects are painted in their surface's hue, which the mask must point at."""
-    import cv2
-
-    from datamodules.synthetic import HUES
-
     source = scenes()
     image, mask = source.image(i), source.mask(i)
     hue = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[..., 0].astype(int)

@@ -49,7 +49,9 @@ def test_patches_are_boxes_round_different_regions() -> None:
 def test_without_a_usable_region_a_random_crop_stands_in_and_is_counted() -> None:
     patches = draw_patches(np.zeros((40, 60), np.uint8), 2, np.random.default_rng(0))
     assert all(p.fallback for p in patches)
-    assert all((p.window[0].stop - p.window[0].start, p.window[1].stop - p.window[1].start) == (20, 30) for p in patches)
+    assert all(
+        (p.window[0].stop - p.window[0].start, p.window[1].stop - p.window[1].start) == (20, 30) for p in patches
+    )
 
 
 def test_region_cache_gives_the_same_map_and_knows_images_apart(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""QGNet: few-shot segmentation with global and local contrastive learning, on PyTorch Lightning."""

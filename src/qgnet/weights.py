@@ -89,13 +89,13 @@ def _read_state_dict(path: Path, encoder: Encoder, setting: str) -> dict[str, Te
                 f"{encoder.name} up to stage {encoder.high_stage}. Change the model's encoder settings to the "
                 "file's, or train stage 1 with these."
             )
-        return content["state_dict"]
+        return dict(content["state_dict"])
     if "pytorch-lightning_version" in content:
         raise InputError(
             f"`{setting}`: {path} is a training checkpoint. Stage 1 writes the prior extractor to "
             "prior_extractor.ckpt in its run's folder; give that file."
         )
-    return content.get("state_dict", content)
+    return dict(content.get("state_dict", content))
 
 
 def _download(name: str, setting: str) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The result of a test as a file, with two baselines on the same episodes."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def summary(trainer: pl.Trainer, task: FewShotSegmentation, scores: dict[str, Ep
                 "miou": score.miou,
                 "fb_iou": score.fb_iou,
                 "class_iou": {
-                    c: (None if x != x else x) for c, x in zip(classes, score.class_iou.tolist(), strict=True)
+                    c: (None if math.isnan(x) else x) for c, x in zip(classes, score.class_iou.tolist(), strict=True)
                 },
             }
             for name, score in scores.items()

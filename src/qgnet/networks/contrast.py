@@ -21,9 +21,7 @@ class ProjectedEncoder(nn.Module):
         super().__init__()
         channels = encoder.high_channels
         self.encoder = encoder
-        self.projection = nn.Sequential(
-            nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, dim)
-        )
+        self.projection = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, dim))
 
     def descriptor(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised floats → (B, C), the pooled last stage."""

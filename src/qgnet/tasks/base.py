@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -45,7 +46,7 @@ class Task(pl.LightningModule, ABC):
         if self.trainer.ckpt_path is None and not self.file_hashes:
             self.load_starting_weights()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """The injected optimiser over what trains, and the schedule per step."""
         optimizer = self._make_optimizer(p for p in self.parameters() if p.requires_grad)
         steps = int(self.trainer.estimated_stepping_batches)
@@ -60,7 +61,9 @@ class Task(pl.LightningModule, ABC):
         """Take over the recorded sha256; subclasses compare them with their settings."""
         self.file_hashes = dict(checkpoint.get(FILES, {}))
         own, found = self.state_dict(), checkpoint["state_dict"]
-        wrong = [k for k in own if k not in found or found[k].shape != own[k].shape] + [k for k in found if k not in own]
+        wrong = [k for k in own if k not in found or found[k].shape != own[k].shape] + [
+            k for k in found if k not in own
+        ]
         if wrong:
             theirs = checkpoint.get("hyper_parameters", {})
             differing = [

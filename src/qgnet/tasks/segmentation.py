@@ -107,9 +107,9 @@ class FewShotSegmentation(Task):
         found = sha256(file)
         if found != recorded:
             raise InputError(
-                f"`model.prior_checkpoint` is {file} (sha256 {found[:12]}…), but this checkpoint was trained on a prior "
-                f"extractor with sha256 {recorded[:12]}…. Give that file, or leave `model.prior_checkpoint` null: the "
-                "checkpoint holds its own copy."
+                f"`model.prior_checkpoint` is {file} (sha256 {found[:12]}…), but this checkpoint was trained on a "
+                f"prior extractor with sha256 {recorded[:12]}…. Give that file, or leave "
+                "`model.prior_checkpoint` null: the checkpoint holds its own copy."
             )
 
     def setup(self, stage: str) -> None:
@@ -143,7 +143,7 @@ class FewShotSegmentation(Task):
         full = [restore(margin, size) for margin, size in zip(margins, episode.original_size, strict=True)]
         return Segmented(output, [(margin > 0).to(torch.uint8) for margin in full])
 
-    def validation_step(self, episode: Episode, batch_idx: int) -> Segmented:
+    def validation_step(self, episode: Episode, batch_idx: int) -> Segmented:  # type: ignore[override]
         """Segment and count."""
         segmented = self.predict_step(episode, batch_idx)
         counted = zip(segmented.masks, episode.original_mask, episode.class_id.tolist(), strict=True)
@@ -151,7 +151,7 @@ class FewShotSegmentation(Task):
             self.metric.update(prediction, target, class_id)
         return segmented
 
-    def test_step(self, episode: Episode, batch_idx: int) -> Segmented:
+    def test_step(self, episode: Episode, batch_idx: int) -> Segmented:  # type: ignore[override]
         """As in validation."""
         return self.validation_step(episode, batch_idx)
 

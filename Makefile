@@ -1,0 +1,35 @@
+# `make demo` and `make test` need Python >= 3.10, make and git; each makes its own virtual environment in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := runs/demo
+
+.PHONY: demo test lint clean
+
+.venv/installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# Both stages of the method on built-in scenes, then the test of fold 0's novel classes with 1 and with 5 shots.
+demo: .venv/installed
+	rm -rf $(DEMO)
+	$(BIN)/lightning fit --config lightning_configs/demo/pretrain.yaml --run $(DEMO)/pretrain
+	$(BIN)/lightning fit --config lightning_configs/demo/qgnet.yaml --run $(DEMO)/qgnet
+	for shots in 1 5; do \
+	  $(BIN)/lightning test --config lightning_configs/demo/qgnet.yaml --data.shots $$shots \
+	    --ckpt_path $(DEMO)/qgnet/checkpoints/last.ckpt --run $(DEMO)/$$shots-shot || exit 1; \
+	done
+	$(BIN)/qgnet report $(DEMO)
+	@echo "Look at $(DEMO)/1-shot/contact_sheet.png and $(DEMO)/5-shot/contact_sheet.png"
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv $(DEMO)

@@ -26,9 +26,7 @@ class MaskIndex:
         """Read every mask once, in threads, with a progress bar; errors of the source come through."""
 
         def count(i: int) -> dict[int, int]:
-            check = getattr(source, "check", None)
-            if check is not None:
-                check(i)
+            source.check(i)
             pixels = np.bincount(source.mask(i).ravel(), minlength=256)
             return {int(c): int(pixels[c]) for c in np.flatnonzero(pixels) if c not in (0, IGNORE)}
 

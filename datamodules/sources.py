@@ -29,6 +29,9 @@ class LabelledImages(Protocol):
     def mask(self, i: int) -> Array:
         """(H, W) uint8 class numbers, 0 background, 255 ignore."""
 
+    def check(self, i: int) -> None:
+        """InputError if image ``i`` or its mask cannot be used."""
+
 
 def read_image(path: Path) -> Array:
     """A photograph as (H, W, 3) uint8 RGB; InputError if it is missing or broken."""
@@ -49,11 +52,6 @@ def read_mask(path: Path) -> Array:
                     "For VOC use SegmentationClassAug/ in its index form, not the coloured one."
                 )
             return np.asarray(file, dtype=np.uint8)
-    except FileNotFoundError:
-        raise InputError(
-            f"The mask {path} does not exist. Every listed image needs a mask of the same name; add it, or take "
-            "the name out of the list."
-        ) from None
     except (UnidentifiedImageError, OSError) as error:
         raise InputError(f"The mask {path} cannot be decoded ({error}). Restore it from its source.") from None
 
@@ -93,19 +91,24 @@ class VocImages:
 
     def check(self, i: int) -> None:
         """InputError unless image ``i`` and its mask exist and agree in size; reads the headers only."""
-        path = self.images / f"{self.names[i]}.jpg"
-        try:
-            with Image.open(path) as image:
-                size = image.size
-        except FileNotFoundError:
+        image = self.images / f"{self.names[i]}.jpg"
+        width, height = header_size(image)
+        mask_width, mask_height = header_size(self.masks / f"{self.names[i]}.png")
+        if (width, height) != (mask_width, mask_height):
             raise InputError(
-                f"{path} does not exist, though the list names it. Add the photograph or take the name out of the list."
-            ) from None
-        except (UnidentifiedImageError, OSError) as error:
-            raise InputError(f"{path} cannot be decoded ({error}). Restore it from its source.") from None
-        height, width = self.mask(i).shape
-        if size != (width, height):
-            raise InputError(
-                f"{path} is {size[0]}x{size[1]} px but its mask is {width}x{height} px. Both must be of one size; "
-                "resize the mask with nearest-neighbour, or restore the pair from its source."
+                f"{image} is {width}x{height} px but its mask is {mask_width}x{mask_height} px. Both must be of one "
+                "size; resize the mask with nearest-neighbour, or restore the pair from its source."
             )
+
+
+def header_size(path: Path) -> tuple[int, int]:
+    """(width, height) from the file's header; InputError if it is missing or broken."""
+    try:
+        with Image.open(path) as file:
+            return file.size
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} does not exist, though the list names it. Add it, or take the name out of the list."
+        ) from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{path} cannot be decoded ({error}). Restore it from its source.") from None

@@ -59,6 +59,9 @@ class SyntheticScenes:
         """(size, size) uint8 class numbers, 0 background."""
         return self._draw(i, paint=False)[1]
 
+    def check(self, i: int) -> None:
+        """Nothing to check: a scene is made, not read."""
+
     def _draw(self, i: int, paint: bool) -> tuple[Array, Array]:
         layout = np.random.default_rng([*self.seed, i, 0])
         colours = np.random.default_rng([*self.seed, i, 1])
@@ -79,7 +82,7 @@ class SyntheticScenes:
 
 def shape_mask(shape: str, size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     """(size, size) bool: one object of the family at a random place, scale, angle and stretch."""
-    radius = size * rng.uniform(0.15, 0.27)
+    radius = size * rng.uniform(0.18, 0.32)
     centre = rng.uniform(0.18 * size, 0.82 * size, size=2)
     angle = rng.uniform(0, 2 * np.pi)
     stretch = np.array([1.0, rng.uniform(0.75, 1.0)])

@@ -240,7 +240,7 @@ def test_damaged_data_is_named_before_training(
     root = write_voc(tmp_path / "damaged")
     image, mask = root / "JPEGImages/train_003.jpg", root / "SegmentationClassAug/train_003.png"
     expected = {
-        "no mask": f"The mask {mask} does not exist",
+        "no mask": f"{mask} does not exist",
         "no image": f"{image} does not exist",
         "mask of another size": "but its mask is 9x8 px",
         "coloured mask": "expected class numbers",

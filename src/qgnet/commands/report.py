@@ -8,7 +8,7 @@ from typing import Any
 from datamodules.errors import InputError
 from qgnet.callbacks.results import EVERYTHING, RESULTS, THRESHOLDS, guided
 
-COLUMN = 12
+COLUMN = 14
 
 
 def add_parser(subcommands: Any) -> None:

@@ -57,6 +57,9 @@ def test_stage_2_stands_on_the_file_that_stage_1_leaves(command: Command) -> Non
     stage_2 = torch.load(LAST, weights_only=True)["state_dict"]
     for key, value in stage_1.items():
         assert torch.equal(stage_2[f"net.prior_encoder.net.{key}"], value)
+    Path("runs/one/prior_extractor.ckpt").unlink()  # the checkpoint holds all weights
+    command("test", "demo/qgnet.yaml", f"--ckpt_path={LAST}", prior, "--run=runs/alone")
+    assert (Path("runs/alone") / "results.json").read_text() == Path("runs/t/results.json").read_text()
 
 
 def test_another_prior_extractor_is_refused_by_name(command: Command, capsys: pytest.CaptureFixture) -> None:

@@ -36,15 +36,19 @@ class Task(pl.LightningModule, ABC):
         self._make_optimizer = optimizer
         self._schedule = schedule
         self.file_hashes: dict[str, str] = {}
+        self.has_weights = False
 
     @abstractmethod
     def load_starting_weights(self) -> None:
         """Fill the network from the files that the settings name; InputError if that cannot be done."""
 
-    def setup(self, stage: str) -> None:
-        """Load the starting weights, unless a checkpoint with all weights is about to be loaded."""
-        if self.trainer.ckpt_path is None and not self.file_hashes:
+    def on_fit_start(self) -> None:
+        """Load the starting weights, unless a checkpoint, which holds all weights, was restored before."""
+        if not self.has_weights:
             self.load_starting_weights()
+            self.has_weights = True
+
+    on_validation_start = on_test_start = on_predict_start = on_fit_start
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The injected optimiser over what trains, and the schedule per step."""
@@ -60,6 +64,7 @@ class Task(pl.LightningModule, ABC):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the recorded sha256; subclasses compare them with their settings."""
         self.file_hashes = dict(checkpoint.get(FILES, {}))
+        self.has_weights = True
         own, found = self.state_dict(), checkpoint["state_dict"]
         wrong = [k for k in own if k not in found or found[k].shape != own[k].shape] + [
             k for k in found if k not in own

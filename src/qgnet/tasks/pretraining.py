@@ -84,8 +84,7 @@ class GlobalLocalPretraining(Task):
         self.net.copy_query_to_key()
 
     def setup(self, stage: str) -> None:
-        """Load the starting weights."""
-        super().setup(stage)
+        """Refuse a DataModule without views."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, ViewDataModule):
             raise InputError(

@@ -113,8 +113,7 @@ class FewShotSegmentation(Task):
             )
 
     def setup(self, stage: str) -> None:
-        """Load the starting weights and make one metric per evaluation."""
-        super().setup(stage)
+        """Refuse a DataModule without episodes; make the metric of its novel classes."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, EpisodeDataModule):
             raise InputError(

@@ -1,0 +1,73 @@
+"""Real photographs and real weights, where QGNET_TEST_DATA points to them."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONFIGS
+
+from datamodules.pascal5i import Pascal5iDataModule
+from qgnet.cli import main
+from qgnet.networks.encoders import Encoder
+from qgnet.weights import load_encoder_weights
+
+# (training, validation) photographs of each class of the folds that are large enough to measure with, >= 512 px
+PAIRS = {
+    1: [(9, 6), (49, 35), (137, 77), (79, 61), (121, 80)],
+    2: [(29, 22), (147, 105), (119, 80), (12, 7), (259, 181)],
+    3: [(42, 33), (119, 80), (71, 46), (5, 4), (32, 25)],
+}
+
+
+@pytest.fixture(scope="module")
+def weights(real_data: Path) -> Path:
+    path = real_data.parent / "weights/resnet18_stage3.safetensors"
+    assert path.is_file()
+    return path
+
+
+@pytest.mark.parametrize("fold", PAIRS)
+def test_pairs_of_image_and_class(real_data: Path, fold: int) -> None:
+    novel = Pascal5iDataModule(str(real_data / "voc20"), fold=fold, min_class_area=512)
+    novel.setup("test")
+    others = Pascal5iDataModule(str(real_data / "voc20"), fold=(fold + 1) % 4, min_class_area=512)
+    others.setup("fit")
+    counts = [
+        (len(others.data["train"].images_of[c]), len(novel.data["val"].images_of[c])) for c in novel.novel_classes
+    ]
+    assert counts == PAIRS[fold]
+
+
+def test_imagenet_weights_fit_and_see(weights: Path, real_data: Path) -> None:
+    encoder = Encoder("resnet18", high_stage=3).eval()
+    assert load_encoder_weights(encoder, str(weights), "model.encoder_weights") is not None
+    data = Pascal5iDataModule(str(real_data / "voc20"), fold=2, image_size=129, min_class_area=512, episodes=1)
+    data.setup("test")
+    with torch.no_grad():
+        features = encoder(data.data["val"][0].query_image[None].float() / 255)
+    assert features[3].shape == (1, 256, 17, 17)
+    assert features[3].std() > 0.1
+
+
+def test_the_small_experiment_on_photographs(
+    real_data: Path, weights: Path, workdir: Path, capsys: pytest.CaptureFixture
+) -> None:
+    config = f"--config={CONFIGS / 'pascal5i_small.yaml'}"
+    data = [f"--data.root={real_data / 'voc20'}", "--data.fold=1", "--data.num_workers=0", "--data.episodes=8"]
+    model = [f"--model.encoder_weights={weights}"]
+    trainer = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    few = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+    prior = [f"--model.prior_checkpoint={weights}"]
+    main(["fit", config, "--run=runs/x", *data, *model, *prior, *trainer, *few])
+    main(["test", config, "--run=runs/t", *data, *trainer, "--ckpt_path=runs/x/checkpoints/last.ckpt"])
+    scores = json.loads(Path("runs/t/results.json").read_text())["scores"]
+
+    benchmark = runpy.run_path(str(CONFIGS.parent / "benchmarks/prototype_baseline.py"))
+    capsys.readouterr()
+    benchmark["main"]([config, *data, *model, *prior])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    baselines = {row["baseline"]: row["miou"] for row in rows}
+    assert baselines["everything foreground"] == pytest.approx(scores["everything foreground"]["miou"], abs=1e-4)
+    assert 0 < baselines["prototype, mid-level"] < 1

@@ -68,7 +68,7 @@ def evaluate(task: FewShotSegmentation, data: EpisodeDataModule) -> dict[str, Ep
                 supports = feature[batch + i * shots : batch + (i + 1) * shots]
                 logits = prototype_logits(feature[i], supports, episode.support_masks[i])
                 background, foreground = resize(logits.unsqueeze(0), (side, side))[0]
-                margin = restore(foreground - background, episode.original_size[i])
+                margin = restore(foreground - background, episode.fitted_size[i], episode.original_size[i])
                 scores[name].update(margin > 0, target, class_id)
     return scores
 
@@ -80,7 +80,7 @@ def main(args: list[str]) -> None:
     for name, metric in evaluate(task, data).items():
         score = metric.compute()
         per_class = dict(zip(metric.class_ids, (round(x, 4) for x in score.class_iou.tolist()), strict=True))
-        row = {"baseline": name, "fold": data.fold, "shots": data.shots, "episodes": data.episodes}
+        row = {"baseline": name, "fold": data.fold, "shots": data.shots, "episodes": len(data.data["val"])}
         print(
             json.dumps(row | {"miou": round(score.miou, 4), "fb_iou": round(score.fb_iou, 4), "class_iou": per_class})
         )

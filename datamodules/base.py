@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence, Sized
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,8 +12,12 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from datamodules.episodes import Episode, EpisodeDataset, collate
 from datamodules.errors import InputError
 from datamodules.index import MaskIndex
+from datamodules.manifest import read_manifest
+from datamodules.protocols import Protocol, default_seed
 from datamodules.sources import LabelledImages
-from datamodules.transforms import FitAndPad, TrainAugmentation
+
+INDEX_FOLDER = "mask_index"
+"""Beside a data set's masks."""
 
 
 class IndexSampler(DistributedSampler[int]):
@@ -96,38 +101,50 @@ class EpisodeDataModule(BaseDataModule):
     Args:
         fold: which classes are novel, 0 … 3.
         shots: supports per episode, K.
-        seed: of the episodes and their augmentation.
-        episodes: number of validation and of test episodes.
+        protocol: a name and single choices that replace its own, e.g. ``--data.protocol.name hsnet``.
+        seed: of the episodes and their augmentation; null: the protocol's first.
+        episodes: number of validation and of test episodes; null: the protocol's.
         batch_size: episodes per process and step.
         num_workers: loader processes.
         image_size: side of the square that the network sees, in pixels, of the form 8n + 1.
         min_class_area: pixels a class must cover in an image to count there.
         scale: range of the random scaling in training.
         train_episodes: episodes per training epoch; null: one per training image.
+        episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
     """
 
     def __init__(
         self,
         fold: int = 0,
         shots: int = 1,
-        seed: int = 321,
-        episodes: int = 1000,
+        protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
+        seed: int | None = None,
+        episodes: int | None = None,
         batch_size: int = 4,
         num_workers: int = 4,
         image_size: int = 473,
         min_class_area: int = 2048,
         scale: tuple[float, float] = (0.9, 1.1),
         train_episodes: int | None = None,
+        episode_file: str | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers, seed)
+        self.protocol = protocol.resolved()
+        super().__init__(batch_size, num_workers, default_seed(self.protocol) if seed is None else seed)
         self.fold = fold
         self.shots = shots
-        self.episodes = episodes
+        self.episodes = self.default_episodes if episodes is None else episodes
         self.image_size = image_size
         self.min_class_area = min_class_area
         self.scale = scale
         self.train_episodes = train_episodes
+        self.episode_file = episode_file
         self.data: dict[str, EpisodeDataset] = {}
+
+    @property
+    def default_episodes(self) -> int:
+        """Number of test episodes by the protocol."""
+        assert self.protocol.episodes is not None
+        return self.protocol.episodes
 
     @property
     @abstractmethod
@@ -142,6 +159,10 @@ class EpisodeDataModule(BaseDataModule):
     @abstractmethod
     def source(self, split: str) -> LabelledImages:
         """The images of split ``train`` or ``val``."""
+
+    def index_file(self, split: str) -> Path | None:
+        """Where the index of the masks is kept; None: nowhere."""
+        return None
 
     @property
     def novel_classes(self) -> list[int]:
@@ -176,19 +197,40 @@ class EpisodeDataModule(BaseDataModule):
         training = split == "train"
         source = self.source(split)
         classes = self.base_classes if training else self.novel_classes
-        return EpisodeDataset(
+        data = EpisodeDataset(
             source,
-            MaskIndex.build(source, title=f"Reading the masks of {split}"),
+            self.index(source, split),
             classes={c: self.class_names[c] for c in classes},
+            novel=self.novel_classes,
             shots=self.shots,
             length=(self.train_episodes or 0) if training else self.episodes,
-            transform=TrainAugmentation(self.image_size, self.scale) if training else FitAndPad(self.image_size),
+            image_size=self.image_size,
+            scale=self.scale,
             min_class_area=self.min_class_area,
+            protocol=self.protocol,
             seed=self.seed,
             fold=self.fold,
-            shuffled=training,
-            keep_original=not training,
+            training=training,
         )
+        if self.episode_file and not training:
+            data.fix(read_manifest(Path(self.episode_file)))
+        return data
+
+    def index(self, source: LabelledImages, split: str) -> MaskIndex:
+        """The index of a split's masks, kept in a file if there is one.
+
+        Raises:
+            InputError: if an image or mask is bad and `qgnet prepare --skip-bad` did not leave it out.
+        """
+        file, title = self.index_file(split), f"Reading the masks of {split}"
+        if file is None:
+            index = MaskIndex.build(source, title)
+        else:
+            index = MaskIndex.cached(source, file, title)
+            if index.whole:  # made by `qgnet prepare`, which told of the bad ones
+                return index
+        index.raise_bad(" `qgnet prepare --skip-bad` leaves bad files out." if file else "")
+        return index
 
     def train_dataloader(self) -> DataLoader[Episode]:
         """Episodes of base classes, new ones in each epoch."""

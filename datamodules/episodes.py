@@ -10,7 +10,10 @@ from torch.utils.data import Dataset
 
 from datamodules.errors import InputError
 from datamodules.index import MaskIndex
+from datamodules.manifest import NamedDraw
+from datamodules.protocols import Protocol
 from datamodules.sources import IGNORE, Array, LabelledImages
+from datamodules.transforms import FitAndPad, Squash, TrainAugmentation
 
 PairTransform = Callable[[Array, Array, int], tuple[Array, Array]]
 """(image, binary mask, seed) → both at the network's size."""
@@ -27,8 +30,10 @@ class Episode(NamedTuple):
         class_id: (B,) int64, the data set's own class number.
         query_name: B names.
         support_names: B tuples of K names.
-        original_mask: B masks (h, w) uint8 in {0, 1, 255} at the query's own size; empty in training.
-        original_size: B pairs (h, w).
+        original_mask: B masks (h, w) uint8 in {0, 1, 255} at the size of the score; empty in training.
+        original_size: B pairs (h, w), the size of the score: the query's own, or the network's.
+        fitted_size: B pairs (h, w), the upper left part of ``query_image`` that is scored: all but the padding, or
+            all of it where the score is taken at the network's size.
     """
 
     query_image: Tensor
@@ -40,6 +45,7 @@ class Episode(NamedTuple):
     support_names: list[tuple[str, ...]]
     original_mask: list[Tensor]
     original_size: list[tuple[int, int]]
+    fitted_size: list[tuple[int, int]]
 
 
 def collate(episodes: Sequence[Episode]) -> Episode:
@@ -54,6 +60,7 @@ def collate(episodes: Sequence[Episode]) -> Episode:
         support_names=[e.support_names[0] for e in episodes],
         original_mask=[mask for e in episodes for mask in e.original_mask],
         original_size=[e.original_size[0] for e in episodes],
+        fitted_size=[e.fitted_size[0] for e in episodes],
     )
 
 
@@ -69,23 +76,25 @@ class EpisodeDataset(Dataset[Episode]):
     """Episode number ``i``, drawn from ``default_rng([seed, fold, i])`` and so from nothing else.
 
     The query is the next image of the list that holds one of ``classes`` (the list is walked again when exhausted),
-    its class is drawn from those present, the supports from the other images of that class, without repetition.
+    its class is drawn from those present, the supports from the other images of that class.
 
     Args:
         source: images and masks.
         index: class areas of the source.
-        classes: number → name of the classes that may be asked for; every other class is background.
+        classes: number → name of the classes that may be asked for.
+        novel: class numbers that training must not learn of; treated as the protocol says.
         shots: supports per episode, K ≥ 1.
-        length: number of episodes.
-        transform: brings image and mask to the network's size.
+        length: number of episodes; 0: one per query.
+        image_size: side of the square that the network sees, in pixels.
+        scale: range of the random scaling in training.
         min_class_area: pixels a class must cover in an image to count there.
+        protocol: every other choice.
         seed: of the draws.
         fold: mixed into the draws.
-        shuffled: walk the list in a new order each time (training), else as it stands (test).
-        keep_original: also give the query's mask at its own size.
+        training: walk the images in a new order each time and augment them, else walk them as they stand.
 
     Raises:
-        InputError: if shots < 1, or a class has images, but fewer than shots + 1.
+        InputError: if shots < 1, no image holds any class, or one has images, but fewer than shots + 1.
     """
 
     def __init__(
@@ -93,25 +102,30 @@ class EpisodeDataset(Dataset[Episode]):
         source: LabelledImages,
         index: MaskIndex,
         classes: Mapping[int, str],
+        novel: Sequence[int],
         shots: int,
         length: int,
-        transform: PairTransform,
+        image_size: int,
+        scale: tuple[float, float],
         min_class_area: int,
+        protocol: Protocol,
         seed: int,
         fold: int,
-        shuffled: bool,
-        keep_original: bool,
+        training: bool,
     ) -> None:
         if shots < 1:
             raise InputError(f"data.shots is {shots}; an episode needs at least 1 support.")
         self.source = source
         self.shots = shots
-        self.transform = transform
+        self.protocol = protocol
         self.seed = seed
         self.fold = fold
-        self.shuffled = shuffled
-        self.keep_original = keep_original
-        self.images_of = {c: index.images_of(c, min_class_area) for c in classes}
+        self.training = training
+        self.fit = FitAndPad(image_size) if protocol.resize == "pad" else Squash(image_size)
+        self.transform: PairTransform = TrainAugmentation(image_size, scale) if training else self.fit
+        self.ignored = list(novel) if training and protocol.novel_in_training == "ignore" else []
+        dropped = set(index.with_any(novel)) if training and protocol.novel_in_training == "drop" else set()
+        self.images_of = {c: [i for i in index.images_of(c, min_class_area) if i not in dropped] for c in classes}
         self.images_of = {c: images for c, images in self.images_of.items() if images}
         self._check_enough(classes, min_class_area)
         self.classes_in: dict[int, list[int]] = {}
@@ -119,14 +133,16 @@ class EpisodeDataset(Dataset[Episode]):
             for i in images:
                 self.classes_in.setdefault(i, []).append(class_id)
         self.queries = sorted(self.classes_in)
+        self.pairs = [(i, c) for i in self.queries for c in self.classes_in[i]]
         self.length = length or len(self.queries)
+        self.fixed: Sequence[Draw] = ()
         self._walk = -1
         self._order: Sequence[int] = self.queries
 
     def _check_enough(self, classes: Mapping[int, str], min_area: int) -> None:
         if not self.images_of:
             raise InputError(
-                f"No image holds any of the classes {', '.join(classes.values())} with at least {min_area} px. "
+                f"No image holds any of the classes {some(list(classes.values()))} with at least {min_area} px. "
                 "Check the list file and the masks, or lower --data.min_class_area."
             )
         for class_id, images in self.images_of.items():
@@ -137,9 +153,24 @@ class EpisodeDataset(Dataset[Episode]):
                     "--data.min_class_area, or add images."
                 )
 
+    def fix(self, draws: Sequence[NamedDraw]) -> None:
+        """Take these episodes instead of drawing any; InputError if they name an image or class that is not here."""
+        number = {name: i for i, name in enumerate(self.source.names)}
+        for draw in draws:
+            missing = [name for name in (draw.query, *draw.supports) if name not in number]
+            if missing or draw.class_id not in self.images_of or len(draw.supports) != self.shots:
+                raise InputError(
+                    f"The episodes of data.episode_file do not fit: class {draw.class_id}, {len(draw.supports)} "
+                    f"shot(s), images not in the list: {some(missing) or 'none'}; expected the classes "
+                    f"{some([str(c) for c in self.images_of])}, {self.shots} shot(s). Give the data, fold and shots "
+                    "that the file was written for."
+                )
+        self.fixed = [Draw(d.class_id, number[d.query], tuple(number[s] for s in d.supports)) for d in draws]
+        self.length = len(self.fixed)
+
     def _query(self, i: int) -> int:
         walk, position = divmod(i, len(self.queries))
-        if self.shuffled and walk != self._walk:  # the order of a walk is kept until another is asked for
+        if self.training and walk != self._walk:  # the order of a walk is kept until another is asked for
             order = np.random.default_rng([self.seed, self.fold, walk, 2]).permutation(len(self.queries))
             self._walk, self._order = walk, [self.queries[j] for j in order]
         return self._order[position]
@@ -150,23 +181,42 @@ class EpisodeDataset(Dataset[Episode]):
 
     def draw(self, i: int) -> Draw:
         """Which class and images make episode ``i`` (any number ≥ 0; training counts on over the epochs)."""
-        query = self._query(i)
+        if self.fixed:
+            return self.fixed[i]
         rng = np.random.default_rng([self.seed, self.fold, i])
-        class_id = int(rng.choice(self.classes_in[query]))
+        if self.protocol.queries == "pairs" and not self.training:
+            query, class_id = self.pairs[i % len(self.pairs)]
+        else:
+            query = self._query(i)
+            class_id = int(rng.choice(self.classes_in[query]))
         others = [image for image in self.images_of[class_id] if image != query]
-        supports = rng.choice(others, size=self.shots, replace=False)
+        supports = rng.choice(others, size=self.shots, replace=self.protocol.supports == "repeated")
         return Draw(class_id, query, tuple(int(s) for s in supports))
+
+    def named(self, i: int) -> NamedDraw:
+        """Episode ``i`` by the names of its images."""
+        class_id, query, supports = self.draw(i)
+        return NamedDraw(class_id, self.source.names[query], tuple(self.source.names[s] for s in supports))
+
+    def _mask(self, image: int, class_id: int) -> Array:
+        """(H, W) in {0, 1, 255} as training or test sees it."""
+        mask = self.source.mask(image, class_id, self.ignored)
+        if self.training and self.protocol.boundary_in_training == "background":
+            mask[mask == IGNORE] = 0
+        return mask
 
     def __getitem__(self, i: int) -> Episode:
         """Episode ``i`` with its pixels, transforms included a function of (seed, fold, i)."""
         class_id, query, supports = self.draw(i)
         seeds = np.random.default_rng([self.seed, self.fold, i, 1]).integers(2**31, size=1 + self.shots).tolist()
-        original = binary_mask(self.source.mask(query), class_id)
+        original = self._mask(query, class_id)
         query_image, query_mask = self.transform(self.source.image(query), original, seeds[0])
         pairs = [
-            self.transform(self.source.image(s), binary_mask(self.source.mask(s), class_id), seed)
+            self.transform(self.source.image(s), self._mask(s, class_id), seed)
             for s, seed in zip(supports, seeds[1:], strict=True)
         ]
+        at_original = self.protocol.score_at == "original" and not self.training
+        scored = original if at_original else query_mask
         return Episode(
             query_image=to_tensor(query_image),
             query_mask=torch.from_numpy(query_mask.copy()),
@@ -175,17 +225,15 @@ class EpisodeDataset(Dataset[Episode]):
             class_id=torch.tensor(class_id),
             query_name=[self.source.names[query]],
             support_names=[tuple(self.source.names[s] for s in supports)],
-            original_mask=[torch.from_numpy(original)] if self.keep_original else [],
-            original_size=[(original.shape[0], original.shape[1])],
+            original_mask=[] if self.training else [torch.from_numpy(scored.copy())],
+            original_size=[(scored.shape[0], scored.shape[1])],
+            fitted_size=[self.fit.fitted(*original.shape) if at_original else query_mask.shape],
         )
 
 
-def binary_mask(mask: Array, class_id: int) -> Array:
-    """Class numbers (H, W) → 1 where ``class_id``, 255 where ignored, else 0."""
-    table = np.zeros(256, np.uint8)
-    table[class_id] = 1
-    table[IGNORE] = IGNORE
-    return table[mask]
+def some(words: Sequence[str], most: int = 8) -> str:
+    """The first of many words, for a message."""
+    return ", ".join(words[:most]) + (f" … ({len(words)} in all)" if len(words) > most else "")
 
 
 def to_tensor(image: Array) -> Tensor:

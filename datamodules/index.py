@@ -1,39 +1,166 @@
 """Which class covers how many pixels of which image: the one thing that every filter and draw of an episode asks."""
 
+import errno
+import hashlib
+import json
 import os
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from datamodules.sources import IGNORE, LabelledImages
+from datamodules.errors import InputError
+from datamodules.sources import LabelledImages, MaskFacts
+
+VERSION = 1
 
 
 @dataclass(frozen=True)
 class MaskIndex:
-    """Class areas of numbered images.
+    """Sizes and class areas of numbered images.
 
     Attributes:
-        areas: per image {class number: pixels}; background and ignored pixels are not in it.
+        facts: per image its size and {class number: pixels}; background and ignored pixels are not in it.
+        bad: {image number: why it is left out}; such an image has no areas.
+        whole: the images were decoded to their end.
     """
 
-    areas: Sequence[dict[int, int]]
+    facts: Sequence[MaskFacts]
+    bad: dict[int, str] = field(default_factory=dict)
+    whole: bool = False
 
     @classmethod
-    def build(cls, source: LabelledImages, title: str = "Reading masks") -> "MaskIndex":
-        """Read every mask once, in threads, with a progress bar; errors of the source come through."""
+    def build(
+        cls, source: LabelledImages, title: str = "Reading masks", images: bool = True, whole: bool = False
+    ) -> "MaskIndex":
+        """Read every mask once, in threads, with a progress bar.
 
-        def count(i: int) -> dict[int, int]:
-            source.check(i)
-            pixels = np.bincount(source.mask(i).ravel(), minlength=256)
-            return {int(c): int(pixels[c]) for c in np.flatnonzero(pixels) if c not in (0, IGNORE)}
+        Args:
+            source: labelled images.
+            title: of the progress bar.
+            images: also compare the size of each image with its mask's.
+            whole: also decode each image to its end.
+
+        Returns:
+            The index; unusable images are in ``bad``.
+        """
+
+        def read(i: int) -> MaskFacts | str:
+            try:
+                facts = source.facts(i)
+                if images:
+                    source.check_image(i, (facts.height, facts.width), whole)
+            except InputError as error:
+                return str(error)
+            return facts
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            counts = pool.map(count, range(len(source.names)))
-            return cls(list(tqdm(counts, title, len(source.names), unit="mask", leave=False)))
+            results = pool.map(read, range(len(source.names)))
+            found = list(tqdm(results, title, len(source.names), unit="mask", leave=False))
+        bad = {i: reason for i, reason in enumerate(found) if isinstance(reason, str)}
+        return cls([MaskFacts(0, 0, {}) if isinstance(f, str) else f for f in found], bad, whole)
+
+    @classmethod
+    def cached(
+        cls, source: LabelledImages, file: Path, title: str = "Reading masks", whole: bool = False
+    ) -> "MaskIndex":
+        """The index kept in ``file``, or built and kept there if it is of other masks.
+
+        Where the folder cannot be written to, the index goes to ``~/.cache/qgnet`` (or ``$XDG_CACHE_HOME/qgnet``).
+        """
+        print_ = fingerprint(source)
+        places = [file, user_cache(file)]
+        for place in places:
+            index = load(place, print_)
+            if index is not None and (index.whole or not whole):
+                return index
+        index = cls.build(source, title, whole=whole)
+        for place in places:
+            if save(index, place, print_):
+                break
+        return index
+
+    def raise_bad(self, remedy: str) -> None:
+        """InputError with the first bad image and the number of others, if there are any."""
+        if self.bad:
+            first = next(iter(self.bad.values()))
+            others = f" ({len(self.bad) - 1} more file(s) are bad.)" if len(self.bad) > 1 else ""
+            raise InputError(f"{first}{others}{remedy}")
 
     def images_of(self, class_id: int, min_area: int) -> list[int]:
         """Images of which the class covers at least ``min_area`` pixels."""
-        return [i for i, areas in enumerate(self.areas) if areas.get(class_id, 0) >= min_area]
+        return [i for i, facts in enumerate(self.facts) if facts.areas.get(class_id, 0) >= min_area]
+
+    def with_any(self, classes: Collection[int], min_area: int = 1) -> list[int]:
+        """Images of which any of the classes covers at least ``min_area`` pixels."""
+        wanted = set(classes)
+        return [i for i, f in enumerate(self.facts) if any(f.areas[c] >= min_area for c in wanted & f.areas.keys())]
+
+
+def fingerprint(source: LabelledImages) -> str:
+    """Hex digest of names, sizes and times of change of all files: another one when a mask changes."""
+    digest = hashlib.sha256(f"{VERSION} {sorted(getattr(source, 'classes', ()))}".encode())
+    for i, name in enumerate(source.names):
+        digest.update(name.encode())
+        for path in source.files(i):
+            try:
+                stat = os.stat(path)
+                digest.update(f"\0{stat.st_size} {stat.st_mtime_ns}".encode())
+            except OSError:
+                digest.update(b"\0missing")
+    return digest.hexdigest()
+
+
+def user_cache(file: Path) -> Path:
+    """Where the index goes if its folder is read-only."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "qgnet"
+    return cache / f"{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:16]}-{file.name}"
+
+
+def load(file: Path, print_: str) -> MaskIndex | None:
+    """The index in ``file`` if it is of this fingerprint."""
+    try:
+        with np.load(file) as stored:
+            if str(stored["fingerprint"]) != print_:
+                return None
+            sizes, counts = stored["sizes"].tolist(), stored["counts"].tolist()
+            classes, pixels = stored["classes"].tolist(), stored["pixels"].tolist()
+            bad = {int(i): reason for i, reason in json.loads(str(stored["bad"])).items()}
+            whole = bool(stored["whole"])
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):  # none yet, or not one of ours: it is built anew
+        return None
+    facts, start = [], 0
+    for (height, width), count in zip(sizes, counts, strict=True):
+        stop = start + count
+        facts.append(MaskFacts(height, width, dict(zip(classes[start:stop], pixels[start:stop], strict=True))))
+        start = stop
+    return MaskIndex(facts, bad, whole)
+
+
+def save(index: MaskIndex, file: Path, print_: str) -> bool:
+    """Keep the index, the file appearing by rename; False if the folder cannot be written to."""
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as stream:
+            np.savez(
+                stream,
+                fingerprint=print_,
+                sizes=np.array([(f.height, f.width) for f in index.facts], np.int32),
+                counts=np.array([len(f.areas) for f in index.facts], np.int32),
+                classes=np.array([c for f in index.facts for c in f.areas], np.int32),
+                pixels=np.array([p for f in index.facts for p in f.areas.values()], np.int32),
+                bad=json.dumps(index.bad),
+                whole=index.whole,
+            )
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return False
+        raise
+    return True

@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from datamodules.base import EpisodeDataModule
-from datamodules.sources import VocImages
+from datamodules.base import INDEX_FOLDER, EpisodeDataModule
+from datamodules.protocols import Protocol
+from datamodules.sources import IndexMasks, read_list, require_folder
+
+IMAGES = "JPEGImages"
+MASKS = "SegmentationClassAug"
+LISTS = "ImageSets/Segmentation"
 
 VOC_CLASSES = (
     "aeroplane",
@@ -31,22 +36,22 @@ VOC_CLASSES = (
 
 
 class Pascal5iDataModule(EpisodeDataModule):
-    """Episodes from a VOC-layout folder; fold i holds the classes 5i + 1 … 5i + 5.
-
-    Novel-class pixels in training images are background, as in PFENet and QGNet.
+    """Episodes from a VOC-layout folder (`qgnet prepare pascal5i` makes it); fold i holds classes 5i + 1 … 5i + 5.
 
     Args:
         root: folder with ``JPEGImages/``, ``SegmentationClassAug/`` and ``ImageSets/Segmentation/``.
         fold: which classes are novel, 0 … 3.
         shots: supports per episode, K.
-        seed: of the episodes and their augmentation.
-        episodes: number of validation and of test episodes.
+        protocol: a name and single choices that replace its own, e.g. ``--data.protocol.name hsnet``.
+        seed: of the episodes and their augmentation; null: the protocol's first.
+        episodes: number of validation and of test episodes; null: the protocol's.
         batch_size: episodes per process and step.
         num_workers: loader processes.
         image_size: side of the square that the network sees, in pixels, of the form 8n + 1.
         min_class_area: pixels a class must cover in an image to count there.
         scale: range of the random scaling in training.
         train_episodes: episodes per training epoch; null: one per training image.
+        episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
         train_list: list file of the training images, without ``.txt``.
         val_list: list file of the validation and test images, without ``.txt``.
     """
@@ -56,19 +61,32 @@ class Pascal5iDataModule(EpisodeDataModule):
         root: str = "data/pascal",
         fold: int = 0,
         shots: int = 1,
-        seed: int = 321,
-        episodes: int = 1000,
+        protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
+        seed: int | None = None,
+        episodes: int | None = None,
         batch_size: int = 4,
         num_workers: int = 4,
         image_size: int = 473,
         min_class_area: int = 2048,
         scale: tuple[float, float] = (0.9, 1.1),
         train_episodes: int | None = None,
+        episode_file: str | None = None,
         train_list: str = "train",
         val_list: str = "val",
     ) -> None:
         super().__init__(
-            fold, shots, seed, episodes, batch_size, num_workers, image_size, min_class_area, scale, train_episodes
+            fold,
+            shots,
+            protocol,
+            seed,
+            episodes,
+            batch_size,
+            num_workers,
+            image_size,
+            min_class_area,
+            scale,
+            train_episodes,
+            episode_file,
         )
         self.root = Path(root)
         self.lists = {"train": train_list, "val": val_list}
@@ -83,6 +101,30 @@ class Pascal5iDataModule(EpisodeDataModule):
         """[1 … 5], [6 … 10], [11 … 15], [16 … 20]."""
         return [range(5 * i + 1, 5 * i + 6) for i in range(4)]
 
-    def source(self, split: str) -> VocImages:
+    def source(self, split: str) -> IndexMasks:
         """The images that the split's list names."""
-        return VocImages(self.root, self.lists[split])
+        return voc_images(self.root, self.lists[split])
+
+    def index_file(self, split: str) -> Path:
+        """``mask_index/<list>.npz`` beside the data."""
+        return self.root / INDEX_FOLDER / f"{self.lists[split]}.npz"
+
+
+def voc_images(root: Path, split: str) -> IndexMasks:
+    """Images and masks of a VOC-layout folder, named by ``ImageSets/Segmentation/<split>.txt``.
+
+    Raises:
+        InputError: if a folder or the list is missing, or the list is empty or names an image twice.
+    """
+    listing = root / LISTS / f"{split}.txt"
+    for path in (root, root / IMAGES, root / MASKS):
+        require_folder(
+            path,
+            "data.root",
+            f"the VOC layout, {IMAGES}/*.jpg, {MASKS}/*.png and {LISTS}/{split}.txt, as `qgnet prepare pascal5i` "
+            "makes it",
+        )
+    names = read_list(listing)
+    images = [root / IMAGES / f"{name}.jpg" for name in names]
+    masks = [root / MASKS / f"{name}.png" for name in names]
+    return IndexMasks(names, images, masks, range(1, len(VOC_CLASSES) + 1))

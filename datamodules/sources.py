@@ -1,8 +1,8 @@
 """Where labelled images come from: the interface that folders and drawn scenes share."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -16,8 +16,22 @@ Array = NDArray[Any]
 IGNORE = 255
 
 
+class MaskFacts(NamedTuple):
+    """What one pass over an image's mask tells.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+        areas: {class number: pixels}, without background and ignored pixels.
+    """
+
+    height: int
+    width: int
+    areas: dict[int, int]
+
+
 class LabelledImages(Protocol):
-    """Numbered images with masks of class numbers."""
+    """Numbered images with masks."""
 
     @property
     def names(self) -> Sequence[str]:
@@ -26,11 +40,130 @@ class LabelledImages(Protocol):
     def image(self, i: int) -> Array:
         """(H, W, 3) uint8 RGB."""
 
-    def mask(self, i: int) -> Array:
-        """(H, W) uint8 class numbers, 0 background, 255 ignore."""
+    def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
+        """(H, W) uint8: 1 the class, 255 what is ignored and the classes ``ignored``, 0 the rest."""
 
-    def check(self, i: int) -> None:
-        """InputError if image ``i`` or its mask cannot be used."""
+    def facts(self, i: int) -> MaskFacts:
+        """Size and class areas of the mask; InputError if it cannot be used."""
+
+    def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
+        """InputError unless image ``i`` is of ``size`` (height, width); ``whole`` also decodes its pixels."""
+
+    def files(self, i: int) -> Sequence[Path]:
+        """What image ``i`` and its facts are read from; nothing if it is drawn."""
+
+
+def binary_mask(labels: Array, class_id: int, ignored: Collection[int] = ()) -> Array:
+    """Class numbers (H, W) → 1 where ``class_id``, 255 where ignored, else 0."""
+    table = np.zeros(256, np.uint8)
+    table[[IGNORE, *ignored]] = IGNORE
+    table[class_id] = 1
+    return cv2.LUT(labels, table)
+
+
+class IndexMasks:
+    """Images with one index mask each, whose pixels are class numbers.
+
+    Args:
+        names: one per image.
+        images: their files.
+        masks: a palette or grey PNG each.
+        classes: the class numbers that may occur, beside 0 background and 255 ignore.
+    """
+
+    def __init__(
+        self, names: Sequence[str], images: Sequence[Path], masks: Sequence[Path], classes: Collection[int]
+    ) -> None:
+        self.names = names
+        self.images = images
+        self.masks = masks
+        self.classes = frozenset(classes)
+
+    def image(self, i: int) -> Array:
+        """(H, W, 3) uint8 RGB."""
+        return read_image(self.images[i])
+
+    def labels(self, i: int) -> Array:
+        """(H, W) uint8 class numbers, 0 background, 255 ignore."""
+        with open_mask(self.masks[i]) as file:
+            return np.asarray(file, dtype=np.uint8)
+
+    def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
+        """(H, W) uint8: 1 the class, 255 what is ignored and the classes ``ignored``, 0 the rest."""
+        return binary_mask(self.labels(i), class_id, ignored)
+
+    def facts(self, i: int) -> MaskFacts:
+        """Size and class areas; InputError if the mask is missing, broken, coloured or holds an unknown value."""
+        with open_mask(self.masks[i]) as file:
+            width, height = file.size
+            areas = {value: pixels for value, pixels in enumerate(file.histogram()) if pixels}
+        areas.pop(0, None)
+        areas.pop(IGNORE, None)
+        unknown = sorted(set(areas) - self.classes)
+        if unknown:
+            raise InputError(
+                f"The mask {self.masks[i]} holds the value {unknown[0]}; expected 0 (background), 255 (ignore) or one "
+                f"of the {len(self.classes)} class numbers {min(self.classes)} … {max(self.classes)}. Correct the "
+                "mask, or add the class."
+            )
+        return MaskFacts(height, width, areas)
+
+    def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
+        """InputError unless image ``i`` exists and has the mask's size; ``whole`` also finds truncated files."""
+        check_image(self.images[i], size, whole)
+
+    def files(self, i: int) -> Sequence[Path]:
+        """The image and its mask."""
+        return self.images[i], self.masks[i]
+
+
+class BinaryMasks:
+    """Images with a mask file per class: black and white, or 0 and 1.
+
+    Args:
+        names: one per image.
+        images: their files.
+        masks: for each image {class number: file}.
+    """
+
+    def __init__(self, names: Sequence[str], images: Sequence[Path], masks: Sequence[Mapping[int, Path]]) -> None:
+        self.names = names
+        self.images = images
+        self.masks = masks
+
+    def image(self, i: int) -> Array:
+        """(H, W, 3) uint8 RGB."""
+        return read_image(self.images[i])
+
+    def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
+        """(H, W) uint8: 1 the class, 255 the classes ``ignored``, 0 the rest."""
+        files = self.masks[i]
+        mask = read_foreground(files[class_id]).astype(np.uint8)
+        for other in set(ignored) & set(files) - {class_id}:
+            mask[read_foreground(files[other]) & (mask == 0)] = IGNORE
+        return mask
+
+    def facts(self, i: int) -> MaskFacts:
+        """Size and class areas; InputError if a mask is missing or broken, or two differ in size."""
+        sizes, areas = {}, {}
+        for class_id, path in self.masks[i].items():
+            foreground = read_foreground(path)
+            sizes[path] = foreground.shape
+            if foreground.any():
+                areas[class_id] = int(np.count_nonzero(foreground))
+        if len(set(sizes.values())) != 1:
+            found = ", ".join(f"{path} {w}x{h}" for path, (h, w) in sizes.items())
+            raise InputError(f"The masks of {self.images[i]} differ in size ({found} px). Make them equal.")
+        height, width = next(iter(sizes.values()))
+        return MaskFacts(height, width, areas)
+
+    def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
+        """InputError unless image ``i`` exists and has the mask's size; ``whole`` also finds truncated files."""
+        check_image(self.images[i], size, whole)
+
+    def files(self, i: int) -> Sequence[Path]:
+        """The image and its masks."""
+        return self.images[i], *self.masks[i].values()
 
 
 def read_image(path: Path) -> Array:
@@ -42,73 +175,82 @@ def read_image(path: Path) -> Array:
     return data
 
 
-def read_mask(path: Path) -> Array:
-    """An index mask (palette or grey PNG) as (H, W) uint8; InputError if it is missing, broken or coloured."""
-    try:
-        with Image.open(path) as file:
-            if file.mode not in ("P", "L", "1"):
-                raise InputError(
-                    f"The mask {path} is a {file.mode} image; expected class numbers (a palette or grey PNG). "
-                    "For VOC use SegmentationClassAug/ in its index form, not the coloured one."
-                )
-            return np.asarray(file, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"The mask {path} cannot be decoded ({error}). Restore it from its source.") from None
+class open_mask:  # noqa: N801  (used like open)
+    """A context in which an index mask's PIL image is open; InputError if it is missing, broken or coloured."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
-class VocImages:
-    """Images and masks of a VOC-layout folder, named by a list file.
-
-    Args:
-        root: holds ``JPEGImages/``, ``SegmentationClassAug/`` and ``ImageSets/Segmentation/``.
-        split: the list ``ImageSets/Segmentation/<split>.txt``, one image id per line.
-
-    Raises:
-        InputError: if a folder or the list is missing, or the list is empty.
-    """
-
-    def __init__(self, root: Path, split: str) -> None:
-        self.images = root / "JPEGImages"
-        self.masks = root / "SegmentationClassAug"
-        listing = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-        for path in (self.images, self.masks, listing):
-            if not path.exists():
-                raise InputError(
-                    f"{path} does not exist. `data.root` is {root}; expected there the VOC layout: JPEGImages/*.jpg, "
-                    f"SegmentationClassAug/*.png, ImageSets/Segmentation/{split}.txt. Point --data.root to it."
-                )
-        self.names = listing.read_text().split()
-        if not self.names:
-            raise InputError(f"{listing} is empty; expected one image id per line.")
-
-    def image(self, i: int) -> Array:
-        """(H, W, 3) uint8 RGB."""
-        return read_image(self.images / f"{self.names[i]}.jpg")
-
-    def mask(self, i: int) -> Array:
-        """(H, W) uint8: 0 background, 1 … 20 the VOC classes, 255 ignore."""
-        return read_mask(self.masks / f"{self.names[i]}.png")
-
-    def check(self, i: int) -> None:
-        """InputError unless image ``i`` and its mask exist and agree in size; reads the headers only."""
-        image = self.images / f"{self.names[i]}.jpg"
-        width, height = header_size(image)
-        mask_width, mask_height = header_size(self.masks / f"{self.names[i]}.png")
-        if (width, height) != (mask_width, mask_height):
+    def __enter__(self) -> Image.Image:
+        try:
+            self.file = Image.open(self.path)
+            self.file.load()
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise InputError(f"The mask {self.path} cannot be decoded ({error}). Restore it from its source.") from None
+        if self.file.mode not in ("P", "L", "1"):
             raise InputError(
-                f"{image} is {width}x{height} px but its mask is {mask_width}x{mask_height} px. Both must be of one "
-                "size; resize the mask with nearest-neighbour, or restore the pair from its source."
+                f"The mask {self.path} is a {self.file.mode} image; expected class numbers (a palette or grey PNG). "
+                "For VOC use SegmentationClassAug/ in its index form, not the coloured one."
             )
+        return self.file
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
 
 
-def header_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the file's header; InputError if it is missing or broken."""
+def read_foreground(path: Path) -> NDArray[np.bool_]:
+    """A binary mask (H, W): of 0 and 1 the ones, of grey or colour what is at least half bright."""
     try:
         with Image.open(path) as file:
-            return file.size
+            grey = np.asarray(file.convert("L"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise InputError(f"The mask {path} cannot be decoded ({error}). Restore it from its source.") from None
+    return grey >= (1 if grey.max(initial=0) <= 1 else 128)
+
+
+def check_image(path: Path, size: tuple[int, int], whole: bool) -> None:
+    """InputError unless the image is there, and (height, width) of its header are ``size``.
+
+    With ``whole`` its data are read to the end, at an eighth of the resolution where the format allows, so that a
+    truncated file is found.
+    """
+    try:
+        with Image.open(path) as file:
+            width, height = file.size
+            if whole:
+                file.draft("RGB", (width // 8, height // 8))
+                file.load()
     except FileNotFoundError:
         raise InputError(
             f"{path} does not exist, though the list names it. Add it, or take the name out of the list."
         ) from None
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise InputError(f"{path} cannot be decoded ({error}). Restore it from its source.") from None
+    if (height, width) != size:
+        raise InputError(
+            f"{path} is {width}x{height} px but its mask is {size[1]}x{size[0]} px. Both must be of one size; resize "
+            "the mask with nearest-neighbour, or restore the pair from its source."
+        )
+
+
+def read_list(path: Path) -> list[str]:
+    """The ids of a list file, one per line; InputError if it is missing, empty or names one twice."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; expected a text file with one image id per line.")
+    names = path.read_text().split()
+    if not names:
+        raise InputError(f"{path} is empty; expected one image id per line.")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path} names {twice} more than once. Keep one line of it.")
+    return names
+
+
+def require_folder(path: Path, setting: str, expected: str) -> None:
+    """InputError unless ``path`` is a folder that can be read; ``expected`` says what should lie there."""
+    if not path.is_dir():
+        raise InputError(f"{path} does not exist. Expected {expected}. Point --{setting} to it.")
+    try:
+        next(path.iterdir(), None)
+    except PermissionError:
+        raise InputError(f"{path} cannot be read (permission denied). Give yourself the right to read it.") from None

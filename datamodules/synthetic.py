@@ -4,14 +4,16 @@ A class is a shape family *and* a surface; scene ``i`` is a function of (seed, i
 different classes, so nothing but the support tells which of them is meant.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import EpisodeDataModule
-from datamodules.sources import Array
+from datamodules.protocols import Protocol
+from datamodules.sources import Array, MaskFacts, binary_mask
 from datamodules.unlabeled import ViewDataModule
 
 SHAPES = ("disc", "square", "triangle", "star", "cross")
@@ -55,12 +57,27 @@ class SyntheticScenes:
         """(size, size, 3) uint8 RGB."""
         return self._draw(i, paint=True)[0]
 
-    def mask(self, i: int) -> Array:
+    def labels(self, i: int) -> Array:
         """(size, size) uint8 class numbers, 0 background."""
         return self._draw(i, paint=False)[1]
 
-    def check(self, i: int) -> None:
+    def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
+        """(size, size) uint8: 1 the class, 255 the classes ``ignored``, 0 the rest."""
+        return binary_mask(self.labels(i), class_id, ignored)
+
+    def facts(self, i: int) -> MaskFacts:
+        """Size and class areas."""
+        classes, pixels = np.unique(self.labels(i), return_counts=True)
+        areas = dict(zip(classes.tolist(), pixels.tolist(), strict=True))
+        areas.pop(0, None)
+        return MaskFacts(self.size, self.size, areas)
+
+    def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
         """Nothing to check: a scene is made, not read."""
+
+    def files(self, i: int) -> Sequence[Path]:
+        """None."""
+        return ()
 
     def _draw(self, i: int, paint: bool) -> tuple[Array, Array]:
         layout = np.random.default_rng([*self.seed, i, 0])
@@ -159,14 +176,16 @@ class SyntheticDataModule(EpisodeDataModule):
     Args:
         fold: which classes are novel, 0 … 3.
         shots: supports per episode, K.
-        seed: of the scenes, the episodes and their augmentation.
-        episodes: number of validation and of test episodes.
+        protocol: a name and single choices that replace its own.
+        seed: of the scenes, the episodes and their augmentation; null: the protocol's first.
+        episodes: number of validation and of test episodes; null: the protocol's.
         batch_size: episodes per process and step.
         num_workers: loader processes.
         image_size: side of the scenes in pixels, of the form 8n + 1.
         min_class_area: pixels a class must cover in a scene to count there.
         scale: range of the random scaling in training.
         train_episodes: episodes per training epoch; null: one per training scene.
+        episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
         scenes: number of training scenes; a quarter as many for the test.
     """
 
@@ -174,18 +193,31 @@ class SyntheticDataModule(EpisodeDataModule):
         self,
         fold: int = 0,
         shots: int = 1,
-        seed: int = 321,
-        episodes: int = 1000,
+        protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
+        seed: int | None = None,
+        episodes: int | None = None,
         batch_size: int = 8,
         num_workers: int = 2,
         image_size: int = 129,
         min_class_area: int = 400,
         scale: tuple[float, float] = (0.9, 1.1),
         train_episodes: int | None = None,
+        episode_file: str | None = None,
         scenes: int = 2000,
     ) -> None:
         super().__init__(
-            fold, shots, seed, episodes, batch_size, num_workers, image_size, min_class_area, scale, train_episodes
+            fold,
+            shots,
+            protocol,
+            seed,
+            episodes,
+            batch_size,
+            num_workers,
+            image_size,
+            min_class_area,
+            scale,
+            train_episodes,
+            episode_file,
         )
         self.scenes = scenes
 

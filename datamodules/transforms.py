@@ -30,10 +30,30 @@ class FitAndPad:
 
     def __call__(self, image: Array, mask: Array, seed: int) -> tuple[Array, Array]:
         """(H, W, 3) and (H, W) → (side, side, 3) and (side, side); ``seed`` is not needed."""
-        height, width = fit_size(mask.shape[0], mask.shape[1], self.side)
+        height, width = self.fitted(*mask.shape)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
         return pad(image, mask, self.side, fill=(0, 0, 0), centred=False)
+
+    def fitted(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the part of the square that holds the image."""
+        return fit_size(height, width, self.side)
+
+
+class Squash:
+    """Test-time geometry of HSNet: both sides to ``side``, whatever the aspect."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def __call__(self, image: Array, mask: Array, seed: int) -> tuple[Array, Array]:
+        """(H, W, 3) and (H, W) → (side, side, 3) and (side, side); ``seed`` is not needed."""
+        size = (self.side, self.side)
+        return cv2.resize(image, size), cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+
+    def fitted(self, height: int, width: int) -> tuple[int, int]:
+        """All of the square."""
+        return self.side, self.side
 
 
 class TrainAugmentation:

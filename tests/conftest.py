@@ -9,8 +9,9 @@ import pytest
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
-from fake_data import write_images, write_voc
+from fake_data import write_coco, write_folder, write_fss, write_images, write_voc
 
+from datamodules.coco20i import draw_masks
 from qgnet.cli import main
 
 CONFIGS = Path(__file__).parent.parent / "lightning_configs"
@@ -56,28 +57,50 @@ TINY_PRETRAINING = [
 TINY_SCENES = ["--data.scenes=200"]
 
 
-def tiny(config: Path, voc: Path, images: Path) -> list[str]:
-    """Arguments that run a shipped YAML on fake data."""
+def tiny(config: Path, data: dict[str, Path]) -> list[str]:
+    """Arguments that run a shipped YAML on fake data, whose folders ``data`` names by their DataModule."""
     text = config.read_text()
     args = list(TINY_TRAINER)
     args += TINY_PRETRAINING if "GlobalLocalPretraining" in text else TINY_SEGMENTATION
-    if "Pascal5iDataModule" in text:
-        args += [f"--data.root={voc}"]
-    elif "UnlabeledDataModule" in text:
-        args += [f"--data.root={images}", "--data.list_file=null"]
-    else:
-        args += TINY_SCENES
+    found = [name for name in data if name in text]
+    args += [f"--data.root={data[name]}" for name in found] or TINY_SCENES
+    if found == ["UnlabeledDataModule"]:
+        args += ["--data.list_file=null"]
+    if found == ["FolderDataModule"]:
+        args += ["--data.novel=[cup]"]
     return args
 
 
 @pytest.fixture(scope="session")
-def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_voc(tmp_path_factory.mktemp("voc") / "data")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A small data set in the layout of each DataModule."""
+    root = tmp_path_factory.mktemp("data")
+    coco = write_coco(root / "coco")
+    for split in ("train2014", "val2014"):
+        draw_masks(
+            coco / f"annotations/instances_{split}.json",
+            coco / "masks/full-crowd-ignore",
+            split,
+            "full",
+            "ignore",
+        )
+    return {
+        "Pascal5iDataModule": write_voc(root / "voc"),
+        "Coco20iDataModule": coco,
+        "Fss1000DataModule": write_fss(root / "fss"),
+        "FolderDataModule": write_folder(root / "folder", binary=True),
+        "UnlabeledDataModule": write_images(root / "images"),
+    }
 
 
 @pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_images(tmp_path_factory.mktemp("images") / "data")
+def voc(data: dict[str, Path]) -> Path:
+    return data["Pascal5iDataModule"]
+
+
+@pytest.fixture(scope="session")
+def images(data: dict[str, Path]) -> Path:
+    return data["UnlabeledDataModule"]
 
 
 @pytest.fixture
@@ -90,12 +113,12 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def command(workdir: Path, voc: Path, images: Path) -> Command:
+def command(workdir: Path, data: dict[str, Path]) -> Command:
     """``command("fit", "pascal5i.yaml", …)`` runs the real command on fake data."""
 
     def run(subcommand: str, config: str, *extra: str) -> None:
         path = workdir / "lightning_configs" / config
-        main([subcommand, f"--config=lightning_configs/{config}", *tiny(path, voc, images), *extra])
+        main([subcommand, f"--config=lightning_configs/{config}", *tiny(path, data), *extra])
 
     return run
 

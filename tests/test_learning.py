@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import CONFIGS
 
-from datamodules.episodes import EpisodeDataset, binary_mask, collate
+from datamodules.episodes import EpisodeDataset, collate
+from datamodules.sources import binary_mask
 from datamodules.synthetic import SyntheticDataModule
 from qgnet.cli import main
 from qgnet.tasks.segmentation import FewShotSegmentation
@@ -54,7 +55,7 @@ def swapped_ious(task: FewShotSegmentation, episodes: EpisodeDataset) -> tuple[f
     own, other = [], []
     pairs = [(i, classes) for i, classes in episodes.classes_in.items() if len(classes) >= 2][:60]
     for query, (first, second, *_) in pairs:
-        label = episodes.source.mask(query)
+        label = episodes.source.labels(query)
         for asked, present in ((first, second), (second, first)):
             support = next(i for i in episodes.images_of[asked] if i != query)
             episodes.draw = lambda _, c=asked, q=query, s=support: (c, q, (s,))  # type: ignore[method-assign]

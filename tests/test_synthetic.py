@@ -20,7 +20,7 @@ def test_twenty_classes_in_four_disjoint_folds_each_with_every_shape() -> None:
 def test_a_scene_is_a_function_of_seed_split_and_number() -> None:
     one, same = scenes(), scenes()
     assert np.array_equal(one.image(7), same.image(7))
-    assert np.array_equal(one.mask(7), same.mask(7))
+    assert np.array_equal(one.labels(7), same.labels(7))
     for other in (scenes(seed=2), scenes("val"), scenes("unlabeled")):
         assert not np.array_equal(one.image(7), other.image(7))
     assert not np.array_equal(one.image(7), one.image(8))
@@ -28,7 +28,7 @@ def test_a_scene_is_a_function_of_seed_split_and_number() -> None:
 
 def test_scenes_show_several_objects_of_different_classes_and_occlusion() -> None:
     source = scenes()
-    counts = [len(set(np.unique(source.mask(i)))) - 1 for i in range(40)]
+    counts = [len(set(np.unique(source.labels(i)))) - 1 for i in range(40)]
     assert min(counts) >= 1
     assert max(counts) == 4
     assert np.mean(counts) > 2
@@ -36,14 +36,14 @@ def test_scenes_show_several_objects_of_different_classes_and_occlusion() -> Non
 
 def test_only_the_given_classes_appear() -> None:
     source = scenes(classes=[3, 9])
-    assert {int(v) for i in range(20) for v in np.unique(source.mask(i))} == {0, 3, 9}
+    assert {int(v) for i in range(20) for v in np.unique(source.labels(i))} == {0, 3, 9}
 
 
 @pytest.mark.parametrize("i", range(5))
 def test_mask_and_image_agree(i: int) -> None:
     """Objects are painted in their surface's hue, which the mask must point at."""
     source = scenes()
-    image, mask = source.image(i), source.mask(i)
+    image, mask = source.image(i), source.labels(i)
     hue = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[..., 0].astype(int)
     for class_id in set(np.unique(mask)) - {0}:
         inside = cv2.erode((mask == class_id).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 import datamodules  # noqa: F401  (its classes can be named without their module in YAML)
-from datamodules.base import BaseDataModule
+from datamodules.base import BaseDataModule, EpisodeDataModule
 from datamodules.errors import InputError
+from datamodules.protocols import Protocol, default_seed
 from qgnet.callbacks.descriptors import DescriptorWriter
 from qgnet.callbacks.pictures import EpisodePictures, ViewPictures
 from qgnet.callbacks.predictions import MaskWriter
@@ -38,6 +40,12 @@ class RunConfig(SaveConfigCallback):
         folder.mkdir(parents=True, exist_ok=True)
         config = self.config.clone()
         config.run = None
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, EpisodeDataModule):  # what the protocol's name stands for, in full
+            settings = config.data.init_args
+            settings.update(
+                Namespace(protocol=Namespace(asdict(data.protocol)), seed=data.seed, episodes=data.episodes)
+            )
         self.parser.save(config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
         self.already_saved = True
 
@@ -128,6 +136,9 @@ def run_folder(subcommand: str, config: Namespace) -> Path:
             raise InputError(f"--run {config.run} already holds a run. Choose another folder, or remove that one.")
         return Path(config.run)
     settings = config.data.get("init_args", Namespace())
+    if settings.get("seed", 0) is None:
+        settings = settings.clone()
+        settings.seed = default_seed(Protocol(**settings.protocol.as_dict()))
     details = [f"{key}{settings[key]}" for key in ("fold", "seed") if key in settings]
     if "shots" in settings:
         details.insert(1, f"{settings.shots}shot")

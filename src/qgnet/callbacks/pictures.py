@@ -120,7 +120,7 @@ def view_row(views: Views) -> list[Picture]:
 def episode_row(episode: Episode, segmented: Segmented, i: int) -> list[Picture]:
     """The pictures of episode ``i`` of a batch, in the order of ``HEADINGS``; of several supports the first."""
     canvas = episode.query_mask.shape[-1]
-    height, width = fit_size(*episode.original_size[i], canvas)
+    height, width = episode.fitted_size[i]
     query = to_picture(episode.query_image[i])[:height, :width]
     original = episode.original_size[i][::-1]
     full = cv2.resize(query, original, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)

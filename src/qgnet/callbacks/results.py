@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,9 @@ def count_baselines(baselines: dict[str, EpisodeIoU], segmented: Segmented, epis
     """Count one batch of episodes for each baseline."""
     side = episode.query_mask.shape[-1]
     maps: Tensor = resize(segmented.output.guided_map.float(), (side, side))[:, 0]
-    for guided_map, target, class_id in zip(maps, episode.original_mask, episode.class_id.tolist(), strict=True):
-        full = restore(guided_map, (target.shape[0], target.shape[1]))
+    rows = zip(maps, episode.fitted_size, episode.original_mask, episode.class_id.tolist(), strict=True)
+    for guided_map, fitted, target, class_id in rows:
+        full = restore(guided_map, fitted, (target.shape[0], target.shape[1]))
         baselines[EVERYTHING].update(torch.ones_like(target), target, class_id)
         for threshold in THRESHOLDS:
             baselines[guided(threshold)].update(full > threshold, target, class_id)
@@ -77,7 +79,9 @@ def summary(trainer: pl.Trainer, task: FewShotSegmentation, scores: dict[str, Ep
         "fold": data.fold,
         "shots": data.shots,
         "seed": data.seed,
-        "episodes": data.episodes,
+        "episodes": len(data.data["val"]),
+        "episode_file": data.episode_file,
+        "protocol": asdict(data.protocol),
         "image_size": data.image_size,
         "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
         "files_sha256": task.file_hashes,

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 
 from datamodules.errors import InputError
 from qgnet.cli import fail
-from qgnet.commands import report
+from qgnet.commands import episodes, prepare, report
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run one subcommand; a user's mistake ends it with a message and exit code 2."""
-    parser = argparse.ArgumentParser(prog="qgnet", description="Tools around QGNet's runs.")
+    parser = argparse.ArgumentParser(prog="qgnet", description="Data sets, episodes and results of QGNet.")
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
-    report.add_parser(subcommands)
+    for command in (prepare, episodes, report):
+        command.add_parser(subcommands)
     options = parser.parse_args(args)
     try:
         options.run(options)

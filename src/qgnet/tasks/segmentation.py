@@ -12,7 +12,6 @@ from torch import Tensor
 from datamodules.base import EpisodeDataModule
 from datamodules.episodes import Episode
 from datamodules.errors import InputError
-from datamodules.transforms import fit_size
 from qgnet.losses import segmentation_loss
 from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.qgnet import QGNet, QGNetOutput
@@ -139,7 +138,8 @@ class FewShotSegmentation(Task):
         """Masks at the queries' own sizes."""
         output = self(episode)
         margins = output.logits[:, 1] - output.logits[:, 0]
-        full = [restore(margin, size) for margin, size in zip(margins, episode.original_size, strict=True)]
+        sizes = zip(margins, episode.fitted_size, episode.original_size, strict=True)
+        full = [restore(margin, fitted, size) for margin, fitted, size in sizes]
         return Segmented(output, [(margin > 0).to(torch.uint8) for margin in full])
 
     def validation_step(self, episode: Episode, batch_idx: int) -> Segmented:  # type: ignore[override]
@@ -171,18 +171,18 @@ class FewShotSegmentation(Task):
             self.log(f"{stage}/iou/{self.class_names[class_id]}", iou)
 
 
-def restore(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Values at the query's own size, from the square canvas it was fitted into.
+def restore(values: Tensor, fitted: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Values at the size of the score, from the square canvas that the query was fitted into.
 
     The padding is cut off first, so the scale is exact.
 
     Args:
         values: (S, S).
-        size: (h, w) of the original image.
+        fitted: (h, w) of the canvas's part without padding.
+        size: (H, W) of the score.
 
     Returns:
-        (h, w) float32.
+        (H, W) float32.
     """
-    height, width = fit_size(*size, values.shape[-1])
-    fitted = values[None, None, :height, :width].float()
-    return F.interpolate(fitted, size, mode="bilinear", align_corners=False)[0, 0]
+    without_padding = values[None, None, : fitted[0], : fitted[1]].float()
+    return F.interpolate(without_padding, size, mode="bilinear", align_corners=False)[0, 0]

@@ -1,0 +1,87 @@
+"""``qgnet prepare``: a data set downloaded, converted, indexed and counted."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from datamodules.coco20i import Crowds, Parts
+from datamodules.errors import InputError
+from datamodules.prepare import (
+    COCO_FILES,
+    Count,
+    Prepared,
+    bad_files,
+    prepare_coco20i,
+    prepare_folder,
+    prepare_fss1000,
+    prepare_pascal5i,
+)
+
+
+def add_parser(subcommands: Any) -> None:
+    """Register the subcommand."""
+    text = "download, convert, index and count a data set"
+    kinds = subcommands.add_parser("prepare", help=text, description=__doc__).add_subparsers(
+        required=True, metavar="DATASET"
+    )
+    pascal = add_kind(kinds, "pascal5i", "VOC 2012 with SBD's masks", "data/pascal")
+    pascal.set_defaults(prepare=lambda o: prepare_pascal5i(o.root, o.check))
+    coco = add_kind(kinds, "coco20i", "COCO, its instances drawn as index masks", "data/coco")
+    coco.add_argument("--year", type=int, choices=sorted(COCO_FILES), default=2014)
+    coco.add_argument("--parts", choices=get_args(Parts), default="full", help="of each instance")
+    coco.add_argument("--crowds", choices=get_args(Crowds), default="ignore", help="what crowds become")
+    coco.set_defaults(prepare=lambda o: prepare_coco20i(o.root, o.check, o.year, o.parts, o.crowds))
+    fss = add_kind(kinds, "fss1000", "FSS-1000, checked (it cannot be downloaded)", "data/fss1000")
+    fss.set_defaults(prepare=lambda o: prepare_fss1000(o.root))
+    folder = add_kind(kinds, "folder", "your own images and masks, checked", "data/folder")
+    folder.set_defaults(prepare=lambda o: prepare_folder(o.root))
+
+
+def add_kind(kinds: Any, name: str, text: str, root: str) -> argparse.ArgumentParser:
+    """A parser with what all data sets have in common."""
+    parser: argparse.ArgumentParser = kinds.add_parser(
+        name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, default=Path(root), help="folder of the data set")
+    parser.add_argument("--check", action="store_true", help="download and convert nothing, only check")
+    parser.add_argument("--skip-bad", action="store_true", help="list bad files and leave them out")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Prepare, tell of bad files, and print the counts beside the expected ones.
+
+    Raises:
+        InputError: if something cannot be had or is bad, or the counts differ.
+    """
+    prepared: Prepared = options.prepare(options)
+    bad = bad_files(prepared)
+    for image, reason in bad.items():
+        print(f"bad: {image}: {reason}")
+    if bad and not options.skip_bad:
+        raise InputError(
+            f"{len(bad)} image(s) are bad, listed above. Restore them, or run this with --skip-bad: they are then left "
+            "out of every episode."
+        )
+    if bad:
+        print(f"{len(bad)} bad image(s) are left out of every episode.")
+    print(table(prepared.counts))
+    different = [count.what for count in prepared.counts if count.expected not in (None, count.found)]
+    if different:
+        raise InputError(
+            f"{len(different)} count(s) differ from the literature's, the first: {different[0]}. Results on this data "
+            "are not comparable; remove the folder and prepare it again, or find out which files differ."
+        )
+    print(f"{options.root} is ready.")
+
+
+def table(counts: Sequence[Count]) -> str:
+    """Counts as lines; one that differs is marked."""
+    width = max(len(count.what) for count in counts) + 2
+    lines = [f"{'':<{width}}{'found':>8}{'expected':>10}"]
+    for what, found, expected in counts:
+        mark = "" if expected in (None, found) else "  <- differs"
+        lines.append(f"{what:<{width}}{found:>8,}{'-' if expected is None else f'{expected:,}':>10}{mark}")
+    return "\n".join(lines)

@@ -1,12 +1,8 @@
 """Geometry and photometry of images and masks, on uint8 arrays, all drawn from a given seed."""
 
-import os
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for updates at import
-
-import albumentations as A
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from datamodules.sources import IGNORE, Array
 
@@ -33,7 +29,9 @@ class FitAndPad:
         height, width = self.fitted(*mask.shape)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-        return pad(image, mask, self.side, fill=(0, 0, 0), centred=False)
+        borders = (0, self.side - height, 0, self.side - width)
+        image = cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+        return image, cv2.copyMakeBorder(mask, *borders, cv2.BORDER_CONSTANT, value=IGNORE)
 
     def fitted(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the part of the square that holds the image."""
@@ -59,6 +57,8 @@ class Squash:
 class TrainAugmentation:
     """Scaling, rotation, blur, flip and a random crop that keeps most of the foreground (released recipe).
 
+    All geometry is one matrix: the mask is warped first, the crop chosen on it, and only the crop of the image is made.
+
     Args:
         side: of the square crop.
         scale: range of the random scaling.
@@ -67,34 +67,45 @@ class TrainAugmentation:
 
     def __init__(self, side: int, scale: tuple[float, float] = (0.9, 1.1), rotation: float = 10.0) -> None:
         self.side = side
-        self.augment = A.Compose(
-            [
-                A.RandomScale(scale_limit=(scale[0] - 1, scale[1] - 1), p=1.0),
-                A.Rotate(
-                    limit=(-rotation, rotation), border_mode=cv2.BORDER_CONSTANT, fill=MEAN_COLOUR, fill_mask=IGNORE
-                ),
-                A.GaussianBlur(blur_limit=(5, 5), p=0.5),
-                A.HorizontalFlip(p=0.5),
-            ]
-        )
+        self.scale = scale
+        self.rotation = rotation
 
     def __call__(self, image: Array, mask: Array, seed: int) -> tuple[Array, Array]:
         """(H, W, 3) and (H, W) of {0, 1, 255} → (side, side, 3) and (side, side), a function of the arguments."""
-        self.augment.set_random_seed(seed)
-        done = self.augment(image=image, mask=mask)
-        image, mask = pad(done["image"], done["mask"], self.side, fill=MEAN_COLOUR, centred=True)
-        return foreground_crop(image, mask, self.side, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        scale = rng.uniform(*self.scale)
+        angle = rng.uniform(-self.rotation, self.rotation) if rng.random() < 0.5 else 0.0
+        flipped, blurred = rng.random(2) < 0.5
+        canvas = (max(self.side, round(mask.shape[0] * scale)), max(self.side, round(mask.shape[1] * scale)))
+        matrix = centred_matrix(mask.shape, canvas, scale, angle, flipped)
+        mask = warp(mask, matrix, canvas, cv2.INTER_NEAREST, IGNORE)
+        top, left = foreground_crop(mask, self.side, rng)
+        matrix[:, 2] -= left, top
+        image = warp(image, matrix, (self.side, self.side), cv2.INTER_LINEAR, MEAN_COLOUR)
+        if blurred:
+            image = cv2.GaussianBlur(image, (5, 5), 0)
+        return image, mask[top : top + self.side, left : left + self.side]
 
 
-def pad(image: Array, mask: Array, side: int, fill: tuple[int, ...], centred: bool) -> tuple[Array, Array]:
-    """Pad both up to at least ``side`` x ``side``; the mask with 255."""
-    height, width = mask.shape
-    down, right = max(0, side - height), max(0, side - width)
-    top, left = (down // 2, right // 2) if centred else (0, 0)
-    borders = (top, down - top, left, right - left)
-    image = cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=fill)
-    mask = cv2.copyMakeBorder(mask, *borders, cv2.BORDER_CONSTANT, value=IGNORE)
-    return image, mask
+def centred_matrix(
+    size: tuple[int, ...], canvas: tuple[int, int], scale: float, angle: float, flipped: bool
+) -> NDArray[np.float64]:
+    """(2, 3) matrix that scales, turns (degrees) and flips an image of (height, width) about the canvas's centre."""
+    cos, sin = scale * np.cos(np.radians(angle)), scale * np.sin(np.radians(angle))
+    turn = np.array([[cos, sin], [-sin, cos]])
+    if flipped:
+        turn[0] *= -1
+    old, new = (np.array([n[1] - 1, n[0] - 1]) / 2 for n in (size, canvas))
+    return np.column_stack([turn, new - turn @ old])
+
+
+def warp(
+    image: Array, matrix: NDArray[np.float64], size: tuple[int, int], interpolation: int, fill: int | tuple[int, ...]
+) -> Array:
+    """The image under a (2, 3) matrix on a canvas of (height, width), filled where there is none of it."""
+    return cv2.warpAffine(
+        image, matrix, size[::-1], flags=interpolation, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
+    )
 
 
 KEPT_FOREGROUND = 0.85
@@ -102,14 +113,13 @@ CROP_DRAWS = 30
 """A crop keeps at least this share of the foreground, or the last of so many draws stands (released code)."""
 
 
-def foreground_crop(image: Array, mask: Array, side: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """A random ``side`` x ``side`` crop, drawn again while it loses more than 15 % of the foreground."""
-    height, width = mask.shape
-    foreground = np.count_nonzero(mask == 1)
+def foreground_crop(mask: Array, side: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Top and left of a random crop of ``side`` px, drawn again while it loses more than 15 % of the foreground."""
+    foreground = mask == 1
+    enough = KEPT_FOREGROUND * np.count_nonzero(foreground)
     for _ in range(CROP_DRAWS):
-        top = int(rng.integers(height - side + 1))
-        left = int(rng.integers(width - side + 1))
-        window = np.s_[top : top + side, left : left + side]
-        if np.count_nonzero(mask[window] == 1) >= KEPT_FOREGROUND * foreground:
+        top = int(rng.integers(mask.shape[0] - side + 1))
+        left = int(rng.integers(mask.shape[1] - side + 1))
+        if np.count_nonzero(foreground[top : top + side, left : left + side]) >= enough:
             break
-    return image[window], mask[window]
+    return top, left

@@ -1,9 +1,12 @@
 """Unlabelled images for stage 1: two global views and two region patches each."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for updates at import
 
 import albumentations as A
 import numpy as np

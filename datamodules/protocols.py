@@ -12,6 +12,7 @@ Resize = Literal["pad", "squash"]
 Score = Literal["original", "network"]
 Supports = Literal["distinct", "repeated"]
 Queries = Literal["images", "pairs"]
+TrainingQueries = Literal["images", "classes"]
 Boundary = Literal["ignore", "background"]
 CocoFolds = Literal["interleaved", "contiguous"]
 
@@ -29,6 +30,8 @@ class Protocol:
         supports: ``distinct``, or ``repeated`` where the same support may be drawn twice; never the query.
         queries: of the test: ``images`` walks the images and draws one of the classes present, ``pairs`` walks the
             (image, class) pairs.
+        training_queries: in training: ``images`` walks the images and draws one of the classes present, ``classes``
+            draws a class, each as often, and then one of its images (HSNet).
         boundary_in_training: pixels labelled 255: ``ignore``, or ``background`` (HSNet; the score ignores them).
         coco_folds: ``interleaved`` (i + 1, i + 5, …) or ``contiguous`` (20 in a row).
         episodes: of a test on PASCAL-5i and on all but COCO-20i.
@@ -42,6 +45,7 @@ class Protocol:
     score_at: Score | None = None
     supports: Supports | None = None
     queries: Queries | None = None
+    training_queries: TrainingQueries | None = None
     boundary_in_training: Boundary | None = None
     coco_folds: CocoFolds | None = None
     episodes: int | None = None
@@ -60,6 +64,7 @@ PFENET: dict[str, Any] = {
     "score_at": "original",
     "supports": "distinct",
     "queries": "images",
+    "training_queries": "images",
     "boundary_in_training": "ignore",
     "coco_folds": "interleaved",
     "episodes": 5000,
@@ -75,6 +80,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
         "score_at": "network",
         "supports": "repeated",
         "queries": "pairs",
+        "training_queries": "classes",
         "boundary_in_training": "background",
         "episodes": 1000,
         "coco_episodes": 1000,

@@ -18,7 +18,7 @@ from datamodules import (
 )
 from datamodules.base import EpisodeDataModule, IndexSampler
 from datamodules.sources import binary_mask, open_mask
-from datamodules.transforms import FitAndPad, TrainAugmentation, fit_size
+from datamodules.transforms import FitAndPad, TrainAugmentation, centred_matrix, fit_size
 
 Make = Callable[..., EpisodeDataModule]
 SMALL = {"image_size": 65, "min_class_area": 50, "episodes": 10, "num_workers": 0}
@@ -223,6 +223,30 @@ def test_training_augmentation_is_a_function_of_its_seed_and_keeps_the_foregroun
         kept.append(np.count_nonzero(label == 1))
     assert min(kept) >= 0.85 * 0.9**2 * 400 * 0.9  # 85 % of the foreground at the smallest scale, less rounding
     assert not np.array_equal(augment(image, mask, 0)[0], augment(image, mask, 1)[0])
+
+
+def test_training_augmentation_moves_image_and_mask_alike() -> None:
+    mask = np.zeros((100, 140), np.uint8)
+    mask[30:70, 40:95] = 1
+    image = np.repeat(255 * mask[..., None], 3, axis=2)
+    augment = TrainAugmentation(97, scale=(0.7, 1.3))
+    for seed in range(30):
+        out, label = augment(image, mask, seed)
+        seen = label != 255
+        assert seen.any()
+        assert (label == 1).sum() > 300
+        different = ((out[..., 0] > 127) != (label == 1)) & seen
+        assert different.sum() < 0.02 * seen.sum()
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_the_matrix_scales_turns_and_flips_about_the_centre(flipped: bool) -> None:
+    matrix = centred_matrix((11, 21), (31, 41), 1.5, 90, flipped)
+    assert np.allclose(matrix @ [10, 5, 1], [20, 15])  # centre to centre
+    right = matrix @ [12, 5, 1] - matrix @ [10, 5, 1]
+    assert np.allclose(right, [0, -3])  # a quarter turn counter-clockwise, y pointing down
+    up = matrix @ [10, 3, 1] - matrix @ [10, 5, 1]
+    assert np.allclose(up, [3 if flipped else -3, 0])
 
 
 def test_too_few_images_for_the_shots(voc: Path) -> None:

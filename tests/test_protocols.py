@@ -101,6 +101,17 @@ def test_pairs_are_walked_one_by_one(voc: Path) -> None:
     assert test.draw(len(pairs)).query == pairs[0][0]
 
 
+def test_classes_are_trained_in_equal_shares(voc: Path) -> None:
+    train = make(voc, protocol=Protocol(training_queries="classes")).data["train"]
+    first = next(iter(train.images_of))
+    train.images_of[first] = train.images_of[first][:2]  # a rare class
+    draws = [train.draw(i) for i in range(900)]
+    counts = [sum(d.class_id == c for d in draws) for c in train.images_of]
+    assert len(counts) == 15
+    assert min(counts) > 0.5 * 60
+    assert all(d.query in train.images_of[d.class_id] and d.query not in d.supports for d in draws)
+
+
 def test_coco_folds(data: dict[str, Path]) -> None:
     for interleaved in (True, False):
         folds = [set(fold) for fold in coco_folds(interleaved)]

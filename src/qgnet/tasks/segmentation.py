@@ -14,7 +14,7 @@ from datamodules.episodes import Episode
 from datamodules.errors import InputError
 from qgnet.losses import segmentation_loss
 from qgnet.metrics import EpisodeIoU, EpisodeScore
-from qgnet.networks.qgnet import QGNet, QGNetOutput
+from qgnet.networks.qgnet import QGNet, QGNetOutput, start_by_matching
 from qgnet.tasks.base import FILES, Task, make_encoder, normalise
 from qgnet.weights import load_encoder_weights, sha256
 
@@ -52,6 +52,8 @@ class FewShotSegmentation(Task):
         width: channels of the head.
         levels: the FEM's pyramid: sides above 1, ratios of the feature side up to 1.
         auxiliary_weight: of the FEM levels' mean cross-entropy.
+        start_matched: begin with a FEM that compares query and category feature (not of the paper; for short
+            trainings on little data).
         optimizer: takes the trainable parameters.
     """
 
@@ -68,6 +70,7 @@ class FewShotSegmentation(Task):
         width: int = 256,
         levels: Sequence[float] = (60, 30, 15, 8),
         auxiliary_weight: float = 1.0,
+        start_matched: bool = False,
         optimizer: OptimizerCallable = sgd,
     ) -> None:
         super().__init__(optimizer, lambda progress: (1 - progress) ** POLY_POWER)
@@ -76,6 +79,8 @@ class FewShotSegmentation(Task):
         self.prior_checkpoint = prior_checkpoint
         self.auxiliary_weight = auxiliary_weight
         self.net = QGNet(make_encoder(encoder, high_stage), make_encoder(prior_encoder, high_stage), width, levels)
+        if start_matched:
+            start_by_matching(self.net)
         self.net.prior_encoder.freeze()
         if freeze_encoder:
             self.net.encoder.freeze()

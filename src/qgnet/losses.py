@@ -12,21 +12,23 @@ from qgnet.networks.qgnet import QGNetOutput
 IGNORE = 255
 
 
-def segmentation_loss(output: QGNetOutput, mask: Tensor) -> tuple[Tensor, Tensor]:
+def segmentation_loss(output: QGNetOutput, mask: Tensor, foreground_weight: float = 1.0) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the prediction, and its mean over the FEM's levels (the auxiliary loss).
 
     Args:
         output: of QGNet.
         mask: (B, H, W) in {0, 1, 255}; 255 is ignored.
+        foreground_weight: of foreground pixels against background pixels; both losses are weighted means.
 
     Returns:
         Main and auxiliary loss, two float32 scalars.
     """
     target = mask.long()
     size = (mask.shape[-2], mask.shape[-1])
+    weight = torch.tensor([1.0, foreground_weight], device=mask.device)
 
     def cross_entropy(logits: Tensor) -> Tensor:
-        return F.cross_entropy(resize(logits, size).float(), target, ignore_index=IGNORE)
+        return F.cross_entropy(resize(logits, size).float(), target, weight, ignore_index=IGNORE)
 
     return cross_entropy(output.logits), torch.stack([cross_entropy(x) for x in output.level_logits]).mean()
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
-from qgnet.networks.enrichment import REGION_MAPS, FeatureEnrichment
+from qgnet.networks.enrichment import FeatureEnrichment
 from qgnet.networks.layers import reducer, resize
 
 AREA_EPS = 0.0005
@@ -127,20 +127,6 @@ class QGNet(nn.Module):
         high = self.encoder.run_stage(last, below * foreground) * foreground
         category = masked_average(self.reduce_support(mid_level(stages)), foreground)
         return Support(category, high.flatten(2))
-
-
-@torch.no_grad()
-def start_by_matching(net: QGNet) -> None:
-    """Initialise in place so that the FEM begins with differences between query and category feature.
-
-    Not of the paper: the support's reducer starts as a copy of the query's, and each of the FEM's first convolutions
-    with opposite weights for both features, so that a position that looks like the category starts near zero.
-    """
-    net.reduce_support.load_state_dict(net.reduce_query.state_dict())
-    for mix in net.enrichment.mix:
-        weight = mix[0].weight  # type: ignore[index]
-        width = (weight.shape[1] - REGION_MAPS) // 2
-        weight[:, width : 2 * width] = -weight[:, :width]
 
 
 def mid_level(stages: dict[int, Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from datamodules.episodes import Episode
 from datamodules.errors import InputError
 from qgnet.losses import segmentation_loss
 from qgnet.metrics import EpisodeIoU, EpisodeScore
-from qgnet.networks.qgnet import QGNet, QGNetOutput, start_by_matching
+from qgnet.networks.qgnet import QGNet, QGNetOutput
 from qgnet.tasks.base import FILES, Task, make_encoder, normalise
 from qgnet.weights import load_encoder_weights, sha256
 
@@ -52,8 +52,8 @@ class FewShotSegmentation(Task):
         width: channels of the head.
         levels: the FEM's pyramid: sides above 1, ratios of the feature side up to 1.
         auxiliary_weight: of the FEM levels' mean cross-entropy.
-        start_matched: begin with a FEM that compares query and category feature (not of the paper; for short
-            trainings on little data).
+        foreground_weight: of foreground pixels in both losses. 1 is the paper's; more makes up for a short training
+            on few classes, after which novel classes are recognised, but with less confidence than base classes.
         optimizer: takes the trainable parameters.
     """
 
@@ -70,7 +70,7 @@ class FewShotSegmentation(Task):
         width: int = 256,
         levels: Sequence[float] = (60, 30, 15, 8),
         auxiliary_weight: float = 1.0,
-        start_matched: bool = False,
+        foreground_weight: float = 1.0,
         optimizer: OptimizerCallable = sgd,
     ) -> None:
         super().__init__(optimizer, lambda progress: (1 - progress) ** POLY_POWER)
@@ -78,9 +78,8 @@ class FewShotSegmentation(Task):
         self.encoder_weights = encoder_weights
         self.prior_checkpoint = prior_checkpoint
         self.auxiliary_weight = auxiliary_weight
+        self.foreground_weight = foreground_weight
         self.net = QGNet(make_encoder(encoder, high_stage), make_encoder(prior_encoder, high_stage), width, levels)
-        if start_matched:
-            start_by_matching(self.net)
         self.net.prior_encoder.freeze()
         if freeze_encoder:
             self.net.encoder.freeze()
@@ -133,7 +132,7 @@ class FewShotSegmentation(Task):
 
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
         """Main and auxiliary loss of a batch."""
-        main, auxiliary = segmentation_loss(self(episode), episode.query_mask)
+        main, auxiliary = segmentation_loss(self(episode), episode.query_mask, self.foreground_weight)
         loss = main + self.auxiliary_weight * auxiliary
         losses = {"train/loss": loss, "train/main_loss": main, "train/auxiliary_loss": auxiliary}
         self.log_dict(losses, batch_size=len(episode.class_id), prog_bar=False)

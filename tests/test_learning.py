@@ -1,7 +1,5 @@
 """A short real training: does the network learn, and does it look at the support?"""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,34 +11,26 @@ from datamodules.synthetic import SyntheticDataModule
 from qgnet.cli import main
 from qgnet.tasks.segmentation import FewShotSegmentation
 
-SETTINGS = ["--data.image_size=65", "--data.min_class_area=100", "--data.scenes=1200"]
+SCENES = {"image_size": 97, "min_class_area": 225, "scenes": 1200, "num_workers": 0}
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--trainer.limit_val_batches=0"]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> FewShotSegmentation:
-    """QGNet after a short training from random weights, through the real command."""
-    run = tmp_path_factory.mktemp("learning") / "run"
-    arguments = [
-        "fit",
-        f"--config={CONFIGS / 'demo/qgnet.yaml'}",
-        f"--run={run}",
-        *SETTINGS,
-        "--model.encoder_weights=random",
-        "--model.prior_checkpoint=random",
-        "--data.train_episodes=2000",
-        "--data.num_workers=0",
-        "--trainer.max_epochs=1",
-        "--trainer.limit_val_batches=0",
-        "--trainer.enable_progress_bar=false",
-        "--trainer.accelerator=cpu",
-    ]
-    main(arguments)
-    assert (Path(run) / "checkpoints/last.ckpt").exists()
-    return FewShotSegmentation.load_from_checkpoint(run / "checkpoints/last.ckpt").eval()
+    """Both stages of the demo, shortened, through the real command."""
+    runs = tmp_path_factory.mktemp("learning")
+    prior = runs / "one/prior_extractor.ckpt"
+    first = ["--data.scenes=864", "--data.num_workers=0", "--data.region_cache=null", "--trainer.max_epochs=2"]
+    main(["fit", f"--config={CONFIGS / 'demo/pretrain.yaml'}", f"--run={runs / 'one'}", *first, *QUIET])
+    second = [f"--data.{key}={value}" for key, value in SCENES.items()]
+    second += ["--data.train_episodes=1200", "--trainer.max_epochs=1", "--model.width=32"]
+    second += [f"--model.encoder_weights={prior}", f"--model.prior_checkpoint={prior}"]
+    main(["fit", f"--config={CONFIGS / 'demo/qgnet.yaml'}", f"--run={runs / 'two'}", *second, *QUIET])
+    return FewShotSegmentation.load_from_checkpoint(runs / "two/checkpoints/last.ckpt").eval()
 
 
 def novel_episodes() -> EpisodeDataset:
-    data = SyntheticDataModule(image_size=65, min_class_area=100, scenes=1200, episodes=200, num_workers=0)
+    data = SyntheticDataModule(episodes=200, **SCENES)
     data.setup("test")
     return data.data["val"]
 

@@ -77,15 +77,18 @@ def test_contrastive_accuracy() -> None:
     assert contrastive_accuracy(queries, -queries, queries) == 0
 
 
-def test_segmentation_loss_ignores_255_and_averages_the_levels() -> None:
+@pytest.mark.parametrize("weight", [1.0, 4.0])
+def test_segmentation_loss_ignores_255_weighs_the_foreground_and_averages_the_levels(weight: float) -> None:
     mask = torch.tensor([[[0, 1], [255, 1]]], dtype=torch.uint8)
     logits = torch.tensor([[[[2.0, 0.0], [9.0, 0.0]], [[0.0, 1.0], [-9.0, 3.0]]]])
     levels = [torch.zeros(1, 2, 1, 1), torch.tensor([[[[1.0]], [[0.0]]]])]
-    main, auxiliary = segmentation_loss(QGNetOutput(logits, mask, mask, levels), mask)
+    main, auxiliary = segmentation_loss(QGNetOutput(logits, mask, mask, levels), mask, weight)
 
     def log_loss(good: float, bad: float) -> float:
         return -math.log(math.exp(good) / (math.exp(good) + math.exp(bad)))
 
-    assert float(main) == pytest.approx((log_loss(2, 0) + log_loss(1, 0) + log_loss(3, 0)) / 3)
-    second = (log_loss(1, 0) + 2 * log_loss(0, 1)) / 3
+    assert float(main) == pytest.approx(
+        (log_loss(2, 0) + weight * (log_loss(1, 0) + log_loss(3, 0))) / (1 + 2 * weight)
+    )
+    second = (log_loss(1, 0) + 2 * weight * log_loss(0, 1)) / (1 + 2 * weight)
     assert float(auxiliary) == pytest.approx((math.log(2) + second) / 2)

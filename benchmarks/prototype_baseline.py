@@ -79,7 +79,7 @@ def main(args: list[str]) -> None:
     start = time.perf_counter()
     for name, metric in evaluate(task, data).items():
         score = metric.compute()
-        per_class = dict(zip(metric.class_ids, (round(x, 4) for x in score.class_iou.tolist()), strict=True))
+        per_class = dict(zip(metric.class_ids, (round(x, 4) for x in score.class_iou), strict=True))
         row = {"baseline": name, "fold": data.fold, "shots": data.shots, "episodes": len(data.data["val"])}
         print(
             json.dumps(row | {"miou": round(score.miou, 4), "fb_iou": round(score.fb_iou, 4), "class_iou": per_class})

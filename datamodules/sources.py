@@ -186,7 +186,7 @@ class open_mask:  # noqa: N801  (used like open)
             self.file = Image.open(self.path)
             self.file.load()
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise InputError(f"The mask {self.path} cannot be decoded ({error}). Restore it from its source.") from None
+            raise unreadable(self.path, error) from None
         if self.file.mode not in ("P", "L", "1"):
             raise InputError(
                 f"The mask {self.path} is a {self.file.mode} image; expected class numbers (a palette or grey PNG). "
@@ -198,13 +198,20 @@ class open_mask:  # noqa: N801  (used like open)
         self.file.close()
 
 
+def unreadable(path: Path, error: Exception) -> InputError:
+    """What to tell of a file that cannot be opened or decoded."""
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path} does not exist, though the list names it. Add it, or take the name out of the list.")
+    return InputError(f"{path} cannot be decoded ({error}). Restore it from its source.")
+
+
 def read_foreground(path: Path) -> NDArray[np.bool_]:
     """A binary mask (H, W): of 0 and 1 the ones, of grey or colour what is at least half bright."""
     try:
         with Image.open(path) as file:
             grey = np.asarray(file.convert("L"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise InputError(f"The mask {path} cannot be decoded ({error}). Restore it from its source.") from None
+        raise unreadable(path, error) from None
     return grey >= (1 if grey.max(initial=0) <= 1 else 128)
 
 
@@ -220,12 +227,8 @@ def check_image(path: Path, size: tuple[int, int], whole: bool) -> None:
             if whole:
                 file.draft("RGB", (width // 8, height // 8))
                 file.load()
-    except FileNotFoundError:
-        raise InputError(
-            f"{path} does not exist, though the list names it. Add it, or take the name out of the list."
-        ) from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise InputError(f"{path} cannot be decoded ({error}). Restore it from its source.") from None
+        raise unreadable(path, error) from None
     if (height, width) != size:
         raise InputError(
             f"{path} is {width}x{height} px but its mask is {size[1]}x{size[0]} px. Both must be of one size; resize "

@@ -161,7 +161,7 @@ def test_installed_commands_answer(command_line: list[str]) -> None:
 
 
 MISTAKES = {
-    "missing folder": (["--data.root=nowhere"], "nowhere/JPEGImages does not exist"),
+    "missing folder": (["--data.root=nowhere"], "nowhere does not exist. Expected the VOC layout"),
     "unknown fold": (["--data.fold=4"], "data.fold is 4"),
     "side not 8n+1": (["--data.image_size=64"], "Take 57 or 65"),
     "too many shots": (["--data.shots=40"], "needs 41"),

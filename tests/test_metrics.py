@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,12 @@ def test_class_without_episode_is_left_out_and_foreign_class_refused() -> None:
     metric.update(torch.ones(2, 2), torch.ones(2, 2), 4)
     score = metric.compute()
     assert score.miou == 1
-    assert torch.isnan(score.class_iou[1])
+    assert math.isnan(score.class_iou[1])
     with pytest.raises(ValueError, match="not in"):
         metric.update(torch.ones(2, 2), torch.ones(2, 2), 6)
+
+
+def test_a_single_class_is_scored_as_one_of_many() -> None:
+    metric = EpisodeIoU([7])
+    metric.update(torch.ones(2, 2), torch.tensor([[1, 1], [0, 255]]), 7)
+    assert metric.compute().class_iou == [pytest.approx(2 / 3)]

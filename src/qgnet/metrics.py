@@ -33,12 +33,12 @@ class EpisodeScore(NamedTuple):
     Attributes:
         miou: mean over the classes of the foreground IoU; classes without an episode are left out.
         fb_iou: mean of background and foreground IoU, summed over all episodes whatever their class.
-        class_iou: (C,), NaN for a class without an episode.
+        class_iou: one per class, NaN for a class without an episode.
     """
 
     miou: float
     fb_iou: float
-    class_iou: Tensor
+    class_iou: list[float]
 
 
 class EpisodeIoU(Metric):
@@ -76,4 +76,4 @@ class EpisodeIoU(Metric):
         """The score of everything counted since the last reset."""
         class_iou = self.intersection[:, 1].double() / self.union[:, 1].double()
         fb = self.intersection.sum(dim=0).double() / self.union.sum(dim=0).double()
-        return EpisodeScore(class_iou.nanmean().item(), fb.mean().item(), class_iou)
+        return EpisodeScore(class_iou.nanmean().item(), fb.mean().item(), class_iou.tolist())

@@ -89,9 +89,7 @@ def summary(trainer: pl.Trainer, task: FewShotSegmentation, scores: dict[str, Ep
             name: {
                 "miou": score.miou,
                 "fb_iou": score.fb_iou,
-                "class_iou": {
-                    c: (None if math.isnan(x) else x) for c, x in zip(classes, score.class_iou.tolist(), strict=True)
-                },
+                "class_iou": {c: (None if math.isnan(x) else x) for c, x in zip(classes, score.class_iou, strict=True)},
             }
             for name, score in scores.items()
         },

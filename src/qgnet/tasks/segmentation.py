@@ -171,7 +171,7 @@ class FewShotSegmentation(Task):
         self.metric.reset()
         self.scores[stage] = score
         self.log_dict({f"{stage}/miou": score.miou, f"{stage}/fb_iou": score.fb_iou}, prog_bar=True)
-        for class_id, iou in zip(self.metric.class_ids, score.class_iou.tolist(), strict=True):
+        for class_id, iou in zip(self.metric.class_ids, score.class_iou, strict=True):
             self.log(f"{stage}/iou/{self.class_names[class_id]}", iou)
 
 

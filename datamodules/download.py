@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import shutil
+import stat
 import tarfile
 import urllib.error
 import urllib.request
@@ -21,8 +22,8 @@ from datamodules.errors import InputError
 BLOCK = 1 << 20
 TIMEOUT = 30.0
 """Seconds without a byte."""
-BREAKS = 3
-"""So many broken connections in a row are taken up again before the command gives up."""
+ATTEMPTS = 10
+"""So often a broken connection is taken up before the command gives up."""
 
 Wanted = Callable[[str], Path | None]
 """Name of an archive's member → where it goes; None leaves it out."""
@@ -63,7 +64,7 @@ def download(file: RemoteFile, folder: Path) -> Path:
     except urllib.error.HTTPError as error:
         reason = f"the server answers {error.code} {error.reason}"
         raise InputError(f"{file.url} cannot be had: {reason}. {by_hand(file, target)}") from None
-    except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
+    except (urllib.error.URLError, ConnectionError, HTTPException) as error:
         again = "Run this again: it goes on where it broke off."
         raise InputError(f"{file.url} cannot be had ({error}). {again} {by_hand(file, target)}") from None
     except OSError as error:
@@ -82,22 +83,19 @@ def no_room(error: OSError, path: Path) -> str:
     """Message for a file that cannot be written; everything else is passed on."""
     if error.errno == errno.ENOSPC:
         return f"The disk is full: {path} cannot be written. Make room and run this again: it goes on from there."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return f"{path} cannot be written ({error.strerror}). Choose another --root, or get the right to write there."
     raise error
 
 
 def fetch(url: str, part: Path) -> None:
     """Bring ``part`` to its full length; a broken connection is taken up again."""
-    breaks = 0
-    while True:
-        before = part.stat().st_size if part.exists() else 0
+    for attempt in range(1, ATTEMPTS + 1):
         try:
-            fetch_rest(url, part, before)
+            fetch_rest(url, part, part.stat().st_size if part.exists() else 0)
             return
-        except (HTTPException, ConnectionError, TimeoutError):
-            breaks = 0 if part.exists() and part.stat().st_size > before else breaks + 1
-            if breaks == BREAKS:
+        except ConnectionError:
+            if attempt == ATTEMPTS:
                 raise
 
 
@@ -113,14 +111,24 @@ def fetch_rest(url: str, part: Path, start: int) -> None:
     with answer:
         if answer.status != 206:  # the server gives the whole file only
             start = 0
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise ConnectionError(f"asked for the bytes from {start:,} on, the server gives others")
         length = answer.headers.get("Content-Length")
         total = None if length is None else start + int(length)
         with open(part, "ab" if start else "wb") as stream, bar(part, start, total) as progress:
-            for block in iter(lambda: answer.read(BLOCK), b""):
+            while block := read(answer):
                 stream.write(block)
                 progress.update(len(block))
     if total is not None and part.stat().st_size < total:
         raise ConnectionError(f"the connection broke after {part.stat().st_size:,} of {total:,} bytes")
+
+
+def read(answer: IO[bytes]) -> bytes:
+    """The next block; every failure of the network is a ConnectionError, unlike one of the disk."""
+    try:
+        return answer.read(BLOCK)
+    except (OSError, HTTPException) as error:
+        raise ConnectionError(f"the connection broke: {error}") from error
 
 
 def bar(part: Path, start: int, total: int | None) -> "tqdm[NoReturn]":
@@ -179,7 +187,7 @@ def members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as opened:
             for entry in opened.infolist():
-                if not entry.is_dir():
+                if not entry.is_dir() and not stat.S_ISLNK(entry.external_attr >> 16):
                     with opened.open(entry) as stream:
                         yield entry.filename, stream
         return

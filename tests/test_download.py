@@ -1,7 +1,10 @@
 import errno
 import hashlib
+import http.client
 import http.server
 import io
+import socket
+import stat
 import tarfile
 import threading
 import zipfile
@@ -27,6 +30,8 @@ class Server(http.server.ThreadingHTTPServer):
     after = 1_000_000
     """Bytes that a broken answer still gives."""
     ranges = True
+    shift = 0
+    """Bytes by which a range is answered wrongly."""
     status = 200
 
     def __init__(self) -> None:
@@ -53,6 +58,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
+        if start:
+            first = start + self.server.shift
+            self.send_header("Content-Range", f"bytes {first}-{len(CONTENT) - 1}/{len(CONTENT)}")
         self.end_headers()
         broken = self.server.breaks > 0
         self.server.breaks -= broken
@@ -95,14 +103,14 @@ def test_a_server_without_ranges_begins_anew(server: Server, tmp_path: Path) -> 
 
 
 def test_a_later_call_goes_on(server: Server, tmp_path: Path) -> None:
-    server.breaks, server.after = 100, 500_000
-    server.after = 0
+    server.breaks, server.after = 100, 0
     (tmp_path / "archive.tar.part").write_bytes(CONTENT[:700_000])
     with pytest.raises(InputError, match="it goes on where it broke off") as error:
         download.download(server.file, tmp_path)
     assert str(tmp_path / "archive.tar") in str(error.value)
     assert left(tmp_path) == ["archive.tar.part"]
     assert (tmp_path / "archive.tar.part").stat().st_size == 700_000
+    assert len(server.asked) == download.ATTEMPTS
     server.breaks = 0
     assert download.download(server.file, tmp_path).read_bytes() == CONTENT
     assert server.asked[-1] == "bytes=700000-"
@@ -111,6 +119,27 @@ def test_a_later_call_goes_on(server: Server, tmp_path: Path) -> None:
 def test_a_complete_part_is_only_checked(server: Server, tmp_path: Path) -> None:
     (tmp_path / "archive.tar.part").write_bytes(CONTENT)
     assert download.download(server.file, tmp_path).read_bytes() == CONTENT
+    assert server.asked == [f"bytes={len(CONTENT)}-"]
+
+
+def test_a_wrong_range_is_not_appended(server: Server, tmp_path: Path) -> None:
+    server.shift = 5
+    (tmp_path / "archive.tar.part").write_bytes(CONTENT[:700_000])
+    with pytest.raises(InputError, match="the server gives others"):
+        download.download(server.file, tmp_path)
+    assert (tmp_path / "archive.tar.part").read_bytes() == CONTENT[:700_000]
+
+
+def test_a_network_that_fails_while_reading_is_not_taken_for_the_disk(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(self: http.client.HTTPResponse, amount: int | None = None) -> bytes:
+        raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", unreachable)
+    with pytest.raises(InputError, match=r"No route to host.*it goes on where it broke off"):
+        download.download(server.file, tmp_path)
+    assert len(server.asked) == download.ATTEMPTS
 
 
 def test_wrong_checksum_leaves_nothing(server: Server, tmp_path: Path) -> None:
@@ -129,7 +158,9 @@ def test_not_found_and_no_network(server: Server, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the server answers 404") as error:
         download.download(server.file, tmp_path)
     assert f"put it to {tmp_path / 'archive.tar'} (md5 {MD5})" in str(error.value)
-    closed = RemoteFile("http://127.0.0.1:9/archive.tar", MD5)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    closed = RemoteFile(f"http://127.0.0.1:{port}/archive.tar", MD5)
     with pytest.raises(InputError, match="refused"):
         download.download(closed, tmp_path)
 
@@ -175,13 +206,16 @@ def packed(folder: Path, name: str, files: dict[str, bytes]) -> Path:
     path = folder / name
     if name.endswith(".zip"):
         with zipfile.ZipFile(path, "w") as archive:
+            link = zipfile.ZipInfo("link")
+            link.external_attr = (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(link, "/etc/passwd")
             for member, content in files.items():
                 archive.writestr(member, content)
         return path
     with tarfile.open(path, "w:gz") as tar:
-        link = tarfile.TarInfo("link")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
+        member_ = tarfile.TarInfo("link")
+        member_.type, member_.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(member_)
         for member, content in files.items():
             info = tarfile.TarInfo(member)
             info.size = len(content)

@@ -1,4 +1,4 @@
-"""Built-in scenes: 20 classes drawn on the fly, so that the whole method runs without any download.
+"""Built-in scenes: 40 classes drawn on the fly, so that the whole method runs without any download.
 
 A class is a shape family *and* a surface; scene ``i`` is a function of (seed, i). Each scene shows several objects of
 different classes, so nothing but the support tells which of them is meant.
@@ -17,8 +17,8 @@ from datamodules.sources import Array, MaskFacts, binary_mask
 from datamodules.unlabeled import ViewDataModule
 
 SHAPES = ("disc", "square", "triangle", "star", "cross")
-SURFACES = ("striped", "dotted", "checked", "marbled")
-HUES = {"striped": 8, "dotted": 105, "checked": 55, "marbled": 150}
+SURFACES = ("striped", "dotted", "checked", "marbled", "wavy", "ringed", "netted", "plain")
+HUES = {surface: 8 + 67 * i % 180 for i, surface in enumerate(SURFACES)}
 """Centre of each surface's hue in OpenCV's half degrees; objects vary by ±12 around it."""
 CLASSES = {
     1 + SURFACES.index(surface) * len(SHAPES) + SHAPES.index(shape): (shape, surface)
@@ -29,7 +29,7 @@ FOLDS = [
     [c for c, (shape, surface) in CLASSES.items() if (SHAPES.index(shape) + SURFACES.index(surface)) % 4 == fold]
     for fold in range(4)
 ]
-"""Each fold holds every shape once; its classes are new pairings of shapes and surfaces seen apart."""
+"""Each fold holds every shape twice; its classes are new pairings of shapes and surfaces seen apart."""
 SPLITS = {"train": 0, "val": 1, "unlabeled": 2}
 NOISE = 5.0
 """Standard deviation of the pixel noise, of 255."""
@@ -87,18 +87,18 @@ class SyntheticScenes:
         count = int(layout.integers(2, 5))
         for class_id in layout.permutation(self.classes)[:count]:
             shape, surface = CLASSES[int(class_id)]
-            inside = shape_mask(shape, self.size, layout)
+            box, inside = shape_mask(shape, self.size, layout)
             if paint:
-                image[inside] = paint_surface(surface, self.size, colours)[inside]
-            mask[inside] = class_id
+                image[box][inside] = paint_surface(surface, self.size, inside.shape, colours)[inside]
+            mask[box][inside] = class_id
         if paint:
             noise = NOISE * colours.standard_normal(image.shape, dtype=np.float32)
             image = np.clip(image + noise, 0, 255).astype(np.uint8)
         return image, mask
 
 
-def shape_mask(shape: str, size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(size, size) bool: one object of the family at a random place, scale, angle and stretch."""
+def shape_mask(shape: str, size: int, rng: np.random.Generator) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
+    """One object of the family at a random place, scale, angle and stretch: its box in the scene and its bool mask."""
     radius = size * rng.uniform(0.18, 0.32)
     centre = rng.uniform(0.18 * size, 0.82 * size, size=2)
     angle = rng.uniform(0, 2 * np.pi)
@@ -107,7 +107,9 @@ def shape_mask(shape: str, size: int, rng: np.random.Generator) -> NDArray[np.bo
     points = outline(shape) * stretch * radius @ turn.T + centre
     canvas = np.zeros((size, size), np.uint8)
     cv2.fillPoly(canvas, [np.round(points * 16).astype(np.int32)], 1, shift=4)
-    return canvas.astype(bool)
+    x, y, width, height = cv2.boundingRect(canvas)
+    box = (slice(y, y + height), slice(x, x + width))
+    return box, canvas[box].astype(bool)
 
 
 def outline(shape: str) -> NDArray[np.float64]:
@@ -123,9 +125,9 @@ def outline(shape: str) -> NDArray[np.float64]:
     return radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def paint_surface(surface: str, size: int, rng: np.random.Generator) -> Array:
-    """(size, size, 3) uint8 RGB: the surface's pattern in two tones of its hue, at a random period and angle."""
-    u, v = turned_grid(size, rng)
+def paint_surface(surface: str, size: int, box: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """(*box, 3) uint8 RGB of a scene of side ``size``: two tones of the surface's hue, at a random period and angle."""
+    u, v = turned_grid(box, size, rng)
     period = size * rng.uniform(0.055, 0.09)
     if surface == "striped":
         tone = np.sin(2 * np.pi * u / period) > 0
@@ -133,8 +135,16 @@ def paint_surface(surface: str, size: int, rng: np.random.Generator) -> Array:
         tone = np.hypot((u / period) % 1 - 0.5, (v / period) % 1 - 0.5) < 0.3
     elif surface == "checked":
         tone = (np.floor(u / period) + np.floor(v / period)) % 2 > 0
+    elif surface == "wavy":
+        tone = np.sin(2 * np.pi * u / period + 2 * np.sin(np.pi * v / period)) > 0
+    elif surface == "ringed":
+        tone = np.sin(2 * np.pi * np.hypot(u, v) / period) > 0
+    elif surface == "netted":
+        tone = np.maximum(np.sin(2 * np.pi * u / period), np.sin(2 * np.pi * v / period)) > 0.7
+    elif surface == "marbled":
+        tone = smooth_noise(max(box), period, rng)[: box[0], : box[1]] > 0
     else:
-        tone = smooth_noise(size, period, rng) > 0
+        tone = np.ones(box, bool)
     hue = (HUES[surface] + int(rng.integers(-12, 13))) % 180
     light = hsv_to_rgb(hue, int(rng.integers(60, 140)), int(rng.integers(190, 250)))
     dark = hsv_to_rgb(hue, int(rng.integers(150, 230)), int(rng.integers(70, 150)))
@@ -149,10 +159,10 @@ def background(size: int, rng: np.random.Generator) -> Array:
     return (weight * one + (1 - weight) * two).astype(np.uint8)
 
 
-def turned_grid(size: int, rng: np.random.Generator) -> tuple[Float, Float]:
-    """Two (size, size) coordinate planes in pixels, turned and shifted at random."""
+def turned_grid(box: tuple[int, ...], size: int, rng: np.random.Generator) -> tuple[Float, Float]:
+    """Two coordinate planes of shape ``box`` in pixels, turned, and shifted by up to ``size``, at random."""
     angle, shift = rng.uniform(0, np.pi), rng.uniform(0, size, size=2)
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32)
+    y, x = np.arange(box[0], dtype=np.float32)[:, None], np.arange(box[1], dtype=np.float32)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return cos * x - sin * y + np.float32(shift[0]), sin * x + cos * y + np.float32(shift[1])
 
@@ -228,7 +238,7 @@ class SyntheticDataModule(EpisodeDataModule):
 
     @property
     def folds(self) -> Sequence[Sequence[int]]:
-        """Four folds of five classes."""
+        """Four folds of ten classes."""
         return FOLDS
 
     def source(self, split: str) -> SyntheticScenes:

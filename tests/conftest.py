@@ -54,7 +54,7 @@ TINY_PRETRAINING = [
     "--data.held_out=4",
     "--data.region_cache=null",
 ]
-TINY_SCENES = ["--data.scenes=200"]
+TINY_SCENES = ["--data.scenes=400"]
 
 
 def tiny(config: Path, data: dict[str, Path]) -> list[str]:

@@ -90,7 +90,7 @@ def test_reloaded_checkpoint_gives_the_same_scores(command: Command) -> None:
 
 def test_command_line_beats_the_checkpoint_for_shots(command: Command) -> None:
     command("fit", "demo/qgnet.yaml", "--run=runs/x", "--data.shots=1")
-    command("test", "demo/qgnet.yaml", f"--ckpt_path={LAST}", "--data.shots=3", "--run=runs/t", "--data.scenes=400")
+    command("test", "demo/qgnet.yaml", f"--ckpt_path={LAST}", "--data.shots=3", "--run=runs/t", "--data.scenes=800")
     assert json.loads(Path("runs/t/results.json").read_text())["shots"] == 3
 
 

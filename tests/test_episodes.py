@@ -32,7 +32,7 @@ FOUR_FOLDS = {Pascal5iDataModule, Coco20iDataModule, SyntheticDataModule}
 def make(request: pytest.FixtureRequest, data: dict[str, Path]) -> Make:
     """Every episodic DataModule, on small data."""
     kind = request.param
-    own = {FolderDataModule: {"novel": ["cup"]}, SyntheticDataModule: {"scenes": 400}}.get(kind, {})
+    own = {FolderDataModule: {"novel": ["cup"]}, SyntheticDataModule: {"scenes": 800}}.get(kind, {})
     if kind.__name__ in data:
         own["root"] = str(data[kind.__name__])
 

@@ -42,7 +42,7 @@ def untrained() -> QGNet:
 
 
 def scenes(stage: str) -> EpisodeDataset:
-    data = SyntheticDataModule(image_size=65, min_class_area=100, scenes=800, episodes=200, num_workers=0)
+    data = SyntheticDataModule(image_size=65, min_class_area=100, scenes=1600, episodes=200, num_workers=0)
     data.setup(stage)
     return data.data["train" if stage == "fit" else "val"]
 

@@ -9,9 +9,9 @@ def scenes(split: str = "train", seed: int = 1, classes: list[int] | None = None
     return SyntheticScenes(classes or list(CLASSES), 97, 40, seed, split)
 
 
-def test_twenty_classes_in_four_disjoint_folds_each_with_every_shape() -> None:
-    assert sorted(c for fold in FOLDS for c in fold) == sorted(CLASSES) == list(range(1, 21))
-    assert len(set(CLASSES.values())) == 20
+def test_forty_classes_in_four_disjoint_folds_each_with_every_shape() -> None:
+    assert sorted(c for fold in FOLDS for c in fold) == sorted(CLASSES) == list(range(1, 41))
+    assert len(set(CLASSES.values())) == 40
     for fold in FOLDS:
         assert {CLASSES[c][0] for c in fold} == set(SHAPES)
         assert {CLASSES[c][1] for c in fold} == set(SURFACES)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import EpisodeDataModule, one_thread
-from datamodules.episodes import EpisodeDataset, collate
+from datamodules.episodes import Decoded, EpisodeDataset, collate
 from datamodules.transforms import MEAN, STD
 from qgnet.cli import parse
 
@@ -128,10 +128,20 @@ def main(args: list[str]) -> None:
     data.setup("fit")
     ours = data.data["train"]
     baseline = ReleasedWay(ours, data.image_size, data.scale)
-    rates = [(rate(ours, collate), rate(baseline, None)) for _ in range(ROUNDS)]
-    fast, slow = (max(column) for column in zip(*rates, strict=True))
+    released, fresh, kept = [], [], []
+    for _ in range(ROUNDS):
+        released.append(rate(baseline, None))
+        ours.decoded = Decoded(room=0)
+        fresh.append(rate(ours, collate))
+        ours.decoded = Decoded()
+        for i in range(WARM_UP + EPISODES):  # fills it; the worker is forked from here
+            ours[i]
+        kept.append(rate(ours, collate))
+    slow = max(released)
     print(f"{data.shots}-shot episodes of {data.image_size} px per second and worker, best of {ROUNDS} rounds:")
-    print(f"this loader {fast:.1f}, released way {slow:.1f}: {fast / slow:.2f} times as fast")
+    print(f"released way                     {slow:.1f}")
+    for name, rates in (("this, every file decoded anew", fresh), ("this, decoded images at hand", kept)):
+        print(f"{name:32} {max(rates):.1f}, {max(rates) / slow:.2f} times as fast")
 
 
 if __name__ == "__main__":

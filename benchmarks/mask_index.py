@@ -1,6 +1,6 @@
 """The mask index against the released code's way of finding out which image shows which class.
 
-Baseline: every mask decoded by OpenCV, ``np.unique``, then for each class a new mask filled through ``np.where`` and
+Baseline: every mask decoded by Pillow, ``np.unique``, then for each class a new mask filled through ``np.where`` and
 summed, one mask after the other, as ``make_dataset`` of PFENet and QGNet does at each start.
 
 Usage: python benchmarks/mask_index.py FOLDER_OF_INDEX_MASKS
@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from datamodules.index import MaskIndex
-from datamodules.sources import IndexMasks, open_mask
+from datamodules.sources import IndexMasks
 
 MIN_AREA = 2048
 
@@ -23,7 +24,7 @@ def released_way(paths: list[Path]) -> dict[str, list[int]]:
     """Image → classes of at least 2,048 px."""
     found: dict[str, list[int]] = {}
     for path in paths:
-        with open_mask(path) as file:
+        with Image.open(path) as file:
             label = np.asarray(file)
         classes = [c for c in np.unique(label).tolist() if c not in (0, 255)]
         found[path.stem] = []

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.mask import decode, frPyObjects, merge
 from tqdm import tqdm
 
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
 from datamodules.errors import InputError
+from datamodules.png import write_plain_png
 from datamodules.protocols import Protocol
 from datamodules.sources import IGNORE, Array, IndexMasks, read_list, require_folder
 
@@ -189,9 +189,7 @@ def write_mask(
 ) -> None:
     """Draw one image's mask to ``path``, which appears by rename."""
     mask = draw_mask(image["height"], image["width"], annotations, class_of, parts, crowds)
-    part = path.with_suffix(".part")
-    Image.fromarray(mask).save(part, format="PNG")
-    part.replace(path)
+    write_plain_png(path, mask)
 
 
 def draw_mask(

@@ -73,6 +73,28 @@ class Draw(NamedTuple):
     supports: tuple[int, ...]
 
 
+class Decoded:
+    """Decoded images and masks, kept as long as there is room; each loader process has its own.
+
+    Episodes draw at random from one set, so what came first is as good to keep as what came last.
+    """
+
+    def __init__(self, room: int = 256 * 2**20) -> None:
+        self.room = room
+        """In bytes: a small data set whole, some hundred of VOC's photographs."""
+        self.kept: dict[tuple[int, int], Array] = {}
+
+    def get(self, key: tuple[int, int], read: Callable[[], Array]) -> Array:
+        """What is kept under (image, class or 0), or what ``read`` gives; not to be written to."""
+        if key in self.kept:
+            return self.kept[key]
+        value = read()
+        if value.nbytes <= self.room:
+            self.room -= value.nbytes
+            self.kept[key] = value
+        return value
+
+
 class EpisodeDataset(Dataset[Episode]):
     """Episode number ``i``, drawn from ``default_rng([seed, fold, i])`` and so from nothing else.
 
@@ -137,6 +159,7 @@ class EpisodeDataset(Dataset[Episode]):
         self.pairs = [(i, c) for i in self.queries for c in self.classes_in[i]]
         self.length = length or len(self.queries)
         self.fixed: Sequence[Draw] = ()
+        self.decoded = Decoded()
         self._walk = -1
         self._order: Sequence[int] = self.queries
 
@@ -202,21 +225,29 @@ class EpisodeDataset(Dataset[Episode]):
         class_id, query, supports = self.draw(i)
         return NamedDraw(class_id, self.source.names[query], tuple(self.source.names[s] for s in supports))
 
+    def _image(self, image: int) -> Array:
+        """(H, W, 3)."""
+        return self.decoded.get((image, 0), lambda: self.source.image(image))
+
     def _mask(self, image: int, class_id: int) -> Array:
         """(H, W) in {0, 1, 255} as training or test sees it."""
-        mask = self.source.mask(image, class_id, self.ignored)
-        if self.training and self.protocol.boundary_in_training == "background":
-            mask[mask == IGNORE] = 0
-        return mask
+
+        def read() -> Array:
+            mask = self.source.mask(image, class_id, self.ignored)
+            if self.training and self.protocol.boundary_in_training == "background":
+                mask[mask == IGNORE] = 0
+            return mask
+
+        return self.decoded.get((image, class_id), read)
 
     def __getitem__(self, i: int) -> Episode:
         """Episode ``i`` with its pixels, transforms included a function of (seed, fold, i)."""
         class_id, query, supports = self.draw(i)
         seeds = np.random.default_rng([self.seed, self.fold, i, 1]).integers(2**31, size=1 + self.shots).tolist()
         original = self._mask(query, class_id)
-        query_image, query_mask = self.transform(self.source.image(query), original, seeds[0])
+        query_image, query_mask = self.transform(self._image(query), original, seeds[0])
         pairs = [
-            self.transform(self.source.image(s), self._mask(s, class_id), seed)
+            self.transform(self._image(s), self._mask(s, class_id), seed)
             for s, seed in zip(supports, seeds[1:], strict=True)
         ]
         at_original = self.protocol.score_at == "original" and not self.training

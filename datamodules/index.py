@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from datamodules.errors import InputError
 from datamodules.sources import LabelledImages, MaskFacts
 
 VERSION = 1
+PART = 64
+"""Masks that a process reads in one go."""
 
 
 @dataclass(frozen=True)
@@ -34,33 +36,27 @@ class MaskIndex:
     whole: bool = False
 
     @classmethod
-    def build(
-        cls, source: LabelledImages, title: str = "Reading masks", images: bool = True, whole: bool = False
-    ) -> "MaskIndex":
-        """Read every mask once, in threads, with a progress bar.
+    def build(cls, source: LabelledImages, title: str = "Reading masks", whole: bool = False) -> "MaskIndex":
+        """Read every mask once, in several processes if there are many, with a progress bar.
 
         Args:
             source: labelled images.
             title: of the progress bar.
-            images: also compare the size of each image with its mask's.
             whole: also decode each image to its end.
 
         Returns:
             The index; unusable images are in ``bad``.
         """
-
-        def read(i: int) -> MaskFacts | str:
-            try:
-                facts = source.facts(i)
-                if images:
-                    source.check_image(i, (facts.height, facts.width), whole)
-            except InputError as error:
-                return str(error)
-            return facts
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            results = pool.map(read, range(len(source.names)))
-            found = list(tqdm(results, title, len(source.names), unit="mask", leave=False))
+        numbers = range(len(source.names))
+        parts = [numbers[start : start + PART] for start in numbers[::PART]]
+        found: list[MaskFacts | str] = []
+        take(source, whole)
+        pool = ProcessPoolExecutor(os.cpu_count(), initializer=take, initargs=(source, whole))
+        with pool, tqdm(numbers, title, unit="mask", leave=False) as bar:
+            read = pool.map if len(parts) > 1 else map
+            for results in read(read_facts, parts):
+                found += results
+                bar.update(len(results))
         bad = {i: reason for i, reason in enumerate(found) if isinstance(reason, str)}
         return cls([MaskFacts(0, 0, {}) if isinstance(f, str) else f for f in found], bad, whole)
 
@@ -99,6 +95,30 @@ class MaskIndex:
         """Images of which any of the classes covers at least ``min_area`` pixels."""
         wanted = set(classes)
         return [i for i, f in enumerate(self.facts) if any(f.areas[c] >= min_area for c in wanted & f.areas.keys())]
+
+
+_job: tuple[LabelledImages, bool]
+"""What this process reads, and whether to the images' end; handed over once, not with each part."""
+
+
+def take(source: LabelledImages, whole: bool) -> None:
+    """Make these images the ones that :func:`read_facts` reads in this process."""
+    global _job  # noqa: PLW0603  (one per process)
+    _job = (source, whole)
+
+
+def read_facts(numbers: Sequence[int]) -> list[MaskFacts | str]:
+    """Facts of these images of the process's source, or why one cannot be used."""
+    source, whole = _job
+    found: list[MaskFacts | str] = []
+    for i in numbers:
+        try:
+            facts = source.facts(i)
+            source.check_image(i, (facts.height, facts.width), whole)
+            found.append(facts)
+        except InputError as error:
+            found.append(str(error))
+    return found
 
 
 def fingerprint(source: LabelledImages) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from scipy.io import loadmat
 from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
@@ -21,6 +20,7 @@ from datamodules.folder import folder_classes, folder_images
 from datamodules.fss1000 import SPLITS, class_folders, fss_images, split_classes
 from datamodules.index import MaskIndex
 from datamodules.pascal5i import IMAGES, LISTS, MASKS, Pascal5iDataModule, voc_images
+from datamodules.png import write_plain_png
 from datamodules.sources import LabelledImages
 
 MIN_AREA = 2048
@@ -159,10 +159,7 @@ def write_list(root: Path, split: str) -> list[str]:
 def mat_to_png(mat: Path, png: Path) -> None:
     """One of SBD's segmentations as an index mask, which appears by rename."""
     mask = np.asarray(loadmat(mat)["GTcls"][0]["Segmentation"][0], np.uint8)
-    png.parent.mkdir(parents=True, exist_ok=True)
-    part = png.with_suffix(".part")
-    Image.fromarray(mask).save(part, format="PNG")
-    part.replace(png)
+    write_plain_png(png, mask)
 
 
 def fold_counts(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from datamodules.errors import InputError
+from datamodules.png import read_plain_png
 
 Array = NDArray[Any]
 """An image (H, W, 3) or a mask (H, W), uint8; OpenCV's types do not tell."""
@@ -84,9 +85,8 @@ class IndexMasks:
         return read_image(self.images[i])
 
     def labels(self, i: int) -> Array:
-        """(H, W) uint8 class numbers, 0 background, 255 ignore."""
-        with open_mask(self.masks[i]) as file:
-            return np.asarray(file, dtype=np.uint8)
+        """(H, W) uint8 class numbers, 0 background, 255 ignore; InputError if they cannot be read."""
+        return read_labels(self.masks[i])
 
     def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
         """(H, W) uint8: 1 the class, 255 what is ignored and the classes ``ignored``, 0 the rest."""
@@ -94,11 +94,8 @@ class IndexMasks:
 
     def facts(self, i: int) -> MaskFacts:
         """Size and class areas; InputError if the mask is missing, broken, coloured or holds an unknown value."""
-        with open_mask(self.masks[i]) as file:
-            width, height = file.size
-            areas = {value: pixels for value, pixels in enumerate(file.histogram()) if pixels}
-        areas.pop(0, None)
-        areas.pop(IGNORE, None)
+        labels = self.labels(i)
+        areas = class_areas(labels)
         unknown = sorted(set(areas) - self.classes)
         if unknown:
             raise InputError(
@@ -106,7 +103,7 @@ class IndexMasks:
                 f"of the {len(self.classes)} class numbers {min(self.classes)} … {max(self.classes)}. Correct the "
                 "mask, or add the class."
             )
-        return MaskFacts(height, width, areas)
+        return MaskFacts(labels.shape[0], labels.shape[1], areas)
 
     def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
         """InputError unless image ``i`` exists and has the mask's size; ``whole`` also finds truncated files."""
@@ -175,27 +172,30 @@ def read_image(path: Path) -> Array:
     return data
 
 
-class open_mask:  # noqa: N801  (used like open)
-    """A context in which an index mask's PIL image is open; InputError if it is missing, broken or coloured."""
+def read_labels(path: Path) -> Array:
+    """An index mask as (H, W) uint8, maybe read-only; InputError if it is missing, broken or coloured."""
+    plain = read_plain_png(path)
+    if plain is not None:
+        return plain
+    try:
+        with Image.open(path) as file:
+            mode, labels = file.mode, np.asarray(file)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise unreadable(path, error) from None
+    if mode not in ("P", "L", "1"):
+        raise InputError(
+            f"The mask {path} is a {mode} image; expected class numbers (a palette or grey PNG). "
+            "For VOC use SegmentationClassAug/ in its index form, not the coloured one."
+        )
+    return labels.astype(np.uint8, copy=False)
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
-    def __enter__(self) -> Image.Image:
-        try:
-            self.file = Image.open(self.path)
-            self.file.load()
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise unreadable(self.path, error) from None
-        if self.file.mode not in ("P", "L", "1"):
-            raise InputError(
-                f"The mask {self.path} is a {self.file.mode} image; expected class numbers (a palette or grey PNG). "
-                "For VOC use SegmentationClassAug/ in its index form, not the coloured one."
-            )
-        return self.file
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
+def class_areas(labels: Array) -> dict[int, int]:
+    """Pixels of each class in (H, W) uint8 class numbers, by run lengths; without background and ignored pixels."""
+    flat = labels.ravel()
+    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
+    pixels = np.bincount(flat[ends], np.diff(ends, prepend=-1), 256).astype(int)
+    return {int(c): int(pixels[c]) for c in np.flatnonzero(pixels) if c not in (0, IGNORE)}
 
 
 def unreadable(path: Path, error: Exception) -> InputError:

@@ -57,7 +57,8 @@ class Squash:
 class TrainAugmentation:
     """Scaling, rotation, blur, flip and a random crop that keeps most of the foreground (released recipe).
 
-    All geometry is one matrix: the mask is warped first, the crop chosen on it, and only the crop of the image is made.
+    The crop is chosen on the mask before the image is touched: a rotated image is warped once, into the crop only, and
+    an upright one is resized, which costs half of that.
 
     Args:
         side: of the square crop.
@@ -74,27 +75,55 @@ class TrainAugmentation:
         """(H, W, 3) and (H, W) of {0, 1, 255} → (side, side, 3) and (side, side), a function of the arguments."""
         rng = np.random.default_rng(seed)
         scale = rng.uniform(*self.scale)
-        angle = rng.uniform(-self.rotation, self.rotation) if rng.random() < 0.5 else 0.0
-        flipped, blurred = rng.random(2) < 0.5
+        rotated, flipped, blurred = rng.random(3) < 0.5
+        angle = rng.uniform(-self.rotation, self.rotation)
+        place = self.rotate if rotated else self.resize
+        image, mask = place(image, mask, scale, angle, rng)
+        if blurred:
+            image = cv2.GaussianBlur(image, (BLUR, BLUR), BLUR_SIGMA, hint=cv2.ALGO_HINT_APPROX)
+        return (cv2.flip(image, 1), cv2.flip(mask, 1)) if flipped else (image, mask)
+
+    def rotate(
+        self, image: Array, mask: Array, scale: float, angle: float, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """A crop of both, scaled and turned about their centre."""
         canvas = (max(self.side, round(mask.shape[0] * scale)), max(self.side, round(mask.shape[1] * scale)))
-        matrix = centred_matrix(mask.shape, canvas, scale, angle, flipped)
+        matrix = centred_matrix(mask.shape, canvas, scale, angle)
         mask = warp(mask, matrix, canvas, cv2.INTER_NEAREST, IGNORE)
         top, left = foreground_crop(mask, self.side, rng)
         matrix[:, 2] -= left, top
         image = warp(image, matrix, (self.side, self.side), cv2.INTER_LINEAR, MEAN_COLOUR)
-        if blurred:
-            image = cv2.GaussianBlur(image, (5, 5), 0)
         return image, mask[top : top + self.side, left : left + self.side]
 
+    def resize(
+        self, image: Array, mask: Array, scale: float, angle: float, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """A crop of both, scaled; ``angle`` is not needed."""
+        size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
+        mask = self.padded(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), IGNORE)
+        image = self.padded(cv2.resize(image, size), MEAN_COLOUR)
+        top, left = foreground_crop(mask, self.side, rng)
+        crop = np.s_[top : top + self.side, left : left + self.side]
+        return image[crop], mask[crop]
 
-def centred_matrix(
-    size: tuple[int, ...], canvas: tuple[int, int], scale: float, angle: float, flipped: bool
-) -> NDArray[np.float64]:
-    """(2, 3) matrix that scales, turns (degrees) and flips an image of (height, width) about the canvas's centre."""
+    def padded(self, image: Array, fill: int | tuple[int, ...]) -> Array:
+        """The image in the middle of a canvas of at least the crop's size."""
+        down, right = (max(0, self.side - n) for n in image.shape[:2])
+        if not (down or right):
+            return image
+        borders = (down // 2, down - down // 2, right // 2, right - right // 2)
+        return cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=fill)
+
+
+BLUR = 5
+BLUR_SIGMA = 0.3 * ((BLUR - 1) * 0.5 - 1) + 0.8
+"""What OpenCV takes for this kernel if no sigma is given (released recipe); given, it need not be exact to the bit."""
+
+
+def centred_matrix(size: tuple[int, ...], canvas: tuple[int, int], scale: float, angle: float) -> NDArray[np.float64]:
+    """(2, 3) matrix that scales and turns (degrees) an image of (height, width) about the canvas's centre."""
     cos, sin = scale * np.cos(np.radians(angle)), scale * np.sin(np.radians(angle))
     turn = np.array([[cos, sin], [-sin, cos]])
-    if flipped:
-        turn[0] *= -1
     old, new = (np.array([n[1] - 1, n[0] - 1]) / 2 for n in (size, canvas))
     return np.column_stack([turn, new - turn @ old])
 

@@ -39,6 +39,16 @@ def test_index_counts_what_a_slow_loop_counts(own_voc: Path) -> None:
     assert not index.bad
 
 
+def test_several_processes_count_what_one_counts(own_voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own_voc / "SegmentationClassAug/val_003.png").write_bytes(b"no mask")
+    source = voc_images(own_voc, "val")
+    one = MaskIndex.build(source)
+    monkeypatch.setattr("datamodules.index.PART", 4)
+    assert len(source.names) > 8
+    assert MaskIndex.build(source) == one
+    assert list(one.bad) == [3]
+
+
 def test_both_kinds_of_masks_of_one_folder_agree(tmp_path: Path) -> None:
     roots = [write_folder(tmp_path / kind, binary=kind == "binary") for kind in ("index", "binary")]
     one, two = (folder_images(root, folder_classes(root)) for root in roots)

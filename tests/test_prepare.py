@@ -330,7 +330,7 @@ def test_the_val_masks_give_the_literatures_test_pairs(real_data: Path) -> None:
     """Through the real index, on the masks themselves."""
     names = (prepare.PASCAL_LISTS / "val.txt").read_text().split()
     masks = [real_data / "voc_val_masks/SegmentationClassAug" / f"{name}.png" for name in names]
-    index = MaskIndex.build(IndexMasks(names, masks, masks, range(1, 21)), images=False)
+    index = MaskIndex.build(IndexMasks(names, masks, masks, range(1, 21)))
     assert not index.bad
     for fold in range(4):
         novel = range(5 * fold + 1, 5 * fold + 6)

@@ -1,4 +1,4 @@
-"""Over-segmentation of images without labels (SLIC or Felzenszwalb), and the patches cut from it."""
+"""Regions of images without labels (SLIC, Felzenszwalb, or a grid), and the patches cut from them."""
 
 import hashlib
 import os
@@ -13,7 +13,8 @@ from skimage.segmentation import felzenszwalb, slic
 from datamodules.errors import InputError
 from datamodules.sources import Array
 
-METHODS = ("slic", "felzenszwalb")
+METHODS = ("slic", "felzenszwalb", "grid", "random")
+"""SLIC is the paper's choice, Felzenszwalb its ablation; the last two ask whether regions matter at all."""
 REGION_SIDE = 24
 """Images are shrunk for the segmentation until a region is about this wide: its outline decides only a crop's box."""
 MIN_AREA = 0.01
@@ -27,13 +28,15 @@ def segment(image: Array, method: str, count: int) -> Array:
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        method: ``slic`` (the paper's choice) or ``felzenszwalb`` (its ablation).
+        method: ``slic``, ``felzenszwalb`` or ``grid`` (equal rectangles).
         count: 1 … 255; Felzenszwalb's regions are at least a quarter of the mean size that follows from it.
 
     Returns:
         (H, W) uint8 region numbers from 0; numbers above 255 are merged into 255.
     """
     height, width = image.shape[:2]
+    if method == "grid":
+        return grid(height, width, count)
     shrink = min(1.0, REGION_SIDE * count**0.5 / max(height, width))
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -46,11 +49,19 @@ def segment(image: Array, method: str, count: int) -> Array:
     return cv2.resize(regions, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
+def grid(height: int, width: int, count: int) -> Array:
+    """(height, width) uint8 numbers of about ``count`` rectangles of about the same sides."""
+    rows = min(height, max(1, round((count * height / width) ** 0.5)))
+    columns = min(width, max(1, round(count / rows)))
+    row, column = np.arange(height) * rows // height, np.arange(width) * columns // width
+    return np.minimum(row[:, None] * columns + column, 255).astype(np.uint8)
+
+
 class RegionMaps:
-    """Region maps, computed when first asked for and then kept as PNG files.
+    """Region maps, computed when first asked for and then kept as PNG files, and patches drawn from them.
 
     Args:
-        method: ``slic`` or ``felzenszwalb``.
+        method: one of ``METHODS``; ``random`` needs no map.
         count: about how many regions an image is cut into.
         cache: folder for the maps; None computes them each time.
 
@@ -67,9 +78,18 @@ class RegionMaps:
         self.count = count
         self.cache = cache
 
+    def patches(self, image: Array, name: str, number: int, rng: np.random.Generator) -> list["Patch"]:
+        """Crops of (H, W, 3) uint8: round regions, or at random places and of a region's size."""
+        if self.method == "random":
+            shares = self.count**-0.5 * rng.uniform(1, 1 + 2 * MARGIN, size=number)
+            return [
+                Patch(random_window(image.shape[0], image.shape[1], share, rng), fallback=False) for share in shares
+            ]
+        return draw_patches(self.of(image, name), number, rng)
+
     def of(self, image: Array, name: str) -> Array:
         """(H, W, 3) uint8 → (H, W) uint8 region numbers; ``name`` and pixels identify it in the cache."""
-        if self.cache is None:
+        if self.cache is None or self.method == "grid":
             return segment(image, self.method, self.count)
         pixels = hashlib.sha256(image.tobytes()).hexdigest()[:16]
         path = self.cache / f"{self.method}-{self.count}" / f"{Path(name).name}-{pixels}.png"
@@ -108,7 +128,7 @@ def draw_patches(regions: Array, number: int, rng: np.random.Generator) -> list[
     areas = np.bincount(regions.ravel())
     usable = np.flatnonzero((areas >= MIN_AREA * regions.size) & (areas < regions.size))
     if len(usable) == 0:
-        return [Patch(random_window(height, width, rng), fallback=True) for _ in range(number)]
+        return [Patch(random_window(height, width, 0.5, rng), fallback=True) for _ in range(number)]
     chosen = rng.choice(usable, size=number, replace=len(usable) < number)
     return [Patch(region_window(regions == label, rng), fallback=False) for label in chosen]
 
@@ -126,8 +146,8 @@ def region_window(inside: NDArray[np.bool_], rng: np.random.Generator) -> tuple[
     return sides[0], sides[1]
 
 
-def random_window(height: int, width: int, rng: np.random.Generator) -> tuple[slice, slice]:
-    """A crop of half the height and half the width at a random place."""
-    h, w = max(1, height // 2), max(1, width // 2)
+def random_window(height: int, width: int, share: float, rng: np.random.Generator) -> tuple[slice, slice]:
+    """A crop of this share (0 … 1] of the height and of the width at a random place."""
+    h, w = max(1, min(height, round(share * height))), max(1, min(width, round(share * width)))
     top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
     return slice(top, top + h), slice(left, left + w)

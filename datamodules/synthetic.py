@@ -259,7 +259,7 @@ class SyntheticViewsDataModule(ViewDataModule):
         seed: of the scenes, views and patches.
         global_size: side of the global views in pixels.
         local_size: side of the local patches in pixels.
-        regions: ``slic`` or ``felzenszwalb``.
+        regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
         region_count: about how many regions an image is cut into.
         region_cache: folder for the region maps; null computes them each time.
         held_out: number of scenes kept from training, for validation, test and pictures.

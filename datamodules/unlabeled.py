@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.base import BaseDataModule
 from datamodules.episodes import to_tensor
 from datamodules.errors import InputError
-from datamodules.regions import RegionMaps, draw_patches
+from datamodules.regions import RegionMaps
 from datamodules.sources import Array, read_image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
@@ -98,7 +98,7 @@ class ViewDataset(Dataset[Views]):
         name, image = self.source.names[member], self.source.image(member)
         rng = np.random.default_rng([self.seed, i])
         seeds = rng.integers(2**31, size=VIEWS + PATCHES).tolist()
-        patches = draw_patches(self.regions.of(image, name), PATCHES, rng)
+        patches = self.regions.patches(image, name, PATCHES, rng)
         globals_ = [augment(self.global_augment, image, seed) for seed in seeds[:VIEWS]]
         crops = [np.ascontiguousarray(image[patch.window]) for patch in patches]
         locals_ = [augment(self.local_augment, c, seed) for c, seed in zip(crops, seeds[VIEWS:], strict=True)]
@@ -141,7 +141,7 @@ class ViewDataModule(BaseDataModule):
         seed: of views, patches and of which images are held out.
         global_size: side of the global views in pixels.
         local_size: side of the local patches in pixels.
-        regions: ``slic`` or ``felzenszwalb``.
+        regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
         region_count: about how many regions an image is cut into.
         region_cache: folder for the region maps; null computes them each time.
         held_out: number of images kept from training, for validation, test and pictures.
@@ -261,7 +261,7 @@ class UnlabeledDataModule(ViewDataModule):
         seed: of views, patches and of which images are held out.
         global_size: side of the global views in pixels.
         local_size: side of the local patches in pixels.
-        regions: ``slic`` or ``felzenszwalb``.
+        regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
         region_count: about how many regions an image is cut into.
         region_cache: folder for the region maps; null computes them each time.
         held_out: number of images kept from training, for validation, test and pictures.

@@ -16,7 +16,8 @@ from qgnet.cli import main, parse
 from qgnet.commands import main as qgnet
 from qgnet.tasks.segmentation import FewShotSegmentation
 
-EXPERIMENTS = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml") if p.parent.name != "logging")
+ON_TOP = ("logging", "ablations")
+EXPERIMENTS = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml") if p.parent.name not in ON_TOP)
 RUN = Path("runs/x")
 BEST = RUN / "checkpoints/best.ckpt"
 LAST = RUN / "checkpoints/last.ckpt"

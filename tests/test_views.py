@@ -18,7 +18,7 @@ def halves(height: int = 40, width: int = 60) -> np.ndarray:
     return image
 
 
-@pytest.mark.parametrize("method", ["slic", "felzenszwalb"])
+@pytest.mark.parametrize("method", ["slic", "felzenszwalb", "grid"])
 def test_regions_respect_a_strong_edge(method: str) -> None:
     regions = segment(halves(), method, 8)
     assert regions.shape == (40, 60)
@@ -126,3 +126,19 @@ def test_list_with_an_unknown_image(images: Path, tmp_path: Path) -> None:
 def test_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no image"):
         UnlabeledDataModule(str(tmp_path), **SMALL).setup("fit")
+
+
+def test_random_patches_are_of_a_regions_size_anywhere_and_no_fallback() -> None:
+    image = np.zeros((120, 80, 3), np.uint8)
+    maps = RegionMaps("random", 16, None)
+    windows = [p for i in range(50) for p in maps.patches(image, "x", 2, np.random.default_rng(i))]
+    assert not any(patch.fallback for patch in windows)
+    heights = [patch.window[0].stop - patch.window[0].start for patch in windows]
+    assert 30 <= min(heights) < max(heights) <= 39  # a quarter of the side, up to 30 % more
+    assert max(patch.window[0].stop for patch in windows) <= 120
+    assert len({patch.window[1].start for patch in windows}) > 20
+
+
+def test_a_grid_is_of_equal_rectangles() -> None:
+    labels = segment(np.zeros((120, 80, 3), np.uint8), "grid", 24)
+    assert np.bincount(labels.ravel()).tolist() == [400] * 24

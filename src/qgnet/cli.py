@@ -59,7 +59,7 @@ class QGNetCLI(LightningCLI):
             "--run",
             type=str | None,
             default=None,
-            help="Folder of this run; it must not hold one yet. Default: runs/<name of the YAML>/<fold, shots, seed>, "
+            help="Folder of this run, without one in it yet. Default: runs/<names of the YAMLs>/<fold, shots, seed>; "
             "for an evaluation a folder beside its checkpoint's run.",
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
@@ -162,12 +162,13 @@ def checkpoint_run(checkpoint: Path) -> Path:
 
 
 def experiment_folder(config: Namespace) -> Path:
-    """``runs/<name of the first YAML>``; for the config.yaml of a run, that run's experiment."""
-    files = config.get("config") or []
-    if not files or files[0] is None:
+    """``runs/<names of the YAMLs>``, loggers left out; for the config.yaml of a run, that run's experiment."""
+    files = [Path(str(file)) for file in config.get("config") or [] if file is not None]
+    if not files:
         return RUNS / "unnamed"
-    first = Path(str(files[0]))
-    return first.parent.parent if first.name == "config.yaml" else RUNS / first.stem
+    if files[0].name == "config.yaml":
+        return files[0].parent.parent
+    return RUNS / "-".join(file.stem for file in files if file.parent.name != "logging")
 
 
 def build(args: ArgsType, run: bool) -> QGNetCLI:

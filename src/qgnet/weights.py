@@ -11,8 +11,10 @@ from torch import Tensor
 
 from datamodules.errors import InputError
 from qgnet.networks.encoders import Encoder
+from qgnet.networks.qgnet import PriorBank
 
 PRIOR_FORMAT = "qgnet-prior-extractor-1"
+BANK_FORMAT = "qgnet-prior-bank-1"
 RANDOM = "random"
 IMAGENET = "imagenet"
 
@@ -64,23 +66,62 @@ def save_prior_extractor(path: Path, encoder: Encoder) -> None:
     part.replace(path)
 
 
+def prior_architecture(path: Path, setting: str) -> tuple[str, int]:
+    """The timm model and last stage of a prior extractor that stage 1 wrote; InputError if it is none."""
+    if not path.is_file():
+        raise InputError(f"`{setting}` names {path}, which does not exist. Give a prior_extractor.ckpt of stage 1.")
+    content = read_tensors(path, setting)
+    if content.get("format") != PRIOR_FORMAT:
+        raise InputError(f"`{setting}`: {path} is no prior extractor. Give a prior_extractor.ckpt of stage 1.")
+    return content["encoder"], content["high_stage"]
+
+
+def save_prior_bank(path: Path, vectors: Tensor, built: dict[str, Any]) -> None:
+    """Write a bank of priors (K, C) with how it was built; the file appears by rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    torch.save({"format": BANK_FORMAT, "vectors": vectors, "built": built}, part)
+    part.replace(path)
+
+
+def load_prior_bank(bank: PriorBank, file: str, setting: str) -> str:
+    """Fill a bank; its sha256. InputError if the file is no bank, or one of another size or width."""
+    path = Path(file)
+    if not path.is_file():
+        raise InputError(f"`{setting}` names {path}, which does not exist. Write it with `qgnet prior-bank`.")
+    content = read_tensors(path, setting)
+    if content.get("format") != BANK_FORMAT:
+        raise InputError(f"`{setting}`: {path} is no bank of priors. Write one with `qgnet prior-bank`.")
+    found, expected = tuple(content["vectors"].shape), tuple(bank.vectors.shape)
+    if found != expected:
+        raise InputError(
+            f"`{setting}`: {path} holds {found[0]} priors of {found[1]} channels, but the configuration asks for "
+            f"{expected[0]} of {expected[1]}. Set `model.bank_size` to {found[0]} and the prior encoder to the one "
+            "that the bank was built with."
+        )
+    bank.vectors.copy_(content["vectors"])
+    return sha256(path)
+
+
+def read_tensors(path: Path, setting: str) -> dict[str, Any]:
+    """What torch.save wrote; InputError if it is anything but tensors and plain values."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
+        raise InputError(
+            f"`{setting}`: {path} cannot be read as a checkpoint of tensors ({type(error).__name__}). "
+            "Expected a file written by torch.save that loads with weights_only=True."
+        ) from None
+    return content
+
+
 def _read_state_dict(path: Path, encoder: Encoder, setting: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(
             f"`{setting}` names {path}, which does not exist. Expected: a prior_extractor.ckpt written by stage 1, a "
             "state dict (.pth, .safetensors), `imagenet` or `random`."
         )
-    content: dict[str, Any]
-    if path.suffix == ".safetensors":
-        content = load_file(path)
-    else:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
-            raise InputError(
-                f"`{setting}`: {path} cannot be read as a checkpoint of tensors ({type(error).__name__}). "
-                "Expected a file written by torch.save that loads with weights_only=True."
-            ) from None
+    content: dict[str, Any] = load_file(path) if path.suffix == ".safetensors" else read_tensors(path, setting)
     if content.get("format") == PRIOR_FORMAT:
         found = (content["encoder"], content["high_stage"])
         if found != (encoder.name, encoder.high_stage):

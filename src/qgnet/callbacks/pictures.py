@@ -118,7 +118,10 @@ def view_row(views: Views) -> list[Picture]:
 
 
 def episode_row(episode: Episode, segmented: Segmented, i: int) -> list[Picture]:
-    """The pictures of episode ``i`` of a batch, in the order of ``HEADINGS``; of several supports the first."""
+    """The pictures of episode ``i`` of a batch, in the order of ``HEADINGS``; of several supports the first.
+
+    A network without self-correspondence has a black prior map.
+    """
     canvas = episode.query_mask.shape[-1]
     height, width = episode.fitted_size[i]
     query = to_picture(episode.query_image[i])[:height, :width]
@@ -126,6 +129,8 @@ def episode_row(episode: Episode, segmented: Segmented, i: int) -> list[Picture]
     full = cv2.resize(query, original, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
     maps = [
         heat(resize(m[i : i + 1].float(), (canvas, canvas))[0, 0])[:height, :width]
+        if m is not None
+        else np.zeros_like(query)
         for m in (segmented.output.guided_map, segmented.output.prior_map)
     ]
     support = overlay(to_picture(episode.support_images[i, 0]), episode.support_masks[i, 0])

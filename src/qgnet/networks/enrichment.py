@@ -9,9 +9,6 @@ from torch import Tensor, nn
 
 from qgnet.networks.layers import classifier, conv_relu, refine, resize
 
-REGION_MAPS = 2
-"""Guided and prior region map."""
-
 
 class EnrichmentOutput(NamedTuple):
     """What the FEM predicts.
@@ -33,12 +30,13 @@ class FeatureEnrichment(nn.Module):
         levels: one entry per pyramid level, first the finest. Above 1 it is a side in feature positions
             ([60, 30, 15, 8] for PASCAL at 473 px); at most 1 it is a ratio of the feature side
             ([1, 0.5, 0.25, 0.125] for COCO), rounded down.
+        maps: number of region maps: guided and prior, or as many as an ablation leaves.
     """
 
-    def __init__(self, width: int = 256, levels: Sequence[float] = (60, 30, 15, 8)) -> None:
+    def __init__(self, width: int = 256, levels: Sequence[float] = (60, 30, 15, 8), maps: int = 2) -> None:
         super().__init__()
         self.levels = tuple(levels)
-        self.mix = nn.ModuleList(conv_relu(2 * width + REGION_MAPS, width) for _ in levels)
+        self.mix = nn.ModuleList(conv_relu(2 * width + maps, width) for _ in levels)
         self.from_finer = nn.ModuleList(conv_relu(2 * width, width) for _ in levels[1:])
         self.refine = nn.ModuleList(refine(width) for _ in levels)
         self.level_classifiers = nn.ModuleList(classifier(width) for _ in levels)
@@ -46,16 +44,16 @@ class FeatureEnrichment(nn.Module):
         self.refine_merged = refine(width)
         self.classifier = classifier(width)
 
-    def forward(self, query: Tensor, category: Tensor, guided_map: Tensor, prior_map: Tensor) -> EnrichmentOutput:
-        """Predict from query (B, width, h, w), category (B, width, 1, 1) and two maps (B, 1, h, w)."""
+    def forward(self, query: Tensor, category: Tensor, maps: Sequence[Tensor]) -> EnrichmentOutput:
+        """Predict from query (B, width, h, w), category (B, width, 1, 1) and region maps (B, 1, h, w)."""
         full = (query.shape[-2], query.shape[-1])
         enriched: list[Tensor] = []
         level_logits = []
         for i, level in enumerate(self.levels):
             size = level_size(level, full)
             pooled = F.adaptive_avg_pool2d(query, size)
-            maps = [resize(guided_map, size), resize(prior_map, size)]
-            x = self.mix[i](torch.cat([pooled, category.expand(-1, -1, *size), *maps], dim=1))
+            resized = [resize(region_map, size) for region_map in maps]
+            x = self.mix[i](torch.cat([pooled, category.expand(-1, -1, *size), *resized], dim=1))
             if i > 0:
                 finer = resize(enriched[-1], size)
                 x = x + self.from_finer[i - 1](torch.cat([x, finer], dim=1))

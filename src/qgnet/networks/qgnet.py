@@ -21,12 +21,12 @@ class Query(NamedTuple):
     Attributes:
         feature: (B, width, h, w), the reduced mid-level feature.
         high: (B, C, h, w), E's high-level feature.
-        prior_map: (B, 1, h, w) in [0, 1], from self-correspondence.
+        prior_map: (B, 1, h, w) in [0, 1], from self-correspondence; None without it.
     """
 
     feature: Tensor
     high: Tensor
-    prior_map: Tensor
+    prior_map: Tensor | None
 
 
 class Support(NamedTuple):
@@ -47,14 +47,40 @@ class QGNetOutput(NamedTuple):
     Attributes:
         logits: (B, 2, H, W), background and foreground, at the image's size.
         guided_map: (B, 1, h, w) in [0, 1], mean over the shots.
-        prior_map: (B, 1, h, w) in [0, 1].
+        prior_map: (B, 1, h, w) in [0, 1]; None without self-correspondence.
         level_logits: one (B, 2, h_l, w_l) per level of the FEM.
     """
 
     logits: Tensor
     guided_map: Tensor
-    prior_map: Tensor
+    prior_map: Tensor | None
     level_logits: list[Tensor]
+
+
+class PriorBank(nn.Module):
+    """Priors that are the same for every query: cluster centres of P's features over unlabelled images [paper].
+
+    Args:
+        size: number of priors, K.
+        channels: of P's last stage.
+
+    Zero until loaded; see ``qgnet prior-bank``.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, size: int, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(size, channels))
+
+    @property
+    def high_channels(self) -> int:
+        """Channels of a prior."""
+        return self.vectors.shape[1]
+
+    def forward(self) -> Tensor:
+        """(K, channels, 3, 3): each prior as a region of nothing else, as the 3x3 reducer needs neighbours."""
+        return self.vectors[:, :, None, None].expand(-1, -1, 3, 3)
 
 
 class QGNet(nn.Module):
@@ -62,22 +88,32 @@ class QGNet(nn.Module):
 
     Args:
         encoder: E, dilated.
-        prior_encoder: P, dilated, with as many positions as E.
+        priors: P, dilated, with as many positions as E: the priors are the positions of the query's own feature (the
+            released code). Or a bank of them, fixed beforehand. None leaves self-correspondence out.
         width: channels of the head (256 in the paper).
         levels: sides or ratios of the FEM's pyramid, see :class:`FeatureEnrichment`.
+        cross_correspondence: whether the FEM sees the guided map.
     """
 
     def __init__(
-        self, encoder: Encoder, prior_encoder: Encoder, width: int = 256, levels: Sequence[float] = (60, 30, 15, 8)
+        self,
+        encoder: Encoder,
+        priors: "Encoder | PriorBank | None",
+        width: int = 256,
+        levels: Sequence[float] = (60, 30, 15, 8),
+        cross_correspondence: bool = True,
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.prior_encoder = prior_encoder
+        self.prior_encoder = priors if isinstance(priors, Encoder) else None
+        self.prior_bank = priors if isinstance(priors, PriorBank) else None
+        self.cross_correspondence = cross_correspondence
         self.reduce_query = reducer(encoder.mid_channels, width)
         self.reduce_support = reducer(encoder.mid_channels, width)
-        self.reduce_self = reducer(encoder.high_channels, width, kernel_size=3)
-        self.reduce_priors = reducer(prior_encoder.high_channels, width, kernel_size=3)
-        self.enrichment = FeatureEnrichment(width, levels)
+        if priors is not None:
+            self.reduce_self = reducer(encoder.high_channels, width, kernel_size=3)
+            self.reduce_priors = reducer(priors.high_channels, width, kernel_size=3)
+        self.enrichment = FeatureEnrichment(width, levels, maps=cross_correspondence + (priors is not None))
 
     def forward(self, query: Tensor, support_images: Tensor, support_masks: Tensor) -> QGNetOutput:
         """Segment a batch of episodes; E sees queries and supports in one pass.
@@ -111,14 +147,26 @@ class QGNet(nn.Module):
         """The prediction at ``size`` from an encoded query and its encoded supports, stacked to (B, K, …)."""
         category = supports.category.mean(dim=1)
         guided_map = torch.stack([region_map(query.high, keys) for keys in supports.keys.unbind(1)]).mean(dim=0)
-        logits, level_logits = self.enrichment(query.feature, category, guided_map, query.prior_map)
+        maps = [guided_map] if self.cross_correspondence else []
+        if query.prior_map is not None:
+            maps.append(query.prior_map)
+        logits, level_logits = self.enrichment(query.feature, category, maps)
         return QGNetOutput(resize(logits, size), guided_map, query.prior_map, level_logits)
 
     def _query(self, image: Tensor, stages: dict[int, Tensor]) -> Query:
         high = stages[3] if self.encoder.high_stage == 3 else self.encoder.run_stage(4, stages[3])
-        priors = self.reduce_priors(self.prior_encoder(image)[self.prior_encoder.high_stage])
-        prior_map = region_map(self.reduce_self(high), priors.flatten(2))
+        priors = self._priors(image)
+        prior_map = None if priors is None else region_map(self.reduce_self(high), priors)
         return Query(self.reduce_query(mid_level(stages)), high, prior_map)
+
+    def _priors(self, image: Tensor) -> Tensor | None:
+        """(B, width, N): what self-correspondence compares the query with."""
+        if self.prior_encoder is not None:
+            return self.reduce_priors(self.prior_encoder(image)[self.prior_encoder.high_stage]).flatten(2)
+        if self.prior_bank is not None:
+            reduced = self.reduce_priors(self.prior_bank())[:, :, 1, 1]
+            return reduced.T.expand(len(image), -1, -1)
+        return None
 
     def _support(self, stages: dict[int, Tensor], mask: Tensor) -> Support:
         last = self.encoder.high_stage

@@ -14,12 +14,21 @@ from datamodules.episodes import Episode
 from datamodules.errors import InputError
 from qgnet.losses import segmentation_loss
 from qgnet.metrics import EpisodeIoU, EpisodeScore
-from qgnet.networks.qgnet import QGNet, QGNetOutput
+from qgnet.networks.encoders import Encoder
+from qgnet.networks.qgnet import PriorBank, QGNet, QGNetOutput
 from qgnet.tasks.base import FILES, Task, make_encoder, normalise
-from qgnet.weights import load_encoder_weights, sha256
+from qgnet.weights import load_encoder_weights, load_prior_bank, sha256
 
 POLY_POWER = 0.9
 """Of the poly schedule per iteration (released code)."""
+
+
+HOW_TO_GET = {
+    "prior_checkpoint": "Stage 2 stands on the prior extractor of stage 1: run `lightning fit --config "
+    "lightning_configs/pretrain_imagenet.yaml` and give the prior_extractor.ckpt of its run's folder; or `random` for "
+    "an untrained one.",
+    "prior_bank": "`model.bank_size` asks for priors from a bank: write one with `qgnet prior-bank` and give its file.",
+}
 
 
 def sgd(params: Any) -> torch.optim.Optimizer:
@@ -48,6 +57,11 @@ class FewShotSegmentation(Task):
         freeze_encoder: E is never trained (the paper's setting). False fine-tunes it.
         prior_encoder: P, a timm model.
         prior_checkpoint: the prior_extractor.ckpt of stage 1, or another file of weights, or ``random``.
+        self_correspondence: False leaves the prior map out, and P with it.
+        cross_correspondence: False leaves the guided map out of the FEM; it is still drawn and scored as a baseline.
+        bank_size: null: the priors are P's feature of the query itself (the released code). A number: that many priors,
+            the same for every query, from ``prior_bank``; P itself is then not needed.
+        prior_bank: file written by ``qgnet prior-bank``.
         high_stage: last stage of both encoders, 4 (the paper) or 3.
         width: channels of the head.
         levels: the FEM's pyramid: sides above 1, ratios of the feature side up to 1.
@@ -66,6 +80,10 @@ class FewShotSegmentation(Task):
         freeze_encoder: bool = True,
         prior_encoder: str = "resnet50",
         prior_checkpoint: str | None = None,
+        self_correspondence: bool = True,
+        cross_correspondence: bool = True,
+        bank_size: int | None = None,
+        prior_bank: str | None = None,
         high_stage: int = 4,
         width: int = 256,
         levels: Sequence[float] = (60, 30, 15, 8),
@@ -76,44 +94,51 @@ class FewShotSegmentation(Task):
         super().__init__(optimizer, lambda progress: (1 - progress) ** POLY_POWER)
         self.save_hyperparameters(ignore=["optimizer"])
         self.encoder_weights = encoder_weights
-        self.prior_checkpoint = prior_checkpoint
         self.auxiliary_weight = auxiliary_weight
         self.foreground_weight = foreground_weight
-        self.net = QGNet(make_encoder(encoder, high_stage), make_encoder(prior_encoder, high_stage), width, levels)
-        self.net.prior_encoder.freeze()
+        priors: Encoder | PriorBank | None = None
+        if self_correspondence:
+            priors = make_encoder(prior_encoder, high_stage)
+            priors.freeze()
+            if bank_size is not None:
+                priors = PriorBank(bank_size, priors.high_channels)
+        self.net = QGNet(make_encoder(encoder, high_stage), priors, width, levels, cross_correspondence)
         if freeze_encoder:
             self.net.encoder.freeze()
+        self.files = {"prior_checkpoint": prior_checkpoint, "prior_bank": prior_bank}
         self.scores: dict[str, EpisodeScore] = {}
 
     def load_starting_weights(self) -> None:
-        """E from ``encoder_weights``, P from ``prior_checkpoint``; keeps the sha256 of both files."""
-        if self.prior_checkpoint is None:
-            raise InputError(
-                "`model.prior_checkpoint` is not set. Stage 2 stands on the prior extractor of stage 1: run `lightning "
-                "fit --config lightning_configs/pretrain_imagenet.yaml` and give the prior_extractor.ckpt of its run's "
-                "folder; or `random` for an untrained one."
-            )
-        files = {"encoder_weights": self.encoder_weights, "prior_checkpoint": self.prior_checkpoint}
-        encoders = {"encoder_weights": self.net.encoder, "prior_checkpoint": self.net.prior_encoder}
-        for setting, file in files.items():
-            digest = load_encoder_weights(encoders[setting], file, f"model.{setting}")
-            if digest:
-                self.file_hashes[setting] = digest
+        """E from ``encoder_weights``, the priors from their file; keeps the sha256 of the files."""
+        net, digests = self.net, {}
+        digests["encoder_weights"] = load_encoder_weights(net.encoder, self.encoder_weights, "model.encoder_weights")
+        if net.prior_encoder is not None:
+            file = self._prior_file("prior_checkpoint")
+            digests["prior_checkpoint"] = load_encoder_weights(net.prior_encoder, file, "model.prior_checkpoint")
+        if net.prior_bank is not None:
+            digests["prior_bank"] = load_prior_bank(net.prior_bank, self._prior_file("prior_bank"), "model.prior_bank")
+        self.file_hashes |= {setting: digest for setting, digest in digests.items() if digest}
+
+    def _prior_file(self, setting: str) -> str:
+        file = self.files[setting]
+        if file is None:
+            raise InputError(f"`model.{setting}` is not set. {HOW_TO_GET[setting]}")
+        return file
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint trained on another prior extractor than the one the settings name."""
+        """Refuse a checkpoint trained on other priors than those that the settings name."""
         super().on_load_checkpoint(checkpoint)
-        recorded = checkpoint.get(FILES, {}).get("prior_checkpoint")
-        file = self.prior_checkpoint
-        if recorded is None or file is None or not Path(file).is_file():
-            return
-        found = sha256(file)
-        if found != recorded:
-            raise InputError(
-                f"`model.prior_checkpoint` is {file} (sha256 {found[:12]}…), but this checkpoint was trained on a "
-                f"prior extractor with sha256 {recorded[:12]}…. Give that file, or leave "
-                "`model.prior_checkpoint` null: the checkpoint holds its own copy."
-            )
+        for setting, file in self.files.items():
+            recorded = checkpoint.get(FILES, {}).get(setting)
+            if recorded is None or file is None or not Path(file).is_file():
+                continue
+            found = sha256(file)
+            if found != recorded:
+                raise InputError(
+                    f"`model.{setting}` is {file} (sha256 {found[:12]}…), but this checkpoint was trained on one with "
+                    f"sha256 {recorded[:12]}…. Give that file, or leave `model.{setting}` null: the checkpoint holds "
+                    "its own copy."
+                )
 
     def setup(self, stage: str) -> None:
         """Refuse a DataModule without episodes; make the metric of its novel classes."""

@@ -44,5 +44,5 @@ def build_bank(encoder: Encoder, images: Iterable[Tensor], size: int, method: Me
         )
     if method == "sample":
         return features[rng.permutation(len(features))[:size]]
-    centres, _ = kmeans2(features.double().numpy(), size, minit="++", rng=rng)
+    centres, _ = kmeans2(features.double().numpy(), size, minit="points", rng=rng)
     return torch.from_numpy(centres).float()

@@ -85,16 +85,23 @@ class ViewDataset(Dataset[Views]):
         self.global_augment = A.Compose([self.crop, *photometry()])
         self.local_augment = A.Compose([self.resize, *photometry()])
 
+        self._walk = -1
+        self._order = members
+
+    def _member(self, i: int) -> int:
+        walk, position = divmod(i, len(self.members))
+        if self.shuffled and walk != self._walk:  # the order of a walk is kept until another is asked for
+            order = np.random.default_rng([self.seed, walk, 2]).permutation(len(self.members))
+            self._walk, self._order = walk, [self.members[j] for j in order]
+        return self._order[position]
+
     def __len__(self) -> int:
         """Number of images."""
         return len(self.members)
 
     def __getitem__(self, i: int) -> Views:
         """Views number ``i`` (training counts on over the epochs)."""
-        walk, position = divmod(i, len(self.members))
-        if self.shuffled:
-            position = int(np.random.default_rng([self.seed, walk, 2]).permutation(len(self.members))[position])
-        member = self.members[position]
+        member = self._member(i)
         name, image = self.source.names[member], self.source.image(member)
         rng = np.random.default_rng([self.seed, i])
         seeds = rng.integers(2**31, size=VIEWS + PATCHES).tolist()

@@ -1,15 +1,19 @@
 import math
+from pathlib import Path
 
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qgnet.networks import correspondence
 from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.enrichment import FeatureEnrichment, level_size
 from qgnet.networks.qgnet import QGNet, Support, check_side, masked_average
+from qgnet.weights import load_encoder_weights
 
 
 def tiny_qgnet(high_stage: int = 3) -> QGNet:
@@ -55,6 +59,20 @@ def test_region_map_equals_the_slow_reference(seed: int, side: int, keys: int) -
         assert torch.allclose(result[i, 0], torch.tensor(slow_region_map(query[i], key[i])), atol=1e-4)
 
 
+def test_blocks_of_keys_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    g = torch.Generator().manual_seed(0)
+    inputs = [torch.rand(2, 3, 4, 5, generator=g), torch.rand(2, 3, 23, generator=g)]
+    results = []
+    for block in (100, 7):
+        monkeypatch.setattr(correspondence, "BLOCK", block)
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        result = region_map(*leaves)
+        result.pow(2).sum().backward()
+        results.append([result, *(x.grad for x in leaves)])
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
 def test_region_map_stays_in_float32_under_autocast() -> None:
     query = torch.rand(1, 8, 5, 5)
     plain = region_map(query, query.flatten(2)[:, :, :4])
@@ -70,19 +88,102 @@ def test_masked_average_is_the_mean_of_the_foreground() -> None:
     assert torch.allclose(masked_average(feature, mask).flatten(), torch.tensor([1.5, 5.5]), atol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50s", "test_resnet"])
+KINDS = [
+    "resnet18",
+    "resnet50",
+    "resnet50s",
+    "resnet50d",
+    "test_resnet",
+    "convnext_atto",
+    "test_convnext",
+    "regnetx_002",
+    "regnety_002",
+    "test_efficientnet",
+    "tf_efficientnet_b0",
+    "mobilenetv2_050",
+    "mobilenetv3_small_050",
+    "densenet121",
+    "resnetv2_50",
+    "darknet53",
+]
+
+
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("high_stage", [3, 4])
 def test_encoder_keeps_stride_8_with_the_released_dilations(name: str, high_stage: int) -> None:
     encoder = Encoder(name, high_stage).eval()
     with torch.no_grad():
         features = encoder(torch.randn(1, 3, 57, 65))
+    assert features[1].shape == (1, encoder.channels[1], 15, 17)
     for stage in range(2, high_stage + 1):
         assert features[stage].shape == (1, encoder.channels[stage], 8, 9)
     for stage, dilation in ((3, 2), (4, 4)):
         if stage <= high_stage:
-            convs = [m for m in encoder.net[f"layer{stage}"].modules() if isinstance(m, torch.nn.Conv2d)]
-            assert {c.dilation[0] for c in convs if c.kernel_size[0] == 3} == {dilation}
+            modules = [m for key in encoder._stages[stage] for m in encoder.net[key].modules()]
+            convs = [m for m in modules if isinstance(m, torch.nn.Conv2d)]
+            assert {c.dilation[0] for c in convs if c.kernel_size[0] > 1} == {dilation}
             assert {c.stride for c in convs} == {(1, 1)}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "regnetx_002", "densenet121", "darknet53"])
+def test_undilated_encoder_gives_timms_features(name: str) -> None:
+    encoder = Encoder(name, dilated=False).eval()
+    net = timm.create_model(name, features_only=True).eval()
+    net.load_state_dict(encoder.net.state_dict())
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = dict(zip(net.feature_info.reduction(), net(images), strict=True))
+        features = encoder(images)
+    for stage, stride in ((1, 4), (2, 8), (3, 16), (4, 32)):
+        assert torch.equal(features[stage], expected[stride])
+
+
+def test_vgg_is_as_the_released_one() -> None:
+    """Pools end the stages and round up; no dilation, so stages 3 and 4 have stride 16; no pool after the last."""
+    images = torch.randn(1, 3, 57, 65)
+    for high_stage in (3, 4):
+        encoder = Encoder("vgg16_bn", high_stage).eval()
+        with torch.no_grad():
+            features = encoder(images)
+        shapes = [tuple(x.shape[1:]) for x in features.values()]
+        assert shapes == [(128, 15, 17), (256, 8, 9), (512, 4, 5), (512, 4, 5)][:high_stage]
+        assert encoder.mid_channels == 512 + 256
+        assert len(encoder.net) == {3: 34, 4: 43}[high_stage]
+        assert {m.dilation for m in encoder.modules() if isinstance(m, torch.nn.Conv2d)} == {(1, 1)}
+
+
+REFUSED = "vit_tiny_patch16_224 mixer_s32_224 xception41 hrnet_w18_small inception_v3 swin_tiny_patch4_window7_224"
+
+
+@pytest.mark.parametrize("name", [*REFUSED.split(), "test_mambaout", "poolformer_s12", "resnetblur18"])
+def test_what_is_no_chain_of_convolutional_stages_is_refused(name: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^(Stage \d of )?{name} [^;]*; take a convolutional network in stages, e.g."
+    ):
+        Encoder(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "high_stage"),
+    [("vgg11_bn", 3), ("resnet50s", 4), ("test_convnext", 4), ("test_efficientnet", 3), ("mobilenetv3_small_050", 4)],
+)
+def test_timms_own_weights_fit(name: str, high_stage: int, tmp_path: Path) -> None:
+    weights = timm.create_model(name).state_dict()
+    torch.save(weights, tmp_path / "weights.pth")
+    encoder = Encoder(name, high_stage)
+    load_encoder_weights(encoder, str(tmp_path / "weights.pth"), "model.encoder_weights")
+    first = next(iter(weights))
+    assert torch.equal(next(iter(encoder.net.state_dict().values())), weights[first])
+
+
+@pytest.mark.parametrize(("name", "side"), [("vgg11_bn", 5), ("test_convnext", 9), ("test_efficientnet", 9)])
+@pytest.mark.parametrize("high_stage", [3, 4])
+def test_qgnet_on_other_encoders(name: str, side: int, high_stage: int) -> None:
+    net = QGNet(Encoder(name, high_stage), Encoder("test_resnet", high_stage), width=8, levels=[9, 0.5]).eval()
+    with torch.no_grad():
+        output = net(*episode())
+    assert output.logits.shape == (2, 2, 65, 65)
+    assert output.guided_map.shape == output.prior_map.shape == (2, 1, side, side)
 
 
 def test_dilation_does_not_change_the_parameters() -> None:
@@ -171,7 +272,7 @@ def test_levels_as_sides_and_as_ratios() -> None:
     assert [level_size(r, (81, 80)) for r in (1, 0.5, 0.25, 0.125)] == [(81, 80), (40, 40), (20, 20), (10, 10)]
     fem = FeatureEnrichment(4, [1, 0.5, 0.25])
     maps = torch.rand(1, 1, 9, 9)
-    output = fem(torch.rand(1, 4, 9, 9), torch.rand(1, 4, 1, 1), maps, maps)
+    output = fem(torch.rand(1, 4, 9, 9), torch.rand(1, 4, 1, 1), [maps, maps])
     assert [x.shape[-1] for x in output.level_logits] == [9, 4, 2]
 
 

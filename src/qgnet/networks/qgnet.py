@@ -88,7 +88,7 @@ class QGNet(nn.Module):
 
     Args:
         encoder: E, dilated.
-        priors: P, dilated, with as many positions as E: the priors are the positions of the query's own feature (the
+        priors: P, dilated: the priors are the positions of the query's own feature (the
             released code). Or a bank of them, fixed beforehand. None leaves self-correspondence out.
         width: channels of the head (256 in the paper).
         levels: sides or ratios of the FEM's pyramid, see :class:`FeatureEnrichment`.
@@ -171,8 +171,10 @@ class QGNet(nn.Module):
     def _support(self, stages: dict[int, Tensor], mask: Tensor) -> Support:
         last = self.encoder.high_stage
         below = stages[last - 1]
-        foreground = resize((mask == 1).to(below.dtype).unsqueeze(1), (below.shape[-2], below.shape[-1]))
-        high = self.encoder.run_stage(last, below * foreground) * foreground
+        whole = (mask == 1).to(below.dtype).unsqueeze(1)
+        high = self.encoder.run_stage(last, below * resize(whole, (below.shape[-2], below.shape[-1])))
+        foreground = resize(whole, (high.shape[-2], high.shape[-1]))
+        high = high * foreground
         category = masked_average(self.reduce_support(mid_level(stages)), foreground)
         return Support(category, high.flatten(2))
 

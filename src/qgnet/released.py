@@ -9,10 +9,10 @@ WXinlong/DenseCL (``openselfsup/models/densecl.py``).
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -139,7 +139,7 @@ def read_state(path: Path) -> State:
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    found = re.search(r"Unsupported (?:global|class|operand)[^.]*?: (?:GLOBAL )?([\w.]+)", str(error))
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))  # how torch names the object that it will not make
     if found:
         return (
             f"{path} is refused: it holds more than tensors and numbers (`{found[1]}`), and loading that could run "
@@ -335,7 +335,7 @@ def write(output: Path, save: Callable[[Path], None]) -> None:
 def save_checkpoint(task: FewShotSegmentation, path: Path) -> None:
     """What a Trainer would write before the first step, without its trace of loops and callbacks."""
     checkpoint: dict[str, Any] = {
-        "pytorch-lightning_version": pl.__version__,
+        "pytorch-lightning_version": version("pytorch-lightning"),
         "epoch": 0,
         "global_step": 0,
         "state_dict": task.state_dict(),

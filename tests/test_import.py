@@ -316,7 +316,7 @@ def test_self_supervised_checkpoint_becomes_a_prior_extractor(
     torch.save({"epoch": 200, "arch": "resnet18", "state_dict": state, "optimizer": {"state": {}}}, "m.pth.tar")
     convert("m.pth.tar", "prior.ckpt")
     printed = capsys.readouterr().out
-    assert f"the resnet18 under {prefix}*" in printed
+    assert f"has a resnet18 under {prefix}*; its other {2 + len(others) * 122 + ('.0.' in best)} tensors" in printed
     assert "--model.prior_encoder resnet18 --model.prior_checkpoint prior.ckpt" in printed
     encoder = Encoder("resnet18")
     load_encoder_weights(encoder, "prior.ckpt", "model.prior_checkpoint")
@@ -361,9 +361,10 @@ def test_wrong_number_of_levels_is_refused(workdir: Path, capsys: pytest.Capture
         ({"conv1.weight": torch.zeros(1), "layer1.0.conv1.weight": torch.zeros(1)}, "no known backbone"),
         ({"epoch": 3, "model": {}}, "a dictionary of epoch, model"),
         ({}, "Expected: tensors by name"),
+        ({0: torch.zeros(1)}, "a dictionary of 0"),
         ([1, 2], "holds a list"),
     ],
-    ids=["other architecture", "VGG", "cut ResNet", "no state dict", "empty", "list"],
+    ids=["other architecture", "VGG", "cut ResNet", "no state dict", "empty", "no names", "list"],
 )
 def test_other_content_is_refused(workdir: Path, capsys: pytest.CaptureFixture, content: object, expected: str) -> None:
     torch.save(content, "r.pth")
@@ -388,6 +389,8 @@ def test_files_that_cannot_be_read_or_written(workdir: Path, capsys: pytest.Capt
     Path("text.pth").write_text("nothing")
     assert "text.pth cannot be read as a checkpoint" in refused(capsys, "text.pth")
     assert "ends in .ckpt or .pth" in refused(capsys, "text.pth", "out.safetensors")
+    torch.save(resnet18().state_dict(), "r.pth")
+    assert "text.pth/ours.ckpt cannot be written" in refused(capsys, "r.pth", "text.pth/ours.ckpt")
     Path("ours.ckpt").write_text("precious")
     assert "ours.ckpt exists and is never overwritten" in refused(capsys, "text.pth")
     assert Path("ours.ckpt").read_text() == "precious"

@@ -20,6 +20,7 @@ from torch import Tensor
 from datamodules.errors import InputError
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import QGNet
+from qgnet.tasks.base import make_encoder
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights import save_prior_extractor, sha256
 
@@ -129,13 +130,17 @@ def read_state(path: Path) -> State:
     except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
         raise InputError(_unreadable(path, error)) from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not state or not all(map(_is_named_tensor, state.items())):
         found = f"a dictionary of {_some(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise InputError(
             f"{path} holds {found}. Expected: tensors by name, at the top or under `state_dict`. Save the model's "
             "state_dict() with torch.save and give that file."
         )
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def _unreadable(path: Path, error: Exception) -> str:
@@ -181,7 +186,7 @@ def import_network(kind: str, state: State, source: Path, output: Path, levels: 
     sides = ", ".join(map(str, levels))
     return (
         f"{source} is a {kind}: encoder {encoder}, {note}; {width} channels, {count} levels.\n"
-        f"{output} is a checkpoint of it. Test it on the fold that it was trained for:\n"
+        f"{output} is a checkpoint of it. Test it with the configuration and the fold that it was trained for, e.g.:\n"
         f"  lightning test --config lightning_configs/pascal5i.yaml --data.fold 0 --ckpt_path {output} \\\n"
         f"    --model.encoder {encoder} --model.prior_encoder {prior} --model.width {width} --model.levels '[{sides}]'"
     )
@@ -207,7 +212,7 @@ def import_prior_extractor(prefix: str, state: State, source: Path, output: Path
     encoder = resnet(inside, source)
     write(output, lambda part: save_prior_extractor(part, encoder))
     return (
-        f"{source} is a self-supervised checkpoint; taken: the {encoder.name} under {prefix}*.\n"
+        f"{source} has a {encoder.name} under {prefix}*; its other {len(state) - len(inside)} tensors are left out.\n"
         f"{output} is a prior extractor. Train stage 2 on it:\n"
         "  lightning fit --config lightning_configs/pascal5i.yaml --data.fold 0 \\\n"
         f"    --model.prior_encoder {encoder.name} --model.prior_checkpoint {output}"
@@ -230,7 +235,7 @@ def import_encoder(state: State, source: Path, output: Path) -> str:
 
 def resnet(state: State, source: Path) -> Encoder:
     """A filled encoder from a ResNet's tensors; the classifier or projection ``fc.*`` is left out."""
-    encoder = Encoder(backbone(state, source), dilated=False)
+    encoder = make_encoder(backbone(state, source), high_stage=4, dilated=False)
     own = encoder.net.state_dict()
     theirs = {key: resnet_key(key, encoder) for key in own}
     without_classifier = {key: value for key, value in state.items() if not key.startswith("fc.")}
@@ -315,7 +320,7 @@ def take(state: State, expected: Mapping[str, torch.Size], source: Path, what: s
 
 
 def _with_nearest(key: str, others: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(key, others, n=1)
+    nearest = difflib.get_close_matches(key, others, n=1, cutoff=0.8)
     return f"{key} (nearest: {nearest[0]})" if nearest else key
 
 
@@ -325,11 +330,22 @@ def _some(names: Iterable[str]) -> str:
 
 
 def write(output: Path, save: Callable[[Path], None]) -> None:
-    """Let ``save`` write a file that appears under its name only when it is complete."""
-    output.parent.mkdir(parents=True, exist_ok=True)
+    """Let ``save`` write a file that appears under its name only when it is complete.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
     part = output.with_suffix(".part")
-    save(part)
-    part.replace(output)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save(part)
+        part.replace(output)
+    except (OSError, RuntimeError) as error:  # the latter is torch's when a folder or disk does not take the file
+        if part.is_file():
+            part.unlink()
+        raise InputError(
+            f"{output} cannot be written: {error}. Give a place with room that you may write to."
+        ) from None
 
 
 def save_checkpoint(task: FewShotSegmentation, path: Path) -> None:

@@ -105,8 +105,8 @@ class QGNet(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.prior_encoder = priors if isinstance(priors, Encoder) else None
         self.prior_bank = priors if isinstance(priors, PriorBank) else None
+        self.prior_encoder = None if isinstance(priors, PriorBank) else priors
         self.cross_correspondence = cross_correspondence
         self.reduce_query = reducer(encoder.mid_channels, width)
         self.reduce_support = reducer(encoder.mid_channels, width)

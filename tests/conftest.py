@@ -1,11 +1,10 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import wandb
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -114,15 +113,14 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def command(workdir: Path, data: dict[str, Path]) -> Iterator[Command]:
+def command(workdir: Path, data: dict[str, Path]) -> Command:
     """``command("fit", "pascal5i.yaml", …)`` runs the real command on fake data."""
 
     def run(subcommand: str, config: str, *extra: str) -> None:
         path = workdir / "lightning_configs" / config
         main([subcommand, f"--config=lightning_configs/{config}", *tiny(path, data), *extra])
 
-    yield run
-    wandb.finish()  # a process has one run at a time
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -106,12 +106,14 @@ def load_prior_bank(bank: PriorBank, file: str, setting: str) -> str:
 def read_tensors(path: Path, setting: str) -> dict[str, Any]:
     """What torch.save wrote; InputError if it is anything but tensors and plain values."""
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
         raise InputError(
             f"`{setting}`: {path} cannot be read as a checkpoint of tensors ({type(error).__name__}). "
             "Expected a file written by torch.save that loads with weights_only=True."
         ) from None
+    if not isinstance(content, dict):
+        raise InputError(f"`{setting}`: {path} holds a {type(content).__name__}; expected a dictionary of tensors.")
     return content
 
 

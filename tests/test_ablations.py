@@ -112,6 +112,7 @@ def test_the_bank_is_built_of_features_and_kept_with_the_checkpoint(command: Com
         (["--model.bank_size=4", "--model.prior_bank=none.pt"], "none.pt, which does not exist"),
         (["--model.bank_size=4", "--model.prior_bank=runs/prior_bank.pt"], "holds 5 priors of"),
         (["--model.bank_size=5", "--model.prior_bank=runs/prior_extractor.ckpt"], "is no bank of priors"),
+        (["--model.bank_size=5", "--model.prior_bank=tensor.pt"], "holds a Tensor; expected a dictionary"),
         (
             ["--model.bank_size=5", "--model.prior_bank=lightning_configs/demo/qgnet.yaml"],
             "cannot be read as a checkpoint",
@@ -122,6 +123,7 @@ def test_a_wrong_bank_is_refused(
     command: Command, images: Path, capsys: pytest.CaptureFixture, settings: list[str], message: str
 ) -> None:
     write_bank(images, "--size=5")
+    torch.save(torch.zeros(5, 16), "tensor.pt")
     with pytest.raises(SystemExit) as stop:
         command("fit", "demo/qgnet.yaml", *settings, "--run=runs/x")
     assert stop.value.code == 2

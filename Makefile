@@ -20,7 +20,7 @@ demo: .venv/installed
 	  $(BIN)/lightning test --config lightning_configs/demo/qgnet.yaml --data.shots $$shots \
 	    --ckpt_path $(DEMO)/qgnet/checkpoints/last.ckpt --run $(DEMO)/$$shots-shot || exit 1; \
 	done
-	$(BIN)/qgnet report $(DEMO)
+	$(BIN)/qgnet report --classes $(DEMO)
 	@echo "Look at $(DEMO)/1-shot/contact_sheet.png and $(DEMO)/5-shot/contact_sheet.png"
 
 test: .venv/installed

@@ -139,12 +139,25 @@ def test_report_prints_classes_and_baselines(command: Command, capsys: pytest.Ca
     for shots in (1, 2):
         command("test", "demo/qgnet.yaml", f"--ckpt_path={LAST}", f"--data.shots={shots}")
     capsys.readouterr()
-    qgnet(["report", "runs"])
+    qgnet(["report", "--classes", "runs"])
     printed = capsys.readouterr().out
     result = json.loads((RUN / "test-fold0-2shot-seed321-last/results.json").read_text())
     assert f"{100 * result['scores']['QGNet']['miou']:.1f}" in printed
     for word in ("mIoU", "FB-IoU", "striped disc", "1-shot", "2-shot", "everything", "guided >"):
         assert word in printed
+    qgnet(["report", "runs"])
+    printed = capsys.readouterr().out
+    assert ["x", "1-shot", "last", "1"] in [line.split()[:4] for line in printed.splitlines()]
+    assert "SyntheticDataModule, 2-shot, protocol qgnet" in printed
+    assert "without fold 1, 2, 3" in printed
+
+
+def test_another_training_seed_names_the_run(command: Command) -> None:
+    command("fit", "demo/qgnet.yaml", "--seed_everything=7")
+    checkpoint = "runs/qgnet/fold0-1shot-seed321-init7/checkpoints/last.ckpt"
+    command("test", "demo/qgnet.yaml", f"--ckpt_path={checkpoint}", "--data.shots=2")
+    result = json.loads(next(Path("runs").rglob("results.json")).read_text())
+    assert result["trained"] == {"experiment": "qgnet", "seed": 7, "data_seed": 321, "shots": 1}
 
 
 def test_parse_gives_task_and_data_without_running(workdir: Path) -> None:

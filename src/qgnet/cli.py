@@ -15,18 +15,14 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 import datamodules  # noqa: F401  (its classes can be named without their module in YAML)
 from datamodules.base import BaseDataModule, EpisodeDataModule
 from datamodules.errors import InputError
-from datamodules.protocols import Protocol, default_seed
 from qgnet.callbacks.descriptors import DescriptorWriter
 from qgnet.callbacks.pictures import EpisodePictures, ViewPictures
 from qgnet.callbacks.predictions import MaskWriter
 from qgnet.callbacks.results import TestResults
+from qgnet.runs import SEED, run_folder
 from qgnet.tasks.base import Task
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation
-
-RUNS = Path("runs")
-SEED = 321
-"""PFENet's and QGNet's seed."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -123,52 +119,6 @@ class QGNetCLI(LightningCLI):
         if config["logger"] is not False and not config.get("fast_dev_run"):
             own.append(LearningRateMonitor("step"))
         return super()._instantiate_trainer(config, callbacks + own)
-
-
-def run_folder(subcommand: str, config: Namespace) -> Path:
-    """Where this run's files go: a folder that holds no run yet.
-
-    Raises:
-        InputError: if ``--run`` names a folder with a run in it.
-    """
-    if config.run:
-        if (Path(config.run) / "config.yaml").exists():
-            raise InputError(f"--run {config.run} already holds a run. Choose another folder, or remove that one.")
-        return Path(config.run)
-    settings = config.data.get("init_args", Namespace())
-    if settings.get("seed", 0) is None:
-        settings = settings.clone()
-        settings.seed = default_seed(Protocol(**settings.protocol.as_dict()))
-    details = [f"{key}{settings[key]}" for key in ("fold", "seed") if key in settings]
-    if "shots" in settings:
-        details.insert(1, f"{settings.shots}shot")
-    checkpoint = config.get("ckpt_path")
-    if subcommand != "fit" and checkpoint:
-        base = checkpoint_run(Path(checkpoint)) / "-".join([subcommand, *details, Path(checkpoint).stem])
-    else:
-        if subcommand not in ("fit", "None"):
-            details.insert(0, subcommand)
-        base = experiment_folder(config) / "-".join(details)
-    folder, count = base, 1
-    while (folder / "config.yaml").exists():
-        count += 1
-        folder = base.with_name(f"{base.name}-{count}")
-    return folder
-
-
-def checkpoint_run(checkpoint: Path) -> Path:
-    """The run's folder that a checkpoint lies in."""
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-
-
-def experiment_folder(config: Namespace) -> Path:
-    """``runs/<names of the YAMLs>``, loggers left out; for the config.yaml of a run, that run's experiment."""
-    files = [Path(str(file)) for file in config.get("config") or [] if file is not None]
-    if not files:
-        return RUNS / "unnamed"
-    if files[0].name == "config.yaml":
-        return files[0].parent.parent
-    return RUNS / "-".join(file.stem for file in files if file.parent.name != "logging")
 
 
 def build(args: ArgsType, run: bool) -> QGNetCLI:

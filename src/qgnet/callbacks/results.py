@@ -14,6 +14,7 @@ from datamodules.base import EpisodeDataModule
 from datamodules.episodes import Episode
 from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.layers import resize
+from qgnet.runs import checkpoint_run, training_of
 from qgnet.tasks.segmentation import FewShotSegmentation, Segmented, restore
 
 RESULTS = "results.json"
@@ -74,16 +75,20 @@ def summary(trainer: pl.Trainer, task: FewShotSegmentation, scores: dict[str, Ep
     """What ``results.json`` holds; every score is in [0, 1], null for a class without an episode."""
     data: EpisodeDataModule = trainer.datamodule  # type: ignore[attr-defined]
     classes = [task.class_names[c] for c in data.novel_classes]
+    checkpoint = trainer.ckpt_path and Path(trainer.ckpt_path)
     return {
+        "trained": training_of(checkpoint_run(checkpoint) if checkpoint else Path(trainer.default_root_dir)),
+        "checkpoint": str(checkpoint) if checkpoint else None,
         "data": type(data).__name__,
         "fold": data.fold,
+        "folds": len(data.folds),
         "shots": data.shots,
         "seed": data.seed,
         "episodes": len(data.data["val"]),
         "episode_file": data.episode_file,
         "protocol": asdict(data.protocol),
         "image_size": data.image_size,
-        "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+        "min_class_area": data.min_class_area,
         "files_sha256": task.file_hashes,
         "scores": {
             name: {

@@ -1,37 +1,111 @@
-"""``qgnet report``: finished tests as one table."""
+"""``qgnet report``: finished tests as tables."""
 
 import argparse
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 from datamodules.errors import InputError
 from qgnet.callbacks.results import EVERYTHING, RESULTS, THRESHOLDS, guided
+from qgnet.tables import Setting, Table, Trained, align, collect, markdown
 
 COLUMN = 14
 
 
 def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
-    parser = subcommands.add_parser("report", help="print the results of finished tests", description=__doc__)
+    parser = subcommands.add_parser(
+        "report",
+        help="collect the results of finished tests into tables",
+        description="One table per data set, protocol and number of shots: mIoU of each fold, then the means of mIoU "
+        "and FB-IoU over the folds, in per cent; ± is the sample standard deviation over seeds.",
+    )
     parser.add_argument("runs", nargs="+", type=Path, help="folders, searched for results.json at any depth")
+    parser.add_argument("--classes", action="store_true", help="IoU of each class, beside two baselines, instead")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write all scores as CSV, one line per experiment and fold"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print a table per data set, fold and seed; one block of columns per test.
+    """Print the tables and write what is asked for.
 
     Raises:
-        InputError: if a folder is missing or there is no result.
+        InputError: if a folder is missing, there is no result, or a result cannot be read.
     """
+    results = read_results(options.runs)
+    if options.classes:
+        print_classes(results)
+        return
+    tables, replaced = collect(results.values())
+    for table in tables:
+        print("\n".join(["", table.title, *align([table.header, *table.cells()]), *table.notes()]))
+    print("\nmIoU per fold; mIoU and FB-IoU: means over folds, in %; ±: sample standard deviation over seeds")
+    for path, result in results.items():
+        if any(result is old for old in replaced):
+            print(f"left out, the same test is there once more and newer: {path}")
+    if options.csv:
+        write_csv(options.csv, tables)
+    if options.markdown:
+        lines = [line for t in tables for line in ["", t.title, "", *markdown([t.header, *t.cells()]), "", *t.notes()]]
+        write(options.markdown, "\n".join(lines[1:]) + "\n")
+
+
+def write_csv(file: Path, tables: list[Table]) -> None:
+    """Every fold's and mean's score of every experiment."""
+    records = [record for table in tables for record in table.records()]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    write(file, text.getvalue())
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file and say so.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror}. Choose another file.") from error
+    print(f"Wrote {file}")
+
+
+def read_results(folders: list[Path]) -> dict[Path, dict[str, Any]]:
+    """All results under the folders, the oldest first.
+
+    Raises:
+        InputError: if a file is no result of this version's ``lightning test``.
+    """
+    results = {}
+    for path in sorted(find_results(folders), key=lambda path: path.stat().st_mtime):
+        try:
+            results[path] = json.loads(path.read_text())
+            Setting.of(results[path]), Trained.of(results[path])
+        except (ValueError, LookupError, TypeError) as error:
+            raise InputError(
+                f"{path} is no result of this version's `lightning test` ({error!r}). Run the test again, or remove it."
+            ) from error
+    return results
+
+
+def print_classes(results: dict[Path, dict[str, Any]]) -> None:
+    """A table per data set, fold and seed; one block of columns per test."""
     groups: dict[tuple[str, int, int], list[tuple[Path, dict[str, Any]]]] = {}
-    for path in find_results(options.runs):
-        result = json.loads(path.read_text())
+    for path, result in results.items():
         groups.setdefault((result["data"], result["fold"], result["seed"]), []).append((path, result))
     for (data, fold, seed), tests in sorted(groups.items()):
         tests.sort(key=lambda test: (test[1]["shots"], str(test[0])))
         print(f"\n{data}, fold {fold}, seed {seed} (IoU in %)")
-        print(table([result for _, result in tests]))
+        print(class_table([result for _, result in tests]))
         for number, (path, result) in enumerate(tests, start=1):
             print(f"  [{number}] {result['shots']}-shot, {result['episodes']} episodes: {path}")
 
@@ -49,7 +123,7 @@ def find_results(folders: list[Path]) -> list[Path]:
     return found
 
 
-def table(results: list[dict[str, Any]]) -> str:
+def class_table(results: list[dict[str, Any]]) -> str:
     """Classes, mIoU and FB-IoU as rows; for each test QGNet, its guided map alone and everything foreground."""
     columns: list[tuple[str, str, dict[str, Any]]] = []
     for number, result in enumerate(results, start=1):

@@ -1,0 +1,205 @@
+"""Finished tests collected into the paper's tables: folds, their mean, mIoU and FB-IoU, ± over seeds."""
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from datamodules.protocols import Protocol
+
+HEADER = ["experiment", "trained", "checkpoint", "seeds"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What two tests must share to stand in one table, in words.
+
+    Args:
+        data: the DataModule's name.
+        choices: protocol, number of episodes, sizes.
+        folds: how many the data set has.
+        shots: supports per episode in the test, K.
+    """
+
+    data: str
+    choices: str
+    folds: int
+    shots: int
+
+    @classmethod
+    def of(cls, result: dict[str, Any]) -> "Setting":
+        """The setting of one ``results.json``."""
+        given = result["protocol"]
+        named = asdict(Protocol(name=given["name"]).resolved())
+        silent = ("name", "episodes", "coco_episodes", "seeds")
+        own = [f"{key} {value}" for key, value in given.items() if key not in silent and value != named[key]]
+        choices = [f"protocol {' with '.join([given['name'], *own[:1]])}", *own[1:], f"{result['episodes']} episodes"]
+        if result["episode_file"]:
+            choices[-1] += " of a manifest"
+        choices += [f"{result['image_size']} px", f"objects of {result['min_class_area']} px and more"]
+        return cls(result["data"], ", ".join(choices), result["folds"], result["shots"])
+
+
+@dataclass(frozen=True, order=True)
+class Trained:
+    """A row of a table: an experiment, the shots it was trained with, and which of its checkpoints."""
+
+    experiment: str
+    shots: int
+    checkpoint: str
+
+    @classmethod
+    def of(cls, result: dict[str, Any]) -> "Trained":
+        """The row of one ``results.json``."""
+        checkpoint = Path(result["checkpoint"]).stem if result["checkpoint"] else "none"
+        return cls(result["trained"]["experiment"], result["trained"]["shots"] or 0, checkpoint)
+
+
+Seeds = tuple[Any, ...]
+"""Of the training's weights, of its episodes, and of the test's episodes."""
+Score = tuple[float, float]
+"""mIoU and FB-IoU, in [0, 1]."""
+
+
+class Row:
+    """The tests of one experiment in one setting.
+
+    Args:
+        tests: fold and seeds → score.
+        folds: how many the data set has.
+    """
+
+    def __init__(self, tests: dict[tuple[int, Seeds], Score], folds: int) -> None:
+        self.tests = tests
+        self.tested = sorted({fold for fold, _ in tests})
+        self.missing = [fold for fold in range(folds) if fold not in self.tested]
+        seeds = sorted({seeds for _, seeds in tests}, key=str)
+        self.whole = [s for s in seeds if all((fold, s) in tests for fold in self.tested)]
+        self.partial = [s for s in seeds if s not in self.whole]
+
+    def fold(self, fold: int) -> list[Score]:
+        """The scores of one fold, one per seed."""
+        return [score for (f, _), score in self.tests.items() if f == fold]
+
+    def mean(self) -> list[Score]:
+        """The mean over the tested folds, for each seed that has them all."""
+        per_seed = [[self.tests[fold, seeds] for fold in self.tested] for seeds in self.whole]
+        return [(statistics.mean(s[0] for s in scores), statistics.mean(s[1] for s in scores)) for scores in per_seed]
+
+
+class Table:
+    """All rows of one setting."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.tests: dict[Trained, dict[tuple[int, Seeds], Score]] = {}
+
+    def add(self, result: dict[str, Any]) -> tuple[Trained, int, Seeds]:
+        """Put one test in its place, which is returned."""
+        trained, fold, score = Trained.of(result), result["fold"], result["scores"]["QGNet"]
+        seeds = (result["trained"]["seed"], result["trained"]["data_seed"], result["seed"])
+        self.tests.setdefault(trained, {})[fold, seeds] = (score["miou"], score["fb_iou"])
+        return trained, fold, seeds
+
+    @property
+    def order(self) -> tuple[str, str, int]:
+        """Tables of one kind of test together, fewer shots first."""
+        return self.setting.data, self.setting.choices, self.setting.shots
+
+    @property
+    def rows(self) -> list[tuple[Trained, Row]]:
+        """The rows by name."""
+        return [(trained, Row(tests, self.setting.folds)) for trained, tests in sorted(self.tests.items())]
+
+    @property
+    def title(self) -> str:
+        """What was tested, and how."""
+        return f"{self.setting.data}, {self.setting.shots}-shot, {self.setting.choices}"
+
+    @property
+    def header(self) -> list[str]:
+        """The names of the columns."""
+        return [*HEADER, *(f"fold {fold}" for fold in range(self.setting.folds)), "mIoU", "FB-IoU"]
+
+    def cells(self) -> list[list[str]]:
+        """The table's rows as text: mIoU per fold, then the means of mIoU and FB-IoU, all in per cent."""
+        lines = []
+        for trained, row in self.rows:
+            folds = [spread([miou for miou, _ in row.fold(fold)]) for fold in range(self.setting.folds)]
+            star = "*" if row.missing or row.partial else ""
+            means = [spread([score[i] for score in row.mean()]) + star for i in (0, 1)]
+            shots = f"{trained.shots}-shot" if trained.shots else "-"
+            lines.append([trained.experiment, shots, trained.checkpoint, str(len(row.whole)), *folds, *means])
+        return lines
+
+    def notes(self) -> list[str]:
+        """What is not complete."""
+        notes = []
+        for trained, row in self.rows:
+            name = f"{trained.experiment}, {trained.checkpoint}"
+            if row.missing:
+                notes.append(f"* {name}: without fold {', '.join(map(str, row.missing))}")
+            for seeds in row.partial:
+                absent = [fold for fold in row.tested if (fold, seeds) not in row.tests]
+                seed = "/".join(map(str, dict.fromkeys(seeds)))
+                notes.append(f"* {name}: seed {seed} has no fold {', '.join(map(str, absent))}, and is not in the mean")
+        return notes
+
+    def records(self) -> list[dict[str, Any]]:
+        """A record per row and fold, and one for the mean; scores in [0, 1], the deviation empty for one seed."""
+        records = []
+        for trained, row in self.rows:
+            parts = [(str(fold), row.fold(fold)) for fold in row.tested]
+            for fold, scores in [*parts, ("mean", row.mean())]:
+                record: dict[str, Any] = {
+                    "data": self.setting.data,
+                    "choices": self.setting.choices,
+                    "shots": self.setting.shots,
+                    "experiment": trained.experiment,
+                    "trained_shots": trained.shots or None,
+                    "checkpoint": trained.checkpoint,
+                    "fold": fold,
+                    "seeds": len(scores),
+                }
+                for i, name in enumerate(("miou", "fb_iou")):
+                    values = [score[i] for score in scores]
+                    record[name] = statistics.mean(values) if values else None
+                    record[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
+                record["complete"] = fold != "mean" or not (row.missing or row.partial)
+                records.append(record)
+        return records
+
+
+def spread(values: list[float]) -> str:
+    """Values in [0, 1] as per cent: the mean, ± the sample standard deviation if there are several."""
+    if not values:
+        return "-"
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+def align(rows: list[list[str]]) -> list[str]:
+    """Lines with the columns one under the other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def markdown(rows: list[list[str]]) -> list[str]:
+    """The rows as a Markdown table, the first as its head."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
+
+
+def collect(results: Iterable[dict[str, Any]]) -> tuple[list[Table], list[dict[str, Any]]]:
+    """The tables of all results, and those results that another one of the same test, further on, replaced."""
+    tables: dict[Setting, Table] = {}
+    kept: dict[Any, dict[str, Any]] = {}
+    replaced = []
+    for result in results:
+        table = tables.setdefault(Setting.of(result), Table(Setting.of(result)))
+        key = (table.setting, *table.add(result))
+        if key in kept:
+            replaced.append(kept[key])
+        kept[key] = result
+    return sorted(tables.values(), key=lambda table: table.order), replaced

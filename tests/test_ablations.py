@@ -6,10 +6,10 @@ import yaml
 from conftest import CONFIGS, Command
 from jsonargparse import Namespace
 
-from qgnet.cli import experiment_folder
 from qgnet.commands import main as qgnet
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank, QGNet, Support
+from qgnet.runs import experiment_folder
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights import save_prior_extractor
 

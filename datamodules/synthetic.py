@@ -79,6 +79,10 @@ class SyntheticScenes:
         """None."""
         return ()
 
+    def identity(self, i: int) -> str:
+        """Size and seed."""
+        return f"{self.size} {self.seed}"
+
     def _draw(self, i: int, paint: bool) -> tuple[Array, Array]:
         layout = np.random.default_rng([*self.seed, i, 0])
         colours = np.random.default_rng([*self.seed, i, 1])
@@ -261,7 +265,7 @@ class SyntheticViewsDataModule(ViewDataModule):
         local_size: side of the local patches in pixels.
         regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
         region_count: about how many regions an image is cut into.
-        region_cache: folder for the region maps; null computes them each time.
+        region_cache: folder in which the region maps are kept; null computes them each time.
         held_out: number of scenes kept from training, for validation, test and pictures.
     """
 

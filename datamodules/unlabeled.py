@@ -3,8 +3,9 @@
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for updates at import
 
@@ -17,23 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.base import BaseDataModule
 from datamodules.episodes import to_tensor
 from datamodules.errors import InputError
-from datamodules.regions import RegionMaps
+from datamodules.region_maps import Images, RegionMaps
 from datamodules.sources import Array, read_image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 VIEWS = 2
 PATCHES = 2
-
-
-class Images(Protocol):
-    """Numbered images."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """One unique name per image."""
-
-    def image(self, i: int) -> Array:
-        """(H, W, 3) uint8 RGB."""
 
 
 class Views(NamedTuple):
@@ -150,7 +140,7 @@ class ViewDataModule(BaseDataModule):
         local_size: side of the local patches in pixels.
         regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
         region_count: about how many regions an image is cut into.
-        region_cache: folder for the region maps; null computes them each time.
+        region_cache: folder in which the region maps are kept; null computes them each time.
         held_out: number of images kept from training, for validation, test and pictures.
     """
 
@@ -177,16 +167,26 @@ class ViewDataModule(BaseDataModule):
 
     @abstractmethod
     def source(self) -> Images:
-        """All images."""
+        """Find all images."""
+
+    @cached_property
+    def images(self) -> Images:
+        """All images, found once."""
+        return self.source()
+
+    def region_maps(self) -> RegionMaps:
+        """The region maps that the settings ask for."""
+        return RegionMaps(self.regions, self.region_count, Path(self.region_cache) if self.region_cache else None)
+
+    def prepare_data(self) -> None:
+        """Compute the region maps that ``region_cache`` lacks, in one process of each machine."""
+        self.region_maps().fill(self.images)
 
     def setup(self, stage: str) -> None:
         """Split the images; InputError if they do not fill a batch."""
         if self.data:
             return
-        source = self.source()
-        regions = RegionMaps(
-            self.regions, self.region_count, Path(self.region_cache) if self.region_cache is not None else None
-        )
+        source, regions = self.images, self.region_maps()
         order = np.random.default_rng([self.seed, 3]).permutation(len(source.names)).tolist()
         members = {"val": order[: self.held_out], "train": order[self.held_out :]}
         if self.held_out < 1 or len(members["train"]) < max(2, self.batch_size):
@@ -256,6 +256,10 @@ class ImageFolder:
         """(H, W, 3) uint8 RGB."""
         return read_image(self.paths[i])
 
+    def identity(self, i: int) -> str:
+        """The file's size: the time of change does not survive every copy."""
+        return str(self.paths[i].stat().st_size)
+
 
 class UnlabeledDataModule(ViewDataModule):
     """Views and patches of any folder of images; no label is read.
@@ -270,7 +274,7 @@ class UnlabeledDataModule(ViewDataModule):
         local_size: side of the local patches in pixels.
         regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
         region_count: about how many regions an image is cut into.
-        region_cache: folder for the region maps; null computes them each time.
+        region_cache: folder in which the region maps are kept; null computes them each time.
         held_out: number of images kept from training, for validation, test and pictures.
     """
 

@@ -1,0 +1,171 @@
+import pickle
+import sqlite3
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from datamodules import InputError, UnlabeledDataModule, region_maps
+from datamodules.region_maps import RegionMaps
+from datamodules.regions import segment
+from datamodules.unlabeled import ImageFolder
+
+FILE = "slic-8.sqlite"
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(7):
+        small = rng.integers(256, size=(5, 7, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{i}.png"), cv2.resize(small, (70, 50)))
+    return folder
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A number per image that is cut up in this process."""
+    calls: list[int] = []
+
+    def counting(image: np.ndarray, method: str, count: int) -> np.ndarray:
+        calls.append(1)
+        return segment(image, method, count)
+
+    monkeypatch.setattr(region_maps, "segment", counting)
+    return calls
+
+
+def filled(folder: Path, cache: Path) -> tuple[RegionMaps, ImageFolder]:
+    images, maps = ImageFolder(folder, None), RegionMaps("slic", 8, cache)
+    maps.fill(images)
+    return maps, images
+
+
+def test_kept_maps_equal_those_computed_directly(photographs: Path, tmp_path: Path, computed: list[int]) -> None:
+    maps, images = filled(photographs, tmp_path / "cache")
+    assert len(computed) == 7
+    for i, name in enumerate(images.names):
+        expected = segment(images.image(i), "slic", 8)
+        assert len(np.unique(expected)) > 1
+        assert np.array_equal(maps.of(images.image(i), name), expected)
+    assert len(computed) == 7
+    filled(photographs, tmp_path / "cache")
+    assert len(computed) == 7
+    assert (tmp_path / "cache" / FILE).stat().st_size < 20_000
+
+
+def test_several_processes_give_the_same_file(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, images = filled(photographs, tmp_path / "one")
+    monkeypatch.setattr(region_maps, "PART", 2)
+    many, _ = filled(photographs, tmp_path / "many")
+    for i, name in enumerate(images.names):
+        assert np.array_equal(one.of(images.image(i), name), many.of(images.image(i), name))
+
+
+def test_an_interrupted_pass_goes_on_where_it_was(
+    photographs: Path, tmp_path: Path, computed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, maps = ImageFolder(photographs, None), RegionMaps("slic", 8, tmp_path)
+    monkeypatch.setattr(region_maps, "ProcessPoolExecutor", Interrupted)
+    monkeypatch.setattr(region_maps, "PART", 3)
+    with pytest.raises(KeyboardInterrupt):
+        maps.fill(whole)
+    assert len(computed) == 3
+    monkeypatch.setattr(region_maps, "PART", 100)
+    maps.fill(whole)
+    assert len(computed) == 7
+
+
+class Interrupted:
+    """A pool that works in this process, and is cut off after its first part."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __enter__(self) -> "Interrupted":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def map(self, function, parts):
+        yield function(parts[0])
+        raise KeyboardInterrupt
+
+
+def test_other_images_of_the_same_name_are_cut_up_again(
+    photographs: Path, tmp_path: Path, computed: list[int], capsys: pytest.CaptureFixture
+) -> None:
+    filled(photographs, tmp_path / "cache")
+    cv2.imwrite(str(photographs / "3.png"), np.zeros((50, 70, 3), np.uint8))
+    maps, images = filled(photographs, tmp_path / "cache")
+    assert len(computed) == 8
+    assert "held maps of 1 other image(s) of the same name" in capsys.readouterr().out
+    assert np.array_equal(maps.of(images.image(3), "3.png"), segment(images.image(3), "slic", 8))
+
+
+def test_the_open_file_stays_with_its_process(photographs: Path, tmp_path: Path) -> None:
+    maps, images = filled(photographs, tmp_path)
+    before = maps.of(images.image(0), "0.png")
+    assert np.array_equal(pickle.loads(pickle.dumps(maps)).of(images.image(0), "0.png"), before)
+
+
+def test_views_are_the_same_with_and_without_a_cache(photographs: Path, tmp_path: Path) -> None:
+    settings = {"batch_size": 2, "global_size": 32, "local_size": 16, "held_out": 2}
+    batches = []
+    for cache, workers in ((None, 0), (str(tmp_path / "cache"), 2)):
+        data = UnlabeledDataModule(str(photographs), region_cache=cache, num_workers=workers, **settings)
+        data.prepare_data()
+        data.setup("fit")
+        batches.append(list(data.train_dataloader()))
+    for direct, cached in zip(*batches, strict=True):
+        assert (direct.local_patches == cached.local_patches).all()
+
+
+def test_bad_images_are_all_found_before_training_and_the_rest_is_kept(
+    photographs: Path, tmp_path: Path, computed: list[int]
+) -> None:
+    for i in (1, 5):
+        (photographs / f"{i}.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"1\.png cannot be decoded.*\(1 more image"):
+        filled(photographs, tmp_path / "cache")
+    for i in (1, 5):
+        (photographs / f"{i}.png").unlink()
+    filled(photographs, tmp_path / "cache")
+    assert len(computed) == 5
+
+
+def test_a_map_that_is_not_there(photographs: Path, tmp_path: Path) -> None:
+    maps, images = filled(photographs, tmp_path)
+    with pytest.raises(InputError, match="has no region map of unknown"):
+        maps.of(images.image(0), "unknown")
+
+
+def test_a_file_that_is_no_cache_is_named(photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"something else" * 100)
+    with pytest.raises(InputError, match=f"{FILE} cannot be used: file is not a database"):
+        filled(photographs, tmp_path)
+
+
+def test_a_folder_that_cannot_be_made_is_named(photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="choose another folder"):
+        filled(photographs, tmp_path / "file")
+
+
+def test_a_full_disk_is_told(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(RegionMaps, "_fill", full)
+    with pytest.raises(InputError, match=r"disk is full\. Free space"):
+        filled(photographs, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_what_costs_nothing_is_not_kept(photographs: Path, tmp_path: Path, method: str) -> None:
+    RegionMaps(method, 8, tmp_path / "cache").fill(ImageFolder(photographs, None))
+    assert not (tmp_path / "cache").exists()

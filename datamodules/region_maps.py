@@ -65,17 +65,19 @@ class RegionMaps:
 
     def patches(self, image: Array, name: str, number: int, rng: np.random.Generator) -> list[Patch]:
         """Crops of (H, W, 3) uint8, round regions or at random places and of a region's size."""
-        size = (image.shape[0], image.shape[1])
-        if self.method == "random":
+        size, regions = (image.shape[0], image.shape[1]), self.of(image, name)
+        if regions is None:
             return random_patches(size, self.count, number, rng)
-        return draw_patches(self.of(image, name), size, number, rng)
+        return draw_patches(regions, size, number, rng)
 
-    def of(self, image: Array, name: str) -> Array:
-        """(H, W, 3) uint8 → (h, w) uint8 region numbers, from the file if there is one.
+    def of(self, image: Array, name: str) -> Array | None:
+        """(H, W, 3) uint8 → (h, w) uint8 region numbers, from the file if there is one; None for ``random``.
 
         Raises:
             InputError: if the file has no map of that name.
         """
+        if self.method == "random":
+            return None
         if self.file is None:
             return segment(image, self.method, self.count)
         with told(self.file):

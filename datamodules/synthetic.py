@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import EpisodeDataModule
+from datamodules.photographs import PhotographDataset
 from datamodules.protocols import Protocol
 from datamodules.sources import Array, MaskFacts, binary_mask
 from datamodules.unlabeled import ViewDataModule
@@ -267,6 +268,7 @@ class SyntheticViewsDataModule(ViewDataModule):
         region_count: about how many regions an image is cut into.
         region_cache: folder in which the region maps are kept; null computes them each time.
         held_out: number of scenes kept from training, for validation, test and pictures.
+        map_size: side of the squares that prior maps are drawn for, in pixels, of the form 8n + 1.
     """
 
     def __init__(
@@ -282,9 +284,19 @@ class SyntheticViewsDataModule(ViewDataModule):
         region_count: int = 16,
         region_cache: str | None = None,
         held_out: int = 64,
+        map_size: int = 129,
     ) -> None:
         super().__init__(
-            batch_size, num_workers, seed, global_size, local_size, regions, region_count, region_cache, held_out
+            batch_size,
+            num_workers,
+            seed,
+            global_size,
+            local_size,
+            regions,
+            region_count,
+            region_cache,
+            held_out,
+            map_size,
         )
         self.scenes = scenes
         self.scene_size = scene_size
@@ -292,3 +304,8 @@ class SyntheticViewsDataModule(ViewDataModule):
     def source(self) -> SyntheticScenes:
         """Scenes of all classes, other ones than those of the episodes."""
         return SyntheticScenes(list(CLASSES), self.scene_size, self.scenes, self.seed, "unlabeled")
+
+    def photographs(self) -> PhotographDataset:
+        """The scenes held out, with their objects."""
+        scenes = self.source()
+        return PhotographDataset(scenes, self.data["val"].members, scenes.labels, self.map_size)

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for updates at import
 
@@ -18,7 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.base import BaseDataModule
 from datamodules.episodes import to_tensor
 from datamodules.errors import InputError
+from datamodules.photographs import MaskFolder, PhotographDataset, collate_photographs
 from datamodules.region_maps import Images, RegionMaps
+from datamodules.regions import Patch
 from datamodules.sources import Array, read_image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
@@ -40,6 +42,22 @@ class Views(NamedTuple):
     local_patches: Tensor
     fallback: Tensor
     name: list[str]
+
+
+class Drawn(NamedTuple):
+    """An image before it is cropped and augmented.
+
+    Attributes:
+        name: of the image.
+        image: (H, W, 3) uint8 RGB.
+        patches: where the two local patches are cut out.
+        seeds: of the augmentation of the two global views and the two patches.
+    """
+
+    name: str
+    image: Array
+    patches: list[Patch]
+    seeds: list[int]
 
 
 class ViewDataset(Dataset[Views]):
@@ -89,13 +107,17 @@ class ViewDataset(Dataset[Views]):
         """Number of images."""
         return len(self.members)
 
-    def __getitem__(self, i: int) -> Views:
-        """Views number ``i`` (training counts on over the epochs)."""
+    def drawn(self, i: int) -> Drawn:
+        """What views number ``i`` are made of."""
         member = self._member(i)
         name, image = self.source.names[member], self.source.image(member)
         rng = np.random.default_rng([self.seed, i])
         seeds = rng.integers(2**31, size=VIEWS + PATCHES).tolist()
-        patches = self.regions.patches(image, name, PATCHES, rng)
+        return Drawn(name, image, self.regions.patches(image, name, PATCHES, rng), seeds)
+
+    def __getitem__(self, i: int) -> Views:
+        """Views number ``i`` (training counts on over the epochs)."""
+        name, image, patches, seeds = self.drawn(i)
         globals_ = [augment(self.global_augment, image, seed) for seed in seeds[:VIEWS]]
         crops = [np.ascontiguousarray(image[patch.window]) for patch in patches]
         locals_ = [augment(self.local_augment, c, seed) for c, seed in zip(crops, seeds[VIEWS:], strict=True)]
@@ -142,6 +164,7 @@ class ViewDataModule(BaseDataModule):
         region_count: about how many regions an image is cut into.
         region_cache: folder in which the region maps are kept; null computes them each time.
         held_out: number of images kept from training, for validation, test and pictures.
+        map_size: side of the squares that prior maps are drawn for, in pixels, of the form 8n + 1.
     """
 
     def __init__(
@@ -155,14 +178,18 @@ class ViewDataModule(BaseDataModule):
         region_count: int,
         region_cache: str | None,
         held_out: int,
+        map_size: int,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
+        if map_size % 8 != 1:
+            raise InputError(f"data.map_size is {map_size}; expected 8n + 1, e.g. {map_size // 8 * 8 + 1}.")
         self.global_size = global_size
         self.local_size = local_size
         self.regions = regions
         self.region_count = region_count
         self.region_cache = region_cache
         self.held_out = held_out
+        self.map_size = map_size
         self.data: dict[str, ViewDataset] = {}
 
     @abstractmethod
@@ -198,22 +225,28 @@ class ViewDataModule(BaseDataModule):
             self.data[split] = ViewDataset(
                 source, chosen, regions, self.seed, self.global_size, self.local_size, shuffled=split == "train"
             )
+        self.shown = self.photographs()
+
+    def photographs(self) -> PhotographDataset:
+        """What prior maps are drawn for: the images held out; subclasses add what is known of their objects."""
+        return PhotographDataset(self.images, self.data["val"].members, None, self.map_size)
 
     def train_dataloader(self) -> DataLoader[Views]:
         """All images but those held out, with new views in each epoch."""
         return self.loader(self.data["train"], training=True, collate_fn=collate_views)
 
-    def val_dataloader(self) -> DataLoader[Views]:
-        """The images held out, with the same views in each epoch."""
-        return self.loader(self.data["val"], training=False, collate_fn=collate_views)
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """The images held out, with the same views in each epoch; and the photographs for prior maps."""
+        photographs = self.loader(self.shown, training=False, collate_fn=collate_photographs)
+        return [self.predict_dataloader(), photographs]
 
-    def test_dataloader(self) -> DataLoader[Views]:
+    def test_dataloader(self) -> list[DataLoader[Any]]:
         """As in validation."""
         return self.val_dataloader()
 
     def predict_dataloader(self) -> DataLoader[Views]:
-        """As in validation."""
-        return self.val_dataloader()
+        """The images held out."""
+        return self.loader(self.data["val"], training=False, collate_fn=collate_views)
 
 
 class ImageFolder:
@@ -276,6 +309,9 @@ class UnlabeledDataModule(ViewDataModule):
         region_count: about how many regions an image is cut into.
         region_cache: folder in which the region maps are kept; null computes them each time.
         held_out: number of images kept from training, for validation, test and pictures.
+        map_size: side of the squares that prior maps are drawn for, in pixels, of the form 8n + 1.
+        mask_root: folder of index masks that prior maps are measured on, a PNG per image; null measures nothing.
+        mask_list: text file with the names of the images to measure on; null takes those held out.
     """
 
     def __init__(
@@ -291,13 +327,39 @@ class UnlabeledDataModule(ViewDataModule):
         region_count: int = 16,
         region_cache: str | None = None,
         held_out: int = 64,
+        map_size: int = 225,
+        mask_root: str | None = None,
+        mask_list: str | None = None,
     ) -> None:
         super().__init__(
-            batch_size, num_workers, seed, global_size, local_size, regions, region_count, region_cache, held_out
+            batch_size,
+            num_workers,
+            seed,
+            global_size,
+            local_size,
+            regions,
+            region_count,
+            region_cache,
+            held_out,
+            map_size,
         )
         self.root = Path(root)
         self.list_file = Path(list_file) if list_file is not None else None
+        self.mask_root = Path(mask_root) if mask_root is not None else None
+        self.mask_list = Path(mask_list) if mask_list is not None else None
 
     def source(self) -> ImageFolder:
         """The folder's images, or those of the list."""
         return ImageFolder(self.root, self.list_file)
+
+    def photographs(self) -> PhotographDataset:
+        """The images held out or those of ``mask_list``, with the union of their masks if ``mask_root`` is given."""
+        if self.mask_root is None:
+            return super().photographs()
+        if self.mask_list is None:
+            source, members = self.images, self.data["val"].members
+        else:
+            source = ImageFolder(self.root, self.mask_list)
+            members = range(len(source.names))
+        masks = MaskFolder(self.mask_root, {i: source.names[i] for i in members})
+        return PhotographDataset(source, members, masks.labels, self.map_size)

@@ -53,6 +53,7 @@ TINY_PRETRAINING = [
     "--data.local_size=32",
     "--data.held_out=4",
     "--data.region_cache=null",
+    "--data.map_size=65",
 ]
 TINY_SCENES = ["--data.scenes=400"]
 
@@ -65,7 +66,7 @@ def tiny(config: Path, data: dict[str, Path]) -> list[str]:
     found = [name for name in data if name in text]
     args += [f"--data.root={data[name]}" for name in found] or TINY_SCENES
     if found == ["UnlabeledDataModule"]:
-        args += ["--data.list_file=null"]
+        args += ["--data.list_file=null", "--data.mask_root=null", "--data.mask_list=null"]
     if found == ["FolderDataModule"]:
         args += ["--data.novel=[cup]"]
     return args

@@ -16,9 +16,11 @@ import datamodules  # noqa: F401  (its classes can be named without their module
 from datamodules.base import BaseDataModule, EpisodeDataModule
 from datamodules.errors import InputError
 from qgnet.callbacks.descriptors import DescriptorWriter
+from qgnet.callbacks.finite import FiniteLoss
 from qgnet.callbacks.pictures import EpisodePictures, ViewPictures
 from qgnet.callbacks.predictions import MaskWriter
 from qgnet.callbacks.results import TestResults
+from qgnet.callbacks.throughput import Throughput
 from qgnet.runs import SEED, run_folder
 from qgnet.tasks.base import Task
 from qgnet.tasks.pretraining import GlobalLocalPretraining
@@ -108,7 +110,7 @@ class QGNetCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
             callbacks = [c for c in callbacks if not isinstance(c, ModelCheckpoint)]
-        own: list[pl.Callback] = []
+        own: list[pl.Callback] = [FiniteLoss()]
         if any(isinstance(c, ModelCheckpoint) for c in callbacks):  # `save_last` only follows `best`'s improvements
             last = ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True)
             own.append(last)
@@ -117,7 +119,7 @@ class QGNetCLI(LightningCLI):
         elif isinstance(self.model, GlobalLocalPretraining):
             own += [ViewPictures(), DescriptorWriter()]
         if config["logger"] is not False and not config.get("fast_dev_run"):
-            own.append(LearningRateMonitor("step"))
+            own += [LearningRateMonitor("step"), Throughput()]
         return super()._instantiate_trainer(config, callbacks + own)
 
 

@@ -6,8 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.functional.classification import binary_average_precision
 
 IGNORE = 255
+THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(1, 10))
+"""At which maps in [0, 1] are cut to masks."""
 
 
 def intersection_and_union(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,3 +80,61 @@ class EpisodeIoU(Metric):
         class_iou = self.intersection[:, 1].double() / self.union[:, 1].double()
         fb = self.intersection.sum(dim=0).double() / self.union.sum(dim=0).double()
         return EpisodeScore(class_iou.nanmean().item(), fb.mean().item(), class_iou.tolist())
+
+
+class MapScore(NamedTuple):
+    """How well maps find any object, in [0, 1]; NaN without a photograph that shows object and background.
+
+    Attributes:
+        average_precision: of the pixels, mean over the photographs. A map of noise has the objects' share.
+        iou: class-agnostic IoU, summed over the photographs, at the best of the nine thresholds.
+    """
+
+    average_precision: float
+    iou: float
+
+
+class MapQuality(Metric):
+    """Class-agnostic quality of maps against the union of all masks, summed over photographs and processes."""
+
+    full_state_update = False
+    precision: Tensor
+    photographs: Tensor
+    intersection: Tensor
+    union: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("precision", torch.zeros((), dtype=torch.double), dist_reduce_fx="sum")
+        self.add_state("photographs", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        zeros = torch.zeros(len(THRESHOLDS), dtype=torch.long)
+        self.add_state("intersection", zeros.clone(), dist_reduce_fx="sum")
+        self.add_state("union", zeros.clone(), dist_reduce_fx="sum")
+
+    def update(self, values: Tensor, objects: Tensor) -> None:
+        """Count one photograph: (H, W) in [0, 1] against (H, W) in {0, 1, 255}.
+
+        One that does not show both an object and background tells nothing and is left out.
+        """
+        if not ((objects == 1).any() and (objects == 0).any()):
+            return
+        known = objects != IGNORE
+        self.precision += binary_average_precision(values[known], (objects[known] == 1).long()).double()
+        self.photographs += 1
+        for i, threshold in enumerate(THRESHOLDS):
+            intersection, union = intersection_and_union(values > threshold, objects)
+            self.intersection[i] += intersection[1]
+            self.union[i] += union[1]
+
+    def compute(self) -> MapScore:
+        """The score of everything counted since the last reset."""
+        iou = self.intersection.double() / self.union.double()
+        return MapScore((self.precision / self.photographs).item(), iou.max().item())
+
+
+def spread(embeddings: Tensor) -> Tensor:
+    """How far embeddings (B, D) of length 1 lie apart: 0 all in one point (collapse), 1 all over the sphere.
+
+    The standard deviation over the batch, in the mean over the dimensions times √D (SimSiam's measure of collapse).
+    """
+    return embeddings.std(dim=0, correction=0).mean() * embeddings.shape[1] ** 0.5

@@ -10,17 +10,22 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from pytorch_lightning.trainer.states import TrainerFn
+from skimage.segmentation import find_boundaries
 from torch import Tensor
 
 from datamodules.episodes import Episode
+from datamodules.photographs import Photographs
 from datamodules.transforms import fit_size
-from datamodules.unlabeled import ViewDataModule, Views
+from datamodules.unlabeled import ViewDataModule, ViewDataset, Views
 from qgnet.networks.layers import resize
 from qgnet.tasks.segmentation import FewShotSegmentation, Segmented
 
 Picture = NDArray[np.uint8]
 FOREGROUND = np.array([255, 60, 40], np.float32)
 IGNORED = np.array([200, 200, 200], np.float32)
+BOUNDARY = (255, 255, 0)
+FRAME = (255, 60, 40)
 HEADINGS = ("support + mask", "query", "guided map", "prior map", "prediction", "ground truth")
 CELL = 160
 GAP = 6
@@ -80,7 +85,10 @@ class EpisodePictures(pl.Callback):
 
 
 class ViewPictures(pl.Callback):
-    """``pictures/views.png`` at the start of stage 1: views and patches of held-out images.
+    """What stage 1 sees, and what its key encoder makes of photographs.
+
+    ``pictures/views-<step>.png``: views and patches of the images to come, at the start and after each validation;
+    ``pictures/prior_maps-<step>.png``: prior maps of the first photographs, ``prior_maps.png`` of a test.
 
     Args:
         count: number of images.
@@ -88,16 +96,63 @@ class ViewPictures(pl.Callback):
 
     def __init__(self, count: int = 8) -> None:
         self.count = count
+        self.rows: list[list[Picture]] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the views as the network will get them."""
+        """Draw the first views as the network will get them."""
+        self._views(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin a new sheet of prior maps."""
+        self.rows = []
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin a new sheet of prior maps."""
+        self.rows = []
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Collect the first photographs."""
+        self._collect(outputs, batch)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Collect the first photographs."""
+        self._collect(outputs, batch)
+
+    def _collect(self, maps: Tensor | None, batch: Views | Photographs) -> None:
+        if isinstance(batch, Photographs) and maps is not None:
+            for i in range(min(self.count - len(self.rows), len(maps))):
+                picture = to_picture(batch.image[i])
+                self.rows.append([picture, heat(maps[i, 0]), overlay(picture, batch.objects[i])])
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write both sheets."""
+        if not trainer.sanity_checking:
+            self._write(trainer, f"pictures/prior_maps-{trainer.global_step:06d}.png", "val/prior_maps")
+            if trainer.state.fn == TrainerFn.FITTING:
+                self._views(trainer)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write ``prior_maps.png``."""
+        self._write(trainer, "prior_maps.png", "test/prior_maps")
+
+    def _write(self, trainer: pl.Trainer, name: str, key: str) -> None:
+        sheet = contact_sheet(("photograph", "prior map", "objects"), self.rows, [""] * len(self.rows))
+        publish(trainer, sheet, name, key)
+
+    def _views(self, trainer: pl.Trainer) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, ViewDataModule):
+        if not (trainer.is_global_zero and isinstance(data, ViewDataModule)):
             return
-        held_out = data.data["val"]
-        rows = [view_row(held_out[i]) for i in range(min(self.count, len(held_out)))]
-        headings = ("global view 1", "global view 2", "patch 1", "patch 2")
-        publish(trainer, contact_sheet(headings, rows, [""] * len(rows)), "pictures/views.png", "train/views")
+        views = data.data["train"]
+        first = trainer.current_epoch * len(views)
+        rows = [view_row(views, first + i) for i in range(min(self.count, len(views)))]
+        headings = ("regions + patches", "global view 1", "global view 2", "patch 1", "patch 2")
+        sheet = contact_sheet(headings, rows, [""] * len(rows))
+        publish(trainer, sheet, f"pictures/views-{trainer.global_step:06d}.png", "train/views")
 
 
 def publish(trainer: pl.Trainer, picture: Picture, name: str, key: str) -> None:
@@ -112,9 +167,20 @@ def publish(trainer: pl.Trainer, picture: Picture, name: str, key: str) -> None:
             logger.log_image(key=key, images=[picture])
 
 
-def view_row(views: Views) -> list[Picture]:
-    """The two global views and two patches of one image."""
-    return [to_picture(v) for v in (*views.global_views, *views.local_patches)]
+def view_row(views: ViewDataset, i: int) -> list[Picture]:
+    """The image of views number ``i`` with its regions and the patches' frames, then the views and patches."""
+    drawn, made = views.drawn(i), views[i]
+    picture = drawn.image.copy()
+    height, width = picture.shape[:2]
+    regions = views.regions.of(drawn.image, drawn.name)
+    if regions is not None:
+        labels = cv2.resize(regions, (width, height), interpolation=cv2.INTER_NEAREST)
+        picture[find_boundaries(labels)] = BOUNDARY
+    for patch in drawn.patches:
+        rows, columns = patch.window
+        line = max(1, max(height, width) // 80)
+        cv2.rectangle(picture, (columns.start, rows.start), (columns.stop - 1, rows.stop - 1), FRAME, line)
+    return [picture, *(to_picture(v) for v in (*made.global_views, *made.local_patches))]
 
 
 def episode_row(episode: Episode, segmented: Segmented, i: int) -> list[Picture]:

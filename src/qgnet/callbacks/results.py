@@ -12,14 +12,13 @@ from torch import Tensor
 
 from datamodules.base import EpisodeDataModule
 from datamodules.episodes import Episode
-from qgnet.metrics import EpisodeIoU, EpisodeScore
+from qgnet.metrics import THRESHOLDS, EpisodeIoU, EpisodeScore
 from qgnet.networks.layers import resize
 from qgnet.runs import checkpoint_run, training_of
 from qgnet.tasks.segmentation import FewShotSegmentation, Segmented, restore
 
 RESULTS = "results.json"
 EVERYTHING = "everything foreground"
-THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(1, 10))
 
 
 def guided(threshold: float) -> str:

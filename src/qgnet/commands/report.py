@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import InputError
-from qgnet.callbacks.results import EVERYTHING, RESULTS, THRESHOLDS, guided
+from qgnet.callbacks.results import EVERYTHING, RESULTS, guided
+from qgnet.metrics import THRESHOLDS
 from qgnet.tables import Setting, Table, Trained, align, collect, markdown
 
 COLUMN = 14

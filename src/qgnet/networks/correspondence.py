@@ -31,9 +31,33 @@ def region_map(query: Tensor, keys: Tensor) -> Tensor:
         unit_query = _unit(query.flatten(2))
         blocks = [torch.bmm(_unit(block).transpose(1, 2), unit_query).amax(dim=1) for block in keys.split(BLOCK, dim=2)]
         best = torch.stack(blocks).amax(dim=0)
-        low, high = best.amin(dim=1, keepdim=True), best.amax(dim=1, keepdim=True)
-        normalised = (best - low) / (high - low + EPS)
-    return normalised.view(batch, 1, height, width)
+    return _min_max(best).view(batch, 1, height, width)
+
+
+def untrained_prior_map(priors: Tensor) -> Tensor:
+    """What P's features alone say of objects: how unlike each position is to the image's priors as a whole.
+
+    Self-correspondence compares the query with the priors after two convolutions that stage 2 trains. Without them the
+    two are one feature and each position is its own nearest prior; what is left is the mean similarity to all priors,
+    which is high in the background that fills an image and low at what stands out.
+
+    Args:
+        priors: (B, C, h, w) features of P.
+
+    Returns:
+        (B, 1, h, w) float32 in [0, 1]: one minus the mean cosine similarity, min-max normalised per image.
+    """
+    batch, _, height, width = priors.shape
+    with torch.autocast(priors.device.type, enabled=False):
+        unit = _unit(priors.flatten(2))
+        mean_similarity = (unit * unit.mean(dim=2, keepdim=True)).sum(dim=1)
+    return _min_max(-mean_similarity).view(batch, 1, height, width)
+
+
+def _min_max(values: Tensor) -> Tensor:
+    """(B, N) → [0, 1] per row."""
+    low, high = values.amin(dim=1, keepdim=True), values.amax(dim=1, keepdim=True)
+    return (values - low) / (high - low + EPS)
 
 
 def _unit(features: Tensor) -> Tensor:

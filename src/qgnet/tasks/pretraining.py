@@ -7,16 +7,24 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.cli import OptimizerCallable
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.errors import InputError
+from datamodules.photographs import Photographs
 from datamodules.unlabeled import ViewDataModule, Views
 from qgnet.losses import contrastive_accuracy, global_local_loss
+from qgnet.metrics import MapQuality, spread
 from qgnet.networks.contrast import MomentumPair
+from qgnet.networks.correspondence import untrained_prior_map
+from qgnet.networks.encoders import Encoder
+from qgnet.networks.layers import resize
 from qgnet.tasks.base import Task, make_encoder, normalise
 from qgnet.weights import load_encoder_weights, save_prior_extractor
 
 PRIOR_FILE = "prior_extractor.ckpt"
+COLLAPSED = 0.05
+"""Spread of the embeddings below which they are as good as one point."""
 
 
 def sgd(params: Any) -> torch.optim.Optimizer:
@@ -34,6 +42,26 @@ class Descriptors(NamedTuple):
 
     names: list[str]
     descriptors: Tensor
+
+
+class PriorMaps:
+    """Prior maps without stage 2: an encoder's weights, at the output stride that P has there.
+
+    Args:
+        encoder: the key encoder, as it is now.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        device = next(encoder.parameters()).device
+        self.encoder = make_encoder(encoder.name, encoder.high_stage).to(device)
+        self.encoder.load_state_dict(encoder.state_dict())
+        self.encoder.freeze()
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) uint8, S = 8n + 1 → (B, 1, S, S) float32 in [0, 1]."""
+        features = self.encoder(normalise(images))[self.encoder.high_stage]
+        return resize(untrained_prior_map(features), (images.shape[2], images.shape[3]))
 
 
 class GlobalLocalPretraining(Task):
@@ -54,6 +82,7 @@ class GlobalLocalPretraining(Task):
     """
 
     net: MomentumPair
+    prior_maps: "PriorMaps"
 
     def __init__(
         self,
@@ -74,6 +103,7 @@ class GlobalLocalPretraining(Task):
         self.encoder_weights = encoder_weights
         self.temperature = temperature
         self.term_weights = {"global_global": global_global, "local_global": local_global, "local_local": local_local}
+        self.map_quality = MapQuality()
         self.net = MomentumPair(make_encoder(encoder, high_stage, dilated=False), dim, queue_size, momentum)
 
     def load_starting_weights(self) -> None:
@@ -99,13 +129,49 @@ class GlobalLocalPretraining(Task):
         self.net.enqueue(keys)
         return loss
 
-    def validation_step(self, views: Views, batch_idx: int) -> None:
-        """The same terms on held-out images, without touching the queue."""
-        self._loss(views, "val")
+    def on_validation_epoch_start(self) -> None:
+        """Give the key encoder of this moment to the prior maps."""
+        self.map_quality.reset()
+        self.prior_maps = PriorMaps(self.net.key.encoder)
 
-    def test_step(self, views: Views, batch_idx: int) -> None:
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: Views | Photographs, batch_idx: int, dataloader_idx: int = 0) -> Tensor | None:
+        """The same terms on held-out images, without touching the queue; of photographs the prior maps."""
+        return self._evaluate(batch, "val")
+
+    def test_step(self, batch: Views | Photographs, batch_idx: int, dataloader_idx: int = 0) -> Tensor | None:
         """As in validation."""
-        self._loss(views, "test")
+        return self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Views | Photographs, stage: str) -> Tensor | None:
+        """(B, 1, S, S) prior maps of photographs; nothing of views."""
+        if isinstance(batch, Views):
+            self._loss(batch, stage)
+            return None
+        maps = self.prior_maps(batch.image)
+        for prior_map, objects in zip(maps[:, 0], batch.objects, strict=True):
+            self.map_quality.update(prior_map, objects)
+        return maps
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the prior maps' quality, and say so if the features have collapsed."""
+        self._log_map_quality("val")
+        spread = float(self.trainer.callback_metrics.get("val/spread", 1.0))
+        if spread < COLLAPSED and not self.trainer.sanity_checking:
+            rank_zero_warn(
+                f"The embeddings have collapsed: their spread is {spread:.3f} (1: all over the sphere, 0: one point). "
+                "Lower the learning rate or the momentum of the key encoder, or enlarge the queue."
+            )
+
+    def on_test_epoch_end(self) -> None:
+        """As in validation."""
+        self._log_map_quality("test")
+
+    def _log_map_quality(self, stage: str) -> None:
+        score = self.map_quality.compute()
+        if not math.isnan(score.average_precision):
+            self.log_dict({f"{stage}/prior_ap": score.average_precision, f"{stage}/prior_iou": score.iou})
 
     def _loss(self, views: Views, stage: str) -> tuple[Tensor, Tensor]:
         """Loss, and the (2B, dim) keys of the global views."""
@@ -122,9 +188,16 @@ class GlobalLocalPretraining(Task):
         logged = {f"{stage}/{kind}": term for kind, term in terms.items()}
         logged[f"{stage}/loss"] = loss
         logged[f"{stage}/accuracy"] = contrastive_accuracy(query_globals[0], key_globals[1], negatives)
+        logged[f"{stage}/spread"] = spread(query_globals[0])
         logged[f"{stage}/fallback_share"] = views.fallback.float().mean()
-        self.log_dict(logged, batch_size=batch, sync_dist=stage != "train")
+        if stage == "train":
+            logged["train/queue_age"] = torch.tensor(self._queue_age(len(key_globals) * batch))
+        self.log_dict(logged, batch_size=batch, sync_dist=stage != "train", add_dataloader_idx=False)
         return loss, torch.cat(key_globals)
+
+    def _queue_age(self, keys: int) -> float:
+        """Steps since the oldest key of the queue came in, with so many keys per process and step."""
+        return float(min(self.global_step, len(self.net.queue) / (keys * self.trainer.world_size)))
 
     def predict_step(self, views: Views, batch_idx: int) -> Descriptors:
         """A descriptor per image, from its first global view."""

@@ -1,0 +1,44 @@
+"""Stops a training whose loss is no number any more."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from datamodules.errors import InputError
+
+
+class FiniteLoss(pl.Callback):
+    """Looks at the loss as often as the trainer logs, and at the end of an epoch, before its checkpoint is written.
+
+    Raises:
+        InputError: if the loss is not finite; ``checkpoints/not_finite.ckpt`` then holds the state.
+    """
+
+    def __init__(self) -> None:
+        self.loss: torch.Tensor | None = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at the loss, which a GPU has to be waited for, only now and then."""
+        self.loss = outputs["loss"]
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._check(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the epoch's last loss."""
+        self._check(trainer)
+
+    def _check(self, trainer: pl.Trainer) -> None:
+        finite = self.loss is None or bool(torch.isfinite(self.loss))
+        if trainer.strategy.reduce_boolean_decision(finite):  # all processes stop together
+            return
+        path = Path(trainer.default_root_dir) / "checkpoints/not_finite.ckpt"
+        trainer.save_checkpoint(path)
+        raise InputError(
+            f"The training loss is not finite at step {trainer.global_step}. The state is in {path}; earlier "
+            "checkpoints beside it are whole. Lower the learning rate, or take --trainer.precision 32-true, and go on "
+            "from one of those."
+        )

@@ -28,6 +28,7 @@ TINY_TRAINER = [
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
     "--trainer.num_sanity_val_steps=0",
+    "--trainer.check_val_every_n_epoch=1",
 ]
 TINY_SEGMENTATION = [
     "--model.encoder=test_resnet",

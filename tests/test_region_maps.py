@@ -10,6 +10,7 @@ from datamodules import InputError, UnlabeledDataModule, region_maps
 from datamodules.region_maps import RegionMaps
 from datamodules.regions import segment
 from datamodules.unlabeled import ImageFolder
+from qgnet.commands import main as qgnet
 
 FILE = "slic-8.sqlite"
 
@@ -169,3 +170,16 @@ def test_a_full_disk_is_told(photographs: Path, tmp_path: Path, monkeypatch: pyt
 def test_what_costs_nothing_is_not_kept(photographs: Path, tmp_path: Path, method: str) -> None:
     RegionMaps(method, 8, tmp_path / "cache").fill(ImageFolder(photographs, None))
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_command_fills_the_cache_ahead(
+    photographs: Path, tmp_path: Path, workdir: Path, capsys: pytest.CaptureFixture
+) -> None:
+    settings = ["lightning_configs/pretrain_folder.yaml", f"--data.root={photographs}"]
+    qgnet(["regions", *settings, f"--data.region_cache={tmp_path / 'cache'}"])
+    assert "The region maps of 7 images are in" in capsys.readouterr().out
+    assert (tmp_path / "cache/slic-16.sqlite").exists()
+    with pytest.raises(SystemExit) as stop:
+        qgnet(["regions", *settings, "--data.region_cache=null"])
+    assert stop.value.code == 2
+    assert "keeps no region maps" in capsys.readouterr().err

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from datamodules.errors import InputError
 from qgnet.cli import fail
-from qgnet.commands import episodes, import_weights, prepare, prior_bank, report
+from qgnet.commands import episodes, import_weights, prepare, prior_bank, regions, report
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run one subcommand; a user's mistake ends it with a message and exit code 2."""
     parser = argparse.ArgumentParser(prog="qgnet", description="Data sets, weights, episodes and results of QGNet.")
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (prepare, import_weights, prior_bank, episodes, report):
+    for command in (prepare, regions, import_weights, prior_bank, episodes, report):
         command.add_parser(subcommands)
     options = parser.parse_args(args)
     try:

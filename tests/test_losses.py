@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from qgnet.losses import contrastive_accuracy, global_local_loss, info_nce, segmentation_loss
+from qgnet.losses import KINDS, contrastive_accuracy, global_local_loss, info_nce, segmentation_loss
 from qgnet.networks.qgnet import QGNetOutput
 
 
@@ -54,6 +54,29 @@ def test_global_local_terms_are_means_over_their_pairs() -> None:
     for kind, members in pairs.items():
         expected = sum(slow_info_nce(views[q], views[k], negatives, 0.2) for q, k in members) / len(members)
         assert float(terms[kind]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_of_each_kind_of_pair(kind: str) -> None:
+    views = [unit(2, 2, 3, seed=i).double().requires_grad_() for i in range(4)]
+    negatives = unit(4, 3, seed=9).double()
+
+    def loss(*embedded: torch.Tensor) -> torch.Tensor:
+        return global_local_loss(*(v.unbind(0) for v in embedded), negatives, 0.2, [kind])[kind]
+
+    assert torch.autograd.gradcheck(loss, views)
+
+
+def test_kinds_that_are_not_wanted_need_no_views() -> None:
+    g, kg = unit(2, 3, 5).unbind(0), unit(2, 3, 5, seed=1).unbind(0)
+    local, negatives = unit(2, 3, 5, seed=2).unbind(0), unit(4, 5, seed=3)
+    everything = global_local_loss(g, local, kg, local, negatives)
+    assert global_local_loss(g, (), kg, (), negatives, kinds=["global_global"]) == {
+        "global_global": everything["global_global"]
+    }
+    assert global_local_loss((), local, kg, (), negatives, kinds=["local_global"]) == {
+        "local_global": everything["local_global"]
+    }
 
 
 def test_gradient_of_info_nce() -> None:

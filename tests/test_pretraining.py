@@ -1,23 +1,28 @@
+import copy
 import csv
+import itertools
 import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
-from conftest import Command
+from conftest import TINY_PRETRAINING, TINY_SCENES, Command
 from PIL import Image
 
 from datamodules import InputError, UnlabeledDataModule
+from qgnet.cli import parse
+from qgnet.tasks.base import normalise
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 
 RUN = Path("runs/x")
 
 
-def logged() -> dict[str, list[float]]:
+def logged(run: str = "x") -> dict[str, list[float]]:
     columns: dict[str, list[float]] = {}
-    with open(RUN / "metrics.csv") as file:
+    with open(f"runs/{run}/metrics.csv") as file:
         for row in csv.DictReader(file):
             for key, value in row.items():
                 if value:
@@ -119,3 +124,148 @@ def test_a_broken_image_is_named(command: Command, tmp_path: Path, capsys: pytes
             command("fit", "pretrain_folder.yaml", f"--data.root={folder}", f"--data.region_cache={cache}")
         assert stop.value.code == 2
         assert "5.png cannot be decoded" in capsys.readouterr().err
+
+
+GLOBAL_ONLY = ["--model.local_global=0", "--model.local_local=0"]
+
+
+class PlainMoCo:
+    """MoCo v2's step as its paper writes it, without anything of this project but the two encoders' architecture."""
+
+    def __init__(self, task: GlobalLocalPretraining) -> None:
+        self.query, self.key = copy.deepcopy(task.net.query), copy.deepcopy(task.net.key)
+        self.queue, self.pointer = task.net.queue.clone(), 0
+        self.optimizer = torch.optim.SGD(self.query.parameters(), lr=0.05, momentum=0.9)
+
+    def loss(self, query_view: torch.Tensor, key_view: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One direction: cross-entropy of the own key among the queue's, T = 0.2; and the keys."""
+        q = self.query(query_view)
+        with torch.no_grad():
+            k = self.key(key_view)
+        positive = torch.einsum("nc,nc->n", q, k)[:, None]
+        negative = torch.einsum("nc,kc->nk", q, self.queue)
+        logits = torch.cat([positive, negative], dim=1) / 0.2
+        return torch.nn.functional.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long)), k
+
+    def step(self, first: torch.Tensor, second: torch.Tensor) -> float:
+        """Both directions in the mean; momentum update before, queue after."""
+        with torch.no_grad():
+            for k, q in zip(self.key.parameters(), self.query.parameters(), strict=True):
+                k.data = k.data * 0.99 + q.data * 0.01
+        there, keys_of_second = self.loss(first, second)
+        back, keys_of_first = self.loss(second, first)
+        loss = (there + back) / 2
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        for key in torch.cat([keys_of_first, keys_of_second]):
+            self.queue[self.pointer] = key
+            self.pointer = (self.pointer + 1) % len(self.queue)
+        return float(loss)
+
+
+def test_without_local_terms_a_step_is_moco_v2s(workdir: Path) -> None:
+    optimiser = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.05", "--model.optimizer.momentum=0.9"]
+    tiny = [*TINY_PRETRAINING, *TINY_SCENES, *GLOBAL_ONLY, "--model.queue_size=10"]
+    task, data = parse(["--config=lightning_configs/demo/pretrain.yaml", *tiny, *optimiser])
+    data.setup("fit")
+    task.trainer = pl.Trainer(logger=False)
+    task.log_dict = lambda *_, **__: None
+    reference = PlainMoCo(task)
+    optimizer = task._make_optimizer(task.net.query.parameters())
+    task.net.train()
+    for batch_idx, views in enumerate(itertools.islice(data.train_dataloader(), 6)):
+        loss = task.training_step(views, batch_idx)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        expected = reference.step(*(normalise(v) for v in views.global_views.unbind(1)))
+        assert float(loss) == pytest.approx(expected, abs=1e-6)
+        assert torch.allclose(task.net.queue, reference.queue, atol=1e-6)
+        assert int(task.net.queue_position) == reference.pointer
+    for own, plain in ((task.net.query, reference.query), (task.net.key, reference.key)):
+        for a, b in zip(own.parameters(), plain.parameters(), strict=True):
+            assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_terms_without_weight_cost_nothing(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[tuple[str, int]] = []
+    for name in ("query", "key"):
+        task, data = parse(
+            ["--config=lightning_configs/demo/pretrain.yaml", *TINY_PRETRAINING, *TINY_SCENES, *GLOBAL_ONLY]
+        )
+        data.setup("fit")
+        task.trainer = pl.Trainer(logger=False)
+        task.log_dict = lambda *_, **__: None
+        getattr(task.net, name).register_forward_pre_hook(
+            lambda _, args, name=name: sides.append((name, args[0].shape[-1]))
+        )
+        task.training_step(next(iter(data.train_dataloader())), 0)
+    assert sides == [("query", 48), ("query", 48), ("key", 48), ("key", 48)]
+
+
+@pytest.mark.parametrize(
+    "weights", [["--model.global_global=-1"], [*GLOBAL_ONLY, "--model.global_global=0"]], ids=["negative", "none"]
+)
+def test_weights_that_train_nothing_are_refused(
+    command: Command, weights: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        command("fit", "demo/pretrain.yaml", *weights)
+    assert stop.value.code == 2
+    assert "expected none below 0 and at least one above" in capsys.readouterr().err
+
+
+def state(run: str) -> dict[str, torch.Tensor]:
+    return torch.load(f"runs/{run}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_accumulated_gradients_are_those_of_the_larger_batch(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", lambda _, x: x)  # its statistics are those of each part
+    same = ["--trainer.max_steps=-1", "--model.queue_size=20", "--model.optimizer=torch.optim.SGD"]
+    same += ["--model.optimizer.lr=0.01"]
+    command("fit", "demo/pretrain.yaml", "--run=runs/whole", "--data.batch_size=4", *same)
+    parts = ["--trainer.accumulate_grad_batches=2", "--trainer.limit_train_batches=4"]
+    command("fit", "demo/pretrain.yaml", "--run=runs/parts", "--data.batch_size=2", *parts, *same)
+    whole, accumulated = state("whole"), state("parts")
+    assert int(whole["net.queue_position"]) == 16
+    for key, value in whole.items():
+        assert torch.allclose(accumulated[key].float(), value.float(), atol=1e-5), key
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_a_resumed_run_goes_on_like_an_unbroken_one(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_epochs = ["--trainer.max_epochs=2", "--trainer.max_steps=-1", "--trainer.log_every_n_steps=1"]
+    command("fit", "demo/pretrain.yaml", "--run=runs/unbroken", *two_epochs)
+
+    def cut_off(task: GlobalLocalPretraining) -> None:
+        if task.current_epoch == 1:
+            raise Interrupted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(GlobalLocalPretraining, "on_train_epoch_start", cut_off)
+        with pytest.raises(Interrupted):
+            command("fit", "demo/pretrain.yaml", "--run=runs/broken", *two_epochs)
+    last = "runs/broken/checkpoints/last.ckpt"
+    command("fit", "demo/pretrain.yaml", "--run=runs/resumed", f"--ckpt_path={last}", *two_epochs)
+    losses = {run: logged(run)["train/loss"] for run in ("unbroken", "resumed")}
+    assert len(losses["unbroken"]) == 4
+    assert losses["resumed"] == losses["unbroken"][2:]
+    for key, value in state("unbroken").items():
+        assert torch.equal(state("resumed")[key], value), key
+
+
+@pytest.mark.parametrize("size", [3, 7])
+def test_any_queue_works(command: Command, size: int) -> None:
+    command("fit", "demo/pretrain.yaml", "--run=runs/x", f"--model.queue_size={size}", "--trainer.max_steps=-1")
+    queue = state("x")["net.queue"]
+    assert torch.allclose(queue.norm(dim=1), torch.ones(size), atol=1e-5)
+    assert int(state("x")["net.queue_position"]) == (2 * min(size, 4)) % size
+
+
+def test_a_queue_larger_than_the_images_is_warned_of(command: Command) -> None:
+    with pytest.warns(UserWarning, match="an image's own older keys are among its negatives"):
+        command("fit", "demo/pretrain.yaml", "--model.queue_size=500")

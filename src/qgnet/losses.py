@@ -55,11 +55,41 @@ def contrastive_accuracy(queries: Tensor, keys: Tensor, negatives: Tensor) -> Te
 
 
 def _logits(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    exact = torch.promote_types(queries.dtype, torch.float32)  # bfloat16 would round a logit of 5 by up to 0.02
     with torch.autocast(queries.device.type, enabled=False):
-        queries, keys, negatives = queries.float(), keys.float(), negatives.float()
+        queries, keys, negatives = queries.to(exact), keys.to(exact), negatives.to(exact)
         positive = (queries * keys).sum(dim=1, keepdim=True)
         logits = torch.cat([positive, queries @ negatives.T], dim=1) / temperature
     return logits, torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+
+
+KINDS = ("global_global", "local_global", "local_local")
+"""The kinds of pairs among two global views and two local patches of an image."""
+
+
+def view_pairs(
+    kind: str,
+    query_globals: Sequence[Tensor],
+    query_locals: Sequence[Tensor],
+    key_globals: Sequence[Tensor],
+    key_locals: Sequence[Tensor],
+) -> list[tuple[Tensor, Tensor]]:
+    """The (query, key) pairs of one kind; what a kind does not need may be empty.
+
+    Every pair is taken in both directions: what one view's query must recognise is the other view's key.
+
+    Args:
+        kind: ``global_global`` (g1, g2), ``local_global`` (each patch against each global view) or ``local_local``
+            (l1, l2).
+        query_globals: embeddings (B, D) of the two global views by the query encoder.
+        query_locals: of the two local patches by the query encoder.
+        key_globals: of the two global views by the key encoder.
+        key_locals: of the two local patches by the key encoder.
+    """
+    if kind == "local_global":
+        return [(local, key) for local in query_locals for key in key_globals]
+    queries, keys = (query_globals, key_globals) if kind == "global_global" else (query_locals, key_locals)
+    return [(queries[0], keys[1]), (queries[1], keys[0])]
 
 
 def global_local_loss(
@@ -69,31 +99,24 @@ def global_local_loss(
     key_locals: Sequence[Tensor],
     negatives: Tensor,
     temperature: float = 0.2,
+    kinds: Sequence[str] = KINDS,
 ) -> dict[str, Tensor]:
     """InfoNCE of each kind of pair among two global views and two local patches per image.
 
-    Every pair is taken in both directions: what one view's query must recognise is the other view's key.
-
     Args:
-        query_globals: embeddings (B, D) of the two global views by the query encoder.
-        query_locals: of the two local patches by the query encoder.
-        key_globals: of the two global views by the key encoder.
-        key_locals: of the two local patches by the key encoder.
+        query_globals: as for :func:`view_pairs`.
+        query_locals: as for :func:`view_pairs`.
+        key_globals: as for :func:`view_pairs`.
+        key_locals: as for :func:`view_pairs`.
         negatives: (N, D), the queue.
         temperature: of the softmax.
+        kinds: those of ``KINDS`` that are wanted.
 
     Returns:
-        ``global_global`` (g1, g2), ``local_global`` (each patch against each global view) and ``local_local``
-        (l1, l2), each a float32 scalar, the mean over its pairs.
+        kind → float32 scalar, the mean over its pairs.
     """
-    (g1, g2), (l1, l2) = query_globals, query_locals
-    (kg1, kg2), (kl1, kl2) = key_globals, key_locals
-    pairs = {
-        "global_global": [(g1, kg2), (g2, kg1)],
-        "local_global": [(l1, kg1), (l1, kg2), (l2, kg1), (l2, kg2)],
-        "local_local": [(l1, kl2), (l2, kl1)],
-    }
+    views = (query_globals, query_locals, key_globals, key_locals)
     return {
-        kind: torch.stack([info_nce(q, k, negatives, temperature) for q, k in members]).mean()
-        for kind, members in pairs.items()
+        kind: torch.stack([info_nce(q, k, negatives, temperature) for q, k in view_pairs(kind, *views)]).mean()
+        for kind in kinds
     }

@@ -13,12 +13,13 @@ from torch import Tensor
 from datamodules.errors import InputError
 from datamodules.photographs import Photographs
 from datamodules.unlabeled import ViewDataModule, Views
-from qgnet.losses import contrastive_accuracy, global_local_loss
+from qgnet.losses import KINDS, contrastive_accuracy, global_local_loss, view_pairs
 from qgnet.metrics import MapQuality, spread
 from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.correspondence import untrained_prior_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.layers import resize
+from qgnet.networks.synchronised import synchronise_batch_norm
 from qgnet.tasks.base import Task, make_encoder, normalise
 from qgnet.weights import load_encoder_weights, save_prior_extractor
 
@@ -77,7 +78,7 @@ class GlobalLocalPretraining(Task):
         temperature: of the softmax.
         global_global: weight of the pairs of two global views; 0 takes the term out.
         local_global: weight of the pairs of a patch and a global view.
-        local_local: weight of the pairs of two patches.
+        local_local: weight of the pairs of two patches. What no term with a weight needs is not computed.
         optimizer: takes the query encoder's parameters.
     """
 
@@ -102,7 +103,9 @@ class GlobalLocalPretraining(Task):
         self.save_hyperparameters(ignore=["optimizer"])
         self.encoder_weights = encoder_weights
         self.temperature = temperature
-        self.term_weights = {"global_global": global_global, "local_global": local_global, "local_local": local_local}
+        self.term_weights = dict(zip(KINDS, (global_global, local_global, local_local), strict=True))
+        self.pending: list[Tensor] = []
+        """Keys of this optimiser step that are not in the queue yet, (2, B, dim) each."""
         self.map_quality = MapQuality()
         self.net = MomentumPair(make_encoder(encoder, high_stage, dilated=False), dim, queue_size, momentum)
 
@@ -114,20 +117,52 @@ class GlobalLocalPretraining(Task):
         self.net.copy_query_to_key()
 
     def setup(self, stage: str) -> None:
-        """Refuse a DataModule without views."""
+        """Refuse a DataModule without views and weights that train nothing; synchronise batch norms."""
+        if min(self.term_weights.values()) < 0 or not any(self.term_weights.values()):
+            raise InputError(
+                f"The weights of the terms are {self.term_weights}; expected none below 0 and at least one above. Set "
+                "model.global_global, model.local_global or model.local_local."
+            )
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, ViewDataModule):
             raise InputError(
                 f"{type(self).__name__} trains on views of unlabelled images, but {type(data).__name__} gives none. "
                 "Take UnlabeledDataModule."
             )
+        if self.trainer.world_size > 1:
+            self.net = synchronise_batch_norm(self.net, self.trainer.strategy.root_device.type)
+
+    def on_train_start(self) -> None:
+        """Warn of a queue that holds each image several times."""
+        images = len(self.trainer.datamodule.data["train"])  # type: ignore[attr-defined]
+        if len(self.net.queue) > images:
+            rank_zero_warn(
+                f"model.queue_size is {len(self.net.queue)}, but there are {images} training images: an image's own "
+                "older keys are among its negatives. Take a smaller queue."
+            )
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
-        """The weighted sum of the three terms; the key encoder moves first, the queue last."""
-        self.net.update_key()
+        """The weighted sum of the terms. Once per optimiser step the key encoder moves first, and the queue last."""
+        if not self.pending:
+            self.net.update_key()
         loss, keys = self._loss(views, "train")
-        self.net.enqueue(keys)
+        self.pending.append(self._of_all_processes(keys))
+        whole = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        if whole or self.trainer.is_last_batch:
+            self.net.enqueue(torch.cat(self.pending, dim=1).flatten(0, 1))
+            self.pending = []
         return loss
+
+    def _of_all_processes(self, keys: Tensor) -> Tensor:
+        """(2, B, D) of this process → (2, B · processes, D), in the order of the images' running numbers.
+
+        Of R processes, number r gets the images r, r + R, …
+        """
+        if self.trainer.world_size == 1:
+            return keys
+        gathered = self.all_gather(keys)
+        assert isinstance(gathered, Tensor)
+        return gathered.permute(1, 2, 0, 3).flatten(1, 2)
 
     def on_validation_epoch_start(self) -> None:
         """Give the key encoder of this moment to the prior maps."""
@@ -174,26 +209,29 @@ class GlobalLocalPretraining(Task):
             self.log_dict({f"{stage}/prior_ap": score.average_precision, f"{stage}/prior_iou": score.iou})
 
     def _loss(self, views: Views, stage: str) -> tuple[Tensor, Tensor]:
-        """Loss, and the (2B, dim) keys of the global views."""
+        """Loss, and the (2, B, dim) keys of the global views."""
         net, batch = self.net, len(views.name)
         negatives = net.queue.clone()  # enqueueing after the step must not touch what backward needs
         global_views = [normalise(v) for v in views.global_views.unbind(1)]
         patches = normalise(views.local_patches).transpose(0, 1).flatten(0, 1)
-        query_globals = [net.query(v) for v in global_views]
+        on = [kind for kind, weight in self.term_weights.items() if weight > 0]
         key_globals = [net.embed_keys(v) for v in global_views]
-        query_locals = net.query(patches).split(batch)
-        key_locals = net.embed_keys(patches).split(batch)
-        terms = global_local_loss(query_globals, query_locals, key_globals, key_locals, negatives, self.temperature)
+        query_globals = [net.query(v) for v in global_views] if "global_global" in on else []
+        query_locals = net.query(patches).split(batch) if on != ["global_global"] else ()
+        key_locals = net.embed_keys(patches).split(batch) if "local_local" in on else ()
+        embedded = (query_globals, query_locals, key_globals, key_locals)
+        terms = global_local_loss(*embedded, negatives, self.temperature, on)
         loss = torch.stack([self.term_weights[kind] * term for kind, term in terms.items()]).sum()
+        query, key = view_pairs(on[0], *embedded)[0]
         logged = {f"{stage}/{kind}": term for kind, term in terms.items()}
         logged[f"{stage}/loss"] = loss
-        logged[f"{stage}/accuracy"] = contrastive_accuracy(query_globals[0], key_globals[1], negatives)
-        logged[f"{stage}/spread"] = spread(query_globals[0])
+        logged[f"{stage}/accuracy"] = contrastive_accuracy(query, key, negatives)
+        logged[f"{stage}/spread"] = spread(query)
         logged[f"{stage}/fallback_share"] = views.fallback.float().mean()
         if stage == "train":
             logged["train/queue_age"] = torch.tensor(self._queue_age(len(key_globals) * batch))
         self.log_dict(logged, batch_size=batch, sync_dist=stage != "train", add_dataloader_idx=False)
-        return loss, torch.cat(key_globals)
+        return loss, torch.stack(key_globals)
 
     def _queue_age(self, keys: int) -> float:
         """Steps since the oldest key of the queue came in, with so many keys per process and step."""

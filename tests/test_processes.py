@@ -1,13 +1,18 @@
 """Several processes on the CPU (gloo) do what one does with the whole batch."""
 
+import csv
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 import torch
 import two_processes
-from conftest import CONFIGS, TINY_PRETRAINING, TINY_SCENES, TINY_TRAINER
+import yaml
+from conftest import CONFIGS, TINY_PRETRAINING, TINY_SCENES, TINY_SEGMENTATION, TINY_TRAINER
 
 from qgnet.cli import main
 
@@ -47,11 +52,9 @@ def arguments(folder: str, devices: int, batch: int) -> list[str]:
 
 
 def test_two_processes_pretrain_as_one_with_the_doubled_batch(workdir: Path) -> None:
-    command = [LIGHTNING, *arguments("runs/two", 2, 2), "--trainer.strategy=ddp"]
-    two = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    two = start(*arguments("runs/two", 2, 2), "--trainer.strategy=ddp")
     main(arguments("runs/one", 1, 4))
-    _, error = two.communicate(timeout=200)
-    assert two.returncode == 0, error[-3000:]
+    succeed(two)
     found, expected = (
         torch.load(f"runs/{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in ("two", "one")
     )
@@ -60,3 +63,96 @@ def test_two_processes_pretrain_as_one_with_the_doubled_batch(workdir: Path) -> 
         assert torch.allclose(found[key].float(), value.float(), atol=1e-3), key
     assert int(found["net.queue_position"]) == 4 * 8 % 20
     assert len(found["net.queue"].unique(dim=0)) == 20
+
+
+EPISODIC = [
+    f"--config={CONFIGS / 'demo/qgnet.yaml'}",
+    *TINY_TRAINER,
+    *TINY_SEGMENTATION,
+    *TINY_SCENES,
+    "--trainer.max_steps=-1",
+]
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    """The real command in a process of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([LIGHTNING, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def succeed(process: subprocess.Popen) -> str:
+    _, error = process.communicate(timeout=200)
+    assert process.returncode == 0, error[-3000:]
+    return error
+
+
+@pytest.fixture
+def trained(workdir: Path) -> str:
+    main(["fit", *EPISODIC, "--run=runs/trained"])
+    return "--ckpt_path=runs/trained/checkpoints/last.ckpt"
+
+
+@pytest.mark.parametrize("episodes", [7, 8])
+def test_two_processes_score_exactly_as_one(trained: str, episodes: int) -> None:
+    test = ["test", *EPISODIC, trained, "--trainer.limit_test_batches=1.0", f"--data.episodes={episodes}"]
+    two = start(*test, "--trainer.devices=2", "--trainer.strategy=ddp", "--data.num_workers=2", "--run=runs/two")
+    for batch_size, workers in ((1, 2), (8, 0)):
+        main([*test, f"--data.batch_size={batch_size}", f"--data.num_workers={workers}", f"--run=runs/{batch_size}"])
+    succeed(two)
+    results = {name: json.loads(Path(f"runs/{name}/results.json").read_text()) for name in ("1", "8", "two")}
+    assert results["two"]["scores"] == results["1"]["scores"] == results["8"]["scores"]
+    assert results["two"]["episodes"] == episodes
+    assert Path("runs/two/worst_and_best.png").exists()
+
+
+def test_two_processes_train_as_one_with_the_doubled_batch(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without dropout, whose draws are each process's own, and whatever ``ddp`` does by default."""
+    fit = ["fit", *EPISODIC, "--data.train_episodes=16", "--trainer.limit_train_batches=4"]
+    script = Path("without_dropout.py")
+    script.write_text(
+        "import sys, torch\n"
+        "torch.nn.Dropout2d.forward = lambda self, x: x\n"
+        "from qgnet.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    command = [sys.executable, str(script), *fit, "--trainer.devices=2", "--trainer.strategy=ddp", "--run=runs/two"]
+    two = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    monkeypatch.setattr(torch.nn.Dropout2d, "forward", lambda self, x: x)
+    main([*fit, "--data.batch_size=4", "--run=runs/one"])
+    succeed(two)
+    one, both = (torch.load(f"runs/{run}/checkpoints/last.ckpt", weights_only=True) for run in ("one", "two"))
+    assert one["global_step"] == both["global_step"] == 4
+    start_of = torch.load("runs/one/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    for key, value in start_of.items():
+        assert torch.allclose(both["state_dict"][key].float(), value.float(), atol=1e-3), key
+    parameters = both["optimizer_states"][0]["param_groups"][0]["params"]
+    config = yaml.safe_load(Path("runs/two/config.yaml").read_text())
+    assert config["trainer"]["strategy"] == "ddp"  # not find_unused_parameters
+    frozen = [key for key in start_of if key.startswith(("net.encoder.", "net.prior_encoder."))]
+    assert 0 < len(parameters) <= len(start_of) - len(frozen)
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(workdir: Path) -> None:
+    every_step = "--trainer.log_every_n_steps=1"
+    fit = ["fit", *EPISODIC, every_step, "--trainer.max_epochs=40", "--trainer.limit_val_batches=0"]
+    killed = start(*fit, "--run=runs/killed")
+    last = Path("runs/killed/checkpoints/last.ckpt")
+    while not last.exists():
+        assert killed.poll() is None, killed.communicate()[1][-3000:]
+        time.sleep(0.05)
+    time.sleep(0.2)
+    killed.kill()
+    killed.communicate()
+    steps = torch.load(last, weights_only=True)["global_step"]
+    assert 0 < steps < 80
+    main([*fit, "--run=runs/unbroken"])
+    main([*fit, "--run=runs/killed", "--ckpt_path=last"])
+    losses = []
+    for run in ("unbroken", "killed"):
+        with open(f"runs/{run}/metrics.csv") as file:
+            losses.append([row["train/loss"] for row in csv.DictReader(file) if row["train/loss"]])
+    assert len(losses[0]) == 80
+    assert losses[1] == losses[0][steps:]
+    states = [torch.load(f"runs/{run}/checkpoints/last.ckpt", weights_only=True) for run in ("unbroken", "killed")]
+    for key, value in states[0]["state_dict"].items():
+        assert torch.equal(states[1]["state_dict"][key], value), key

@@ -85,7 +85,7 @@ def test_held_out_images_are_not_trained_on(images: Path) -> None:
 def test_synthetic_views_work_too() -> None:
     data = SyntheticViewsDataModule(scenes=12, scene_size=65, **SMALL)
     data.setup("fit")
-    assert next(iter(data.val_dataloader())).global_views.shape == (2, 2, 3, 48, 48)
+    assert next(iter(data.val_dataloader()[0])).global_views.shape == (2, 2, 3, 48, 48)
 
 
 @pytest.mark.parametrize(

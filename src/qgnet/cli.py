@@ -7,21 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 from jsonargparse import Namespace
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.plugins.io import CheckpointIO
+from torch.distributed import DistNetworkError
 
 import datamodules  # noqa: F401  (its classes can be named without their module in YAML)
 from datamodules.base import BaseDataModule, EpisodeDataModule
 from datamodules.errors import InputError
+from qgnet.callbacks.dashboard import Dashboard
 from qgnet.callbacks.descriptors import DescriptorWriter
 from qgnet.callbacks.finite import FiniteLoss
 from qgnet.callbacks.pictures import EpisodePictures, ViewPictures
 from qgnet.callbacks.predictions import MaskWriter
 from qgnet.callbacks.results import TestResults
 from qgnet.callbacks.throughput import Throughput
-from qgnet.runs import SEED, run_folder
+from qgnet.checkpoints import AtomicCheckpointIO
+from qgnet.dashboards import name_run, origin
+from qgnet.loggers import Wandb
+from qgnet.runs import SEED, go_on, keep_metrics, run_folder
 from qgnet.tasks.base import Task
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation
@@ -45,6 +53,10 @@ class RunConfig(SaveConfigCallback):
                 Namespace(protocol=Namespace(asdict(data.protocol)), seed=data.seed, episodes=data.episodes)
             )
         self.parser.save(config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+        for logger in trainer.loggers:
+            if isinstance(logger, Wandb):
+                settings = yaml.safe_load((folder / "config.yaml").read_text())
+                logger.describe({"settings": settings, **origin()})
         self.already_saved = True
 
 
@@ -75,7 +87,10 @@ class QGNetCLI(LightningCLI):
         The weights of a checkpoint of another network are refused when they are loaded.
         """
         if self.config.get("subcommand"):
-            path = self.config[self.config.subcommand].get("ckpt_path")
+            config = self.config[self.config.subcommand]
+            if self.config.subcommand == "fit" and config.get("ckpt_path") == "last":
+                go_on(config)
+            path = config.get("ckpt_path")
             if path and path not in ("best", "last", "hpc", "registry") and not Path(path).is_file():
                 raise InputError(
                     f"--ckpt_path is {path}, which does not exist. Give a checkpoint, e.g. "
@@ -83,16 +98,24 @@ class QGNetCLI(LightningCLI):
                 )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """A Trainer whose files all go to the run's folder."""
+        """A Trainer whose files all go to the run's folder, its checkpoints whole or not at all."""
         config = self.config.get(str(self.subcommand), self.config)
         folder = run_folder(str(self.subcommand), config)
+        plugins = self._get(self.config_init, "trainer")["plugins"] or []
+        plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            kwargs.setdefault("plugins", [*plugins, AtomicCheckpointIO()])
         kwargs.setdefault("default_root_dir", str(folder))
         if self._get(self.config_init, "trainer")["logger"] is not False:
             kwargs.setdefault("logger", self._loggers(folder))
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except ValueError as error:  # of an unknown strategy, precision, …
+            raise InputError(f"{error} Correct the --trainer.* settings.") from error
 
     def _loggers(self, folder: Path) -> list[Logger]:
         """CSV always and first, then those of the configuration."""
+        keep_metrics(folder)
         configured = self._get(self.config_init, "trainer")["logger"]
         others = [] if configured in (None, True) else configured
         return [CSVLogger(folder, name="", version=""), *(others if isinstance(others, list) else [others])]
@@ -103,9 +126,12 @@ class QGNetCLI(LightningCLI):
             return
         config = self.config[self.subcommand]
         loggers = config.trainer.logger
+        folder = run_folder(self.subcommand, config)
         for logger in loggers if isinstance(loggers, list) else [loggers]:
-            if isinstance(logger, Namespace) and logger.get("init_args.save_dir") in (None, "."):
-                logger["init_args.save_dir"] = str(run_folder(self.subcommand, config))
+            if isinstance(logger, Namespace) and logger.class_path == f"{Wandb.__module__}.{Wandb.__name__}":
+                name_run(logger.init_args, self.subcommand, config, folder)
+            elif isinstance(logger, Namespace) and logger.get("init_args.save_dir") in (None, "."):
+                logger["init_args.save_dir"] = str(folder)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
@@ -115,9 +141,9 @@ class QGNetCLI(LightningCLI):
             last = ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True)
             own.append(last)
         if isinstance(self.model, FewShotSegmentation):
-            own += [EpisodePictures(), TestResults(), MaskWriter()]
+            own += [EpisodePictures(), TestResults(), MaskWriter(), Dashboard()]
         elif isinstance(self.model, GlobalLocalPretraining):
-            own += [ViewPictures(), DescriptorWriter()]
+            own += [ViewPictures(), DescriptorWriter(), Dashboard()]
         if config["logger"] is not False and not config.get("fast_dev_run"):
             own += [LearningRateMonitor("step"), Throughput()]
         return super()._instantiate_trainer(config, callbacks + own)
@@ -157,10 +183,22 @@ def main(args: ArgsType = None) -> None:
 
 
 def users_mistake(error: BaseException | None) -> InputError | None:
-    """The InputError behind an exception, if there is one: jsonargparse wraps what a constructor raises."""
-    while error is not None and not isinstance(error, InputError):
+    """The InputError behind an exception, if there is one: jsonargparse wraps what a constructor raises.
+
+    What Lightning and torch say of a Trainer that this machine cannot have is one, too.
+    """
+    while error is not None:
+        if isinstance(error, InputError):
+            return error
+        if isinstance(error, MisconfigurationException):  # more devices than there are, an unknown strategy, …
+            return InputError(f"{error} Correct the --trainer.* settings.")
+        if isinstance(error, DistNetworkError):
+            return InputError(
+                f"The processes could not find each other: {error} If the port is taken, choose another: "
+                "MASTER_PORT=29511 lightning …"
+            )
         error = error.__cause__ or error.__context__
-    return error
+    return None
 
 
 def fail(mistake: InputError) -> None:

@@ -6,25 +6,64 @@ from typing import Any
 
 import yaml
 from jsonargparse import Namespace
+from pytorch_lightning.utilities import rank_zero_only
 
 from datamodules.errors import InputError
 from datamodules.protocols import Protocol, default_seed
 
 RUNS = Path("runs")
+LAST = Path("checkpoints/last.ckpt")
 SEED = 321
 """PFENet's and QGNet's seed."""
 
 
 def run_folder(subcommand: str, config: Namespace) -> Path:
-    """Where this run's files go: a folder that holds no run yet.
+    """Where this run's files go: a folder that holds no run yet, or the one whose training goes on.
 
     Raises:
-        InputError: if ``--run`` names a folder with a run in it.
+        InputError: if ``--run`` names a folder with another run in it.
     """
     if config.run:
-        if (Path(config.run) / "config.yaml").exists():
-            raise InputError(f"--run {config.run} already holds a run. Choose another folder, or remove that one.")
-        return Path(config.run)
+        folder = Path(config.run)
+        if (folder / "config.yaml").exists() and not (subcommand == "fit" and goes_on(config, folder)):
+            raise InputError(
+                f"--run {folder} already holds a run. Choose another folder, remove that one, or go on with it by "
+                "--ckpt_path last."
+            )
+        return folder
+    base = planned_folder(subcommand, config)
+    folder, count = base, 1
+    while (folder / "config.yaml").exists():
+        count += 1
+        folder = base.with_name(f"{base.name}-{count}")
+    return folder
+
+
+def goes_on(config: Namespace, folder: Path) -> bool:
+    """Whether the checkpoint to start from is this folder's own."""
+    checkpoint = config.get("ckpt_path")
+    return bool(checkpoint) and checkpoint_run(Path(checkpoint)).resolve() == folder.resolve()
+
+
+def go_on(config: Namespace) -> None:
+    """Turn ``--ckpt_path last`` into the last checkpoint of this very run, whose folder is gone on with.
+
+    Raises:
+        InputError: if there is none.
+    """
+    base = Path(config.run) if config.run else planned_folder("fit", config)
+    folders = [base] if config.run else [base, *base.parent.glob(f"{base.name}-*")]
+    found = [folder / LAST for folder in folders if (folder / LAST).is_file()]
+    if not found:
+        raise InputError(
+            f"--ckpt_path last finds no {LAST} in {base}. Start without it, or name the run's folder with --run."
+        )
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    config.ckpt_path, config.run = str(newest), str(checkpoint_run(newest))
+
+
+def planned_folder(subcommand: str, config: Namespace) -> Path:
+    """The folder named after experiment, fold, shots and seed, whether there is one yet or not."""
     settings = config.data.get("init_args", Namespace())
     if settings.get("seed", 0) is None:
         settings = settings.clone()
@@ -34,18 +73,12 @@ def run_folder(subcommand: str, config: Namespace) -> Path:
         details.insert(1, f"{settings.shots}shot")
     checkpoint = config.get("ckpt_path")
     if subcommand != "fit" and checkpoint:
-        base = checkpoint_run(Path(checkpoint)) / "-".join([subcommand, *details, Path(checkpoint).stem])
-    else:
-        if subcommand not in ("fit", "None"):
-            details.insert(0, subcommand)
-        if config.seed_everything != SEED:
-            details.append(f"init{config.seed_everything}")
-        base = experiment_folder(config) / "-".join(details)
-    folder, count = base, 1
-    while (folder / "config.yaml").exists():
-        count += 1
-        folder = base.with_name(f"{base.name}-{count}")
-    return folder
+        return checkpoint_run(Path(checkpoint)) / "-".join([subcommand, *details, Path(checkpoint).stem])
+    if subcommand not in ("fit", "None"):
+        details.insert(0, subcommand)
+    if config.seed_everything != SEED:
+        details.append(f"init{config.seed_everything}")
+    return experiment_folder(config) / "-".join(details)
 
 
 def checkpoint_run(checkpoint: Path) -> Path:
@@ -81,3 +114,12 @@ def experiment_name(run: Path) -> str:
     """The name of the folder above one that `run_folder` named; the name of any other is its own."""
     run = run.resolve()
     return run.parent.name if re.match(r"((test|validate|predict)-)?(fold|seed)\d", run.name) else run.name
+
+
+@rank_zero_only
+def keep_metrics(folder: Path) -> None:
+    """Set a folder's ``metrics.csv`` aside as ``metrics-1.csv``, -2 …: the logger of a run that goes on begins anew."""
+    metrics = folder / "metrics.csv"
+    if metrics.exists():
+        number = 1 + len(list(folder.glob("metrics-*.csv")))
+        metrics.rename(folder / f"metrics-{number}.csv")

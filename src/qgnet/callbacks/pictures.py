@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from skimage.segmentation import find_boundaries
 from torch import Tensor
@@ -18,6 +19,8 @@ from datamodules.episodes import Episode
 from datamodules.photographs import Photographs
 from datamodules.transforms import fit_size
 from datamodules.unlabeled import ViewDataModule, ViewDataset, Views
+from qgnet.loggers import Masks, Wandb
+from qgnet.metrics import intersection_and_union
 from qgnet.networks.layers import resize
 from qgnet.tasks.segmentation import FewShotSegmentation, Segmented
 
@@ -26,6 +29,8 @@ FOREGROUND = np.array([255, 60, 40], np.float32)
 IGNORED = np.array([200, 200, 200], np.float32)
 BOUNDARY = (255, 255, 0)
 FRAME = (255, 60, 40)
+SHOWN_ABOVE = 0.5
+"""Where region maps are cut to be shown as a mask."""
 HEADINGS = ("support + mask", "query", "guided map", "prior map", "prediction", "ground truth")
 CELL = 160
 GAP = 6
@@ -33,55 +38,141 @@ HEADER = 24
 LABEL = 150
 
 
+class Shown(NamedTuple):
+    """One episode as it is shown.
+
+    Attributes:
+        label: its class.
+        iou: of the foreground, in [0, 1].
+        row: pictures in the order of ``HEADINGS``.
+        support: first support image and {name: mask}, for overlays.
+        query: query image at its own size and {name: mask}.
+    """
+
+    label: str
+    iou: float
+    row: list[Picture]
+    support: tuple[Picture, Masks]
+    query: tuple[Picture, Masks]
+
+
 class EpisodePictures(pl.Callback):
-    """A contact sheet of the first episodes: ``pictures/`` after each validation, ``contact_sheet.png`` of a test.
+    """A contact sheet of the first episodes, and of a test's worst and best.
+
+    ``pictures/step-<n>.png`` after each validation; ``contact_sheet.png`` and ``worst_and_best.png`` of a test, the
+    latter with the lowest and the highest foreground IoU of all processes. Weights & Biases gets the same episodes
+    with masks to switch on and off.
 
     Args:
-        count: number of episodes.
+        count: number of episodes on a sheet.
     """
 
     def __init__(self, count: int = 8) -> None:
         self.count = count
-        self.rows: list[list[Picture]] = []
-        self.labels: list[str] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self.first: list[Shown] = []
+        self.worst: list[Shown] = []
+        self.best: list[Shown] = []
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a new sheet."""
-        self.rows, self.labels = [], []
+        """Begin new sheets."""
+        self._begin()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a new sheet."""
-        self.rows, self.labels = [], []
-
-    def _collect(self, task: FewShotSegmentation, segmented: Segmented, episode: Episode) -> None:
-        for i in range(min(self.count - len(self.rows), len(episode.class_id))):
-            self.rows.append(episode_row(episode, segmented, i))
-            self.labels.append(task.class_names[int(episode.class_id[i])])
+        """Begin new sheets."""
+        self._begin()
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Collect the first episodes."""
-        self._collect(pl_module, outputs, batch)
+        for i in range(min(self.count - len(self.first), len(batch.class_id))):
+            self.first.append(show(pl_module, outputs, batch, i, episode_iou(outputs, batch, i)))
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Collect the first episodes."""
-        self._collect(pl_module, outputs, batch)
+        """Collect the first, the worst and the best episodes."""
+        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        half = self.count // 2
+        for i in range(len(batch.class_id)):
+            iou = episode_iou(outputs, batch, i)
+            low = len(self.worst) < half or iou < self.worst[-1].iou
+            high = len(self.best) < half or iou > self.best[-1].iou
+            if low or high:
+                shown = show(pl_module, outputs, batch, i, iou)
+                self._rank([*self.worst, *[shown] * low], [*self.best, *[shown] * high])
+
+    def _rank(self, worst: list[Shown], best: list[Shown]) -> None:
+        half = self.count // 2
+        self.worst = sorted(worst, key=lambda shown: shown.iou)[:half]
+        self.best = sorted(best, key=lambda shown: -shown.iou)[:half]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write ``pictures/step-<n>.png``."""
         if not trainer.sanity_checking:
-            self._write(trainer, f"pictures/step-{trainer.global_step:06d}.png", "val/episodes")
+            write_episodes(trainer, self.first, f"pictures/step-{trainer.global_step:06d}.png", "val/episodes")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write ``contact_sheet.png``."""
-        self._write(trainer, "contact_sheet.png", "test/episodes")
+        """Write ``contact_sheet.png`` and ``worst_and_best.png``."""
+        self._rank(of_all_processes(trainer, self.worst), of_all_processes(trainer, self.best))
+        write_episodes(trainer, self.first, "contact_sheet.png", "test/episodes")
+        write_episodes(trainer, [*self.worst, *reversed(self.best)], "worst_and_best.png", "test/worst_and_best")
 
-    def _write(self, trainer: pl.Trainer, name: str, key: str) -> None:
-        if self.rows:
-            publish(trainer, contact_sheet(HEADINGS, self.rows, self.labels), name, key)
+
+def of_all_processes(trainer: pl.Trainer, shown: list[Shown]) -> list[Shown]:
+    """The episodes that each process has collected, together."""
+    if trainer.world_size == 1:
+        return shown
+    gathered: list[list[Shown]] = [[] for _ in range(trainer.world_size)]
+    torch.distributed.all_gather_object(gathered, shown)
+    return [one for part in gathered for one in part]
+
+
+def write_episodes(trainer: pl.Trainer, episodes: Sequence[Shown], name: str, key: str) -> None:
+    """A contact sheet as PNG and to the loggers, to Weights & Biases the overlays too; nothing without episodes."""
+    if not (episodes and trainer.is_global_zero):
+        return
+    labels = [f"{shown.label}\nIoU {100 * shown.iou:.0f} %" for shown in episodes]
+    publish(trainer, contact_sheet(HEADINGS, [shown.row for shown in episodes], labels), name, key)
+    images, masks, captions = [], [], []
+    for shown in episodes:
+        for role, (image, layers) in (("support", shown.support), ("query", shown.query)):
+            images.append(image)
+            masks.append(layers)
+            captions.append(f"{shown.label}, {role}" + (f", IoU {100 * shown.iou:.0f} %" if role == "query" else ""))
+    for logger in trainer.loggers:
+        if isinstance(logger, Wandb):
+            logger.log_overlays(f"{key}_overlays", images, masks, captions)
+
+
+def episode_iou(segmented: Segmented, episode: Episode, i: int) -> float:
+    """Foreground IoU of episode ``i`` of a batch; 1 if there is no foreground and none is predicted."""
+    intersection, union = intersection_and_union(segmented.masks[i], episode.original_mask[i])
+    return float(intersection[1] / union[1]) if union[1] else 1.0
+
+
+def show(task: FewShotSegmentation, segmented: Segmented, episode: Episode, i: int, iou: float) -> Shown:
+    """Episode ``i`` of a batch with everything that is drawn of it."""
+    row = episode_row(episode, segmented, i)
+    query = query_picture(episode, i)
+    height, width = query.shape[:2]
+    layers = {"prediction": segmented.masks[i], "ground truth": episode.original_mask[i]}
+    masks: dict[str, Any] = {name: mask.cpu().numpy() for name, mask in layers.items()}
+    for name, values in (("guided map", segmented.output.guided_map), ("prior map", segmented.output.prior_map)):
+        if values is not None:
+            above = on_canvas(values, episode, i)[0] > SHOWN_ABOVE
+            masks[name] = cv2.resize(above.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    support = episode.support_images[i, 0], episode.support_masks[i, 0]
+    return Shown(
+        task.class_names[int(episode.class_id[i])],
+        iou,
+        row,
+        (to_picture(support[0]), {"support": support[1].cpu().numpy()}),
+        (query, masks),
+    )
 
 
 class ViewPictures(pl.Callback):
@@ -126,7 +217,7 @@ class ViewPictures(pl.Callback):
         if isinstance(batch, Photographs) and maps is not None:
             for i in range(min(self.count - len(self.rows), len(maps))):
                 picture = to_picture(batch.image[i])
-                self.rows.append([picture, heat(maps[i, 0]), overlay(picture, batch.objects[i])])
+                self.rows.append([picture, heat(maps[i, 0].cpu().numpy()), overlay(picture, batch.objects[i])])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write both sheets."""
@@ -156,7 +247,7 @@ class ViewPictures(pl.Callback):
 
 
 def publish(trainer: pl.Trainer, picture: Picture, name: str, key: str) -> None:
-    """Write a PNG into the run's folder (first process only) and hand it to loggers with ``log_image``."""
+    """Write a PNG into the run's folder (first process only) and hand it to the loggers that take pictures."""
     if not trainer.is_global_zero:
         return
     path = Path(trainer.default_root_dir) / name
@@ -165,6 +256,8 @@ def publish(trainer: pl.Trainer, picture: Picture, name: str, key: str) -> None:
     for logger in trainer.loggers:
         if hasattr(logger, "log_image"):
             logger.log_image(key=key, images=[picture])
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(key, picture, trainer.global_step, dataformats="HWC")
 
 
 def view_row(views: ViewDataset, i: int) -> list[Picture]:
@@ -188,16 +281,10 @@ def episode_row(episode: Episode, segmented: Segmented, i: int) -> list[Picture]
 
     A network without self-correspondence has a black prior map.
     """
-    canvas = episode.query_mask.shape[-1]
-    height, width = episode.fitted_size[i]
-    query = to_picture(episode.query_image[i])[:height, :width]
-    original = episode.original_size[i][::-1]
-    full = cv2.resize(query, original, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    query, full = fitted_query(episode, i), query_picture(episode, i)
     maps = [
-        heat(resize(m[i : i + 1].float(), (canvas, canvas))[0, 0])[:height, :width]
-        if m is not None
-        else np.zeros_like(query)
-        for m in (segmented.output.guided_map, segmented.output.prior_map)
+        heat(on_canvas(values, episode, i)[0]) if values is not None else np.zeros_like(query)
+        for values in (segmented.output.guided_map, segmented.output.prior_map)
     ]
     support = overlay(to_picture(episode.support_images[i, 0]), episode.support_masks[i, 0])
     used = (episode.support_masks[i, 0] != 255).cpu().numpy()
@@ -205,6 +292,25 @@ def episode_row(episode: Episode, segmented: Segmented, i: int) -> list[Picture]
     support = support[: rows[-1] + 1, : columns[-1] + 1]
     truth = overlay(full, episode.original_mask[i])
     return [support, query, *maps, overlay(full, segmented.masks[i]), truth]
+
+
+def fitted_query(episode: Episode, i: int) -> Picture:
+    """The query as the network sees it, without padding."""
+    height, width = episode.fitted_size[i]
+    return to_picture(episode.query_image[i])[:height, :width]
+
+
+def query_picture(episode: Episode, i: int) -> Picture:
+    """The query at its original size."""
+    size = episode.original_size[i][::-1]
+    return cv2.resize(fitted_query(episode, i), size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+
+
+def on_canvas(values: Tensor, episode: Episode, i: int) -> NDArray[np.float32]:
+    """A region map (B, 1, h, w) → (1, H', W') of episode ``i`` at the network's size, without padding."""
+    side = episode.query_mask.shape[-1]
+    height, width = episode.fitted_size[i]
+    return resize(values[i : i + 1].float(), (side, side))[0, :, :height, :width].cpu().numpy()
 
 
 def to_picture(image: Tensor) -> Picture:
@@ -222,9 +328,9 @@ def overlay(image: Picture, mask: Tensor) -> Picture:
     return blended.astype(np.uint8)
 
 
-def heat(values: Tensor) -> Picture:
+def heat(values: NDArray[np.float32]) -> Picture:
     """(H, W) in [0, 1] → viridis colours."""
-    grey = (values.clamp(0, 1) * 255).to(torch.uint8).cpu().numpy()
+    grey = (values.clip(0, 1) * 255).astype(np.uint8)
     return cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS)[..., ::-1].astype(np.uint8)
 
 
@@ -239,7 +345,7 @@ def contact_sheet(headings: Sequence[str], rows: Sequence[Sequence[Picture]], la
         draw.text((left + column * (CELL + GAP), 5), heading, "black", font)
     for row, (pictures, label) in enumerate(zip(rows, labels, strict=True)):
         top = HEADER + row * (CELL + GAP)
-        draw.text((GAP, top + CELL // 2 - 8), label, "black", font)
+        draw.multiline_text((GAP, top + CELL // 2 - 16), label, "black", font)
         for column, picture in enumerate(pictures):
             height, width = fit_size(picture.shape[0], picture.shape[1], CELL)
             scaled = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)

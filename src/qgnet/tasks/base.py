@@ -1,5 +1,6 @@
 """What both LightningModules have in common: optimiser, schedule, and checkpoints that know where they come from."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -49,6 +50,12 @@ class Task(pl.LightningModule, ABC):
             self.has_weights = True
 
     on_validation_start = on_test_start = on_predict_start = on_fit_start
+
+    def on_train_epoch_start(self) -> None:
+        """Dropout in an epoch is a function of ``seed_everything`` and the epoch, so a resumed run goes on exactly."""
+        seed = os.environ.get("PL_GLOBAL_SEED")
+        if seed is not None:
+            torch.manual_seed(int(seed) + self.current_epoch)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The injected optimiser over what trains, and the schedule per step."""

@@ -135,7 +135,7 @@ def test_two_processes_train_as_one_with_the_doubled_batch(workdir: Path, monkey
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(workdir: Path) -> None:
     every_step = "--trainer.log_every_n_steps=1"
     fit = ["fit", *EPISODIC, every_step, "--trainer.max_epochs=40", "--trainer.limit_val_batches=0"]
-    killed = start(*fit, "--run=runs/killed")
+    unbroken, killed = (start(*fit, f"--run=runs/{run}") for run in ("unbroken", "killed"))
     last = Path("runs/killed/checkpoints/last.ckpt")
     while not last.exists():
         assert killed.poll() is None, killed.communicate()[1][-3000:]
@@ -145,8 +145,8 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(workdir: Path) -> 
     killed.communicate()
     steps = torch.load(last, weights_only=True)["global_step"]
     assert 0 < steps < 80
-    main([*fit, "--run=runs/unbroken"])
-    main([*fit, "--run=runs/killed", "--ckpt_path=last"])
+    succeed(start(*fit, "--run=runs/killed", "--ckpt_path=last"))
+    succeed(unbroken)
     losses = []
     for run in ("unbroken", "killed"):
         with open(f"runs/{run}/metrics.csv") as file:

@@ -12,13 +12,17 @@ from qgnet.networks.qgnet import QGNetOutput
 IGNORE = 255
 
 
-def segmentation_loss(output: QGNetOutput, mask: Tensor, foreground_weight: float = 1.0) -> tuple[Tensor, Tensor]:
+def segmentation_loss(
+    output: QGNetOutput, mask: Tensor, foreground_weight: float = 1.0, total: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the prediction, and its mean over the FEM's levels (the auxiliary loss).
 
     Args:
         output: of QGNet.
         mask: (B, H, W) in {0, 1, 255}; 255 is ignored.
         foreground_weight: of foreground pixels against background pixels; both losses are weighted means.
+        total: the sum of the weights that the sums are divided by; None takes that of ``mask``. Several processes
+            divide by the mean of theirs, so that the mean of their losses is that of one with the whole batch.
 
     Returns:
         Main and auxiliary loss, two float32 scalars.
@@ -26,11 +30,19 @@ def segmentation_loss(output: QGNetOutput, mask: Tensor, foreground_weight: floa
     target = mask.long()
     size = (mask.shape[-2], mask.shape[-1])
     weight = torch.tensor([1.0, foreground_weight], device=mask.device)
+    divisor = total_weight(mask, foreground_weight) if total is None else total
 
     def cross_entropy(logits: Tensor) -> Tensor:
-        return F.cross_entropy(resize(logits, size).float(), target, weight, ignore_index=IGNORE)
+        full = resize(logits, size).float()
+        return F.cross_entropy(full, target, weight, ignore_index=IGNORE, reduction="sum") / divisor
 
     return cross_entropy(output.logits), torch.stack([cross_entropy(x) for x in output.level_logits]).mean()
+
+
+def total_weight(mask: Tensor, foreground_weight: float) -> Tensor:
+    """The sum of the pixels' weights: 1 background, ``foreground_weight`` foreground, 0 ignored; at least 1."""
+    background, foreground = (mask == 0).sum(), (mask == 1).sum()
+    return (background + foreground_weight * foreground).float().clamp(min=1)
 
 
 def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float = 0.2) -> Tensor:

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -51,11 +52,12 @@ class Task(pl.LightningModule, ABC):
 
     on_validation_start = on_test_start = on_predict_start = on_fit_start
 
-    def on_train_epoch_start(self) -> None:
-        """Dropout in an epoch is a function of ``seed_everything`` and the epoch, so a resumed run goes on exactly."""
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Draw dropout from ``seed_everything``, epoch, batch and process alone: a resumed run goes on exactly."""
         seed = os.environ.get("PL_GLOBAL_SEED")
         if seed is not None:
-            torch.manual_seed(int(seed) + self.current_epoch)
+            number = [int(seed), self.current_epoch, batch_idx, self.global_rank]
+            torch.manual_seed(int(np.random.SeedSequence(number).generate_state(1)[0]))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The injected optimiser over what trains, and the schedule per step."""

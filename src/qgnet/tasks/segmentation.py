@@ -12,7 +12,7 @@ from torch import Tensor
 from datamodules.base import EpisodeDataModule
 from datamodules.episodes import Episode
 from datamodules.errors import InputError
-from qgnet.losses import segmentation_loss
+from qgnet.losses import segmentation_loss, total_weight
 from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank, QGNet, QGNetOutput
@@ -157,7 +157,11 @@ class FewShotSegmentation(Task):
 
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
         """Main and auxiliary loss of a batch."""
-        main, auxiliary = segmentation_loss(self(episode), episode.query_mask, self.foreground_weight)
+        mask = episode.query_mask
+        total = total_weight(mask, self.foreground_weight)
+        if self.trainer.world_size > 1:
+            total = self.trainer.strategy.reduce(total, reduce_op="mean")
+        main, auxiliary = segmentation_loss(self(episode), mask, self.foreground_weight, total)
         loss = main + self.auxiliary_weight * auxiliary
         losses = {"train/loss": loss, "train/main_loss": main, "train/auxiliary_loss": auxiliary}
         self.log_dict(losses, batch_size=len(episode.class_id), prog_bar=False)

@@ -8,6 +8,8 @@ import pytest
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core per worker: before anything imports torch
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 from fake_data import write_coco, write_folder, write_fss, write_images, write_voc
 

@@ -36,6 +36,8 @@ class IndexSampler(DistributedSampler[int]):
     def __init__(self, data: Sized, rank: int, ranks: int, batch_size: int | None) -> None:
         super().__init__(data, num_replicas=ranks, rank=rank, shuffle=False)  # type: ignore[arg-type]
         self.training = batch_size is not None
+        self.done = 0
+        """Numbers of the next epoch that this rank has already had, in the run that is gone on with."""
         self.total = len(data)
         if batch_size is not None:
             step = batch_size * ranks
@@ -44,11 +46,41 @@ class IndexSampler(DistributedSampler[int]):
     def __iter__(self) -> Iterator[int]:
         """This rank's numbers of the current epoch."""
         start = self.epoch * self.total if self.training else 0
-        return iter(range(start + self.rank, start + self.total, self.num_replicas))
+        left = range(start + self.rank, start + self.total, self.num_replicas)[self.done :]
+        self.done = 0
+        return iter(left)
 
     def __len__(self) -> int:
         """How many numbers this rank gets in an epoch."""
         return len(range(self.rank, self.total, self.num_replicas))
+
+
+class TrainingLoader(DataLoader[Any]):
+    """A DataLoader whose state is kept in checkpoints, so that a training goes on in the middle of an epoch.
+
+    Args:
+        data: the data set.
+        sampler: an IndexSampler.
+        trainer: counts the batches that were trained on; those only fetched do not count.
+        options: of the DataLoader.
+    """
+
+    def __init__(self, data: Dataset[Any], sampler: IndexSampler, trainer: pl.Trainer, **options: Any) -> None:
+        super().__init__(data, sampler=sampler, **options)
+        self.trainer = trainer
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its batches are done: none after the last."""
+        loop = self.trainer.fit_loop
+        batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        return {"epoch": self.trainer.current_epoch, "batches": batches % int(loop.max_batches)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Leave out the batches that are done."""
+        assert isinstance(self.sampler, IndexSampler)
+        assert self.batch_size is not None
+        self.sampler.set_epoch(state["epoch"])
+        self.sampler.done = state["batches"] * self.batch_size
 
 
 class BaseDataModule(pl.LightningDataModule, ABC):
@@ -78,16 +110,16 @@ class BaseDataModule(pl.LightningDataModule, ABC):
             ranks=trainer.world_size if trainer else 1,
             batch_size=self.batch_size if training else None,
         )
-        return DataLoader(
-            data,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            worker_init_fn=one_thread,
-            pin_memory=bool(trainer and trainer.accelerator.name() != "cpu"),
-            persistent_workers=training and self.num_workers > 0,
-            **options,
-        )
+        options |= {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "worker_init_fn": one_thread,
+            "pin_memory": bool(trainer and trainer.accelerator.name() != "cpu"),
+            "persistent_workers": training and self.num_workers > 0,
+        }
+        if training and trainer:
+            return TrainingLoader(data, sampler, trainer, **options)
+        return DataLoader(data, sampler=sampler, **options)
 
 
 def one_thread(worker: int) -> None:

@@ -1,5 +1,7 @@
+import csv
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +61,32 @@ TINY_PRETRAINING = [
     "--data.map_size=65",
 ]
 TINY_SCENES = ["--data.scenes=400"]
+LIGHTNING = str(Path(sys.executable).parent / "lightning")
+EPISODIC = [
+    f"--config={CONFIGS / 'demo/qgnet.yaml'}",
+    *TINY_TRAINER,
+    *TINY_SEGMENTATION,
+    *TINY_SCENES,
+    "--trainer.max_steps=-1",
+]
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen:
+    """The real command in a process of its own, on one core."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.Popen([LIGHTNING, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def succeed(process: subprocess.Popen) -> str:
+    _, error = process.communicate(timeout=200)
+    assert process.returncode == 0, error[-3000:]
+    return error
+
+
+def train_losses(run: str) -> list[str]:
+    """Of each logged step since a run was started or gone on with."""
+    with open(f"{run}/metrics.csv") as file:
+        return [row["train/loss"] for row in csv.DictReader(file) if row["train/loss"]]
 
 
 def tiny(config: Path, data: dict[str, Path]) -> list[str]:

@@ -1,6 +1,5 @@
 """Several processes on the CPU (gloo) do what one does with the whole batch."""
 
-import csv
 import json
 import os
 import subprocess
@@ -12,11 +11,9 @@ import pytest
 import torch
 import two_processes
 import yaml
-from conftest import CONFIGS, TINY_PRETRAINING, TINY_SCENES, TINY_SEGMENTATION, TINY_TRAINER
+from conftest import CONFIGS, EPISODIC, TINY_PRETRAINING, TINY_SCENES, TINY_TRAINER, start, succeed, train_losses
 
 from qgnet.cli import main
-
-LIGHTNING = str(Path(sys.executable).parent / "lightning")
 
 
 def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(tmp_path: Path) -> None:
@@ -63,27 +60,6 @@ def test_two_processes_pretrain_as_one_with_the_doubled_batch(workdir: Path) -> 
         assert torch.allclose(found[key].float(), value.float(), atol=1e-3), key
     assert int(found["net.queue_position"]) == 4 * 8 % 20
     assert len(found["net.queue"].unique(dim=0)) == 20
-
-
-EPISODIC = [
-    f"--config={CONFIGS / 'demo/qgnet.yaml'}",
-    *TINY_TRAINER,
-    *TINY_SEGMENTATION,
-    *TINY_SCENES,
-    "--trainer.max_steps=-1",
-]
-
-
-def start(*arguments: str) -> subprocess.Popen:
-    """The real command in a process of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([LIGHTNING, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
-
-
-def succeed(process: subprocess.Popen) -> str:
-    _, error = process.communicate(timeout=200)
-    assert process.returncode == 0, error[-3000:]
-    return error
 
 
 @pytest.fixture
@@ -147,12 +123,9 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(workdir: Path) -> 
     assert 0 < steps < 80
     succeed(start(*fit, "--run=runs/killed", "--ckpt_path=last"))
     succeed(unbroken)
-    losses = []
-    for run in ("unbroken", "killed"):
-        with open(f"runs/{run}/metrics.csv") as file:
-            losses.append([row["train/loss"] for row in csv.DictReader(file) if row["train/loss"]])
-    assert len(losses[0]) == 80
-    assert losses[1] == losses[0][steps:]
+    losses = train_losses("runs/unbroken")
+    assert len(losses) == 80
+    assert train_losses("runs/killed") == losses[steps:]
     states = [torch.load(f"runs/{run}/checkpoints/last.ckpt", weights_only=True) for run in ("unbroken", "killed")]
     for key, value in states[0]["state_dict"].items():
         assert torch.equal(states[1]["state_dict"][key], value), key

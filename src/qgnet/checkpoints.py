@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from datamodules.errors import InputError
+from qgnet.runs import LAST, SIGNAL, checkpoint_run
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -31,6 +32,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(target)
+            if target.name == LAST.name:  # Lightning would prefer a signal's checkpoint, however old
+                for older in checkpoint_run(target).glob(SIGNAL):
+                    older.unlink()
         except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
             part.unlink(missing_ok=True)
             raise InputError(

@@ -1,5 +1,7 @@
 """The ``lightning`` command: fit, validate, test and predict, configured by YAML and command line."""
 
+import re
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,6 +26,7 @@ from qgnet.callbacks.descriptors import DescriptorWriter
 from qgnet.callbacks.finite import FiniteLoss
 from qgnet.callbacks.pictures import EpisodePictures, ViewPictures
 from qgnet.callbacks.predictions import MaskWriter
+from qgnet.callbacks.requeue import Requeue
 from qgnet.callbacks.results import TestResults
 from qgnet.callbacks.throughput import Throughput
 from qgnet.checkpoints import AtomicCheckpointIO
@@ -33,6 +36,9 @@ from qgnet.runs import SEED, go_on, keep_metrics, run_folder
 from qgnet.tasks.base import Task
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation
+
+LOST = re.compile("closed by peer|reset by peer|Broken pipe|remote process exited", re.IGNORECASE)
+"""What gloo and NCCL say on losing a process."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -110,7 +116,7 @@ class QGNetCLI(LightningCLI):
             kwargs.setdefault("logger", self._loggers(folder))
         try:
             return super().instantiate_trainer(**kwargs)
-        except ValueError as error:  # of an unknown strategy, precision, …
+        except (ValueError, RuntimeError) as error:  # of an unknown strategy, precision, job, …
             raise InputError(f"{error} Correct the --trainer.* settings.") from error
 
     def _loggers(self, folder: Path) -> list[Logger]:
@@ -133,10 +139,20 @@ class QGNetCLI(LightningCLI):
             elif isinstance(logger, Namespace) and logger.get("init_args.save_dir") in (None, "."):
                 logger["init_args.save_dir"] = str(folder)
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run it; if that fails, end the processes that were started for it, which could wait for this one forever."""
+        try:
+            super()._run_subcommand(subcommand)
+        except BaseException:
+            launcher = self.trainer.strategy.launcher
+            if launcher is not None:
+                launcher.kill(signal.SIGKILL)
+            raise
+
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
             callbacks = [c for c in callbacks if not isinstance(c, ModelCheckpoint)]
-        own: list[pl.Callback] = [FiniteLoss()]
+        own: list[pl.Callback] = [FiniteLoss(), Requeue()]
         if any(isinstance(c, ModelCheckpoint) for c in callbacks):  # `save_last` only follows `best`'s improvements
             last = ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True)
             own.append(last)
@@ -196,6 +212,11 @@ def users_mistake(error: BaseException | None) -> InputError | None:
             return InputError(
                 f"The processes could not find each other: {error} If the port is taken, choose another: "
                 "MASTER_PORT=29511 lightning …"
+            )
+        if isinstance(error, RuntimeError) and LOST.search(str(error)):
+            return InputError(
+                f"Another process of this run has ended, and this one cannot go on: {error} Its message says why. "
+                "What was saved is whole; go on with --ckpt_path last."
             )
         error = error.__cause__ or error.__context__
     return None

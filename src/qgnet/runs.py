@@ -13,6 +13,8 @@ from datamodules.protocols import Protocol, default_seed
 
 RUNS = Path("runs")
 LAST = Path("checkpoints/last.ckpt")
+SIGNAL = "hpc_ckpt_*.ckpt"
+"""Lightning's names of the checkpoints that it writes into a run's folder at SLURM's signal."""
 SEED = 321
 """PFENet's and QGNet's seed."""
 
@@ -53,7 +55,7 @@ def go_on(config: Namespace) -> None:
     """
     base = Path(config.run) if config.run else planned_folder("fit", config)
     folders = [base] if config.run else [base, *base.parent.glob(f"{base.name}-*")]
-    found = [folder / LAST for folder in folders if (folder / LAST).is_file()]
+    found = [path for folder in folders for path in [folder / LAST, *folder.glob(SIGNAL)] if path.is_file()]
     if not found:
         raise InputError(
             f"--ckpt_path last finds no {LAST} in {base}. Start without it, or name the run's folder with --run."

@@ -10,12 +10,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from datamodules.errors import InputError
 from datamodules.transforms import MEAN, STD
 from qgnet.networks.encoders import Encoder
+from qgnet.networks.synchronised import synchronise_batch_norm
 
 FILES = "frozen_files"
 """Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
@@ -44,6 +46,13 @@ class Task(pl.LightningModule, ABC):
     def load_starting_weights(self) -> None:
         """Fill the network from the files that the settings name; InputError if that cannot be done."""
 
+    def setup(self, stage: str) -> None:
+        """Let several processes train one network: batch norms synchronised, buffers equal without being sent."""
+        if stage == "fit" and self.trainer.world_size > 1:
+            self.net = synchronise_batch_norm(self.net, self.trainer.strategy.root_device.type)
+            buffers = [name for name, _ in self.named_buffers()]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, buffers)
+
     def on_fit_start(self) -> None:
         """Load the starting weights, unless a checkpoint, which holds all weights, was restored before."""
         if not self.has_weights:
@@ -62,9 +71,16 @@ class Task(pl.LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The injected optimiser over what trains, and the schedule per step."""
         optimizer = self._make_optimizer(p for p in self.parameters() if p.requires_grad)
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = LambdaLR(optimizer, lambda step: self._schedule(min(1.0, step / max(1, steps))))
+        scheduler = LambdaLR(optimizer, lambda step: self._schedule(self._progress(step)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _progress(self, step: int) -> float:
+        """Of the training, from 0 to 1.
+
+        The number of steps is asked for as late as possible: Lightning draws the first batches for it, which a run that
+        goes on in the middle of an epoch can do only when its checkpoint has been loaded.
+        """
+        return min(1.0, step / max(1, int(self.trainer.estimated_stepping_batches))) if step else 0.0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the sha256 of the files that the frozen parts came from."""

@@ -19,7 +19,6 @@ from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.correspondence import untrained_prior_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.layers import resize
-from qgnet.networks.synchronised import synchronise_batch_norm
 from qgnet.tasks.base import Task, make_encoder, normalise
 from qgnet.weights import load_encoder_weights, save_prior_extractor
 
@@ -117,7 +116,7 @@ class GlobalLocalPretraining(Task):
         self.net.copy_query_to_key()
 
     def setup(self, stage: str) -> None:
-        """Refuse a DataModule without views and weights that train nothing; synchronise batch norms."""
+        """Refuse a DataModule without views and weights that train nothing."""
         if min(self.term_weights.values()) < 0 or not any(self.term_weights.values()):
             raise InputError(
                 f"The weights of the terms are {self.term_weights}; expected none below 0 and at least one above. Set "
@@ -129,8 +128,7 @@ class GlobalLocalPretraining(Task):
                 f"{type(self).__name__} trains on views of unlabelled images, but {type(data).__name__} gives none. "
                 "Take UnlabeledDataModule."
             )
-        if self.trainer.world_size > 1:
-            self.net = synchronise_batch_norm(self.net, self.trainer.strategy.root_device.type)
+        super().setup(stage)
 
     def on_train_start(self) -> None:
         """Warn of a queue that holds each image several times."""
@@ -230,7 +228,7 @@ class GlobalLocalPretraining(Task):
         logged[f"{stage}/fallback_share"] = views.fallback.float().mean()
         if stage == "train":
             logged["train/queue_age"] = torch.tensor(self._queue_age(len(key_globals) * batch))
-        self.log_dict(logged, batch_size=batch, sync_dist=stage != "train", add_dataloader_idx=False)
+        self.log_dict(logged, batch_size=batch, sync_dist=True, add_dataloader_idx=False)
         return loss, torch.stack(key_globals)
 
     def _queue_age(self, keys: int) -> float:

@@ -150,6 +150,7 @@ class FewShotSegmentation(Task):
             )
         self.class_names = data.class_names
         self.metric = EpisodeIoU(data.novel_classes)
+        super().setup(stage)
 
     def forward(self, episode: Episode) -> QGNetOutput:
         """The network on a batch of episodes."""
@@ -164,7 +165,7 @@ class FewShotSegmentation(Task):
         main, auxiliary = segmentation_loss(self(episode), mask, self.foreground_weight, total)
         loss = main + self.auxiliary_weight * auxiliary
         losses = {"train/loss": loss, "train/main_loss": main, "train/auxiliary_loss": auxiliary}
-        self.log_dict(losses, batch_size=len(episode.class_id), prog_bar=False)
+        self.log_dict(losses, batch_size=len(episode.class_id), sync_dist=True)
         return loss
 
     def predict_step(self, episode: Episode, batch_idx: int) -> Segmented:

@@ -1,0 +1,112 @@
+"""Several machines: by torchrun between two network addresses, and as SLURM starts, signals and requeues a job."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import EPISODIC, LIGHTNING, start, succeed, train_losses
+
+TORCHRUN = str(Path(LIGHTNING).with_name("torchrun"))
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[list[list[str]]]:
+    """Two network namespaces, joined by a cable: what to put before a command to run it in one."""
+    names = [f"qgnet{os.getpid()}{end}" for end in "ab"]
+    cables = [f"q{os.getpid() % 100000}{end}" for end in "ab"]
+    try:
+        for command in (
+            *(f"netns add {name}" for name in names),
+            f"link add {cables[0]} type veth peer name {cables[1]}",
+            *(f"link set {cable} netns {name}" for cable, name in zip(cables, names, strict=True)),
+            *(f"-n {name} addr add 10.77.0.{i + 1}/24 dev {cables[i]}" for i, name in enumerate(names)),
+            *(f"-n {name} link set {dev} up" for i, name in enumerate(names) for dev in ("lo", cables[i])),
+        ):
+            subprocess.run(["ip", *command.split()], check=True, capture_output=True)
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces here: {error}")
+    yield [
+        ["ip", "netns", "exec", name, "env", f"GLOO_SOCKET_IFNAME={cable}", "OMP_NUM_THREADS=1"]
+        for name, cable in zip(names, cables, strict=True)
+    ]
+    for name in names:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+def test_two_hosts_by_torchrun_train_as_two_processes_of_one(workdir: Path, two_hosts: list[list[str]]) -> None:
+    fit = ["fit", *EPISODIC, "--trainer.strategy=ddp"]
+    meet = ["--nnodes=2", "--nproc_per_node=1", "--master_addr=10.77.0.1", "--master_port=29500"]
+    trainer = ["--trainer.num_nodes=2", "--trainer.devices=1", "--run=runs/nodes"]
+    nodes = [
+        subprocess.Popen(
+            [*host, TORCHRUN, *meet, f"--node_rank={rank}", "--", LIGHTNING, *fit, *trainer],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, host in enumerate(two_hosts)
+    ]
+    for node in nodes:
+        succeed(node)
+    succeed(start(*fit, "--trainer.devices=2", "--run=runs/processes"))
+    nodes_weights, expected = (
+        torch.load(f"runs/{run}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for run in ("nodes", "processes")
+    )
+    for key, value in expected.items():
+        assert torch.equal(nodes_weights[key], value), key
+
+
+@pytest.fixture
+def slurm(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a job: ``requeued.txt`` appears in it when ``scontrol`` is called."""
+    scontrol = workdir / "bin/scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(
+        f'#!/bin/sh\necho "$@" > {workdir}/requeued.part\nmv {workdir}/requeued.part {workdir}/requeued.txt\n'
+    )
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+    return workdir
+
+
+def srun(*arguments: str) -> list[subprocess.Popen]:
+    """Both tasks of a job on one node, in the environment that SLURM gives them."""
+    job = {"JOB_ID": "4242", "JOB_NAME": "qgnet", "NTASKS": "2", "NTASKS_PER_NODE": "2", "NNODES": "1", "NODEID": "0"}
+    tasks = []
+    for rank in ("0", "1"):
+        environment = job | {"PROCID": rank, "LOCALID": rank}
+        tasks.append(start(*arguments, **{f"SLURM_{key}": value for key, value in environment.items()}))
+    return tasks
+
+
+def test_slurms_signal_saves_in_the_middle_of_an_epoch_and_requeues(slurm: Path) -> None:
+    fit = ["fit", *EPISODIC, "--trainer.log_every_n_steps=1", "--trainer.limit_val_batches=0", "--trainer.max_epochs=2"]
+    fit += ["--data.train_episodes=160", "--trainer.limit_train_batches=40", "--trainer.devices=2"]
+    fit += ["--trainer.strategy=ddp"]
+    job = srun(*fit, "--run=runs/job")
+    while not Path("runs/job/checkpoints/last.ckpt").exists():
+        assert [task.poll() for task in job] == [None, None], job[0].communicate()[1][-3000:]
+        time.sleep(0.05)
+    for task in job:
+        task.send_signal(signal.SIGUSR1)
+    for _ in range(600):
+        if Path("requeued.txt").exists():
+            break
+        time.sleep(0.05)
+    assert Path("requeued.txt").read_text() == "requeue 4242\n"
+    for task in job:
+        task.kill()
+        task.communicate()
+    saved = torch.load("runs/job/hpc_ckpt_1.ckpt", weights_only=True)
+    assert 40 < saved["global_step"] < 80
+    for task in [*srun(*fit, "--run=runs/job", "--ckpt_path=last")]:
+        succeed(task)
+    assert not list(Path("runs/job").glob("hpc_ckpt_*"))  # superseded
+    for task in srun(*fit, "--run=runs/unbroken"):
+        succeed(task)
+    assert train_losses("runs/job") == train_losses("runs/unbroken")[saved["global_step"] :]

@@ -50,6 +50,9 @@ def test_a_training_on_a_full_disk_ends_with_a_message(
     [
         (["--trainer.accelerator=gpu"], "Correct the --trainer"),
         (["--trainer.strategy=nonsense"], "Correct the --trainer"),
+        (["--trainer.devices=0"], "Correct the --trainer"),
+        (["--trainer.precision=16-true"], "Take one of 32-true, bf16-mixed"),
+        (["--trainer.precision=transformer-engine"], "Correct the --trainer"),
     ],
 )
 def test_a_trainer_that_this_machine_cannot_have(

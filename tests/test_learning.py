@@ -96,3 +96,16 @@ def test_the_prediction_follows_the_support(trained: QGNet) -> None:
 def test_an_untrained_network_does_not_pass_that_control() -> None:
     own, other = swapped_ious(untrained().eval())
     assert not own > 2 * other
+
+
+def test_bf16_segments_like_float32(trained: QGNet) -> None:
+    episodes = scenes("test")
+    batch = collate([episodes[i] for i in range(32)])
+    masks = []
+    for enabled in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            output = trained(normalise(batch.query_image), normalise(batch.support_images), batch.support_masks)
+        masks.append(output.logits.argmax(dim=1))
+    assert (masks[0] != masks[1]).float().mean() < 0.01
+    scores = [iou(mask.flatten(), batch.query_mask.flatten().numpy()) for mask in masks]
+    assert scores[1] == pytest.approx(scores[0], abs=0.003)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -41,6 +43,7 @@ def arguments(folder: str, devices: int, batch: int) -> list[str]:
         *TINY_SCENES,
         "--trainer.max_steps=-1",
         "--trainer.limit_train_batches=4",
+        "--trainer.log_every_n_steps=1",
         "--model.queue_size=20",
         f"--trainer.devices={devices}",
         f"--data.batch_size={batch}",
@@ -48,10 +51,18 @@ def arguments(folder: str, devices: int, batch: int) -> list[str]:
     ]
 
 
+def same_losses(found: str, expected: str) -> None:
+    """The logged losses of all four steps, those of two processes being means over both."""
+    losses = [[float(loss) for loss in train_losses(run)] for run in (found, expected)]
+    assert len(losses[0]) == 4
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
 def test_two_processes_pretrain_as_one_with_the_doubled_batch(workdir: Path) -> None:
     two = start(*arguments("runs/two", 2, 2), "--trainer.strategy=ddp")
     main(arguments("runs/one", 1, 4))
     succeed(two)
+    same_losses("runs/two", "runs/one")
     found, expected = (
         torch.load(f"runs/{name}/checkpoints/last.ckpt", weights_only=True)["state_dict"] for name in ("two", "one")
     )
@@ -84,6 +95,7 @@ def test_two_processes_score_exactly_as_one(trained: str, episodes: int) -> None
 def test_two_processes_train_as_one_with_the_doubled_batch(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without dropout, whose draws are each process's own, and whatever ``ddp`` does by default."""
     fit = ["fit", *EPISODIC, "--data.train_episodes=16", "--trainer.limit_train_batches=4"]
+    fit += ["--trainer.log_every_n_steps=1"]
     script = Path("without_dropout.py")
     script.write_text(
         "import sys, torch\n"
@@ -96,6 +108,7 @@ def test_two_processes_train_as_one_with_the_doubled_batch(workdir: Path, monkey
     monkeypatch.setattr(torch.nn.Dropout2d, "forward", lambda self, x: x)
     main([*fit, "--data.batch_size=4", "--run=runs/one"])
     succeed(two)
+    same_losses("runs/two", "runs/one")
     one, both = (torch.load(f"runs/{run}/checkpoints/last.ckpt", weights_only=True) for run in ("one", "two"))
     assert one["global_step"] == both["global_step"] == 4
     start_of = torch.load("runs/one/checkpoints/last.ckpt", weights_only=True)["state_dict"]
@@ -129,3 +142,45 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(workdir: Path) -> 
     states = [torch.load(f"runs/{run}/checkpoints/last.ckpt", weights_only=True) for run in ("unbroken", "killed")]
     for key, value in states[0]["state_dict"].items():
         assert torch.equal(states[1]["state_dict"][key], value), key
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    """Process numbers of those it started."""
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be buried does not."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
+@pytest.mark.parametrize("dying", ["first", "second"])
+def test_one_process_that_dies_ends_the_other_with_a_message(workdir: Path, dying: str) -> None:
+    endless = ["--trainer.max_epochs=100000", "--trainer.limit_val_batches=0"]
+    first = start("fit", *EPISODIC, *endless, "--trainer.devices=2", "--trainer.strategy=ddp", "--run=runs/x")
+    last = Path("runs/x/checkpoints/last.ckpt")
+    while not last.exists():
+        assert first.poll() is None, first.communicate()[1][-3000:]
+        time.sleep(0.05)
+    (second,) = children(first)
+    os.kill(first.pid if dying == "first" else second, signal.SIGKILL)
+    _, error = first.communicate(timeout=60)  # until both have closed it
+    assert "Another process of this run has ended" in error
+    assert "go on with --ckpt_path last" in error
+    assert first.returncode == (-signal.SIGKILL if dying == "first" else 2)
+    assert not alive(second)
+    torch.load(last, weights_only=True)
+
+
+def test_a_port_that_is_taken_is_named_and_nobody_waits(workdir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        fit = start("fit", *EPISODIC, "--trainer.devices=2", "--trainer.strategy=ddp", MASTER_PORT=port)
+        _, error = fit.communicate(timeout=100)
+    assert fit.returncode == 2
+    assert port in error
+    assert "MASTER_PORT=29511" in error

@@ -116,7 +116,7 @@ class QGNetCLI(LightningCLI):
             kwargs.setdefault("logger", self._loggers(folder))
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, RuntimeError) as error:  # of an unknown strategy, precision, job, …
+        except (ValueError, RuntimeError, ImportError) as error:  # of an unknown strategy, a library it needs, …
             raise InputError(f"{error} Correct the --trainer.* settings.") from error
 
     def _loggers(self, folder: Path) -> list[Logger]:

@@ -21,6 +21,8 @@ from qgnet.networks.synchronised import synchronise_batch_norm
 
 FILES = "frozen_files"
 """Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""Those that keep float32 weights."""
 
 
 class Task(pl.LightningModule, ABC):
@@ -47,7 +49,16 @@ class Task(pl.LightningModule, ABC):
         """Fill the network from the files that the settings name; InputError if that cannot be done."""
 
     def setup(self, stage: str) -> None:
-        """Let several processes train one network: batch norms synchronised, buffers equal without being sent."""
+        """Let several processes train one network: batch norms synchronised, buffers equal without being sent.
+
+        Raises:
+            InputError: for a precision that is not among `PRECISIONS`.
+        """
+        if self.trainer.precision not in PRECISIONS:
+            raise InputError(
+                f"--trainer.precision is {self.trainer.precision}; weights, losses and similarities need float32. Take "
+                f"one of {', '.join(PRECISIONS)}."
+            )
         if stage == "fit" and self.trainer.world_size > 1:
             self.net = synchronise_batch_norm(self.net, self.trainer.strategy.root_device.type)
             buffers = [name for name, _ in self.named_buffers()]

@@ -128,12 +128,6 @@ def test_a_runs_config_can_be_run_again(command: Command, workdir: Path) -> None
     assert (first.with_name(first.name + "-2") / "checkpoints/last.ckpt").exists()
 
 
-def test_wandb_on_top_writes_offline_and_csv_too(command: Command) -> None:
-    command("fit", "demo/qgnet.yaml", "--config=lightning_configs/logging/wandb.yaml", "--run=runs/x")
-    assert (RUN / "metrics.csv").exists()
-    assert list(RUN.glob("wandb/offline-run-*/*.wandb"))
-
-
 def test_report_prints_classes_and_baselines(command: Command, capsys: pytest.CaptureFixture) -> None:
     command("fit", "demo/qgnet.yaml", "--run=runs/x")
     for shots in (1, 2):

@@ -49,6 +49,7 @@ def test_a_training_logs_what_its_users_look_for(command: Command) -> None:
     command("fit", "demo/pretrain.yaml", "--run=runs/one", "--model.high_stage=3")
     prior = "--model.prior_checkpoint=runs/one/prior_extractor.ckpt"
     finished(command, "fit", "demo/qgnet.yaml", WANDB, *EPOCH, prior, "--run=runs/x")
+    assert Path("runs/x/metrics.csv").exists()
     run = read_run(Path("runs/x"))
     for name in ("train/loss", "train/main_loss", "train/auxiliary_loss", "train/episodes_per_second"):
         assert name in run.history

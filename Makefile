@@ -24,7 +24,7 @@ demo: .venv/installed
 	@echo "Look at $(DEMO)/1-shot/contact_sheet.png and $(DEMO)/5-shot/contact_sheet.png"
 
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -1,5 +1,8 @@
 import json
 import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -136,12 +139,34 @@ def test_nothing_to_go_on_with(command: Command, capsys: pytest.CaptureFixture) 
     assert "--ckpt_path last finds no checkpoints/last.ckpt" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("key", ["", "0" * 40], ids=["no account", "no network"])
+class Unauthorised(BaseHTTPRequestHandler):
+    """A server that knows no key."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Unauthorised) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("case", ["no account", "no network", "malformed key", "wrong key"])
 def test_a_wandb_that_cannot_be_had_never_stops_a_training(
-    command: Command, monkeypatch: pytest.MonkeyPatch, key: str
+    command: Command, monkeypatch: pytest.MonkeyPatch, case: str, refusing: str
 ) -> None:
+    key = {"no account": "", "malformed key": "abc"}.get(case, "0" * 40)
     monkeypatch.setattr(loggers, "TIMEOUT", 2)
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_BASE_URL", refusing if case == "wrong key" else "http://127.0.0.1:9")
     monkeypatch.setenv("HOME", str(Path.cwd()))  # no .netrc
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)

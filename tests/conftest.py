@@ -83,7 +83,7 @@ def succeed(process: subprocess.Popen) -> str:
     return error
 
 
-def train_losses(run: str) -> list[str]:
+def train_losses(run: str | Path) -> list[str]:
     """Of each logged step since a run was started or gone on with."""
     with open(f"{run}/metrics.csv") as file:
         return [row["train/loss"] for row in csv.DictReader(file) if row["train/loss"]]

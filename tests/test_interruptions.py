@@ -11,11 +11,13 @@ import pytest
 import torch
 from conftest import EPISODIC, start, succeed, train_losses
 
+from qgnet.cli import main
+
 
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(workdir: Path) -> None:
     every_step = "--trainer.log_every_n_steps=1"
     fit = ["fit", *EPISODIC, every_step, "--trainer.max_epochs=40", "--trainer.limit_val_batches=0"]
-    unbroken, killed = (start(*fit, f"--run=runs/{run}") for run in ("unbroken", "killed"))
+    killed = start(*fit, "--run=runs/killed")
     last = Path("runs/killed/checkpoints/last.ckpt")
     while not last.exists():
         assert killed.poll() is None, killed.communicate()[1][-3000:]
@@ -25,8 +27,9 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(workdir: Path) -> 
     killed.communicate()
     steps = torch.load(last, weights_only=True)["global_step"]
     assert 0 < steps < 80
-    succeed(start(*fit, "--run=runs/killed", "--ckpt_path=last"))
-    succeed(unbroken)
+    resumed = start(*fit, "--run=runs/killed", "--ckpt_path=last")
+    main([*fit, "--run=runs/unbroken"])
+    succeed(resumed)
     losses = train_losses("runs/unbroken")
     assert len(losses) == 80
     assert train_losses("runs/killed") == losses[steps:]

@@ -12,6 +12,16 @@ import torch
 from conftest import EPISODIC, LIGHTNING, start, succeed, train_losses
 
 TORCHRUN = str(Path(LIGHTNING).with_name("torchrun"))
+FIT = ["fit", *EPISODIC, "--trainer.strategy=ddp", "--trainer.max_epochs=2", "--data.train_episodes=160"]
+FIT += ["--trainer.limit_train_batches=40", "--trainer.limit_val_batches=0", "--trainer.log_every_n_steps=1"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes of one machine train in one go."""
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    succeed(start(*FIT, "--trainer.devices=2", f"--run={run}"))
+    return run
 
 
 @pytest.fixture
@@ -38,13 +48,14 @@ def two_hosts() -> Iterator[list[list[str]]]:
         subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
-def test_two_hosts_by_torchrun_train_as_two_processes_of_one(workdir: Path, two_hosts: list[list[str]]) -> None:
-    fit = ["fit", *EPISODIC, "--trainer.strategy=ddp"]
+def test_two_hosts_by_torchrun_train_as_two_processes_of_one(
+    workdir: Path, two_hosts: list[list[str]], unbroken: Path
+) -> None:
     meet = ["--nnodes=2", "--nproc_per_node=1", "--master_addr=10.77.0.1", "--master_port=29500"]
     trainer = ["--trainer.num_nodes=2", "--trainer.devices=1", "--run=runs/nodes"]
     nodes = [
         subprocess.Popen(
-            [*host, TORCHRUN, *meet, f"--node_rank={rank}", "--", LIGHTNING, *fit, *trainer],
+            [*host, TORCHRUN, *meet, f"--node_rank={rank}", "--", LIGHTNING, *FIT, *trainer],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -52,13 +63,13 @@ def test_two_hosts_by_torchrun_train_as_two_processes_of_one(workdir: Path, two_
     ]
     for node in nodes:
         succeed(node)
-    succeed(start(*fit, "--trainer.devices=2", "--run=runs/processes"))
-    nodes_weights, expected = (
-        torch.load(f"runs/{run}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
-        for run in ("nodes", "processes")
+    assert train_losses("runs/nodes") == train_losses(unbroken)
+    weights, expected = (
+        torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for run in (Path("runs/nodes"), unbroken)
     )
     for key, value in expected.items():
-        assert torch.equal(nodes_weights[key], value), key
+        assert torch.equal(weights[key], value), key
 
 
 @pytest.fixture
@@ -84,11 +95,9 @@ def srun(*arguments: str) -> list[subprocess.Popen]:
     return tasks
 
 
-def test_slurms_signal_saves_in_the_middle_of_an_epoch_and_requeues(slurm: Path) -> None:
-    fit = ["fit", *EPISODIC, "--trainer.log_every_n_steps=1", "--trainer.limit_val_batches=0", "--trainer.max_epochs=2"]
-    fit += ["--data.train_episodes=160", "--trainer.limit_train_batches=40", "--trainer.devices=2"]
-    fit += ["--trainer.strategy=ddp"]
-    job = srun(*fit, "--run=runs/job")
+def test_slurms_signal_saves_in_the_middle_of_an_epoch_and_requeues(slurm: Path, unbroken: Path) -> None:
+    fit = [*FIT, "--trainer.devices=2", "--run=runs/job"]
+    job = srun(*fit)
     while not Path("runs/job/checkpoints/last.ckpt").exists():
         assert [task.poll() for task in job] == [None, None], job[0].communicate()[1][-3000:]
         time.sleep(0.05)
@@ -104,9 +113,7 @@ def test_slurms_signal_saves_in_the_middle_of_an_epoch_and_requeues(slurm: Path)
         task.communicate()
     saved = torch.load("runs/job/hpc_ckpt_1.ckpt", weights_only=True)
     assert 40 < saved["global_step"] < 80
-    for task in [*srun(*fit, "--run=runs/job", "--ckpt_path=last")]:
+    for task in srun(*fit, "--ckpt_path=last"):
         succeed(task)
     assert not list(Path("runs/job").glob("hpc_ckpt_*"))  # superseded
-    for task in srun(*fit, "--run=runs/unbroken"):
-        succeed(task)
-    assert train_losses("runs/job") == train_losses("runs/unbroken")[saved["global_step"] :]
+    assert train_losses("runs/job") == train_losses(unbroken)[saved["global_step"] :]

@@ -7,16 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fake_data import write_coco, write_folder, write_fss, write_images, write_voc
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core per worker: before anything imports torch
     os.environ["OMP_NUM_THREADS"] = "1"
-
-from fake_data import write_coco, write_folder, write_fss, write_images, write_voc
-
-from datamodules.coco20i import draw_masks
-from qgnet.cli import main
 
 CONFIGS = Path(__file__).parent.parent / "lightning_configs"
 Command = Callable[..., None]
@@ -106,6 +102,8 @@ def tiny(config: Path, data: dict[str, Path]) -> list[str]:
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small data set in the layout of each DataModule."""
+    from datamodules.coco20i import draw_masks  # noqa: PLC0415 (xdist's own process needs no torch)
+
     root = tmp_path_factory.mktemp("data")
     coco = write_coco(root / "coco")
     for split in ("train2014", "val2014"):
@@ -147,6 +145,7 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def command(workdir: Path, data: dict[str, Path]) -> Command:
     """``command("fit", "pascal5i.yaml", …)`` runs the real command on fake data."""
+    from qgnet.cli import main  # noqa: PLC0415
 
     def run(subcommand: str, config: str, *extra: str) -> None:
         path = workdir / "lightning_configs" / config

@@ -38,7 +38,6 @@ def test_every_ablation_runs_on_top_of_an_experiment(command: Command, images: P
     for part, settings in wanted.items():
         for key, value in settings["init_args"].items():
             assert config[part]["init_args"][key] == value or ablation.stem == "prior_imagenet"
-    command("test", base, *on_top, f"--ckpt_path={LAST}", "--run=runs/t")
 
 
 def test_a_run_is_named_after_all_its_configurations_but_loggers() -> None:

@@ -254,8 +254,9 @@ def test_a_resumed_run_goes_on_like_an_unbroken_one(command: Command, monkeypatc
     losses = {run: logged(run)["train/loss"] for run in ("unbroken", "resumed")}
     assert len(losses["unbroken"]) == 4
     assert losses["resumed"] == losses["unbroken"][2:]
+    resumed = state("resumed")
     for key, value in state("unbroken").items():
-        assert torch.equal(state("resumed")[key], value), key
+        assert torch.equal(resumed[key], value), key
 
 
 @pytest.mark.parametrize("size", [3, 7])

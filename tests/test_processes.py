@@ -8,26 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import two_processes
 import yaml
 from conftest import CONFIGS, EPISODIC, TINY_PRETRAINING, TINY_SCENES, TINY_TRAINER, start, succeed, train_losses
 
 from qgnet.cli import main
-
-
-def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(tmp_path: Path) -> None:
-    script = Path(two_processes.__file__)
-    ranks = [
-        subprocess.Popen([sys.executable, script, str(rank), str(tmp_path / "store"), str(tmp_path)]) for rank in (0, 1)
-    ]
-    assert [rank.wait(timeout=100) for rank in ranks] == [0, 0]
-    expected = two_processes.train(two_processes.network(), slice(None))
-    for rank in (0, 1):
-        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert torch.allclose(found.pop("output"), expected["output"][rank::2], atol=1e-5)
-        assert {key.removeprefix("module.") for key in found} == set(expected) - {"output"}
-        for key, value in found.items():
-            assert torch.allclose(value, expected[key.removeprefix("module.")], atol=1e-5), key
 
 
 def arguments(folder: str, devices: int, batch: int) -> list[str]:

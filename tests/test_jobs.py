@@ -1,7 +1,10 @@
-"""Several machines: by torchrun between two network addresses, and as SLURM starts, signals and requeues a job."""
+"""Several processes by the commands of a machine room: torchrun between two addresses, SLURM's start, signal and
+requeueing, processes that die and a port that is taken.
+"""
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +15,7 @@ import torch
 from conftest import EPISODIC, LIGHTNING, start, succeed, train_losses
 
 TORCHRUN = str(Path(LIGHTNING).with_name("torchrun"))
+LAST = Path("runs/x/checkpoints/last.ckpt")
 FIT = ["fit", *EPISODIC, "--trainer.strategy=ddp", "--trainer.max_epochs=2", "--data.train_episodes=160"]
 FIT += ["--trainer.limit_train_batches=40", "--trainer.limit_val_batches=0", "--trainer.log_every_n_steps=1"]
 
@@ -22,6 +26,16 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("unbroken") / "run"
     succeed(start(*FIT, "--trainer.devices=2", f"--run={run}"))
     return run
+
+
+def same_training(run: Path, expected: Path, steps: int = 0) -> None:
+    """The very same losses after so many steps, and the very same weights in the end."""
+    assert train_losses(run) == train_losses(expected)[steps:]
+    weights, others = (
+        torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for folder in (run, expected)
+    )
+    for key, value in others.items():
+        assert torch.equal(weights[key], value), key
 
 
 @pytest.fixture
@@ -63,13 +77,7 @@ def test_two_hosts_by_torchrun_train_as_two_processes_of_one(
     ]
     for node in nodes:
         succeed(node)
-    assert train_losses("runs/nodes") == train_losses(unbroken)
-    weights, expected = (
-        torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-        for run in (Path("runs/nodes"), unbroken)
-    )
-    for key, value in expected.items():
-        assert torch.equal(weights[key], value), key
+    same_training(Path("runs/nodes"), unbroken)
 
 
 @pytest.fixture
@@ -116,4 +124,70 @@ def test_slurms_signal_saves_in_the_middle_of_an_epoch_and_requeues(slurm: Path,
     for task in srun(*fit, "--ckpt_path=last"):
         succeed(task)
     assert not list(Path("runs/job").glob("hpc_ckpt_*"))  # superseded
-    assert train_losses("runs/job") == train_losses(unbroken)[saved["global_step"] :]
+    same_training(Path("runs/job"), unbroken, saved["global_step"])
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    """Process numbers of those it started."""
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be buried does not."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def wait_for_checkpoint(first: subprocess.Popen) -> int:
+    """Until the run has saved; the process number of the second."""
+    while not LAST.exists():
+        assert first.poll() is None, first.communicate()[1][-3000:]
+        time.sleep(0.05)
+    (second,) = children(first)
+    return second
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
+
+
+@needs_proc
+def test_a_training_whose_first_process_is_killed_goes_on_as_if_nothing_had_happened(
+    workdir: Path, unbroken: Path
+) -> None:
+    fit = [*FIT, "--trainer.devices=2", "--run=runs/x"]
+    first = start(*fit)
+    second = wait_for_checkpoint(first)
+    time.sleep(0.2)
+    first.kill()
+    _, error = first.communicate(timeout=60)  # until both have closed it
+    assert "Another process of this run has ended" in error
+    assert not alive(second)
+    steps = torch.load(LAST, weights_only=True)["global_step"]
+    assert 0 < steps < 80
+    succeed(start(*fit, "--ckpt_path=last"))
+    same_training(Path("runs/x"), unbroken, steps)
+
+
+@needs_proc
+def test_a_process_that_dies_ends_the_first_with_a_message(workdir: Path) -> None:
+    first = start(*FIT, "--trainer.devices=2", "--trainer.max_epochs=100000", "--run=runs/x")
+    second = wait_for_checkpoint(first)
+    os.kill(second, signal.SIGKILL)
+    _, error = first.communicate(timeout=60)
+    assert "Another process of this run has ended" in error
+    assert "go on with --ckpt_path last" in error
+    assert first.returncode == 2
+    assert not alive(second)
+    torch.load(LAST, weights_only=True)
+
+
+def test_a_port_that_is_taken_is_named_and_nobody_waits(workdir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        fit = start("fit", *EPISODIC, "--trainer.devices=2", "--trainer.strategy=ddp", MASTER_PORT=port)
+        _, error = fit.communicate(timeout=100)
+    assert fit.returncode == 2
+    assert port in error
+    assert "MASTER_PORT=29511" in error

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.cli import OptimizerCallable
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from datamodules.errors import InputError
@@ -18,6 +18,7 @@ from qgnet.metrics import MapQuality, spread
 from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.correspondence import untrained_prior_map
 from qgnet.networks.encoders import Encoder
+from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.layers import resize
 from qgnet.tasks.base import Task, make_encoder, normalise
 from qgnet.weights import load_encoder_weights, save_prior_extractor
@@ -109,10 +110,16 @@ class GlobalLocalPretraining(Task):
         self.net = MomentumPair(make_encoder(encoder, high_stage, dilated=False), dim, queue_size, momentum)
 
     def load_starting_weights(self) -> None:
-        """Both encoders from ``encoder_weights``."""
-        digest = load_encoder_weights(self.net.query.encoder, self.encoder_weights, "model.encoder_weights")
+        """Both encoders from ``encoder_weights``; folded batch norms get statistics of the first training images."""
+        encoder = self.net.query.encoder
+        digest = load_encoder_weights(encoder, self.encoder_weights, "model.encoder_weights")
         if digest:
             self.file_hashes["encoder_weights"] = digest
+        if digest and is_folded(encoder) and self.trainer.training:
+            views = self.trainer.datamodule.data["train"]  # type: ignore[attr-defined]
+            images = [views[i].global_views[0] for i in range(min(CALIBRATION_IMAGES, len(views)))]
+            unfold(encoder, normalise(torch.stack(images).to(self.device)))
+            rank_zero_info(f"{self.encoder_weights}: batch norms were folded; statistics from {len(images)} images.")
         self.net.copy_query_to_key()
 
     def setup(self, stage: str) -> None:

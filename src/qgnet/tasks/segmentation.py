@@ -15,6 +15,7 @@ from datamodules.errors import InputError
 from qgnet.losses import segmentation_loss, total_weight
 from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.encoders import Encoder
+from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.qgnet import PriorBank, QGNet, QGNetOutput
 from qgnet.tasks.base import FILES, Task, make_encoder, normalise
 from qgnet.weights import load_encoder_weights, load_prior_bank, sha256
@@ -112,6 +113,10 @@ class FewShotSegmentation(Task):
         """E from ``encoder_weights``, the priors from their file; keeps the sha256 of the files."""
         net, digests = self.net, {}
         digests["encoder_weights"] = load_encoder_weights(net.encoder, self.encoder_weights, "model.encoder_weights")
+        if digests["encoder_weights"] and not net.encoder.frozen and is_folded(net.encoder) and self.trainer.training:
+            episodes = self.trainer.datamodule.data["train"]  # type: ignore[attr-defined]
+            images = [episodes[i].query_image for i in range(CALIBRATION_IMAGES)]
+            unfold(net.encoder, normalise(torch.stack(images).to(self.device)))
         if net.prior_encoder is not None:
             file = self._prior_file("prior_checkpoint")
             digests["prior_checkpoint"] = load_encoder_weights(net.prior_encoder, file, "model.prior_checkpoint")

@@ -10,8 +10,8 @@ CALIBRATION_IMAGES = 64
 
 def is_folded(net: nn.Module) -> bool:
     """Whether all batch norms hold mean 0 and variance 1, as after folding (or before any training)."""
-    norms = _norms(net)
-    return bool(norms) and all(bool((n.running_mean == 0).all() and (n.running_var == 1).all()) for n in norms)
+    statistics = {name: buffer for name, buffer in net.named_buffers() if "running" in name}
+    return bool(statistics) and all(bool((b == float("var" in name)).all()) for name, b in statistics.items())
 
 
 @torch.no_grad()
@@ -32,7 +32,7 @@ def unfold(net: nn.Module, images: Tensor) -> None:
         variance, mean = torch.var_mean(args[0].float(), dim=(0, 2, 3), correction=0)
         inputs[norm] = mean, variance
 
-    norms, training = _norms(net), net.training
+    norms, training = [module for module in net.modules() if isinstance(module, _BatchNorm)], net.training
     hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
     net.eval()
     net(images)
@@ -44,11 +44,7 @@ def unfold(net: nn.Module, images: Tensor) -> None:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         folded = norm.weight / (1 + norm.eps) ** 0.5
-        norm.bias += folded * mean
+        norm.bias.add_(folded * mean)
         norm.weight.copy_(folded * (variance + norm.eps).sqrt())
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
-
-
-def _norms(net: nn.Module) -> list[_BatchNorm]:
-    return [module for module in net.modules() if isinstance(module, _BatchNorm)]

@@ -18,6 +18,7 @@ def folded() -> Encoder:
     for module in encoder.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(module.bias, 0.3)
+            module.running_var -= module.eps
         elif isinstance(module, torch.nn.Conv2d):
             module.weight.data *= torch.empty(len(module.weight), 1, 1, 1).uniform_(0.2, 3)
     return encoder.eval()

@@ -6,12 +6,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 CALIBRATION_IMAGES = 64
 """Images from which statistics are estimated."""
+TOLERANCE = 1e-3
+"""Of a folded statistic: the usual eps of batch norm, and more."""
 
 
 def is_folded(net: nn.Module) -> bool:
-    """Whether all batch norms hold mean 0 and variance 1, as after folding (or before any training)."""
-    statistics = {name: buffer for name, buffer in net.named_buffers() if "running" in name}
-    return bool(statistics) and all(bool((b == float("var" in name)).all()) for name, b in statistics.items())
+    """Whether all batch norms hold mean 0 and variance 1, as after folding (or before any training).
+
+    Some write 1 - eps, so that the root of variance and eps is 1.
+    """
+    norms = _norms(net)
+    return bool(norms) and all(_near(norm.running_mean, 0) and _near(norm.running_var, 1) for norm in norms)
 
 
 @torch.no_grad()
@@ -32,7 +37,7 @@ def unfold(net: nn.Module, images: Tensor) -> None:
         variance, mean = torch.var_mean(args[0].float(), dim=(0, 2, 3), correction=0)
         inputs[norm] = mean, variance
 
-    norms, training = [module for module in net.modules() if isinstance(module, _BatchNorm)], net.training
+    norms, training = _norms(net), net.training
     hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
     net.eval()
     net(images)
@@ -43,8 +48,16 @@ def unfold(net: nn.Module, images: Tensor) -> None:
         mean, variance = inputs[norm]
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        folded = norm.weight / (1 + norm.eps) ** 0.5
-        norm.bias.add_(folded * mean)
+        folded = norm.weight / (norm.running_var + norm.eps).sqrt()
+        norm.bias.add_(folded * (mean - norm.running_mean))
         norm.weight.copy_(folded * (variance + norm.eps).sqrt())
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
+
+
+def _norms(net: nn.Module) -> list[_BatchNorm]:
+    return [module for module in net.modules() if isinstance(module, _BatchNorm)]
+
+
+def _near(statistics: Tensor | None, value: float) -> bool:
+    return statistics is not None and bool(((statistics - value).abs() <= TOLERANCE).all())

@@ -46,8 +46,8 @@ def test_training_from_folded_weights_keeps_their_features(command: Command) -> 
     start = folded()
     torch.save(start.net.state_dict(), "folded.pth")
     settings = ["--model.encoder_weights=folded.pth", "--model.high_stage=3", "--data.batch_size=8"]
-    optimizer = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0"]
-    command("fit", "demo/pretrain.yaml", "--run=runs/x", *settings, *optimizer)
+    settings += ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0", "--trainer.limit_val_batches=0"]
+    command("fit", "demo/pretrain.yaml", "--run=runs/x", *settings)
     prior = copy.deepcopy(start)
     prior.net.load_state_dict(torch.load("runs/x/prior_extractor.ckpt", weights_only=True)["state_dict"])
     images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
@@ -60,6 +60,6 @@ def test_an_encoder_that_is_fine_tuned_is_unfolded_and_a_frozen_one_is_as_it_was
 ) -> None:
     torch.save(folded().net.state_dict(), "folded.pth")
     settings = ["--model.encoder_weights=folded.pth", f"--model.freeze_encoder={frozen}"]
-    command("fit", "demo/qgnet.yaml", "--run=runs/x", *settings)
+    command("fit", "demo/qgnet.yaml", "--run=runs/x", "--trainer.limit_val_batches=0", *settings)
     encoder = FewShotSegmentation.load_from_checkpoint("runs/x/checkpoints/last.ckpt").net.encoder
     assert is_folded(encoder) == frozen

@@ -29,9 +29,15 @@ def ended(monkeypatch: pytest.MonkeyPatch):
     wandb.teardown()
 
 
+def finish() -> None:
+    """End the wandb run and wait for wandb's own process: it may still write after ``wandb.finish``."""
+    wandb.finish()
+    wandb.teardown()
+
+
 def finished(command: Command, *arguments: str) -> None:
     command(*arguments)
-    wandb.finish()
+    finish()
 
 
 def test_a_training_and_its_test_are_two_runs_of_one_group(command: Command) -> None:
@@ -121,7 +127,7 @@ def test_a_run_that_goes_on_keeps_folder_id_and_metrics(command: Command, monkey
         patched.setattr(FewShotSegmentation, "on_train_epoch_end", cut_off, raising=False)
         with pytest.raises(Interrupted):
             command("fit", "demo/qgnet.yaml", WANDB, *epochs)
-    wandb.finish()
+    finish()
     before = read_run(FOLD)
     finished(command, "fit", "demo/qgnet.yaml", WANDB, *epochs, "--ckpt_path=last")
     after = read_run(FOLD)

@@ -23,8 +23,9 @@ demo: .venv/installed
 	$(BIN)/qgnet report --classes $(DEMO)
 	@echo "Look at $(DEMO)/1-shot/contact_sheet.png and $(DEMO)/5-shot/contact_sheet.png"
 
+# At most four at once: some tests start processes of their own, each with a copy of torch (about 1 GB).
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -289,6 +289,28 @@ def test_run_folder_is_never_overwritten(command: Command, capsys: pytest.Captur
     assert "already holds a run" in capsys.readouterr().err
 
 
+def test_last_and_best_are_those_of_the_configurations_own_training(
+    command: Command, capsys: pytest.CaptureFixture
+) -> None:
+    folder = Path("runs/qgnet")
+    for name in ("last", "best"):
+        with pytest.raises(SystemExit) as stop:  # not, as Lightning would, a test of untrained weights
+            command("test", "demo/qgnet.yaml", f"--ckpt_path={name}")
+        assert stop.value.code == 2
+        assert f"--ckpt_path {name} finds no checkpoints/{name}.ckpt in {folder}" in capsys.readouterr().err
+    command("fit", "demo/qgnet.yaml")
+    command("fit", "demo/qgnet.yaml", "--seed_everything=5")  # newer, but of another configuration
+    own = folder / "fold0-1shot-seed321"
+    for name in ("last", "best"):
+        command("test", "demo/qgnet.yaml", f"--ckpt_path={name}", f"--run=runs/{name}")
+        config = yaml.safe_load(Path(f"runs/{name}/config.yaml").read_text())
+        assert config["ckpt_path"] == str(own / f"checkpoints/{name}.ckpt")
+    command("test", "demo/qgnet.yaml", "--ckpt_path=last")
+    assert (own / "test-fold0-1shot-seed321-last/results.json").exists()
+    command("fit", "demo/qgnet.yaml", "--trainer.max_steps=3", "--trainer.max_epochs=2", "--ckpt_path=last")
+    assert (own / "metrics-1.csv").exists()
+
+
 def test_segmentation_settings_cover_what_the_tiny_ones_override() -> None:
     """A renamed setting would make the overrides above test something else than the shipped files."""
     text = (CONFIGS / "pascal5i.yaml").read_text()

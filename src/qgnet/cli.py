@@ -32,7 +32,7 @@ from qgnet.callbacks.throughput import Throughput
 from qgnet.checkpoints import AtomicCheckpointIO
 from qgnet.dashboards import name_run, origin
 from qgnet.loggers import Wandb
-from qgnet.runs import SEED, go_on, keep_metrics, run_folder
+from qgnet.runs import SEED, find_checkpoint, keep_metrics, run_folder
 from qgnet.tasks.base import Task
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation
@@ -94,10 +94,11 @@ class QGNetCLI(LightningCLI):
         """
         if self.config.get("subcommand"):
             config = self.config[self.config.subcommand]
-            if self.config.subcommand == "fit" and config.get("ckpt_path") == "last":
-                go_on(config)
+            keywords = ("last",) if self.config.subcommand == "fit" else ("last", "best")
+            if config.get("ckpt_path") in keywords:
+                find_checkpoint(self.config.subcommand, config)
             path = config.get("ckpt_path")
-            if path and path not in ("best", "last", "hpc", "registry") and not Path(path).is_file():
+            if path and not Path(path).is_file():
                 raise InputError(
                     f"--ckpt_path is {path}, which does not exist. Give a checkpoint, e.g. "
                     "runs/<experiment>/<run>/checkpoints/best.ckpt."

@@ -13,6 +13,7 @@ from datamodules.protocols import Protocol, default_seed
 
 RUNS = Path("runs")
 LAST = Path("checkpoints/last.ckpt")
+BEST = Path("checkpoints/best.ckpt")
 SIGNAL = "hpc_ckpt_*.ckpt"
 """Lightning's names of the checkpoints that it writes into a run's folder at SLURM's signal."""
 SEED = 321
@@ -28,10 +29,9 @@ def run_folder(subcommand: str, config: Namespace) -> Path:
     if config.run:
         folder = Path(config.run)
         if (folder / "config.yaml").exists() and not (subcommand == "fit" and goes_on(config, folder)):
-            raise InputError(
-                f"--run {folder} already holds a run. Choose another folder, remove that one, or go on with it by "
-                "--ckpt_path last."
-            )
+            ways = "Choose another folder, remove that one"
+            ways += ", or go on with it by --ckpt_path last." if subcommand == "fit" else ", or leave --run out."
+            raise InputError(f"--run {folder} already holds a run. {ways}")
         return folder
     base = planned_folder(subcommand, config)
     folder, count = base, 1
@@ -47,21 +47,26 @@ def goes_on(config: Namespace, folder: Path) -> bool:
     return bool(checkpoint) and checkpoint_run(Path(checkpoint)).resolve() == folder.resolve()
 
 
-def go_on(config: Namespace) -> None:
-    """Turn ``--ckpt_path last`` into the last checkpoint of this very run, whose folder is gone on with.
+def find_checkpoint(subcommand: str, config: Namespace) -> None:
+    """Turn ``--ckpt_path last`` or ``best`` into that checkpoint of this configuration's own training, the newest.
+
+    A training goes on in its folder, which ``--run`` may name; of a test, ``--run`` names where its own files go.
 
     Raises:
         InputError: if there is none.
     """
-    base = Path(config.run) if config.run else planned_folder("fit", config)
-    folders = [base] if config.run else [base, *base.parent.glob(f"{base.name}-*")]
-    found = [path for folder in folders for path in [folder / LAST, *folder.glob(SIGNAL)] if path.is_file()]
+    name, run = config.ckpt_path, config.run if subcommand == "fit" else None
+    base = Path(run) if run else planned_folder("fit", config)
+    folders = [base] if run else [base, *base.parent.glob(f"{base.name}-[0-9]*")]
+    patterns = [LAST, SIGNAL] if name == "last" else [BEST]
+    found = [path for folder in folders for pattern in patterns for path in folder.glob(str(pattern))]
     if not found:
-        raise InputError(
-            f"--ckpt_path last finds no {LAST} in {base}. Start without it, or name the run's folder with --run."
-        )
+        way = "Start without it, or name the run's folder with --run" if subcommand == "fit" else "Give the file itself"
+        raise InputError(f"--ckpt_path {name} finds no {patterns[0]} in {base}. {way}.")
     newest = max(found, key=lambda path: path.stat().st_mtime)
-    config.ckpt_path, config.run = str(newest), str(checkpoint_run(newest))
+    config.ckpt_path = str(newest)
+    if subcommand == "fit":
+        config.run = str(checkpoint_run(newest))
 
 
 def planned_folder(subcommand: str, config: Namespace) -> Path:

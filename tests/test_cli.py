@@ -305,6 +305,9 @@ def test_last_and_best_are_those_of_the_configurations_own_training(
         command("test", "demo/qgnet.yaml", f"--ckpt_path={name}", f"--run=runs/{name}")
         config = yaml.safe_load(Path(f"runs/{name}/config.yaml").read_text())
         assert config["ckpt_path"] == str(own / f"checkpoints/{name}.ckpt")
+    with pytest.raises(SystemExit):
+        command("test", "demo/qgnet.yaml", "--ckpt_path=last", "--run=runs/last")
+    assert "already holds a run. Choose another folder, remove that one, or leave --run out." in capsys.readouterr().err
     command("test", "demo/qgnet.yaml", "--ckpt_path=last")
     assert (own / "test-fold0-1shot-seed321-last/results.json").exists()
     command("fit", "demo/qgnet.yaml", "--trainer.max_steps=3", "--trainer.max_epochs=2", "--ckpt_path=last")

@@ -29,9 +29,8 @@ def run_folder(subcommand: str, config: Namespace) -> Path:
     if config.run:
         folder = Path(config.run)
         if (folder / "config.yaml").exists() and not (subcommand == "fit" and goes_on(config, folder)):
-            ways = "Choose another folder, remove that one"
-            ways += ", or go on with it by --ckpt_path last." if subcommand == "fit" else ", or leave --run out."
-            raise InputError(f"--run {folder} already holds a run. {ways}")
+            other = "go on with it by --ckpt_path last" if subcommand == "fit" else "leave --run out"
+            raise InputError(f"--run {folder} already holds a run. Choose another folder, remove that one, or {other}.")
         return folder
     base = planned_folder(subcommand, config)
     folder, count = base, 1
@@ -48,9 +47,10 @@ def goes_on(config: Namespace, folder: Path) -> bool:
 
 
 def find_checkpoint(subcommand: str, config: Namespace) -> None:
-    """Turn ``--ckpt_path last`` or ``best`` into that checkpoint of this configuration's own training, the newest.
+    """Turn ``--ckpt_path last`` or ``best`` into that checkpoint of the newest training named like this one.
 
-    A training goes on in its folder, which ``--run`` may name; of a test, ``--run`` names where its own files go.
+    That is one with the same configuration files, fold, shots and seeds. A training goes on in its folder, which ``--run``
+    may name instead; of a test, ``--run`` names where its own files go.
 
     Raises:
         InputError: if there is none.

@@ -7,7 +7,8 @@ from datamodules.folder import FolderDataModule
 from datamodules.fss1000 import Fss1000DataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from datamodules.synthetic import SyntheticDataModule, SyntheticViewsDataModule
-from datamodules.unlabeled import UnlabeledDataModule, Views
+from datamodules.unlabeled import UnlabeledDataModule
+from datamodules.views import Views
 
 __all__ = [
     "Coco20iDataModule",

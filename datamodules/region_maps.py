@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datamodules.errors import InputError
-from datamodules.regions import METHODS, Patch, draw_patches, random_patches, segment
+from datamodules.regions import METHODS, segment
 from datamodules.sources import Array
 
 PART = 32
@@ -37,7 +37,7 @@ class Images(Protocol):
 
 
 class RegionMaps:
-    """Region maps, and patches drawn from them.
+    """Region maps by one method.
 
     Args:
         method: one of ``METHODS``; ``random`` needs no map, and a ``grid`` is never kept.
@@ -62,13 +62,6 @@ class RegionMaps:
     def __getstate__(self) -> dict[str, Any]:
         """Without the open file, which stays with its process."""
         return self.__dict__ | {"_reader": None}
-
-    def patches(self, image: Array, name: str, number: int, rng: np.random.Generator) -> list[Patch]:
-        """Crops of (H, W, 3) uint8, round regions or at random places and of a region's size."""
-        size, regions = (image.shape[0], image.shape[1]), self.of(image, name)
-        if regions is None:
-            return random_patches(size, self.count, number, rng)
-        return draw_patches(regions, size, number, rng)
 
     def of(self, image: Array, name: str) -> Array | None:
         """(H, W, 3) uint8 → (h, w) uint8 region numbers, from the file if there is one; None for ``random``.

@@ -1,22 +1,23 @@
 """Regions of images without labels (SLIC, Felzenszwalb, or a grid), and the patches cut from them."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb, slic
 
+from datamodules.errors import InputError
 from datamodules.sources import Array
 
 METHODS = ("slic", "felzenszwalb", "grid", "random")
 """SLIC is the paper's choice, Felzenszwalb its ablation; the last two ask whether regions matter at all."""
 REGION_SIDE = 24
 """Images are shrunk for the segmentation until a region is about this wide: its outline decides only a crop's box."""
-MIN_AREA = 0.01
-"""A region must cover this share of the image to be cut out as a patch."""
-MARGIN = 0.15
-"""The crop is wider than its region by up to this share on each side."""
+Window = tuple[slice, slice]
+"""Rows and columns of an image."""
 
 
 def segment(image: Array, method: str, count: int) -> Array:
@@ -53,59 +54,147 @@ def grid(height: int, width: int, count: int) -> Array:
     return np.minimum(row[:, None] * columns + column, 255).astype(np.uint8)
 
 
+@dataclass(frozen=True)
+class PatchRule:
+    """How the two local patches of an image are drawn from its regions.
+
+    Args:
+        choice: ``two_regions`` of the image, different ones if there are as many; ``one_region`` twice, with other
+            margins and another augmentation; ``each_view``: a region of what each global view shows, cut off where the
+            view ends.
+        min_area: share in [0, 1) of the image, or of the view, that a region must cover to be cut out.
+        margin: a crop is wider than its region by up to this share, at least 0, on each side; drawn anew each time.
+
+    Raises:
+        InputError: if a share is out of its range.
+    """
+
+    choice: Literal["two_regions", "one_region", "each_view"] = "two_regions"
+    min_area: float = 0.01
+    margin: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_area < 1 or self.margin < 0:
+            raise InputError(
+                f"data.patches has min_area {self.min_area} and margin {self.margin}; expected 0 ≤ min_area < 1 and a "
+                "margin of at least 0."
+            )
+
+
 class Patch(NamedTuple):
     """A crop of an image.
 
     Attributes:
         window: rows and columns of the crop.
-        fallback: it is a random crop, as the image had no usable region.
+        fallback: it is a random crop, as there was no usable region.
     """
 
-    window: tuple[slice, slice]
+    window: Window
     fallback: bool
 
 
-def random_patches(size: tuple[int, int], count: int, number: int, rng: np.random.Generator) -> list[Patch]:
-    """Crops of an image of (height, width) at random places, of the size that ``count`` regions would have."""
-    shares = count**-0.5 * rng.uniform(1, 1 + 2 * MARGIN, size=number)
-    return [Patch(random_window(*size, share, rng), fallback=False) for share in shares]
+def draw_patches(
+    regions: Array | None,
+    count: int,
+    size: tuple[int, int],
+    views: Sequence[Window],
+    rule: PatchRule,
+    rng: np.random.Generator,
+) -> list[Patch]:
+    """A patch for each global view, once the views' own geometry has been chosen.
 
-
-def draw_patches(regions: Array, size: tuple[int, int], number: int, rng: np.random.Generator) -> list[Patch]:
-    """Crops round different regions, as far as there are so many; the margins are drawn.
-
-    Regions under 1 % of the image are not used; where none is left, and where one region fills the image, a random
-    crop of a quarter of the image stands in.
+    Regions that are too small are not used; where none is left, and where one fills everything, a random crop of half
+    the height and width stands in.
 
     Args:
-        regions: (h, w) region numbers of the image at any size.
-        size: (height, width) of the image that the crops are for.
-        number: of crops.
+        regions: (h, w) region numbers of the image at any size; None for crops at random places.
+        count: about how many regions an image has; crops at random places are as large as one of so many.
+        size: (height, width) of the image.
+        views: what each global view shows of it.
+        rule: how patches are drawn.
         rng: of the choice and the margins.
     """
-    areas = np.bincount(regions.ravel())
-    usable = np.flatnonzero((areas >= MIN_AREA * regions.size) & (areas < regions.size))
+    areas = views if rule.choice == "each_view" else [(slice(0, size[0]), slice(0, size[1]))] * len(views)
+    boxes: list[Patch] = []
+    taken: list[int] = []
+    for area in areas:
+        if boxes and rule.choice == "one_region":
+            boxes.append(boxes[0])
+        elif regions is None:
+            boxes.append(Patch(random_window(area, size, count**-0.5, rng), fallback=False))
+        else:
+            boxes.append(region_box(regions, size, area, rule.min_area, taken, rng))
+    return [
+        box if box.fallback else Patch(widened(box.window, area, rule.margin, rng), fallback=False)
+        for box, area in zip(boxes, areas, strict=True)
+    ]
+
+
+def region_box(
+    regions: Array,
+    size: tuple[int, int],
+    area: Window,
+    min_area: float,
+    taken: list[int],
+    rng: np.random.Generator,
+) -> Patch:
+    """The bounding box of a region that is large enough, or a random crop of half the height and width of the area.
+
+    Args:
+        regions: (h, w) region numbers of the whole image.
+        size: (height, width) of the image.
+        area: what is chosen from.
+        min_area: share of it that a region must cover; one that fills it is none.
+        taken: numbers chosen before, left out if there are others; the chosen one is added.
+        rng: of the choice.
+    """
+    part = regions[rescaled(area, size, regions.shape)]
+    covered = np.bincount(part.ravel())
+    usable = np.flatnonzero((covered >= max(1, min_area * part.size)) & (covered < part.size))
     if len(usable) == 0:
-        return [Patch(random_window(*size, 0.5, rng), fallback=True) for _ in range(number)]
-    chosen = rng.choice(usable, size=number, replace=len(usable) < number)
-    return [Patch(region_window(regions == label, size, rng), fallback=False) for label in chosen]
+        extent = (area[0].stop - area[0].start, area[1].stop - area[1].start)
+        return Patch(random_window(area, extent, 0.5, rng), fallback=True)
+    fresh = np.setdiff1d(usable, taken)
+    label = int(rng.choice(fresh if len(fresh) else usable))
+    taken.append(label)
+    return Patch(region_window(regions == label, size, area), fallback=False)
 
 
-def region_window(inside: NDArray[np.bool_], size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
-    """The bounding box of a region (h, w) in an image of (height, width), each side moved out by up to 15 % of it."""
+def region_window(inside: NDArray[np.bool_], size: tuple[int, int], area: Window) -> Window:
+    """The bounding box of the part of a region (h, w) that lies in an area of an image of (height, width)."""
+    cut = rescaled(area, size, inside.shape)
     sides = []
-    for axis, length in zip((1, 0), size, strict=True):
-        along = np.asarray(inside.any(axis=axis))
-        positions = np.flatnonzero(along)
-        first, last = (length / len(along) * edge for edge in (positions[0], positions[-1] + 1))
-        low, high = rng.uniform(0, MARGIN * (last - first), size=2)
-        start = min(length - 1, max(0, round(first - low)))
-        sides.append(slice(start, max(start + 1, min(length, round(last + high)))))
+    for axis, (length, within, part) in enumerate(zip(size, area, cut, strict=True)):
+        scale = length / inside.shape[axis]
+        positions = np.flatnonzero(inside[cut].any(axis=1 - axis)) + part.start
+        start = max(within.start, min(within.stop - 1, round(scale * positions[0])))
+        sides.append(slice(start, max(start + 1, min(within.stop, round(scale * (positions[-1] + 1))))))
     return sides[0], sides[1]
 
 
-def random_window(height: int, width: int, share: float, rng: np.random.Generator) -> tuple[slice, slice]:
-    """A crop of this share (0 … 1] of the height and of the width at a random place."""
-    h, w = max(1, min(height, round(share * height))), max(1, min(width, round(share * width)))
-    top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-    return slice(top, top + h), slice(left, left + w)
+def rescaled(window: Window, size: tuple[int, int], other: tuple[int, ...]) -> Window:
+    """The same window, of an image of another size; it holds every pixel of which it holds a part."""
+    rows, columns = (
+        slice(side.start * new // old, -(-side.stop * new // old))
+        for side, old, new in zip(window, size, other, strict=True)
+    )
+    return rows, columns
+
+
+def widened(window: Window, area: Window, margin: float, rng: np.random.Generator) -> Window:
+    """A window each of whose edges is moved out by up to ``margin`` of its side, but not out of ``area``."""
+    sides = []
+    for side, within in zip(window, area, strict=True):
+        low, high = rng.uniform(0, margin * (side.stop - side.start), size=2)
+        sides.append(slice(max(within.start, round(side.start - low)), min(within.stop, round(side.stop + high))))
+    return sides[0], sides[1]
+
+
+def random_window(area: Window, size: tuple[int, int], share: float, rng: np.random.Generator) -> Window:
+    """A window of this share (0 … 1] of (height, width) at a random place of an area, which it does not leave."""
+    sides = []
+    for within, length in zip(area, size, strict=True):
+        side = max(1, min(within.stop - within.start, round(share * length)))
+        start = int(rng.integers(within.start, within.stop - side + 1))
+        sides.append(slice(start, start + side))
+    return sides[0], sides[1]

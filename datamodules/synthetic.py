@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from datamodules.base import EpisodeDataModule
 from datamodules.photographs import PhotographDataset
 from datamodules.protocols import Protocol
+from datamodules.regions import PatchRule
 from datamodules.sources import Array, MaskFacts, binary_mask
 from datamodules.unlabeled import ViewDataModule
+from datamodules.views import Augmentation
 
 SHAPES = ("disc", "square", "triangle", "star", "cross")
 SURFACES = ("striped", "dotted", "checked", "marbled", "wavy", "ringed", "netted", "plain")
@@ -267,6 +269,8 @@ class SyntheticViewsDataModule(ViewDataModule):
         regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
         region_count: about how many regions an image is cut into.
         region_cache: folder in which the region maps are kept; null computes them each time.
+        patches: how patches are drawn from the regions, e.g. ``--data.patches.choice one_region``.
+        augmentation: of views and patches, e.g. ``--data.augmentation.hue 0``.
         held_out: number of scenes kept from training, for validation, test and pictures.
         map_size: side of the squares that prior maps are drawn for, in pixels, of the form 8n + 1.
     """
@@ -283,6 +287,8 @@ class SyntheticViewsDataModule(ViewDataModule):
         regions: str = "slic",
         region_count: int = 16,
         region_cache: str | None = None,
+        patches: PatchRule = PatchRule(),  # noqa: B008  (frozen)
+        augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
         held_out: int = 64,
         map_size: int = 129,
     ) -> None:
@@ -295,6 +301,8 @@ class SyntheticViewsDataModule(ViewDataModule):
             regions,
             region_count,
             region_cache,
+            patches,
+            augmentation,
             held_out,
             map_size,
         )

@@ -1,154 +1,23 @@
-"""Unlabelled images for stage 1: two global views and two region patches each."""
+"""Unlabelled images for stage 1."""
 
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for updates at import
-
-import albumentations as A
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from datamodules.base import BaseDataModule
-from datamodules.episodes import to_tensor
 from datamodules.errors import InputError
 from datamodules.photographs import MaskFolder, PhotographDataset, collate_photographs
 from datamodules.region_maps import Images, RegionMaps
-from datamodules.regions import Patch
+from datamodules.regions import PatchRule
 from datamodules.sources import Array, read_image
+from datamodules.views import Augmentation, ViewDataset, Views, collate_views
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
-VIEWS = 2
-PATCHES = 2
-
-
-class Views(NamedTuple):
-    """A batch of B images as stage 1 sees them.
-
-    Attributes:
-        global_views: (B, 2, 3, G, G) uint8.
-        local_patches: (B, 2, 3, L, L) uint8.
-        fallback: (B,) bool, the patches are random crops since the image has no usable region.
-        name: B names.
-    """
-
-    global_views: Tensor
-    local_patches: Tensor
-    fallback: Tensor
-    name: list[str]
-
-
-class Drawn(NamedTuple):
-    """An image before it is cropped and augmented.
-
-    Attributes:
-        name: of the image.
-        image: (H, W, 3) uint8 RGB.
-        patches: where the two local patches are cut out.
-        seeds: of the augmentation of the two global views and the two patches.
-    """
-
-    name: str
-    image: Array
-    patches: list[Patch]
-    seeds: list[int]
-
-
-class ViewDataset(Dataset[Views]):
-    """Views of image ``i mod len``, drawn from ``default_rng([seed, i])`` and so from nothing else.
-
-    Args:
-        source: images.
-        members: which of them.
-        regions: gives the region map of an image.
-        seed: of all draws.
-        global_size: side of the global views in pixels.
-        local_size: side of the local patches in pixels.
-        shuffled: a new order in each walk through the members.
-    """
-
-    def __init__(
-        self,
-        source: Images,
-        members: Sequence[int],
-        regions: RegionMaps,
-        seed: int,
-        global_size: int,
-        local_size: int,
-        shuffled: bool,
-    ) -> None:
-        self.source = source
-        self.members = members
-        self.regions = regions
-        self.seed = seed
-        self.shuffled = shuffled
-        self.crop = A.RandomResizedCrop((global_size, global_size), scale=(0.2, 1.0), p=1.0)
-        self.resize = A.Resize(local_size, local_size)
-        self.global_augment = A.Compose([self.crop, *photometry()])
-        self.local_augment = A.Compose([self.resize, *photometry()])
-
-        self._walk = -1
-        self._order = members
-
-    def _member(self, i: int) -> int:
-        walk, position = divmod(i, len(self.members))
-        if self.shuffled and walk != self._walk:  # the order of a walk is kept until another is asked for
-            order = np.random.default_rng([self.seed, walk, 2]).permutation(len(self.members))
-            self._walk, self._order = walk, [self.members[j] for j in order]
-        return self._order[position]
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.members)
-
-    def drawn(self, i: int) -> Drawn:
-        """What views number ``i`` are made of."""
-        member = self._member(i)
-        name, image = self.source.names[member], self.source.image(member)
-        rng = np.random.default_rng([self.seed, i])
-        seeds = rng.integers(2**31, size=VIEWS + PATCHES).tolist()
-        return Drawn(name, image, self.regions.patches(image, name, PATCHES, rng), seeds)
-
-    def __getitem__(self, i: int) -> Views:
-        """Views number ``i`` (training counts on over the epochs)."""
-        name, image, patches, seeds = self.drawn(i)
-        globals_ = [augment(self.global_augment, image, seed) for seed in seeds[:VIEWS]]
-        crops = [np.ascontiguousarray(image[patch.window]) for patch in patches]
-        locals_ = [augment(self.local_augment, c, seed) for c, seed in zip(crops, seeds[VIEWS:], strict=True)]
-        fallback = torch.tensor(patches[0].fallback)
-        return Views(torch.stack(globals_), torch.stack(locals_), fallback, [name])
-
-
-def photometry() -> list[A.BasicTransform]:
-    """MoCo v2's colour jitter, grey, blur and flip."""
-    return [
-        A.ColorJitter(brightness=(0.6, 1.4), contrast=(0.6, 1.4), saturation=(0.6, 1.4), hue=(-0.1, 0.1), p=0.8),
-        A.ToGray(p=0.2),
-        A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 2.0), p=0.5),
-        A.HorizontalFlip(p=0.5),
-    ]
-
-
-def augment(pipeline: A.Compose, image: Array, seed: int) -> Tensor:
-    """(H, W, 3) uint8 → (3, S, S) uint8, a function of image and seed."""
-    pipeline.set_random_seed(seed)
-    return to_tensor(pipeline(image=image)["image"])
-
-
-def collate_views(views: Sequence[Views]) -> Views:
-    """Single images → one batch."""
-    return Views(
-        global_views=torch.stack([v.global_views for v in views]),
-        local_patches=torch.stack([v.local_patches for v in views]),
-        fallback=torch.stack([v.fallback for v in views]),
-        name=[v.name[0] for v in views],
-    )
 
 
 class ViewDataModule(BaseDataModule):
@@ -163,6 +32,8 @@ class ViewDataModule(BaseDataModule):
         regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
         region_count: about how many regions an image is cut into.
         region_cache: folder in which the region maps are kept; null computes them each time.
+        patches: how patches are drawn from the regions, e.g. ``--data.patches.choice one_region``.
+        augmentation: of views and patches, e.g. ``--data.augmentation.hue 0``.
         held_out: number of images kept from training, for validation, test and pictures.
         map_size: side of the squares that prior maps are drawn for, in pixels, of the form 8n + 1.
     """
@@ -177,6 +48,8 @@ class ViewDataModule(BaseDataModule):
         regions: str,
         region_count: int,
         region_cache: str | None,
+        patches: PatchRule,
+        augmentation: Augmentation,
         held_out: int,
         map_size: int,
     ) -> None:
@@ -188,6 +61,8 @@ class ViewDataModule(BaseDataModule):
         self.regions = regions
         self.region_count = region_count
         self.region_cache = region_cache
+        self.patches = patches
+        self.augmentation = augmentation
         self.held_out = held_out
         self.map_size = map_size
         self.data: dict[str, ViewDataset] = {}
@@ -223,7 +98,15 @@ class ViewDataModule(BaseDataModule):
             )
         for split, chosen in members.items():
             self.data[split] = ViewDataset(
-                source, chosen, regions, self.seed, self.global_size, self.local_size, shuffled=split == "train"
+                source,
+                chosen,
+                regions,
+                self.patches,
+                self.augmentation,
+                self.seed,
+                self.global_size,
+                self.local_size,
+                shuffled=split == "train",
             )
         self.shown = self.photographs()
 
@@ -308,6 +191,8 @@ class UnlabeledDataModule(ViewDataModule):
         regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
         region_count: about how many regions an image is cut into.
         region_cache: folder in which the region maps are kept; null computes them each time.
+        patches: how patches are drawn from the regions, e.g. ``--data.patches.choice one_region``.
+        augmentation: of views and patches, e.g. ``--data.augmentation.hue 0``.
         held_out: number of images kept from training, for validation, test and pictures.
         map_size: side of the squares that prior maps are drawn for, in pixels, of the form 8n + 1.
         mask_root: folder of index masks that prior maps are measured on, a PNG per image; null measures nothing.
@@ -326,6 +211,8 @@ class UnlabeledDataModule(ViewDataModule):
         regions: str = "slic",
         region_count: int = 16,
         region_cache: str | None = None,
+        patches: PatchRule = PatchRule(),  # noqa: B008  (frozen)
+        augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
         held_out: int = 64,
         map_size: int = 225,
         mask_root: str | None = None,
@@ -340,6 +227,8 @@ class UnlabeledDataModule(ViewDataModule):
             regions,
             region_count,
             region_cache,
+            patches,
+            augmentation,
             held_out,
             map_size,
         )

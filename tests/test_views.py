@@ -1,13 +1,17 @@
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from skimage.segmentation import slic
+from torchvision.transforms import RandomResizedCrop
 
 from datamodules import InputError, SyntheticViewsDataModule, UnlabeledDataModule
-from datamodules.region_maps import RegionMaps
-from datamodules.regions import draw_patches, segment
+from datamodules.regions import PatchRule, Window, draw_patches, segment
+from datamodules.views import Augmentation
 
 SMALL = {"batch_size": 2, "num_workers": 0, "global_size": 48, "local_size": 32, "held_out": 4}
 
@@ -35,25 +39,159 @@ def test_shrunk_segmentation_agrees_with_full_size_slic() -> None:
         assert not set(np.unique(labels[:, : int(170 * scale)])) & set(np.unique(labels[:, int(190 * scale) + 1 :]))
 
 
-def test_patches_are_boxes_round_different_regions() -> None:
+WHOLE = (slice(0, 80), slice(0, 120))
+
+
+def two_halves() -> np.ndarray:
+    """The region map, half as large, of an image of 80 x 120 px: region 0 on its left, 1 on its right."""
     regions = np.zeros((40, 60), np.uint8)
     regions[:, 30:] = 1
+    return regions
+
+
+def inside(window: Window, area: Window) -> bool:
+    return all(a.start <= w.start < w.stop <= a.stop for w, a in zip(window, area, strict=True))
+
+
+def area(window: Window) -> int:
+    return (window[0].stop - window[0].start) * (window[1].stop - window[1].start)
+
+
+def test_patches_are_boxes_round_different_regions() -> None:
     for seed in range(10):
-        first, second = draw_patches(regions, (80, 120), 2, np.random.default_rng(seed))
-        for patch in (first, second):
+        patches = draw_patches(two_halves(), 2, (80, 120), [WHOLE] * 2, PatchRule(), np.random.default_rng(seed))
+        for patch in patches:
             rows, columns = patch.window
             assert not patch.fallback
             assert (rows.start, rows.stop) == (0, 80)
             assert (columns.start == 0 and 60 <= columns.stop <= 69) or (columns.stop == 120 and columns.start >= 51)
-        assert first.window != second.window
+        assert patches[0].window != patches[1].window
+
+
+def test_without_margin_a_patch_is_its_regions_bounding_box() -> None:
+    regions = np.zeros((40, 60), np.uint8)
+    regions[10:20, 30:50] = 1
+    regions[25:, 5:9] = 2
+    found = set()
+    for seed in range(20):
+        for patch in draw_patches(regions, 3, (80, 120), [WHOLE], PatchRule(margin=0), np.random.default_rng(seed)):
+            found.add((patch.window[0].start, patch.window[0].stop, patch.window[1].start, patch.window[1].stop))
+    assert found == {(0, 80, 0, 120), (20, 40, 60, 100), (50, 80, 10, 18)}
+
+
+def test_one_region_gives_both_patches_with_other_margins() -> None:
+    rule = PatchRule("one_region")
+    for seed in range(10):
+        patches = draw_patches(two_halves(), 2, (80, 120), [WHOLE] * 2, rule, np.random.default_rng(seed))
+        sides = {patch.window[1].start == 0 for patch in patches}
+        assert len(sides) == 1
+        assert patches[0].window != patches[1].window
+
+
+def test_each_views_patch_lies_in_what_the_view_shows() -> None:
+    views = [(slice(10, 50), slice(3, 100)), (slice(31, 79), slice(50, 118))]
+    rule = PatchRule("each_view")
+    for seed in range(30):
+        patches = draw_patches(two_halves(), 2, (80, 120), views, rule, np.random.default_rng(seed))
+        assert not any(patch.fallback for patch in patches)
+        assert all(inside(patch.window, view) for patch, view in zip(patches, views, strict=True))
+        left = [patch.window[1].start < 45 for patch in patches]
+        assert left.count(True) <= 1  # of two different regions
+
+
+def test_regions_that_are_too_small_are_not_cut_out() -> None:
+    regions = np.zeros((40, 60), np.uint8)
+    regions[:4, :6] = 1  # 1 % of the image
+    for least, expected in ((0.009, {0, 1}), (0.011, {0})):
+        rule, chosen = PatchRule(min_area=least, margin=0), set()
+        for seed in range(20):
+            [patch] = draw_patches(regions, 2, (80, 120), [WHOLE], rule, np.random.default_rng(seed))
+            chosen.add(int(area(patch.window) < 1000))
+        assert chosen == expected
+
+
+@given(
+    st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["two_regions", "one_region", "each_view"]),
+    st.booleans(),
+)
+def test_patches_never_leave_what_they_are_drawn_from(
+    size: tuple[int, int], shape: tuple[int, int], seed: int, choice: str, mapped: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    regions = rng.integers(4, size=shape, dtype=np.uint8) if mapped else None
+    views = [Augmentation().view(size, rng) for _ in range(2)]
+    whole = (slice(0, size[0]), slice(0, size[1]))
+    for view, patch in zip(views, draw_patches(regions, 4, size, views, PatchRule(choice), rng), strict=True):
+        assert inside(view, whole)
+        assert inside(patch.window, view if choice == "each_view" else whole)
 
 
 def test_without_a_usable_region_a_random_crop_stands_in_and_is_counted() -> None:
-    patches = draw_patches(np.zeros((40, 60), np.uint8), (40, 60), 2, np.random.default_rng(0))
-    assert all(p.fallback for p in patches)
-    assert all(
-        (p.window[0].stop - p.window[0].start, p.window[1].stop - p.window[1].start) == (20, 30) for p in patches
+    for choice, expected in (("two_regions", (40, 60)), ("each_view", (20, 30))):
+        views = [(slice(0, 40), slice(60, 120))] * 2
+        regions = np.zeros((40, 60), np.uint8)
+        patches = draw_patches(regions, 1, (80, 120), views, PatchRule(choice), np.random.default_rng(0))
+        assert all(p.fallback for p in patches)
+        assert all(tuple(side.stop - side.start for side in p.window) == expected for p in patches)
+
+
+def test_views_are_drawn_as_torchvision_draws_them() -> None:
+    """Same distribution of areas and aspects; torchvision draws from its own generator, so only in the mean."""
+    rng = np.random.default_rng(0)
+    torch.manual_seed(0)
+    size, image = (100, 160), torch.zeros(3, 100, 160)
+    ours = [Augmentation().view(size, rng) for _ in range(3000)]
+    theirs = [RandomResizedCrop.get_params(image, [0.2, 1.0], [3 / 4, 4 / 3]) for _ in range(3000)]
+    found = np.array([[w[0].start, w[1].start, w[0].stop - w[0].start, w[1].stop - w[1].start] for w in ours])
+    assert np.allclose(found.mean(axis=0), np.mean(theirs, axis=0), rtol=0.05)
+    assert np.allclose(found.std(axis=0), np.std(theirs, axis=0), rtol=0.05)
+    narrow = [Augmentation().view((5, 500), rng) for _ in range(5)]  # no draw fits: the middle
+    top, left, height, width = RandomResizedCrop.get_params(torch.zeros(3, 5, 500), [0.2, 1.0], [3 / 4, 4 / 3])
+    assert narrow == [(slice(top, top + height), slice(left, left + width))] * 5
+
+
+def test_every_value_of_the_augmentation_can_be_set(images: Path) -> None:
+    off = {"jitter_probability": 0.0, "grey_probability": 0.0, "blur_probability": 0.0, "flip_probability": 0.0}
+    data = UnlabeledDataModule(
+        str(images), **SMALL, augmentation=Augmentation(view_area=(1.0, 1.0), view_aspect=(1.0, 1.0), **off)
     )
+    data.setup("fit")
+    views = data.data["train"]
+    drawn = views.drawn(0)
+    for view, window in zip(views[0].global_views, drawn.views, strict=True):
+        plain = cv2.resize(np.ascontiguousarray(drawn.image[window]), (48, 48), interpolation=cv2.INTER_LINEAR)
+        assert np.array_equal(view.permute(1, 2, 0).numpy(), plain)
+    for name, changed in (("jitter_probability", 1.0), ("blur_probability", 1.0), ("flip_probability", 1.0)):
+        data.augmentation = Augmentation(
+            view_area=(1.0, 1.0), view_aspect=(1.0, 1.0), blur_sigma=(1.0, 2.0), **(off | {name: changed})
+        )
+        data.data = {}
+        data.setup("fit")
+        assert not torch.equal(data.data["train"][0].global_views, views[0].global_views), name
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hue": 0.7}, r"augmentation\.hue is 0\.7; expected 0 … 0\.5"),
+        ({"blur_probability": -1}, "expected 0 … 1"),
+        ({"view_area": (0.5, 0.2)}, "the smaller first"),
+        ({"view_area": (0, 1)}, "view_area"),
+        ({"blur_sigma": (0, 1)}, "blur_sigma"),
+    ],
+)
+def test_augmentations_out_of_range_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Augmentation(**values)
+
+
+@pytest.mark.parametrize("values", [{"min_area": 1}, {"min_area": -0.1}, {"margin": -1}])
+def test_patch_rules_out_of_range_are_refused(values: dict) -> None:
+    with pytest.raises(InputError, match="expected 0 ≤ min_area < 1"):
+        PatchRule(**values)
 
 
 def test_views_have_the_documented_shapes_and_follow_the_seed(images: Path) -> None:
@@ -118,9 +256,10 @@ def test_empty_folder(tmp_path: Path) -> None:
 
 
 def test_random_patches_are_of_a_regions_size_anywhere_and_no_fallback() -> None:
-    image = np.zeros((120, 80, 3), np.uint8)
-    maps = RegionMaps("random", 16, None)
-    windows = [p for i in range(50) for p in maps.patches(image, "x", 2, np.random.default_rng(i))]
+    size, whole, rule = (120, 80), (slice(0, 120), slice(0, 80)), PatchRule()
+    windows = [
+        patch for i in range(50) for patch in draw_patches(None, 16, size, [whole] * 2, rule, np.random.default_rng(i))
+    ]
     assert not any(patch.fallback for patch in windows)
     heights = [patch.window[0].stop - patch.window[0].start for patch in windows]
     assert 30 <= min(heights) < max(heights) <= 39  # a quarter of the side, up to 30 % more

@@ -49,8 +49,8 @@ def goes_on(config: Namespace, folder: Path) -> bool:
 def find_checkpoint(subcommand: str, config: Namespace) -> None:
     """Turn ``--ckpt_path last`` or ``best`` into that checkpoint of the newest training named like this one.
 
-    That is one with the same configuration files, fold, shots and seeds. A training goes on in its folder, which ``--run``
-    may name instead; of a test, ``--run`` names where its own files go.
+    That is one with the same configuration files, fold, shots and seeds. A training goes on in its folder, which
+    ``--run`` may name instead; of a test, ``--run`` names where its own files go.
 
     Raises:
         InputError: if there is none.

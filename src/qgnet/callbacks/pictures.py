@@ -18,7 +18,8 @@ from torch import Tensor
 from datamodules.episodes import Episode
 from datamodules.photographs import Photographs
 from datamodules.transforms import fit_size
-from datamodules.unlabeled import ViewDataModule, ViewDataset, Views
+from datamodules.unlabeled import ViewDataModule
+from datamodules.views import ViewDataset, Views
 from qgnet.loggers import Masks, Wandb
 from qgnet.metrics import intersection_and_union
 from qgnet.networks.layers import resize
@@ -28,7 +29,8 @@ Picture = NDArray[np.uint8]
 FOREGROUND = np.array([255, 60, 40], np.float32)
 IGNORED = np.array([200, 200, 200], np.float32)
 BOUNDARY = (255, 255, 0)
-FRAME = (255, 60, 40)
+VIEW_FRAME = (60, 150, 255)
+PATCH_FRAME = (255, 60, 40)
 SHOWN_ABOVE = 0.5
 """Where region maps are cut to be shown as a mask."""
 HEADINGS = ("support + mask", "query", "guided map", "prior map", "prediction", "ground truth")
@@ -241,7 +243,7 @@ class ViewPictures(pl.Callback):
         views = data.data["train"]
         first = trainer.current_epoch * len(views)
         rows = [view_row(views, first + i) for i in range(min(self.count, len(views)))]
-        headings = ("regions + patches", "global view 1", "global view 2", "patch 1", "patch 2")
+        headings = ("regions, views, patches", "global view 1", "global view 2", "patch 1", "patch 2")
         sheet = contact_sheet(headings, rows, [""] * len(rows))
         publish(trainer, sheet, f"pictures/views-{trainer.global_step:06d}.png", "train/views")
 
@@ -261,7 +263,7 @@ def publish(trainer: pl.Trainer, picture: Picture, name: str, key: str) -> None:
 
 
 def view_row(views: ViewDataset, i: int) -> list[Picture]:
-    """The image of views number ``i`` with its regions and the patches' frames, then the views and patches."""
+    """Views number ``i``: the image with its regions and the frames of views (blue) and patches (red), then these."""
     drawn, made = views.drawn(i), views[i]
     picture = drawn.image.copy()
     height, width = picture.shape[:2]
@@ -269,10 +271,10 @@ def view_row(views: ViewDataset, i: int) -> list[Picture]:
     if regions is not None:
         labels = cv2.resize(regions, (width, height), interpolation=cv2.INTER_NEAREST)
         picture[find_boundaries(labels)] = BOUNDARY
-    for patch in drawn.patches:
-        rows, columns = patch.window
-        line = max(1, max(height, width) // 80)
-        cv2.rectangle(picture, (columns.start, rows.start), (columns.stop - 1, rows.stop - 1), FRAME, line)
+    line = max(1, max(height, width) // 80)
+    frames = [(view, VIEW_FRAME) for view in drawn.views] + [(patch.window, PATCH_FRAME) for patch in drawn.patches]
+    for (rows, columns), colour in frames:
+        cv2.rectangle(picture, (columns.start, rows.start), (columns.stop - 1, rows.stop - 1), colour, line)
     return [picture, *(to_picture(v) for v in (*made.global_views, *made.local_patches))]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from datamodules.unlabeled import Views
+from datamodules.views import Views
 
 
 class Throughput(pl.Callback):

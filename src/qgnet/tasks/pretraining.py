@@ -12,7 +12,8 @@ from torch import Tensor
 
 from datamodules.errors import InputError
 from datamodules.photographs import Photographs
-from datamodules.unlabeled import ViewDataModule, Views
+from datamodules.unlabeled import ViewDataModule
+from datamodules.views import Views
 from qgnet.losses import KINDS, contrastive_accuracy, global_local_loss, view_pairs
 from qgnet.metrics import MapQuality, spread
 from qgnet.networks.contrast import MomentumPair

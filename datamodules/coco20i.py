@@ -1,9 +1,7 @@
 """COCO-20i: COCO's 80 classes in four folds of twenty, as index masks drawn from the instances."""
 
 import json
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +14,7 @@ from tqdm import tqdm
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
 from datamodules.errors import InputError
 from datamodules.png import write_plain_png
+from datamodules.pool import processes
 from datamodules.protocols import Protocol
 from datamodules.sources import IGNORE, Array, IndexMasks, read_list, require_folder
 
@@ -171,7 +170,7 @@ def draw_masks(annotations: Path, masks: Path, split: str, parts: Parts, crowds:
     ]
     if missing:
         draw = partial(write_mask, class_of=class_of, parts=parts, crowds=crowds)
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
+        with processes() as pool:
             done = pool.map(draw, *zip(*missing, strict=True), chunksize=32)
             list(tqdm(done, f"Drawing the masks of {split}", len(missing), unit="mask"))
     part = masks / f"{split}.txt.part"

@@ -6,7 +6,6 @@ import json
 import os
 import zipfile
 from collections.abc import Collection, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datamodules.errors import InputError
+from datamodules.pool import processes
 from datamodules.sources import LabelledImages, MaskFacts
 
 VERSION = 1
@@ -51,8 +51,7 @@ class MaskIndex:
         parts = [numbers[start : start + PART] for start in numbers[::PART]]
         found: list[MaskFacts | str] = []
         take(source, whole)
-        pool = ProcessPoolExecutor(os.cpu_count(), initializer=take, initargs=(source, whole))
-        with pool, tqdm(numbers, title, unit="mask", leave=False) as bar:
+        with processes(take, source, whole) as pool, tqdm(numbers, title, unit="mask", leave=False) as bar:
             read = pool.map if len(parts) > 1 else map
             for results in read(read_facts, parts):
                 found += results

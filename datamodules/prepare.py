@@ -1,8 +1,6 @@
 """Makes data sets ready: downloads what is missing, converts it, indexes it, and counts."""
 
-import os
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +19,7 @@ from datamodules.fss1000 import SPLITS, class_folders, fss_images, split_classes
 from datamodules.index import MaskIndex
 from datamodules.pascal5i import IMAGES, LISTS, MASKS, Pascal5iDataModule, voc_images
 from datamodules.png import write_plain_png
+from datamodules.pool import processes
 from datamodules.sources import LabelledImages
 
 MIN_AREA = 2048
@@ -123,7 +122,7 @@ def fetch_pascal5i(root: Path) -> None:
         mats = {f"benchmark_RELEASE/dataset/cls/{n}.mat": root / DOWNLOADS / "sbd" / f"{n}.mat" for n in masks}
         extract(download(SBD, root / DOWNLOADS), mats.get)
         there = [path for path in mats.values() if path.exists()]
-        with ProcessPoolExecutor(os.cpu_count()) as pool:
+        with processes() as pool:
             targets_ = [root / MASKS / f"{path.stem}.png" for path in there]
             list(tqdm(pool.map(mat_to_png, there, targets_, chunksize=32), "SBD masks", len(there), unit="mask"))
     for folder, end in ((IMAGES, "jpg"), (MASKS, "png")):

@@ -3,7 +3,6 @@
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datamodules.errors import InputError
+from datamodules.pool import processes
 from datamodules.regions import METHODS, segment
 from datamodules.sources import Array
 
@@ -111,7 +111,7 @@ class RegionMaps:
         parts = [missing[start : start + PART] for start in range(0, len(missing), PART)]
         bad: list[str] = []
         take(images, self.method, self.count)
-        pool = ProcessPoolExecutor(os.cpu_count(), initializer=take, initargs=(images, self.method, self.count))
+        pool = processes(take, images, self.method, self.count)
         with pool, tqdm(missing, "Cutting images into regions", unit="image", leave=False) as bar:
             for rows, errors in (pool.map if len(parts) > 1 else map)(segment_part, parts):
                 with connection:

@@ -1,5 +1,6 @@
 """Unlabelled images for stage 1."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -146,19 +147,24 @@ class ImageFolder:
     def __init__(self, root: Path, list_file: Path | None) -> None:
         if not root.is_dir():
             raise InputError(f"data.root is {root}, which is no folder. Point --data.root to a folder of images.")
-        found = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+        found: list[str] = []
+        for folder, _, names in os.walk(root):  # and no Path for each of a million names
+            within = os.path.relpath(folder, root)
+            images = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
+            found += images if within == os.curdir else [os.path.join(within, name) for name in images]
+        found.sort()
         if list_file is not None:
             found = self._listed(found, list_file)
         if not found:
             raise InputError(f"{root} holds no image ({', '.join(sorted(SUFFIXES))}). Point --data.root to some.")
-        self.paths = found
-        self.names = [str(path.relative_to(root)) for path in found]
+        self.root = root
+        self.names = found
 
     @staticmethod
-    def _listed(found: Sequence[Path], list_file: Path) -> list[Path]:
+    def _listed(found: Sequence[str], list_file: Path) -> list[str]:
         if not list_file.is_file():
             raise InputError(f"data.list_file is {list_file}, which does not exist. Give a text file of image names.")
-        by_name = {name: path for path in found for name in (path.stem, path.name)}
+        by_name = {known: name for name in found for known in (Path(name).stem, Path(name).name)}
         wanted = list_file.read_text().split()
         missing = [name for name in wanted if name not in by_name]
         if missing:
@@ -170,11 +176,11 @@ class ImageFolder:
 
     def image(self, i: int) -> Array:
         """(H, W, 3) uint8 RGB."""
-        return read_image(self.paths[i])
+        return read_image(self.root / self.names[i])
 
     def identity(self, i: int) -> str:
         """The file's size: the time of change does not survive every copy."""
-        return str(self.paths[i].stat().st_size)
+        return str(os.stat(os.path.join(self.root, self.names[i])).st_size)
 
 
 class UnlabeledDataModule(ViewDataModule):

@@ -72,7 +72,7 @@ def test_an_interrupted_pass_goes_on_where_it_was(
     photographs: Path, tmp_path: Path, computed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, maps = ImageFolder(photographs, None), RegionMaps("slic", 8, tmp_path)
-    monkeypatch.setattr(region_maps, "ProcessPoolExecutor", Interrupted)
+    monkeypatch.setattr(region_maps, "processes", Interrupted)
     monkeypatch.setattr(region_maps, "PART", 3)
     with pytest.raises(KeyboardInterrupt):
         maps.fill(whole)

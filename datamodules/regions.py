@@ -59,9 +59,9 @@ class PatchRule:
     """How the two local patches of an image are drawn from its regions.
 
     Args:
-        choice: ``two_regions`` of the image, different ones if there are as many; ``one_region`` twice, with other
-            margins and another augmentation; ``each_view``: a region of what each global view shows, cut off where the
-            view ends.
+        choice: ``each_view``: a region of what each global view shows, cut off where the view ends; ``two_regions`` of
+            the image, whatever the views show; ``one_region`` of it twice, with other margins and another augmentation.
+            The first two take different regions if there are any.
         min_area: share in [0, 1) of the image, or of the view, that a region must cover to be cut out.
         margin: a crop is wider than its region by up to this share, at least 0, on each side; drawn anew each time.
 
@@ -69,7 +69,7 @@ class PatchRule:
         InputError: if a share is out of its range.
     """
 
-    choice: Literal["two_regions", "one_region", "each_view"] = "two_regions"
+    choice: Literal["each_view", "two_regions", "one_region"] = "each_view"
     min_area: float = 0.01
     margin: float = 0.15
 

@@ -1,6 +1,7 @@
 import copy
 import csv
 import itertools
+import math
 import warnings
 from pathlib import Path
 
@@ -257,6 +258,21 @@ def test_a_resumed_run_goes_on_like_an_unbroken_one(command: Command, monkeypatc
     resumed = state("resumed")
     for key, value in state("unbroken").items():
         assert torch.equal(resumed[key], value), key
+
+
+def test_schedules(command: Command) -> None:
+    """Of ten steps at a rate of 1e-9, which trains nothing."""
+    rates = {}
+    ten_steps = ["--trainer.max_steps=-1", "--trainer.limit_train_batches=10", "--trainer.log_every_n_steps=1"]
+    for schedule in ("cosine", "step", "constant"):
+        run = f"--run=runs/{schedule}"
+        command(
+            "fit", "demo/pretrain.yaml", run, *ten_steps, "--model.optimizer.lr=1e-9", f"--model.schedule={schedule}"
+        )
+        [rates[schedule]] = [value for name, value in logged(schedule).items() if name.startswith("lr-")]
+    assert rates["constant"] == pytest.approx([1e-9] * 10)
+    assert rates["step"] == pytest.approx([1e-9] * 6 + [1e-10] * 2 + [1e-11] * 2)
+    assert rates["cosine"] == pytest.approx([0.5e-9 * (1 + math.cos(math.pi * i / 10)) for i in range(10)])
 
 
 @pytest.mark.parametrize("size", [3, 7])

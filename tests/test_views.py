@@ -59,7 +59,9 @@ def area(window: Window) -> int:
 
 def test_patches_are_boxes_round_different_regions() -> None:
     for seed in range(10):
-        patches = draw_patches(two_halves(), 2, (80, 120), [WHOLE] * 2, PatchRule(), np.random.default_rng(seed))
+        patches = draw_patches(
+            two_halves(), 2, (80, 120), [WHOLE] * 2, PatchRule("two_regions"), np.random.default_rng(seed)
+        )
         for patch in patches:
             rows, columns = patch.window
             assert not patch.fallback

@@ -1,8 +1,9 @@
 """Stage 1: the prior extractor, by global-local contrastive learning on unlabelled images."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,12 @@ from qgnet.tasks.base import Task, make_encoder, normalise
 from qgnet.weights import load_encoder_weights, save_prior_extractor
 
 PRIOR_FILE = "prior_extractor.ckpt"
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+    "step": lambda progress: 0.1 ** ((progress >= 0.6) + (progress >= 0.8)),
+    "constant": lambda progress: 1.0,
+}
+"""Factor of the learning rate at a progress of the training from 0 to 1: MoCo v2's, MoCo v1's, none."""
 COLLAPSED = 0.05
 """Spread of the embeddings below which they are as good as one point."""
 
@@ -80,6 +87,8 @@ class GlobalLocalPretraining(Task):
         global_global: weight of the pairs of two global views; 0 takes the term out.
         local_global: weight of the pairs of a patch and a global view.
         local_local: weight of the pairs of two patches. What no term with a weight needs is not computed.
+        schedule: of the learning rate, applied at each step: ``cosine`` to 0 (MoCo v2), ``step``: a tenth at 60 % and
+            again at 80 % of the training (MoCo v1), or ``constant``.
         optimizer: takes the query encoder's parameters.
     """
 
@@ -98,9 +107,10 @@ class GlobalLocalPretraining(Task):
         global_global: float = 1.0,
         local_global: float = 1.0,
         local_local: float = 1.0,
+        schedule: Literal["cosine", "step", "constant"] = "cosine",
         optimizer: OptimizerCallable = sgd,
     ) -> None:
-        super().__init__(optimizer, lambda progress: 0.5 * (1 + math.cos(math.pi * progress)))
+        super().__init__(optimizer, SCHEDULES[schedule])
         self.save_hyperparameters(ignore=["optimizer"])
         self.encoder_weights = encoder_weights
         self.temperature = temperature

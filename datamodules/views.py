@@ -9,6 +9,7 @@ from typing import NamedTuple
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for updates at import
 
 import albumentations as A
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -180,9 +181,9 @@ class ViewDataset(Dataset[Views]):
         self.augmentation = augmentation
         self.seed = seed
         self.shuffled = shuffled
-        self.augment_global, self.augment_local = (
-            A.Compose([A.Resize(side, side), *augmentation.photometry()]) for side in (global_size, local_size)
-        )
+        self.global_size = global_size
+        self.local_size = local_size
+        self.photometry = A.Compose(augmentation.photometry())
 
         self._walk = -1
         self._order = members
@@ -212,16 +213,25 @@ class ViewDataset(Dataset[Views]):
     def __getitem__(self, i: int) -> Views:
         """Views number ``i`` (training counts on over the epochs)."""
         name, image, views, patches, seeds = self.drawn(i)
-        globals_ = [augment(self.augment_global, image[v], seed) for v, seed in zip(views, seeds, strict=False)]
-        locals_ = [augment(self.augment_local, image[p.window], s) for p, s in zip(patches, seeds[VIEWS:], strict=True)]
+        windows = [(view, self.global_size) for view in views] + [(patch.window, self.local_size) for patch in patches]
+        made = [
+            augment(self.photometry, square(image[window], side), seed)
+            for (window, side), seed in zip(windows, seeds, strict=True)
+        ]
         fallback = torch.tensor(any(patch.fallback for patch in patches))
-        return Views(torch.stack(globals_), torch.stack(locals_), fallback, [name])
+        return Views(torch.stack(made[:VIEWS]), torch.stack(made[VIEWS:]), fallback, [name])
+
+
+def square(image: Array, side: int) -> Array:
+    """(H, W, 3) uint8 → (side, side, 3), without aliasing where it shrinks (as Pillow, which MoCo resizes with)."""
+    shrinks = side * side < image.shape[0] * image.shape[1]
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def augment(pipeline: A.Compose, image: Array, seed: int) -> Tensor:
-    """(H, W, 3) uint8 → (3, S, S) uint8, a function of image and seed."""
+    """(S, S, 3) uint8 → (3, S, S) uint8, a function of image and seed."""
     pipeline.set_random_seed(seed)
-    return to_tensor(pipeline(image=np.ascontiguousarray(image))["image"])
+    return to_tensor(pipeline(image=image)["image"])
 
 
 def collate_views(views: Sequence[Views]) -> Views:

@@ -1,17 +1,17 @@
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from skimage.segmentation import slic
 from torchvision.transforms import RandomResizedCrop
 
 from datamodules import InputError, SyntheticViewsDataModule, UnlabeledDataModule
 from datamodules.regions import PatchRule, Window, draw_patches, segment
-from datamodules.views import Augmentation
+from datamodules.views import Augmentation, square
 
 SMALL = {"batch_size": 2, "num_workers": 0, "global_size": 48, "local_size": 32, "held_out": 4}
 
@@ -155,6 +155,15 @@ def test_views_are_drawn_as_torchvision_draws_them() -> None:
     assert narrow == [(slice(top, top + height), slice(left, left + width))] * 5
 
 
+@pytest.mark.parametrize(("height", "width", "side"), [(375, 500, 224), (900, 1600, 96), (40, 60, 96)])
+def test_views_are_resized_as_pillow_resizes(height: int, width: int, side: int) -> None:
+    noise = np.random.default_rng(0).integers(256, size=(height, width, 3), dtype=np.uint8)
+    reference = np.asarray(Image.fromarray(noise).resize((side, side), Image.Resampling.BILINEAR)).astype(float)
+    found = square(noise, side).astype(float)
+    assert 0.7 < found.std() / reference.std() < 1.5
+    assert np.corrcoef(found.ravel(), reference.ravel())[0, 1] > 0.8
+
+
 def test_every_value_of_the_augmentation_can_be_set(images: Path) -> None:
     off = {"jitter_probability": 0.0, "grey_probability": 0.0, "blur_probability": 0.0, "flip_probability": 0.0}
     data = UnlabeledDataModule(
@@ -164,8 +173,7 @@ def test_every_value_of_the_augmentation_can_be_set(images: Path) -> None:
     views = data.data["train"]
     drawn = views.drawn(0)
     for view, window in zip(views[0].global_views, drawn.views, strict=True):
-        plain = cv2.resize(np.ascontiguousarray(drawn.image[window]), (48, 48), interpolation=cv2.INTER_LINEAR)
-        assert np.array_equal(view.permute(1, 2, 0).numpy(), plain)
+        assert np.array_equal(view.permute(1, 2, 0).numpy(), square(drawn.image[window], 48))
     for name, changed in (("jitter_probability", 1.0), ("blur_probability", 1.0), ("flip_probability", 1.0)):
         data.augmentation = Augmentation(
             view_area=(1.0, 1.0), view_aspect=(1.0, 1.0), blur_sigma=(1.0, 2.0), **(off | {name: changed})

@@ -31,7 +31,7 @@ BATCHES = 8
 class FullSizeSlic(RegionMaps):
     """SLIC of the whole photograph, computed at each call."""
 
-    def of(self, image: Array, name: str) -> Array:
+    def of(self, image: Array, name: str, identity: str) -> Array:
         """(H, W, 3) uint8 → (H, W) region numbers."""
         return slic(image, n_segments=self.count, compactness=10, start_label=0, channel_axis=-1)
 

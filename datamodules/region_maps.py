@@ -35,6 +35,9 @@ class Images(Protocol):
     def identity(self, i: int) -> str:
         """Another text when the image of this name is another one."""
 
+    def check(self, i: int) -> None:
+        """InputError if the image is broken, be it only at its end."""
+
 
 class RegionMaps:
     """Region maps by one method.
@@ -63,21 +66,26 @@ class RegionMaps:
         """Without the open file, which stays with its process."""
         return self.__dict__ | {"_reader": None}
 
-    def of(self, image: Array, name: str) -> Array | None:
+    def of(self, image: Array, name: str, identity: str) -> Array | None:
         """(H, W, 3) uint8 → (h, w) uint8 region numbers, from the file if there is one; None for ``random``.
 
         Raises:
-            InputError: if the file has no map of that name.
+            InputError: if the file has no map of the image with that name and identity.
         """
         if self.method == "random":
             return None
         if self.file is None:
             return segment(image, self.method, self.count)
         with told(self.file):
-            row = self._connection().execute("SELECT map FROM maps WHERE name = ?", (name,)).fetchone()
+            query = "SELECT map FROM maps WHERE name = ? AND identity = ?"
+            row = self._connection().execute(query, (name, identity)).fetchone()
         labels = cv2.imdecode(np.frombuffer(row[0], np.uint8), cv2.IMREAD_GRAYSCALE) if row else None
         if labels is None:
-            raise InputError(f"{self.file} has no region map of {name}. Start the training again; it fills the file.")
+            raise InputError(
+                f"{self.file} has no region map of {name} as it is now. Start the training again; it fills the file. "
+                "If another training writes maps of its own images of the same names there, give each its own "
+                "--data.region_cache."
+            )
         return labels
 
     def _connection(self) -> sqlite3.Connection:
@@ -139,6 +147,7 @@ def segment_part(numbers: Sequence[int]) -> tuple[list[tuple[str, str, bytes]], 
     rows, bad = [], []
     for i in numbers:
         try:
+            images.check(i)
             labels = segment(images.image(i), method, count)
         except InputError as error:
             bad.append(str(error))

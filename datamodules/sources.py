@@ -216,7 +216,17 @@ def read_foreground(path: Path) -> NDArray[np.bool_]:
 
 
 def check_image(path: Path, size: tuple[int, int], whole: bool) -> None:
-    """InputError unless the image is there, and (height, width) of its header are ``size``.
+    """InputError unless the image is there, and (height, width) of its header are ``size``; ``whole`` reads it all."""
+    height, width = decoded_size(path, whole)
+    if (height, width) != size:
+        raise InputError(
+            f"{path} is {width}x{height} px but its mask is {size[1]}x{size[0]} px. Both must be of one size; resize "
+            "the mask with nearest-neighbour, or restore the pair from its source."
+        )
+
+
+def decoded_size(path: Path, whole: bool = True) -> tuple[int, int]:
+    """(height, width) of an image; InputError if it is missing or broken.
 
     With ``whole`` its data are read to the end, at an eighth of the resolution where the format allows, so that a
     truncated file is found.
@@ -229,11 +239,7 @@ def check_image(path: Path, size: tuple[int, int], whole: bool) -> None:
                 file.load()
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise unreadable(path, error) from None
-    if (height, width) != size:
-        raise InputError(
-            f"{path} is {width}x{height} px but its mask is {size[1]}x{size[0]} px. Both must be of one size; resize "
-            "the mask with nearest-neighbour, or restore the pair from its source."
-        )
+    return height, width
 
 
 def read_list(path: Path) -> list[str]:

@@ -78,6 +78,9 @@ class SyntheticScenes:
     def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
         """Nothing to check: a scene is made, not read."""
 
+    def check(self, i: int) -> None:
+        """Nothing to check: a scene is made, not read."""
+
     def files(self, i: int) -> Sequence[Path]:
         """None."""
         return ()

@@ -4,7 +4,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from datamodules.errors import InputError
 from datamodules.photographs import MaskFolder, PhotographDataset, collate_photographs
 from datamodules.region_maps import Images, RegionMaps
 from datamodules.regions import PatchRule
-from datamodules.sources import Array, read_image
+from datamodules.sources import Array, decoded_size, read_image
 from datamodules.views import Augmentation, ViewDataset, Views, collate_views
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
@@ -138,10 +138,11 @@ class ImageFolder:
 
     Args:
         root: searched through all its folders.
-        list_file: one name per line, without or with its ending; None takes every image.
+        list_file: one name per line, with or without its folders below ``root`` and its ending; None takes every image.
 
     Raises:
-        InputError: if the folder or list is missing, there is no image, or a listed one is missing.
+        InputError: if the folder or list is missing, there is no image, or a listed one is missing, may be one of
+            several or is listed twice.
     """
 
     def __init__(self, root: Path, list_file: Path | None) -> None:
@@ -164,23 +165,40 @@ class ImageFolder:
     def _listed(found: Sequence[str], list_file: Path) -> list[str]:
         if not list_file.is_file():
             raise InputError(f"data.list_file is {list_file}, which does not exist. Give a text file of image names.")
-        by_name = {known: name for name in found for known in (Path(name).stem, Path(name).name)}
-        wanted = list_file.read_text().split()
-        missing = [name for name in wanted if name not in by_name]
+        wanted = [line.strip() for line in list_file.read_text().splitlines() if line.strip()]
+        known: dict[str, list[str]] = {}
+        for path in map(PurePath, found):
+            for name in {str(path), str(path.with_suffix("")), path.name, path.stem}:
+                known.setdefault(name, []).append(str(path))
+        missing = [name for name in wanted if name not in known]
         if missing:
             raise InputError(
                 f"{list_file} names {len(missing)} image(s) that are not under data.root, e.g. {missing[0]}. "
                 "Correct the list or data.root."
             )
-        return [by_name[name] for name in wanted]
+        unclear = [name for name in wanted if len(known[name]) > 1]
+        if unclear:
+            raise InputError(
+                f"{list_file} names {unclear[0]}, which may be {' or '.join(known[unclear[0]][:2])}. Give the path "
+                "below data.root."
+            )
+        listed = [known[name][0] for name in wanted]
+        if len(set(listed)) < len(listed):
+            raise InputError(f"{list_file} names {len(listed) - len(set(listed))} image(s) more than once.")
+        return listed
 
     def image(self, i: int) -> Array:
         """(H, W, 3) uint8 RGB."""
         return read_image(self.root / self.names[i])
 
     def identity(self, i: int) -> str:
-        """The file's size: the time of change does not survive every copy."""
-        return str(os.stat(os.path.join(self.root, self.names[i])).st_size)
+        """Size and time of change, by which rsync, too, tells whether a file is another one."""
+        status = os.stat(os.path.join(self.root, self.names[i]))
+        return f"{status.st_size} {int(status.st_mtime)}"
+
+    def check(self, i: int) -> None:
+        """InputError if the file is broken, be it only at its end."""
+        decoded_size(self.root / self.names[i])
 
 
 class UnlabeledDataModule(ViewDataModule):
@@ -188,7 +206,7 @@ class UnlabeledDataModule(ViewDataModule):
 
     Args:
         root: folder of images, searched through all its folders.
-        list_file: text file with one image name per line; null takes every image.
+        list_file: text file with one image name (or path below ``root``) per line; null takes every image.
         batch_size: images per process and step.
         num_workers: loader processes.
         seed: of views, patches and of which images are held out.

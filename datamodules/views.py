@@ -135,6 +135,7 @@ class Drawn(NamedTuple):
     Attributes:
         name: of the image.
         image: (H, W, 3) uint8 RGB.
+        regions: (h, w) uint8, its region map; None if patches are drawn at random places.
         views: what the two global views show.
         patches: where the two local patches are cut out.
         seeds: of the augmentation of the two global views and the two patches.
@@ -142,6 +143,7 @@ class Drawn(NamedTuple):
 
     name: str
     image: Array
+    regions: Array | None
     views: list[Window]
     patches: list[Patch]
     seeds: list[int]
@@ -206,13 +208,13 @@ class ViewDataset(Dataset[Views]):
         rng = np.random.default_rng([self.seed, i])
         size = (image.shape[0], image.shape[1])
         views = [self.augmentation.view(size, rng) for _ in range(VIEWS)]
-        regions = self.regions.of(image, name)
+        regions = self.regions.of(image, name, self.source.identity(member))
         patches = draw_patches(regions, self.regions.count, size, views, self.rule, rng)
-        return Drawn(name, image, views, patches, rng.integers(2**31, size=2 * VIEWS).tolist())
+        return Drawn(name, image, regions, views, patches, rng.integers(2**31, size=2 * VIEWS).tolist())
 
     def __getitem__(self, i: int) -> Views:
         """Views number ``i`` (training counts on over the epochs)."""
-        name, image, views, patches, seeds = self.drawn(i)
+        name, image, _, views, patches, seeds = self.drawn(i)
         windows = [(view, self.global_size) for view in views] + [(patch.window, self.local_size) for patch in patches]
         made = [
             augment(self.photometry, square(image[window], side), seed)

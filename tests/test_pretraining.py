@@ -3,6 +3,7 @@ import csv
 import itertools
 import math
 import warnings
+from collections import deque
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,10 @@ from conftest import TINY_PRETRAINING, TINY_SCENES, Command
 from PIL import Image
 
 from datamodules import InputError, UnlabeledDataModule
+from qgnet.callbacks.requeue import Requeue
 from qgnet.cli import parse
+from qgnet.networks.contrast import MomentumPair
+from qgnet.networks.encoders import Encoder
 from qgnet.tasks.base import normalise
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 
@@ -238,6 +242,9 @@ class Interrupted(Exception):
     pass
 
 
+PICTURES = [("unbroken", "000002"), ("resumed", "000002"), ("unbroken", "000000")]
+
+
 def test_a_resumed_run_goes_on_like_an_unbroken_one(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     two_epochs = ["--trainer.max_epochs=2", "--trainer.max_steps=-1", "--trainer.log_every_n_steps=1"]
     command("fit", "demo/pretrain.yaml", "--run=runs/unbroken", *two_epochs)
@@ -255,6 +262,8 @@ def test_a_resumed_run_goes_on_like_an_unbroken_one(command: Command, monkeypatc
     losses = {run: logged(run)["train/loss"] for run in ("unbroken", "resumed")}
     assert len(losses["unbroken"]) == 4
     assert losses["resumed"] == losses["unbroken"][2:]
+    pictures = [Path(f"runs/{run}/pictures/views-{step}.png").read_bytes() for run, step in PICTURES]
+    assert pictures[0] == pictures[1] != pictures[2]  # the same images to come, in the second epoch others
     resumed = state("resumed")
     for key, value in state("unbroken").items():
         assert torch.equal(resumed[key], value), key
@@ -275,13 +284,91 @@ def test_schedules(command: Command) -> None:
     assert rates["cosine"] == pytest.approx([0.5e-9 * (1 + math.cos(math.pi * i / 10)) for i in range(10)])
 
 
-@pytest.mark.parametrize("size", [3, 7])
-def test_any_queue_works(command: Command, size: int) -> None:
-    unchecked = ["--trainer.max_steps=-1", "--trainer.limit_val_batches=0"]
-    command("fit", "demo/pretrain.yaml", "--run=runs/x", f"--model.queue_size={size}", *unchecked)
-    queue = state("x")["net.queue"]
-    assert torch.allclose(queue.norm(dim=1), torch.ones(size), atol=1e-5)
-    assert int(state("x")["net.queue_position"]) == (2 * min(size, 4)) % size
+@pytest.mark.parametrize("size", [3, 7, 8])
+def test_the_queue_holds_the_newest_keys_whatever_the_batch(size: int) -> None:
+    pair = MomentumPair(Encoder("test_resnet", high_stage=3, dilated=False), dim=5, queue_size=size)
+    expected = deque(pair.queue.unbind(0), maxlen=size)
+    generator = torch.Generator().manual_seed(1)
+    for batch in (4, 4, 1, 10, 2):
+        keys = torch.randn(batch, 5, generator=generator)
+        pair.enqueue(keys)
+        expected.extend(keys.unbind(0))
+        oldest_first = pair.queue.roll(-int(pair.queue_position), dims=0)
+        assert torch.equal(oldest_first, torch.stack(list(expected)))
+
+
+def test_a_training_with_a_queue_that_no_batch_fills_evenly(command: Command) -> None:
+    command("fit", "demo/pretrain.yaml", "--run=runs/x", "--trainer.max_steps=-1", "--model.queue_size=3")
+    assert torch.allclose(state("x")["net.queue"].norm(dim=1), torch.ones(3), atol=1e-5)
+
+
+def test_embeddings_are_normalised_in_float32_under_autocast() -> None:
+    pair = MomentumPair(Encoder("test_resnet", high_stage=3, dilated=False), dim=64, queue_size=4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        keys = pair.embed_keys(torch.rand(4, 3, 48, 48))
+    assert keys.dtype == torch.float32
+    assert torch.allclose(keys.norm(dim=1), torch.ones(4), atol=1e-6)  # bfloat16 would be off by 1e-3
+
+
+def test_processes_begin_with_the_same_queue_whatever_their_random_state() -> None:
+    queues = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        queues.append(MomentumPair(Encoder("test_resnet", high_stage=3, dilated=False), dim=8, queue_size=6).queue)
+    assert torch.equal(*queues)
+
+
+@pytest.mark.parametrize("setting", ["queue_size=0", "dim=0", "temperature=0", "momentum=2"])
+def test_settings_out_of_range_are_refused(command: Command, setting: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        command("fit", "demo/pretrain.yaml", f"--model.{setting}")
+    assert stop.value.code == 2
+    assert "expected at least 1, at least 1, more than 0, and 0 … 1" in capsys.readouterr().err
+
+
+def test_a_training_without_known_length_is_refused(command: Command, capsys: pytest.CaptureFixture) -> None:
+    endless = ["--trainer.max_epochs=-1", "--trainer.max_steps=-1", "--trainer.max_time=00:00:01:00"]
+    with pytest.raises(SystemExit) as stop:
+        command("fit", "demo/pretrain.yaml", *endless)
+    assert stop.value.code == 2
+    assert "its length must be known" in capsys.readouterr().err
+
+
+def test_what_is_logged_with_accumulated_gradients(command: Command) -> None:
+    """Two batches a step: the queue of 16 is refilled every second step, and speed is measured over both batches."""
+    settings = ["--trainer.max_steps=-1", "--trainer.limit_train_batches=8", "--trainer.accumulate_grad_batches=2"]
+    command(
+        "fit", "demo/pretrain.yaml", "--run=runs/x", *settings, "--trainer.log_every_n_steps=1", "--model.queue_size=16"
+    )
+    metrics = logged()
+    assert metrics["train/queue_age"] == [0, 1, 2, 2]
+    assert len(metrics["train/images_per_second"]) == 4
+
+
+def test_a_job_is_saved_between_steps_not_with_half_of_the_gradients(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[tuple[int, int]] = []
+
+    def signalled_at_once(callback: Requeue, trainer: pl.Trainer, task: GlobalLocalPretraining) -> None:
+        callback.signum, callback.signalled = 10, True
+        callback.save_and_requeue = lambda *_: saved.append((trainer.global_step, len(task.pending)))
+
+    monkeypatch.setattr(Requeue, "on_train_start", signalled_at_once)
+    settings = ["--trainer.max_steps=-1", "--trainer.limit_train_batches=4", "--trainer.accumulate_grad_batches=2"]
+    command("fit", "demo/pretrain.yaml", *settings)
+    assert saved == [(1, 0)]
+
+
+def test_a_training_may_log_nothing(command: Command) -> None:
+    command("fit", "demo/pretrain.yaml", "--run=runs/x", "--trainer.max_steps=-1", "--trainer.log_every_n_steps=0")
+    assert "train/loss" not in logged()
+
+
+def test_one_image_alone_is_no_collapse(command: Command) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="The embeddings have collapsed")
+        command("fit", "demo/pretrain.yaml", "--trainer.max_steps=-1", "--data.batch_size=1")
 
 
 def test_a_queue_larger_than_the_images_is_warned_of(command: Command) -> None:

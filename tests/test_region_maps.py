@@ -1,3 +1,4 @@
+import os
 import pickle
 import sqlite3
 from pathlib import Path
@@ -51,7 +52,7 @@ def test_kept_maps_equal_those_computed_directly(photographs: Path, tmp_path: Pa
     for i, name in enumerate(images.names):
         expected = segment(images.image(i), "slic", 8)
         assert len(np.unique(expected)) > 1
-        assert np.array_equal(maps.of(images.image(i), name), expected)
+        assert np.array_equal(maps.of(images.image(i), name, images.identity(i)), expected)
     assert len(computed) == 7
     filled(photographs, tmp_path / "cache")
     assert len(computed) == 7
@@ -65,7 +66,9 @@ def test_several_processes_give_the_same_file(
     monkeypatch.setattr(region_maps, "PART", 2)
     many, _ = filled(photographs, tmp_path / "many")
     for i, name in enumerate(images.names):
-        assert np.array_equal(one.of(images.image(i), name), many.of(images.image(i), name))
+        assert np.array_equal(
+            one.of(images.image(i), name, images.identity(i)), many.of(images.image(i), name, images.identity(i))
+        )
 
 
 def test_an_interrupted_pass_goes_on_where_it_was(
@@ -105,13 +108,33 @@ def test_other_images_of_the_same_name_are_cut_up_again(
     maps, images = filled(photographs, tmp_path / "cache")
     assert len(computed) == 8
     assert "held maps of 1 other image(s) of the same name" in capsys.readouterr().out
-    assert np.array_equal(maps.of(images.image(3), "3.png"), segment(images.image(3), "slic", 8))
+    assert np.array_equal(maps.of(images.image(3), "3.png", images.identity(3)), segment(images.image(3), "slic", 8))
+
+
+def test_a_map_of_another_image_of_the_same_name_and_size_is_never_used(
+    photographs: Path, tmp_path: Path, computed: list[int]
+) -> None:
+    """Uncompressed pictures of one format all have the same size, and two folders may share a cache."""
+    folders, files = [tmp_path / "a", tmp_path / "b"], sorted(photographs.iterdir())
+    for changed, (order, folder) in enumerate(zip((files, files[::-1]), folders, strict=True)):
+        folder.mkdir()
+        for i, file in enumerate(order):
+            cv2.imwrite(str(folder / f"{i}.bmp"), cv2.imread(str(file)))
+            os.utime(folder / f"{i}.bmp", (changed, changed))
+    sizes = {path.stat().st_size for folder in folders for path in folder.iterdir()}
+    assert len(sizes) == 1
+    first, images = filled(folders[0], tmp_path / "cache")
+    second, others = filled(folders[1], tmp_path / "cache")
+    assert len(computed) == 14
+    assert np.array_equal(second.of(others.image(0), "0.bmp", others.identity(0)), segment(others.image(0), "slic", 8))
+    with pytest.raises(InputError, match=r"no region map of 0\.bmp as it is now.*its own --data\.region_cache"):
+        first.of(images.image(0), "0.bmp", images.identity(0))
 
 
 def test_the_open_file_stays_with_its_process(photographs: Path, tmp_path: Path) -> None:
     maps, images = filled(photographs, tmp_path)
-    before = maps.of(images.image(0), "0.png")
-    assert np.array_equal(pickle.loads(pickle.dumps(maps)).of(images.image(0), "0.png"), before)
+    before = maps.of(images.image(0), "0.png", images.identity(0))
+    assert np.array_equal(pickle.loads(pickle.dumps(maps)).of(images.image(0), "0.png", images.identity(0)), before)
 
 
 def test_views_are_the_same_with_and_without_a_cache(photographs: Path, tmp_path: Path) -> None:
@@ -139,10 +162,18 @@ def test_bad_images_are_all_found_before_training_and_the_rest_is_kept(
     assert len(computed) == 5
 
 
+def test_a_photograph_that_was_cut_off_is_found(photographs: Path, tmp_path: Path) -> None:
+    whole = photographs / "4.jpg"
+    cv2.imwrite(str(whole), np.random.default_rng(0).integers(256, size=(200, 300, 3), dtype=np.uint8))
+    whole.write_bytes(whole.read_bytes()[:20_000])
+    with pytest.raises(InputError, match=r"4\.jpg.*truncated"):
+        filled(photographs, tmp_path / "cache")
+
+
 def test_a_map_that_is_not_there(photographs: Path, tmp_path: Path) -> None:
     maps, images = filled(photographs, tmp_path)
     with pytest.raises(InputError, match="has no region map of unknown"):
-        maps.of(images.image(0), "unknown")
+        maps.of(images.image(0), "unknown", images.identity(0))
 
 
 def test_a_file_that_is_no_cache_is_named(photographs: Path, tmp_path: Path) -> None:

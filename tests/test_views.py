@@ -11,7 +11,8 @@ from torchvision.transforms import RandomResizedCrop
 
 from datamodules import InputError, SyntheticViewsDataModule, UnlabeledDataModule
 from datamodules.regions import PatchRule, Window, draw_patches, segment
-from datamodules.views import Augmentation, square
+from datamodules.unlabeled import ImageFolder
+from datamodules.views import Augmentation, ViewDataset, square
 
 SMALL = {"batch_size": 2, "num_workers": 0, "global_size": 48, "local_size": 32, "held_out": 4}
 
@@ -164,23 +165,46 @@ def test_views_are_resized_as_pillow_resizes(height: int, width: int, side: int)
     assert np.corrcoef(found.ravel(), reference.ravel())[0, 1] > 0.8
 
 
-def test_every_value_of_the_augmentation_can_be_set(images: Path) -> None:
-    off = {"jitter_probability": 0.0, "grey_probability": 0.0, "blur_probability": 0.0, "flip_probability": 0.0}
-    data = UnlabeledDataModule(
-        str(images), **SMALL, augmentation=Augmentation(view_area=(1.0, 1.0), view_aspect=(1.0, 1.0), **off)
-    )
+OFF = {"jitter_probability": 0.0, "grey_probability": 0.0, "blur_probability": 0.0, "flip_probability": 0.0}
+WHOLE_VIEW = {"view_area": (1.0, 1.0), "view_aspect": (1.0, 1.0)}
+STILL = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+
+
+def first_views(images: Path, **values: object) -> tuple[ViewDataset, np.ndarray]:
+    """The first global view of the first 8 images, (8, 48, 48, 3), everything off but what ``values`` turn on."""
+    data = UnlabeledDataModule(str(images), **SMALL, augmentation=Augmentation(**(OFF | WHOLE_VIEW | values)))
     data.setup("fit")
     views = data.data["train"]
-    drawn = views.drawn(0)
-    for view, window in zip(views[0].global_views, drawn.views, strict=True):
-        assert np.array_equal(view.permute(1, 2, 0).numpy(), square(drawn.image[window], 48))
-    for name, changed in (("jitter_probability", 1.0), ("blur_probability", 1.0), ("flip_probability", 1.0)):
-        data.augmentation = Augmentation(
-            view_area=(1.0, 1.0), view_aspect=(1.0, 1.0), blur_sigma=(1.0, 2.0), **(off | {name: changed})
-        )
-        data.data = {}
-        data.setup("fit")
-        assert not torch.equal(data.data["train"][0].global_views, views[0].global_views), name
+    return views, np.stack([views[i].global_views[0].permute(1, 2, 0).numpy() for i in range(8)])
+
+
+def test_with_everything_off_a_view_is_the_resized_crop(images: Path) -> None:
+    views, found = first_views(images)
+    for i, view in enumerate(found):
+        drawn = views.drawn(i)
+        assert np.array_equal(view, square(drawn.image[drawn.views[0]], 48))
+
+
+def test_each_value_of_the_augmentation_does_what_it_says(images: Path) -> None:
+    plain = first_views(images)[1].astype(int)
+    colour = plain.max(-1) - plain.min(-1)
+    assert colour.mean() > 5
+    flipped = first_views(images, flip_probability=1.0)[1]
+    assert np.array_equal(flipped, plain[:, :, ::-1])
+    grey = first_views(images, grey_probability=1.0)[1].astype(int)
+    assert (grey.max(-1) - grey.min(-1)).max() == 0
+    roughness = [
+        np.abs(np.diff(first_views(images, blur_probability=1.0, blur_sigma=(s, s))[1].astype(int), axis=1)).mean()
+        for s in (0.5, 2.0)
+    ]
+    assert np.abs(np.diff(plain, axis=1)).mean() > roughness[0] > roughness[1]
+    still = first_views(images, jitter_probability=1.0, **STILL)[1]
+    assert np.abs(still - plain).max() <= 1
+    for name in STILL:
+        changed = first_views(images, jitter_probability=1.0, **(STILL | {name: 0.5}))[1]
+        assert np.abs(changed - plain).mean() > 0.5, name
+    small = first_views(images, view_area=(0.2, 0.2))[0].drawn(0)
+    assert area(small.views[0]) == pytest.approx(0.2 * small.image[..., 0].size, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -258,6 +282,27 @@ def test_list_with_an_unknown_image(images: Path, tmp_path: Path) -> None:
     data = UnlabeledDataModule(str(images), list_file=str(listing), **SMALL)
     with pytest.raises(InputError, match="missing_one"):
         data.setup("fit")
+
+
+def lists(tmp_path: Path, text: str) -> ImageFolder:
+    for name in ("a/IMG 1.png", "b/IMG 1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / name)
+    (tmp_path / "list.txt").write_text(text)
+    return ImageFolder(tmp_path, tmp_path / "list.txt")
+
+
+def test_a_list_names_images_by_path_or_name(tmp_path: Path) -> None:
+    assert lists(tmp_path, "b/IMG 1\n2.png\n\na/IMG 1.png\n").names == ["b/IMG 1.png", "b/2.png", "a/IMG 1.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("IMG 1", r"which may be .*/IMG 1\.png or .*/IMG 1\.png"), ("2\nb/2.png", r"names 1 image\(s\) more than once")],
+)
+def test_a_list_that_is_unclear_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        lists(tmp_path, text)
 
 
 def test_empty_folder(tmp_path: Path) -> None:

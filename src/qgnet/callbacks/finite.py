@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 
 from datamodules.errors import InputError
+from qgnet.tasks.base import is_logged
 
 
 class FiniteLoss(pl.Callback):
@@ -24,7 +25,7 @@ class FiniteLoss(pl.Callback):
     ) -> None:
         """Look at the loss, which a GPU has to be waited for, only now and then."""
         self.loss = outputs["loss"]
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if is_logged(trainer, batch_idx):
             self._check(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -36,9 +37,12 @@ class FiniteLoss(pl.Callback):
         if trainer.strategy.reduce_boolean_decision(finite):  # all processes stop together
             return
         path = Path(trainer.default_root_dir) / "checkpoints/not_finite.ckpt"
+        earlier = sorted(file.name for file in path.parent.glob("*.ckpt") if file != path)
         trainer.save_checkpoint(path)
+        way = (
+            f"go on from {' or '.join(earlier)} beside it" if earlier else "start again; there is no earlier checkpoint"
+        )
         raise InputError(
-            f"The training loss is not finite at step {trainer.global_step}. The state is in {path}; earlier "
-            "checkpoints beside it are whole. Lower the learning rate, or take --trainer.precision 32-true, and go on "
-            "from one of those."
+            f"The training loss is not finite at step {trainer.global_step}. The state is in {path}. Lower the "
+            f"learning rate, or take --trainer.precision 32-true, and {way}."
         )

@@ -191,9 +191,9 @@ class ViewPictures(pl.Callback):
         self.count = count
         self.rows: list[list[Picture]] = []
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the first views as the network will get them."""
-        self._views(trainer)
+        self._views(trainer, begun=False)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin a new sheet of prior maps."""
@@ -226,7 +226,7 @@ class ViewPictures(pl.Callback):
         if not trainer.sanity_checking:
             self._write(trainer, f"pictures/prior_maps-{trainer.global_step:06d}.png", "val/prior_maps")
             if trainer.state.fn == TrainerFn.FITTING:
-                self._views(trainer)
+                self._views(trainer, begun=True)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write ``prior_maps.png``."""
@@ -236,12 +236,12 @@ class ViewPictures(pl.Callback):
         sheet = contact_sheet(("photograph", "prior map", "objects"), self.rows, [""] * len(self.rows))
         publish(trainer, sheet, name, key)
 
-    def _views(self, trainer: pl.Trainer) -> None:
+    def _views(self, trainer: pl.Trainer, begun: bool) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not (trainer.is_global_zero and isinstance(data, ViewDataModule)):
             return
         views = data.data["train"]
-        first = trainer.current_epoch * len(views)
+        first = next_number(trainer, data.batch_size, begun)
         rows = [view_row(views, first + i) for i in range(min(self.count, len(views)))]
         headings = ("regions, views, patches", "global view 1", "global view 2", "patch 1", "patch 2")
         sheet = contact_sheet(headings, rows, [""] * len(rows))
@@ -262,14 +262,28 @@ def publish(trainer: pl.Trainer, picture: Picture, name: str, key: str) -> None:
             logger.experiment.add_image(key, picture, trainer.global_step, dataformats="HWC")
 
 
+def next_number(trainer: pl.Trainer, batch_size: int, begun: bool) -> int:
+    """The running number of the first sample that training has not seen yet.
+
+    Args:
+        trainer: in a fit.
+        batch_size: per process.
+        begun: after some training; a run that goes on after a whole epoch still counts that one's batches as it begins.
+    """
+    loop, sampler = trainer.fit_loop, trainer.train_dataloader.sampler  # type: ignore[union-attr]
+    batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+    whole, part = divmod(batches, int(loop.max_batches))
+    epoch = trainer.current_epoch + (whole if begun else 0)
+    return int(epoch * sampler.total + part * batch_size * trainer.world_size)
+
+
 def view_row(views: ViewDataset, i: int) -> list[Picture]:
     """Views number ``i``: the image with its regions and the frames of views (blue) and patches (red), then these."""
     drawn, made = views.drawn(i), views[i]
     picture = drawn.image.copy()
     height, width = picture.shape[:2]
-    regions = views.regions.of(drawn.image, drawn.name)
-    if regions is not None:
-        labels = cv2.resize(regions, (width, height), interpolation=cv2.INTER_NEAREST)
+    if drawn.regions is not None:
+        labels = cv2.resize(drawn.regions, (width, height), interpolation=cv2.INTER_NEAREST)
         picture[find_boundaries(labels)] = BOUNDARY
     line = max(1, max(height, width) // 80)
     frames = [(view, VIEW_FRAME) for view in drawn.views] + [(patch.window, PATCH_FRAME) for patch in drawn.patches]

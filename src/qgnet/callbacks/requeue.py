@@ -7,6 +7,8 @@ from typing import Any
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
+from qgnet.tasks.base import ends_step
+
 
 class Requeue(pl.Callback):
     """Saves and requeues a job on the signal of ``sbatch --signal=SIGUSR1@…``, all processes after the same step.
@@ -34,8 +36,8 @@ class Requeue(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and requeue if any process has had the signal."""
-        if self.signum is None:
+        """Save and requeue if any process has had the signal; gradients half accumulated could not be saved."""
+        if self.signum is None or not ends_step(trainer, batch_idx):
             return
         if trainer.strategy.reduce_boolean_decision(self.signalled, all=False):
             self.signalled = False

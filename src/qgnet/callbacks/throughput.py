@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from datamodules.views import Views
+from qgnet.tasks.base import is_logged
 
 
 class Throughput(pl.Callback):
@@ -46,7 +47,7 @@ class Throughput(pl.Callback):
             self.worked += now - self.entered
             self.samples += len(batch[0])
         self.left = now
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0 and self.samples:  # type: ignore[attr-defined]
+        if is_logged(trainer, batch_idx) and self.samples:
             kind = "images" if isinstance(batch, Views) else "episodes"
             total = self.waited + self.worked
             pl_module.log(f"train/{kind}_per_second", self.samples * trainer.world_size / total, batch_size=1)

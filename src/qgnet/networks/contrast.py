@@ -50,7 +50,8 @@ class MomentumPair(nn.Module):
         self.momentum = momentum
         self.query = ProjectedEncoder(encoder, dim)
         self.key = copy.deepcopy(self.query).requires_grad_(False)
-        self.register_buffer("queue", F.normalize(torch.randn(queue_size, dim), dim=1))
+        start = torch.randn(queue_size, dim, generator=torch.Generator().manual_seed(0))  # the same in all processes
+        self.register_buffer("queue", F.normalize(start, dim=1))
         self.register_buffer("queue_position", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()

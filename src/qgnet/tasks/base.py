@@ -1,5 +1,6 @@
 """What both LightningModules have in common: optimiser, schedule, and checkpoints that know where they come from."""
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -94,7 +95,15 @@ class Task(pl.LightningModule, ABC):
         The number of steps is asked for as late as possible: Lightning draws the first batches for it, which a run that
         goes on in the middle of an epoch can do only when its checkpoint has been loaded.
         """
-        return min(1.0, step / max(1, int(self.trainer.estimated_stepping_batches))) if step else 0.0
+        if not step:
+            return 0.0
+        steps = self.trainer.estimated_stepping_batches
+        if math.isinf(steps):
+            raise InputError(
+                "The learning rate follows the share of the training that is done, so its length must be known. Set "
+                "--trainer.max_epochs or --trainer.max_steps, beside --trainer.max_time if you like."
+            )
+        return min(1.0, step / max(1, int(steps)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the sha256 of the files that the frozen parts came from."""
@@ -120,6 +129,16 @@ class Task(pl.LightningModule, ABC):
                 + ("Settings that differ: " + "; ".join(differing) + ". " if differing else "")
                 + "Use the configuration it was trained with (config.yaml in its run's folder)."
             )
+
+
+def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether the optimiser steps with this training batch; not if more gradients are to be accumulated first."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+
+
+def is_logged(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether the trainer writes a line of metrics after this training batch."""
+    return ends_step(trainer, batch_idx) and trainer._logger_connector.should_update_logs
 
 
 def make_encoder(name: str, high_stage: int, dilated: bool = True) -> Encoder:

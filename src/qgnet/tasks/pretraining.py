@@ -22,7 +22,7 @@ from qgnet.networks.correspondence import untrained_prior_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.layers import resize
-from qgnet.tasks.base import Task, make_encoder, normalise
+from qgnet.tasks.base import Task, ends_step, make_encoder, normalise
 from qgnet.weights import load_encoder_weights, save_prior_extractor
 
 PRIOR_FILE = "prior_extractor.ckpt"
@@ -110,6 +110,11 @@ class GlobalLocalPretraining(Task):
         schedule: Literal["cosine", "step", "constant"] = "cosine",
         optimizer: OptimizerCallable = sgd,
     ) -> None:
+        if queue_size < 1 or dim < 1 or temperature <= 0 or not 0 <= momentum <= 1:
+            raise InputError(
+                f"model.queue_size is {queue_size}, model.dim {dim}, model.temperature {temperature} and "
+                f"model.momentum {momentum}; expected at least 1, at least 1, more than 0, and 0 … 1."
+            )
         super().__init__(optimizer, SCHEDULES[schedule])
         self.save_hyperparameters(ignore=["optimizer"])
         self.encoder_weights = encoder_weights
@@ -163,8 +168,7 @@ class GlobalLocalPretraining(Task):
             self.net.update_key()
         loss, keys = self._loss(views, "train")
         self.pending.append(self._of_all_processes(keys))
-        whole = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
-        if whole or self.trainer.is_last_batch:
+        if ends_step(self.trainer, batch_idx):
             self.net.enqueue(torch.cat(self.pending, dim=1).flatten(0, 1))
             self.pending = []
         return loss
@@ -209,7 +213,9 @@ class GlobalLocalPretraining(Task):
         """Log the prior maps' quality, and say so if the features have collapsed."""
         self._log_map_quality("val")
         spread = float(self.trainer.callback_metrics.get("val/spread", 1.0))
-        if spread < COLLAPSED and not self.trainer.sanity_checking:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        several = min(data.batch_size, len(data.data["val"]) // self.trainer.world_size) > 1  # one alone has no spread
+        if spread < COLLAPSED and several and not self.trainer.sanity_checking:
             rank_zero_warn(
                 f"The embeddings have collapsed: their spread is {spread:.3f} (1: all over the sphere, 0: one point). "
                 "Lower the learning rate or the momentum of the key encoder, or enlarge the queue."
@@ -250,8 +256,9 @@ class GlobalLocalPretraining(Task):
         return loss, torch.stack(key_globals)
 
     def _queue_age(self, keys: int) -> float:
-        """Steps since the oldest key of the queue came in, with so many keys per process and step."""
-        return float(min(self.global_step, len(self.net.queue) / (keys * self.trainer.world_size)))
+        """Steps since the oldest key of the queue came in, with so many keys per process and batch."""
+        keys_of_a_step = keys * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return float(min(self.global_step, math.ceil(len(self.net.queue) / keys_of_a_step)))
 
     def predict_step(self, views: Views, batch_idx: int) -> Descriptors:
         """A descriptor per image, from its first global view."""

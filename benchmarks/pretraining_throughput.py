@@ -2,20 +2,23 @@
 
 ``regions kept`` is this project's way. ``random crops`` has patches of the same size at random places and no regions at
 all, so the ratio says what regions cost. ``SLIC in the loader`` computes scikit-image's SLIC of the photograph at its
-full size each time it is loaded. Each is timed as the loader alone (one worker) and as whole training steps (loader,
-both encoders, loss, backward, optimiser), in turns, and the best turn counts.
+full size each time it is loaded. Each is timed as the loader alone and as whole training steps (loader, both encoders,
+loss, backward, optimiser; with the share of the time that they wait for data), in turns, and the best turn counts.
 
 Usage: python benchmarks/pretraining_throughput.py --config lightning_configs/pretrain_voc_small.yaml
+On a GPU: python benchmarks/pretraining_throughput.py --precision bf16-mixed --batches 40
+    --config lightning_configs/pretrain_imagenet.yaml --data.root FOLDER
 """
 
+import argparse
 import itertools
-import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+import torch
 from skimage.segmentation import slic
 
 from datamodules.region_maps import RegionMaps
@@ -25,7 +28,6 @@ from qgnet.cli import parse
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 
 TURNS = 3
-BATCHES = 8
 
 
 class FullSizeSlic(RegionMaps):
@@ -37,33 +39,48 @@ class FullSizeSlic(RegionMaps):
 
 
 class Clock(pl.Callback):
-    """When each batch of a training ended."""
+    """When each batch of a training began and ended."""
 
     def __init__(self) -> None:
+        self.starts: list[float] = []
         self.ends: list[float] = []
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Look at the clock."""
+    def on_train_batch_start(self, *_: Any) -> None:
+        """The batch is there."""
+        self.starts.append(time.perf_counter())
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """The step is done, on a GPU too."""
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.synchronize()
         self.ends.append(time.perf_counter())
 
 
-def loader_rate(task: GlobalLocalPretraining, data: ViewDataModule) -> float:
-    """Images per second of the loader alone, its start not counted."""
-    batches = iter(data.train_dataloader())
-    next(batches)
+class Rate(NamedTuple):
+    """Images per second, and the share of the time in [0, 1] that went into waiting for them."""
+
+    images: float
+    waiting: float
+
+
+def loader_rate(task: GlobalLocalPretraining, data: ViewDataModule, batches: int, precision: str) -> Rate:
+    """The loader alone, its start not counted."""
+    loaded = iter(data.train_dataloader())
+    next(loaded)
     start, images = time.perf_counter(), 0
-    for batch in itertools.islice(batches, BATCHES):
+    for batch in itertools.islice(loaded, batches):
         images += len(batch.name)
-    return images / (time.perf_counter() - start)
+    return Rate(images / (time.perf_counter() - start), 1.0)
 
 
-def step_rate(task: GlobalLocalPretraining, data: ViewDataModule) -> float:
-    """Images per second of a training, the first step not counted."""
+def step_rate(task: GlobalLocalPretraining, data: ViewDataModule, batches: int, precision: str) -> Rate:
+    """A training, its first step not counted."""
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
             default_root_dir=folder,
-            max_steps=BATCHES + 1,
+            max_steps=batches + 1,
+            precision=precision,  # type: ignore[arg-type]
             callbacks=[clock],
             limit_val_batches=0,
             logger=False,
@@ -72,12 +89,18 @@ def step_rate(task: GlobalLocalPretraining, data: ViewDataModule) -> float:
             enable_model_summary=False,
         )
         trainer.fit(task, datamodule=data)
-    return data.batch_size * BATCHES / (clock.ends[-1] - clock.ends[0])
+    total = clock.ends[-1] - clock.ends[0]
+    waited = sum(start - end for start, end in zip(clock.starts[1:], clock.ends[:-1], strict=True))
+    return Rate(data.batch_size * batches / total, waited / total)
 
 
 def main() -> None:
     """Print the table."""
-    task, data = parse(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--precision", default="32-true", help="of the steps, as the Trainer's")
+    parser.add_argument("--batches", type=int, default=8, help="to time in each turn; of an epoch that has as many")
+    options, settings = parser.parse_known_args()
+    task, data = parse(settings)
     assert isinstance(task, GlobalLocalPretraining)
     assert isinstance(data, ViewDataModule)
     data.num_workers = max(1, data.num_workers)
@@ -93,13 +116,15 @@ def main() -> None:
             "SLIC in the loader": FullSizeSlic("slic", data.region_count, None),
         }
         for title, measure in (("loader alone", loader_rate), ("whole steps", step_rate)):
-            best = dict.fromkeys(kinds, 0.0)
+            best = dict.fromkeys(kinds, Rate(0.0, 1.0))
             for _ in range(TURNS):
                 for name, regions in kinds.items():
                     data.data["train"].regions = regions
-                    best[name] = max(best[name], measure(task, data))
+                    best[name] = max(best[name], measure(task, data, options.batches, options.precision))
             for name, rate in best.items():
-                print(f"{title}: {rate:7.1f} images per second, {name}, {best['regions kept'] / rate:.2f} x")
+                waiting = f", waiting {100 * rate.waiting:.0f} % of the time" if measure is step_rate else ""
+                ratio = best["regions kept"].images / rate.images
+                print(f"{title}: {rate.images:7.1f} images per second, {name}, {ratio:.2f} x{waiting}")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ class Views(NamedTuple):
     Attributes:
         global_views: (B, 2, 3, G, G) uint8.
         local_patches: (B, 2, 3, L, L) uint8.
-        fallback: (B,) bool, a patch is a random crop since there was no usable region.
+        fallback: (B,) bool, a patch had no usable region and is a random crop.
         name: B names.
     """
 

@@ -154,8 +154,8 @@ def region_box(
     if len(usable) == 0:
         extent = (area[0].stop - area[0].start, area[1].stop - area[1].start)
         return Patch(random_window(area, extent, 0.5, rng), fallback=True)
-    fresh = np.setdiff1d(usable, taken)
-    label = int(rng.choice(fresh if len(fresh) else usable))
+    fresh = [label for label in usable.tolist() if label not in taken] or usable.tolist()
+    label = fresh[rng.integers(len(fresh))]
     taken.append(label)
     return Patch(region_window(regions == label, size, area), fallback=False)
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from datamodules import InputError, UnlabeledDataModule
 from qgnet.callbacks.requeue import Requeue
+from qgnet.callbacks.throughput import Throughput
 from qgnet.cli import parse
 from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.encoders import Encoder
@@ -297,9 +298,11 @@ def test_the_queue_holds_the_newest_keys_whatever_the_batch(size: int) -> None:
         assert torch.equal(oldest_first, torch.stack(list(expected)))
 
 
-def test_a_training_with_a_queue_that_no_batch_fills_evenly(command: Command) -> None:
+def test_a_training_fills_a_queue_that_no_batch_fills_evenly(command: Command) -> None:
     command("fit", "demo/pretrain.yaml", "--run=runs/x", "--trainer.max_steps=-1", "--model.queue_size=3")
-    assert torch.allclose(state("x")["net.queue"].norm(dim=1), torch.ones(3), atol=1e-5)
+    before, queue = MomentumPair(Encoder("test_resnet", 3, dilated=False), queue_size=3).queue, state("x")["net.queue"]
+    assert torch.allclose(queue.norm(dim=1), torch.ones(3), atol=1e-5)
+    assert not (queue == before).all(dim=1).any()
 
 
 def test_embeddings_are_normalised_in_float32_under_autocast() -> None:
@@ -334,8 +337,16 @@ def test_a_training_without_known_length_is_refused(command: Command, capsys: py
     assert "its length must be known" in capsys.readouterr().err
 
 
-def test_what_is_logged_with_accumulated_gradients(command: Command) -> None:
-    """Two batches a step: the queue of 16 is refilled every second step, and speed is measured over both batches."""
+def test_what_is_logged_with_accumulated_gradients(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two batches of 2 a step: the queue of 16 is refilled every second step, and speed is measured over both."""
+    measured: list[int] = []
+    restart = Throughput._restart
+
+    def noting(callback: Throughput) -> None:
+        measured.append(getattr(callback, "samples", 0))
+        restart(callback)
+
+    monkeypatch.setattr(Throughput, "_restart", noting)
     settings = ["--trainer.max_steps=-1", "--trainer.limit_train_batches=8", "--trainer.accumulate_grad_batches=2"]
     command(
         "fit", "demo/pretrain.yaml", "--run=runs/x", *settings, "--trainer.log_every_n_steps=1", "--model.queue_size=16"
@@ -343,6 +354,7 @@ def test_what_is_logged_with_accumulated_gradients(command: Command) -> None:
     metrics = logged()
     assert metrics["train/queue_age"] == [0, 1, 2, 2]
     assert len(metrics["train/images_per_second"]) == 4
+    assert [samples for samples in measured if samples] == [2, 4, 4, 4]  # the first batch starts the clock
 
 
 def test_a_job_is_saved_between_steps_not_with_half_of_the_gradients(

@@ -3,6 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
+from conftest import CONFIGS
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -220,6 +222,14 @@ def test_each_value_of_the_augmentation_does_what_it_says(images: Path) -> None:
 def test_augmentations_out_of_range_are_refused(values: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Augmentation(**values)
+
+
+def test_the_values_written_out_for_imagenet_are_the_defaults() -> None:
+    settings = yaml.safe_load((CONFIGS / "pretrain_imagenet.yaml").read_text())["data"]["init_args"]
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["augmentation"].items()}
+    assert len(values) == 10
+    assert Augmentation(**values) == Augmentation()
+    assert PatchRule(**settings["patches"]) == PatchRule()
 
 
 @pytest.mark.parametrize("values", [{"min_area": 1}, {"min_area": -0.1}, {"margin": -1}])

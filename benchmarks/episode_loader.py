@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import EpisodeDataModule, one_thread
 from datamodules.episodes import Decoded, EpisodeDataset, collate
-from datamodules.transforms import MEAN, STD
 from qgnet.cli import parse
+from qgnet.networks.encoders import IMAGENET
 
 EPISODES = 400
 WARM_UP = 40
@@ -100,6 +100,9 @@ class ReleasedWay(Dataset[tuple[Tensor, ...]]):
             if np.sum(label[window] == 1) >= 0.85 * whole:
                 break
         return image[window], label[window]
+
+
+MEAN, STD = IMAGENET
 
 
 def rate(data: Dataset[Any], collate_fn: Callable[..., Any] | None) -> float:

@@ -143,6 +143,8 @@ class EpisodeDataModule(BaseDataModule):
         scale: range of the random scaling in training.
         train_episodes: episodes per training epoch; null: one per training image.
         episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
+        negative: share of episodes, 0 … 1, whose supports show a class that is not in the query: the right answer is
+            "nothing". In training they take the place of others; in a test they are added as controls.
     """
 
     def __init__(
@@ -159,7 +161,10 @@ class EpisodeDataModule(BaseDataModule):
         scale: tuple[float, float] = (0.9, 1.1),
         train_episodes: int | None = None,
         episode_file: str | None = None,
+        negative: float = 0.0,
     ) -> None:
+        if not 0 <= negative <= 1:
+            raise InputError(f"data.negative is {negative}; expected a share of the episodes, from 0 to 1.")
         self.protocol = protocol.resolved()
         super().__init__(batch_size, num_workers, default_seed(self.protocol) if seed is None else seed)
         self.fold = fold
@@ -170,6 +175,7 @@ class EpisodeDataModule(BaseDataModule):
         self.scale = scale
         self.train_episodes = train_episodes
         self.episode_file = episode_file
+        self.negative = negative
         self.data: dict[str, EpisodeDataset] = {}
 
     @property
@@ -223,9 +229,9 @@ class EpisodeDataModule(BaseDataModule):
         if stage == "fit" and "train" not in self.data:
             self.data["train"] = self._episodes("train")
         if "val" not in self.data:
-            self.data["val"] = self._episodes("val")
+            self.data["val"] = self._episodes("val", controls=stage != "predict")
 
-    def _episodes(self, split: str) -> EpisodeDataset:
+    def _episodes(self, split: str, controls: bool = True) -> EpisodeDataset:
         training = split == "train"
         source = self.source(split)
         classes = self.base_classes if training else self.novel_classes
@@ -240,6 +246,7 @@ class EpisodeDataModule(BaseDataModule):
             scale=self.scale,
             min_class_area=self.min_class_area,
             protocol=self.protocol,
+            negative=self.negative if controls else 0.0,
             seed=self.seed,
             fold=self.fold,
             training=training,

@@ -54,6 +54,7 @@ class Coco20iDataModule(EpisodeDataModule):
         scale: range of the random scaling in training.
         train_episodes: episodes per training epoch; null: one per training image.
         episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
+        negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Coco20iDataModule(EpisodeDataModule):
         scale: tuple[float, float] = (0.8, 1.25),
         train_episodes: int | None = None,
         episode_file: str | None = None,
+        negative: float = 0.0,
     ) -> None:
         super().__init__(
             fold,
@@ -88,6 +90,7 @@ class Coco20iDataModule(EpisodeDataModule):
             scale,
             train_episodes,
             episode_file,
+            negative,
         )
         self.root = Path(root)
         self.year = year

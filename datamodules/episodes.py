@@ -18,6 +18,8 @@ from datamodules.transforms import FitAndPad, Squash, TrainAugmentation
 
 PairTransform = Callable[[Array, Array, int], tuple[Array, Array]]
 """(image, binary mask, seed) → both at the network's size."""
+SUPPORT_DRAWS = 10
+"""So often a support is augmented anew if its object was lost."""
 
 
 class Episode(NamedTuple):
@@ -29,6 +31,7 @@ class Episode(NamedTuple):
         support_images: (B, K, 3, H, W) uint8.
         support_masks: (B, K, H, W) uint8 in {0, 1, 255}.
         class_id: (B,) int64, the data set's own class number.
+        present: (B,) bool, whether the query shows the class. Where it does not, the right answer is "nothing".
         query_name: B names.
         support_names: B tuples of K names.
         original_mask: B masks (h, w) uint8 in {0, 1, 255} at the size of the score; empty in training.
@@ -42,6 +45,7 @@ class Episode(NamedTuple):
     support_images: Tensor
     support_masks: Tensor
     class_id: Tensor
+    present: Tensor
     query_name: list[str]
     support_names: list[tuple[str, ...]]
     original_mask: list[Tensor]
@@ -57,6 +61,7 @@ def collate(episodes: Sequence[Episode]) -> Episode:
         support_images=torch.stack([e.support_images for e in episodes]),
         support_masks=torch.stack([e.support_masks for e in episodes]),
         class_id=torch.stack([e.class_id for e in episodes]),
+        present=torch.stack([e.present for e in episodes]),
         query_name=[e.query_name[0] for e in episodes],
         support_names=[e.support_names[0] for e in episodes],
         original_mask=[mask for e in episodes for mask in e.original_mask],
@@ -66,11 +71,19 @@ def collate(episodes: Sequence[Episode]) -> Episode:
 
 
 class Draw(NamedTuple):
-    """Which images make an episode, by their number in the source."""
+    """Which images make an episode, by their number in the source.
+
+    Attributes:
+        class_id: that the supports show.
+        query: an image.
+        supports: K images.
+        present: whether the query shows the class, too.
+    """
 
     class_id: int
     query: int
     supports: tuple[int, ...]
+    present: bool = True
 
 
 class Decoded:
@@ -101,6 +114,10 @@ class EpisodeDataset(Dataset[Episode]):
     Unless the protocol says otherwise, the query is the next image of the list that holds one of ``classes`` (the list
     is walked again when exhausted), its class is drawn from those present, the supports from the class's other images.
 
+    A share ``negative`` of the episodes asks for a class that the query does not show. In training they take the place
+    of ordinary ones. In a test nothing is replaced: such an episode is the :meth:`control` of an ordinary one, the same
+    query under the supports of an absent class, and follows it in the batch.
+
     Args:
         source: images and masks.
         index: class areas of the source.
@@ -112,12 +129,14 @@ class EpisodeDataset(Dataset[Episode]):
         scale: range of the random scaling in training.
         min_class_area: pixels a class must cover in an image to count there.
         protocol: every other choice.
+        negative: share of the episodes, in [0, 1], that have supports of a class which is not in the query.
         seed: of the draws.
         fold: mixed into the draws.
         training: walk the images in a new order each time and augment them, else walk them as they stand.
 
     Raises:
-        InputError: if shots < 1, no image holds any class, or one has images, but fewer than shots + 1.
+        InputError: if shots < 1, no image holds any class, one has images, but fewer than shots + 1, or negative
+            episodes are asked for where every image shows every class.
     """
 
     def __init__(
@@ -132,6 +151,7 @@ class EpisodeDataset(Dataset[Episode]):
         scale: tuple[float, float],
         min_class_area: int,
         protocol: Protocol,
+        negative: float,
         seed: int,
         fold: int,
         training: bool,
@@ -141,9 +161,11 @@ class EpisodeDataset(Dataset[Episode]):
         self.source = source
         self.shots = shots
         self.protocol = protocol
+        self.negative = negative
         self.seed = seed
         self.fold = fold
         self.training = training
+        self.areas = [facts.areas for facts in index.facts]
         self.fit = FitAndPad(image_size) if protocol.resize == "pad" else Squash(image_size)
         self.transform: PairTransform = TrainAugmentation(image_size, scale) if training else self.fit
         self.ignored = list(novel) if training and protocol.novel_in_training == "ignore" else []
@@ -157,6 +179,12 @@ class EpisodeDataset(Dataset[Episode]):
                 self.classes_in.setdefault(i, []).append(class_id)
         self.queries = sorted(self.classes_in)
         self.pairs = [(i, c) for i in self.queries for c in self.classes_in[i]]
+        if negative and not any(self.absent_from(i) for i in self.queries):
+            raise InputError(
+                f"data.negative is {negative}, but every image shows all of the classes "
+                f"{some(list(classes.values()))}, so none can be asked for where it is absent. Set --data.negative 0, "
+                "or add images without some class."
+            )
         self.length = length or len(self.queries)
         self.fixed: Sequence[Draw] = ()
         self.decoded = Decoded()
@@ -189,8 +217,26 @@ class EpisodeDataset(Dataset[Episode]):
                     f"{some([str(c) for c in self.images_of])}, {self.shots} shot(s). Give the data, fold and shots "
                     "that the file was written for."
                 )
+            self._check_shown(draw, number)
         self.fixed = [Draw(d.class_id, number[d.query], tuple(number[s] for s in d.supports)) for d in draws]
         self.length = len(self.fixed)
+
+    def _check_shown(self, draw: NamedDraw, number: Mapping[str, int]) -> None:
+        """InputError if a query is its own support, or an image of the episode does not show the class."""
+        if draw.query in draw.supports:
+            raise InputError(
+                f"An episode of data.episode_file has the query {draw.query} as its own support. Remove it."
+            )
+        for name in (draw.query, *draw.supports):
+            if draw.class_id not in self.areas[number[name]]:
+                raise InputError(
+                    f"An episode of data.episode_file asks for class {draw.class_id}, which {name} does not show. Give "
+                    "the data that the file was written for."
+                )
+
+    def absent_from(self, image: int) -> list[int]:
+        """The classes of which the image shows no pixel, and which other images can give as supports."""
+        return [c for c in self.images_of if c not in self.areas[image]]
 
     def _query(self, i: int) -> int:
         walk, position = divmod(i, len(self.queries))
@@ -207,6 +253,11 @@ class EpisodeDataset(Dataset[Episode]):
         """Which class and images make episode ``i`` (any number ≥ 0; training counts on over the epochs)."""
         if self.fixed:
             return self.fixed[i]
+        ordinary = self._draw_present(i)
+        return (self._draw_absent(i, ordinary.query) if self.training else None) or ordinary
+
+    def _draw_present(self, i: int) -> Draw:
+        """Episode ``i`` whose query shows the class."""
         rng = np.random.default_rng([self.seed, self.fold, i])
         if self.training and self.protocol.training_queries == "classes":
             class_id = int(rng.choice(list(self.images_of)))
@@ -220,9 +271,19 @@ class EpisodeDataset(Dataset[Episode]):
         supports = rng.choice(others, size=self.shots, replace=self.protocol.supports == "repeated")
         return Draw(class_id, query, tuple(int(s) for s in supports))
 
+    def _draw_absent(self, i: int, query: int) -> Draw | None:
+        """For a share ``negative`` of the numbers ``i``: the query under supports of a class that it does not show."""
+        rng = np.random.default_rng([self.seed, self.fold, i, 3])
+        absent = self.absent_from(query)
+        if rng.random() >= self.negative or not absent:
+            return None
+        class_id = int(rng.choice(absent))
+        supports = rng.choice(self.images_of[class_id], size=self.shots, replace=self.protocol.supports == "repeated")
+        return Draw(class_id, query, tuple(int(s) for s in supports), present=False)
+
     def named(self, i: int) -> NamedDraw:
         """Episode ``i`` by the names of its images."""
-        class_id, query, supports = self.draw(i)
+        class_id, query, supports, _ = self.draw(i)
         return NamedDraw(class_id, self.source.names[query], tuple(self.source.names[s] for s in supports))
 
     def _image(self, image: int) -> Array:
@@ -240,16 +301,38 @@ class EpisodeDataset(Dataset[Episode]):
 
         return self.decoded.get((image, class_id), read)
 
+    def _support(self, image: int, class_id: int, seed: int) -> tuple[Array, Array]:
+        """A support image and mask at the network's size; drawn again where a crop has lost the object.
+
+        An object too small for any crop is shown in the whole picture, where it always covers a pixel.
+        """
+        for attempt in range(SUPPORT_DRAWS):
+            pair = self.transform(self._image(image), self._mask(image, class_id), seed + attempt)
+            if (pair[1] == 1).any():
+                return pair
+        return self.fit(self._image(image), self._mask(image, class_id), seed)
+
     def __getitem__(self, i: int) -> Episode:
         """Episode ``i`` with its pixels, transforms included a function of (seed, fold, i)."""
-        class_id, query, supports = self.draw(i)
+        return self._load(i, self.draw(i))
+
+    def control(self, i: int) -> Episode | None:
+        """Of a test: episode ``i``'s query under supports of an absent class; None for all but a share ``negative``."""
+        draw = None if self.training else self._draw_absent(i, self.draw(i).query)
+        return draw and self._load(i, draw)
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Episode]:
+        """What a DataLoader puts into one batch: these episodes, each followed by its control if it has one."""
+        pairs = [(self[i], self.control(i)) for i in numbers]
+        return [episode for pair in pairs for episode in pair if episode is not None]
+
+    def _load(self, i: int, draw: Draw) -> Episode:
+        """The pixels of an episode; ``i`` gives its transforms."""
+        class_id, query, supports, present = draw
         seeds = np.random.default_rng([self.seed, self.fold, i, 1]).integers(2**31, size=1 + self.shots).tolist()
         original = self._mask(query, class_id)
         query_image, query_mask = self.transform(self._image(query), original, seeds[0])
-        pairs = [
-            self.transform(self._image(s), self._mask(s, class_id), seed)
-            for s, seed in zip(supports, seeds[1:], strict=True)
-        ]
+        pairs = [self._support(s, class_id, seed) for s, seed in zip(supports, seeds[1:], strict=True)]
         at_original = self.protocol.score_at == "original" and not self.training
         scored = original if at_original else query_mask
         return Episode(
@@ -258,6 +341,7 @@ class EpisodeDataset(Dataset[Episode]):
             support_images=torch.stack([to_tensor(image) for image, _ in pairs]),
             support_masks=torch.stack([torch.from_numpy(mask.copy()) for _, mask in pairs]),
             class_id=torch.tensor(class_id),
+            present=torch.tensor(present),
             query_name=[self.source.names[query]],
             support_names=[tuple(self.source.names[s] for s in supports)],
             original_mask=[] if self.training else [torch.from_numpy(scored.copy())],

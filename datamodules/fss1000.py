@@ -31,6 +31,7 @@ class Fss1000DataModule(EpisodeDataModule):
         scale: range of the random scaling in training.
         train_episodes: episodes per training epoch; null: one per training image.
         episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
+        negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Fss1000DataModule(EpisodeDataModule):
         scale: tuple[float, float] = (0.9, 1.1),
         train_episodes: int | None = None,
         episode_file: str | None = None,
+        negative: float = 0.0,
     ) -> None:
         super().__init__(
             fold,
@@ -63,6 +65,7 @@ class Fss1000DataModule(EpisodeDataModule):
             scale,
             train_episodes,
             episode_file,
+            negative,
         )
         self.root = Path(root)
         self.evaluate = evaluate

@@ -52,6 +52,7 @@ class Pascal5iDataModule(EpisodeDataModule):
         scale: range of the random scaling in training.
         train_episodes: episodes per training epoch; null: one per training image.
         episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
+        negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
         train_list: list file of the training images, without ``.txt``.
         val_list: list file of the validation and test images, without ``.txt``.
     """
@@ -71,6 +72,7 @@ class Pascal5iDataModule(EpisodeDataModule):
         scale: tuple[float, float] = (0.9, 1.1),
         train_episodes: int | None = None,
         episode_file: str | None = None,
+        negative: float = 0.0,
         train_list: str = "train",
         val_list: str = "val",
     ) -> None:
@@ -87,6 +89,7 @@ class Pascal5iDataModule(EpisodeDataModule):
             scale,
             train_episodes,
             episode_file,
+            negative,
         )
         self.root = Path(root)
         self.lists = {"train": train_list, "val": val_list}

@@ -206,6 +206,7 @@ class SyntheticDataModule(EpisodeDataModule):
         scale: range of the random scaling in training.
         train_episodes: episodes per training epoch; null: one per training scene.
         episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
+        negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
         scenes: number of training scenes; a quarter as many for the test.
     """
 
@@ -223,6 +224,7 @@ class SyntheticDataModule(EpisodeDataModule):
         scale: tuple[float, float] = (0.9, 1.1),
         train_episodes: int | None = None,
         episode_file: str | None = None,
+        negative: float = 0.0,
         scenes: int = 2000,
     ) -> None:
         super().__init__(
@@ -238,6 +240,7 @@ class SyntheticDataModule(EpisodeDataModule):
             scale,
             train_episodes,
             episode_file,
+            negative,
         )
         self.scenes = scenes
 

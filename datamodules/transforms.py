@@ -6,16 +6,25 @@ from numpy.typing import NDArray
 
 from datamodules.sources import IGNORE, Array
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-"""ImageNet's channel mean and standard deviation, RGB in [0, 1]."""
-MEAN_COLOUR = tuple(round(255 * m) for m in MEAN)
+MEAN_COLOUR = (124, 116, 104)
+"""ImageNet's mean, with which training crops are padded (released recipe)."""
 
 
 def fit_size(height: int, width: int, side: int) -> tuple[int, int]:
     """(height, width) with the longer one brought to ``side``, the aspect kept, rounded to whole pixels."""
     scale = side / max(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resize_mask(mask: Array, size: tuple[int, int]) -> Array:
+    """(H, W) in {0, 1, 255} at ``size`` (width, height), nearest-neighbour.
+
+    An object too small for that is kept by coverage: 1 wherever it covers any part of a pixel.
+    """
+    resized = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+    if not (resized == 1).any() and (mask == 1).any():
+        resized[cv2.resize((mask == 1).astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0] = 1
+    return resized
 
 
 class FitAndPad:
@@ -28,7 +37,7 @@ class FitAndPad:
         """(H, W, 3) and (H, W) → (side, side, 3) and (side, side); ``seed`` is not needed."""
         height, width = self.fitted(*mask.shape)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-        mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+        mask = resize_mask(mask, (width, height))
         borders = (0, self.side - height, 0, self.side - width)
         image = cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=(0, 0, 0))
         return image, cv2.copyMakeBorder(mask, *borders, cv2.BORDER_CONSTANT, value=IGNORE)
@@ -47,7 +56,7 @@ class Squash:
     def __call__(self, image: Array, mask: Array, seed: int) -> tuple[Array, Array]:
         """(H, W, 3) and (H, W) → (side, side, 3) and (side, side); ``seed`` is not needed."""
         size = (self.side, self.side)
-        return cv2.resize(image, size), cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+        return cv2.resize(image, size), resize_mask(mask, size)
 
     def fitted(self, height: int, width: int) -> tuple[int, int]:
         """All of the square."""

@@ -73,7 +73,7 @@ def test_without_cross_correspondence_the_head_does_not_see_the_guided_map() -> 
     net = network(Encoder("test_resnet", 3), cross=False)
     with torch.no_grad():
         query = net.encode_query(episode()[0])
-        category, keys = (x[:, None] for x in net.encode_support(episode()[1][:, 0], episode()[2][:, 0]))
+        category, keys, _ = net.encode_support(episode()[1][:, 0], episode()[2][:, 0]).unflatten(2, 1)
         one = net.decode(query, Support(category, keys), (65, 65))
         two = net.decode(query, Support(category, torch.randn_like(keys)), (65, 65))
     assert not torch.equal(one.guided_map, two.guided_map)

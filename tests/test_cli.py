@@ -17,7 +17,10 @@ from qgnet.commands import main as qgnet
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 ON_TOP = ("logging", "ablations")
-EXPERIMENTS = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml") if p.parent.name not in ON_TOP)
+UNTRAINED = "matching.yaml"
+EXPERIMENTS = sorted(
+    str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml") if p.parent.name not in ON_TOP and p.name != UNTRAINED
+)
 RUN = Path("runs/x")
 BEST = RUN / "checkpoints/best.ckpt"
 LAST = RUN / "checkpoints/last.ckpt"

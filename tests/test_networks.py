@@ -12,7 +12,7 @@ from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.enrichment import FeatureEnrichment, level_size
-from qgnet.networks.qgnet import QGNet, Support, check_side, masked_average
+from qgnet.networks.qgnet import QGNet, check_side, masked_average, stack_shots
 from qgnet.weights import load_encoder_weights
 
 
@@ -231,7 +231,7 @@ def test_forward_is_encode_and_decode(high_stage: int, shots: int) -> None:
     with torch.no_grad():
         together = net(query, images, masks)
         each = [net.encode_support(images[:, k], masks[:, k]) for k in range(shots)]
-        stacked = Support(*(torch.stack(field, dim=1) for field in zip(*each, strict=True)))
+        stacked = stack_shots(each)
         apart = net.decode(net.encode_query(query), stacked, (65, 65))
     assert together.logits.shape == (2, 2, 65, 65)
     for guided_or_prior in (together.guided_map, together.prior_map):

@@ -7,8 +7,9 @@ import torch
 import yaml
 from conftest import CONFIGS
 
-from datamodules.transforms import CROP_DRAWS, KEPT_FOREGROUND, MEAN, MEAN_COLOUR, STD, TrainAugmentation
+from datamodules.transforms import CROP_DRAWS, KEPT_FOREGROUND, MEAN_COLOUR, TrainAugmentation
 from qgnet.cli import parse
+from qgnet.networks.encoders import IMAGENET
 
 PASCAL = {"lr": 0.0025, "side": 473, "batch": 4, "epochs": 200, "scale": (0.9, 1.1), "levels": [60, 30, 15, 8]}
 COCO = {"lr": 0.02, "side": 641, "batch": 8, "epochs": 50, "scale": (0.8, 1.25), "levels": [1, 0.5, 0.25, 0.125]}
@@ -54,6 +55,5 @@ def test_the_augmentations_ranges() -> None:
     augment = TrainAugmentation(473)
     assert augment.rotation == 10
     assert (KEPT_FOREGROUND, CROP_DRAWS) == (0.85, 30)
-    assert MEAN == (0.485, 0.456, 0.406)
-    assert STD == (0.229, 0.224, 0.225)
+    assert IMAGENET == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert MEAN_COLOUR == (124, 116, 104)

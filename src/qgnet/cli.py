@@ -21,6 +21,7 @@ from torch.distributed import DistNetworkError
 import datamodules  # noqa: F401  (its classes can be named without their module in YAML)
 from datamodules.base import BaseDataModule, EpisodeDataModule
 from datamodules.errors import InputError
+from qgnet.callbacks.control import ControlPictures
 from qgnet.callbacks.dashboard import Dashboard
 from qgnet.callbacks.descriptors import DescriptorWriter
 from qgnet.callbacks.finite import FiniteLoss
@@ -34,8 +35,10 @@ from qgnet.dashboards import name_run, origin
 from qgnet.loggers import Wandb
 from qgnet.runs import SEED, find_checkpoint, keep_metrics, run_folder
 from qgnet.tasks.base import Task
+from qgnet.tasks.episodic import EpisodicTask
+from qgnet.tasks.matching import SupportMatching  # noqa: F401  (named in YAML)
 from qgnet.tasks.pretraining import GlobalLocalPretraining
-from qgnet.tasks.segmentation import FewShotSegmentation
+from qgnet.tasks.segmentation import FewShotSegmentation  # noqa: F401  (named in YAML)
 
 LOST = re.compile("closed by peer|reset by peer|Broken pipe|remote process exited", re.IGNORECASE)
 """What gloo and NCCL say on losing a process."""
@@ -157,8 +160,8 @@ class QGNetCLI(LightningCLI):
         if any(isinstance(c, ModelCheckpoint) for c in callbacks):  # `save_last` only follows `best`'s improvements
             last = ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True)
             own.append(last)
-        if isinstance(self.model, FewShotSegmentation):
-            own += [EpisodePictures(), TestResults(), MaskWriter(), Dashboard()]
+        if isinstance(self.model, EpisodicTask):
+            own += [EpisodePictures(), ControlPictures(), TestResults(), MaskWriter(), Dashboard()]
         elif isinstance(self.model, GlobalLocalPretraining):
             own += [ViewPictures(), DescriptorWriter(), Dashboard()]
         if config["logger"] is not False and not config.get("fast_dev_run"):

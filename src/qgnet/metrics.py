@@ -82,6 +82,59 @@ class EpisodeIoU(Metric):
         return EpisodeScore(class_iou.nanmean().item(), fb.mean().item(), class_iou.tolist())
 
 
+class ControlScore(NamedTuple):
+    """Whether predictions follow the support: the same queries under supports of their class and of an absent class.
+
+    Attributes:
+        support_overlap: IoU of the two predictions, summed over the queries; 1: the support does not matter.
+        absent_pixels: share of the pixels predicted under the absent class, where nothing is right; in [0, 1].
+        absent_to_present: pixels predicted under the absent class for each one predicted under the right class.
+        absent_empty: share of the queries left empty under the absent class; in [0, 1].
+    """
+
+    support_overlap: float
+    absent_pixels: float
+    absent_to_present: float
+    absent_empty: float
+
+
+class SupportControl(Metric):
+    """Compares predictions under the right and under an absent class's supports, summed over queries and processes."""
+
+    full_state_update = False
+    pixels: Tensor
+    queries: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("pixels", torch.zeros(5, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("queries", torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, present: Tensor, absent: Tensor, target: Tensor) -> None:
+        """Count one query.
+
+        Args:
+            present: (H, W) in {0, 1}, predicted under supports of a class that the query shows.
+            absent: (H, W) in {0, 1}, predicted under supports of a class that it does not show.
+            target: (H, W) in {0, 1, 255}; where it is 255 nothing counts.
+        """
+        counted = target != IGNORE
+        right, wrong = present[counted] == 1, absent[counted] == 1
+        sums = [(right & wrong).sum(), (right | wrong).sum(), right.sum(), wrong.sum(), counted.sum()]
+        self.pixels += torch.stack(sums)
+        self.queries += torch.stack([~wrong.any(), torch.ones_like(wrong.any())]).long()
+
+    def compute(self) -> ControlScore | None:
+        """The score of everything counted since the last reset; None of nothing. NaN where nothing was predicted."""
+        both, either, right, wrong, pixels = self.pixels.double()
+        empty, queries = self.queries.double()
+        if not queries:
+            return None
+        return ControlScore(
+            (both / either).item(), (wrong / pixels).item(), (wrong / right).item(), (empty / queries).item()
+        )
+
+
 class MapScore(NamedTuple):
     """How well maps find any object, in [0, 1]; NaN without a photograph that shows object and background.
 

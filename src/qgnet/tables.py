@@ -9,6 +9,9 @@ from typing import Any
 from datamodules.protocols import Protocol
 
 HEADER = ["experiment", "trained", "checkpoint", "seeds"]
+CONTROLS = {"overlap": "support_overlap", "absent": "absent_to_present"}
+"""Columns of the control of the support, see :class:`qgnet.metrics.ControlScore`."""
+MEANS = ["mIoU", "FB-IoU"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ class Trained:
         return cls(result["trained"]["experiment"], result["trained"]["shots"] or 0, checkpoint)
 
 
+def own_score(result: dict[str, Any]) -> dict[str, Any]:
+    """What was tested, beside the baselines; results of before there were others are QGNet's."""
+    return dict(result["scores"][result.get("method", "QGNet")])
+
+
 Seeds = tuple[Any, ...]
 """Of the training's weights, of its episodes, and of the test's episodes."""
 Score = tuple[float, float]
@@ -94,12 +102,14 @@ class Table:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.tests: dict[Trained, dict[tuple[int, Seeds], Score]] = {}
+        self.controls: dict[Trained, dict[tuple[int, Seeds], dict[str, float | None]]] = {}
 
     def add(self, result: dict[str, Any]) -> tuple[Trained, int, Seeds]:
         """Put one test in its place, which is returned."""
-        trained, fold, score = Trained.of(result), result["fold"], result["scores"]["QGNet"]
+        trained, fold, score = Trained.of(result), result["fold"], own_score(result)
         seeds = (result["trained"]["seed"], result["trained"]["data_seed"], result["seed"])
         self.tests.setdefault(trained, {})[fold, seeds] = (score["miou"], score["fb_iou"])
+        self.controls.setdefault(trained, {})[fold, seeds] = result.get("control") or {}
         return trained, fold, seeds
 
     @property
@@ -120,7 +130,7 @@ class Table:
     @property
     def header(self) -> list[str]:
         """The names of the columns."""
-        return [*HEADER, *(f"fold {fold}" for fold in range(self.setting.folds)), "mIoU", "FB-IoU"]
+        return [*HEADER, *(f"fold {fold}" for fold in range(self.setting.folds)), *MEANS, *self.controlled]
 
     def cells(self) -> list[list[str]]:
         """The table's rows as text: mIoU per fold, then the means of mIoU and FB-IoU, all in per cent."""
@@ -130,8 +140,20 @@ class Table:
             star = "*" if row.missing or row.partial else ""
             means = [spread([score[i] for score in row.mean()]) + star for i in (0, 1)]
             shots = f"{trained.shots}-shot" if trained.shots else "-"
-            lines.append([trained.experiment, shots, trained.checkpoint, str(len(row.whole)), *folds, *means])
+            control = [self.control(trained, CONTROLS[name]) for name in self.controlled]
+            lines.append([trained.experiment, shots, trained.checkpoint, str(len(row.whole)), *folds, *means, *control])
         return lines
+
+    @property
+    def controlled(self) -> list[str]:
+        """The columns of the control of the support, if any test has it."""
+        return list(CONTROLS) if any(c for tests in self.controls.values() for c in tests.values()) else []
+
+    def control(self, trained: Trained, name: str) -> str:
+        """A ratio of the control of the support, the mean over all tests that have it; a dash without any."""
+        found = [control.get(name) for control in self.controls[trained].values()]
+        values = [value for value in found if value is not None]
+        return f"{statistics.mean(values):.2f}" if values else "-"
 
     def notes(self) -> list[str]:
         """What is not complete."""
@@ -166,6 +188,10 @@ class Table:
                     values = [score[i] for score in scores]
                     record[name] = statistics.mean(values) if values else None
                     record[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
+                for name in CONTROLS.values():
+                    found = [c.get(name) for (f, _), c in self.controls[trained].items() if fold in (str(f), "mean")]
+                    known = [value for value in found if value is not None]
+                    record[name] = statistics.mean(known) if known else None
                 record["complete"] = fold != "mean" or not (row.missing or row.partial)
                 records.append(record)
         return records

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from datamodules.errors import InputError
+from qgnet.networks.encoders import IMAGENET as IMAGENET_COLOURS
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank
 
@@ -60,6 +61,7 @@ def save_prior_extractor(path: Path, encoder: Encoder) -> None:
         "format": PRIOR_FORMAT,
         "encoder": encoder.name,
         "high_stage": encoder.high_stage,
+        "normalisation": [list(encoder.mean), list(encoder.std)],
         "state_dict": encoder.net.state_dict(),
     }
     torch.save(content, part)
@@ -132,6 +134,8 @@ def _read_state_dict(path: Path, encoder: Encoder, setting: str) -> dict[str, Te
                 f"{encoder.name} up to stage {encoder.high_stage}. Change the model's encoder settings to the "
                 "file's, or train stage 1 with these."
             )
+        mean, std = content.get("normalisation", IMAGENET_COLOURS)  # before it was kept, every encoder had ImageNet's
+        encoder.mean, encoder.std = tuple(mean), tuple(std)
         return dict(content["state_dict"])
     if "pytorch-lightning_version" in content:
         raise InputError(

@@ -10,9 +10,9 @@ import pytorch_lightning as pl
 from qgnet.callbacks.results import RESULTS
 from qgnet.loggers import Wandb
 from qgnet.runs import checkpoint_run
-from qgnet.tables import collect
+from qgnet.tables import CONTROLS, MEANS, collect
 from qgnet.tasks.base import Task
-from qgnet.tasks.segmentation import FewShotSegmentation
+from qgnet.tasks.episodic import EpisodicTask
 
 
 class Dashboard(pl.Callback):
@@ -43,12 +43,12 @@ class Dashboard(pl.Callback):
         """``test/class_iou``, and ``test/report``: all tests of the experiment so far, ± over seeds."""
         self._classes(trainer, pl_module, "test")
         for logger in self._loggers(trainer):
-            if isinstance(pl_module, FewShotSegmentation):
+            if isinstance(pl_module, EpisodicTask):
                 logger.log_table("test/report", *report(experiment_of(trainer)))
 
     def _classes(self, trainer: pl.Trainer, task: pl.LightningModule, stage: str) -> None:
         for logger in self._loggers(trainer):
-            if isinstance(task, FewShotSegmentation):
+            if isinstance(task, EpisodicTask):
                 names = [task.class_names[c] for c in task.metric.class_ids]
                 scores = zip(names, task.scores[stage].class_iou, strict=True)
                 logger.log_class_iou(f"{stage}/class_iou", {c: iou for c, iou in scores if not math.isnan(iou)})
@@ -71,5 +71,5 @@ def report(folder: Path) -> tuple[list[str], list[list[Any]]]:
         for cells in table.cells():
             folds = table.setting.folds
             scores = [*cells[4 : 4 + folds], *["-"] * (width - folds), *cells[4 + folds :]]
-            rows.append([table.title, *cells[:4], *scores])
-    return [*columns, "mIoU", "FB-IoU"], rows
+            rows.append([table.title, *cells[:4], *scores, *["-"] * (len(CONTROLS) - len(table.controlled))])
+    return [*columns, *MEANS, *CONTROLS], rows

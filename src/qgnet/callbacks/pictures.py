@@ -23,7 +23,7 @@ from datamodules.views import ViewDataset, Views
 from qgnet.loggers import Masks, Wandb
 from qgnet.metrics import intersection_and_union
 from qgnet.networks.layers import resize
-from qgnet.tasks.segmentation import FewShotSegmentation, Segmented
+from qgnet.tasks.episodic import EpisodicTask, Segmented
 
 Picture = NDArray[np.uint8]
 FOREGROUND = np.array([255, 60, 40], np.float32)
@@ -89,8 +89,8 @@ class EpisodePictures(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Collect the first episodes."""
-        for i in range(min(self.count - len(self.first), len(batch.class_id))):
+        """Collect the first episodes whose query shows the class."""
+        for i in shown_episodes(batch)[: self.count - len(self.first)]:
             self.first.append(show(pl_module, outputs, batch, i, episode_iou(outputs, batch, i)))
 
     def on_test_batch_end(
@@ -99,7 +99,7 @@ class EpisodePictures(pl.Callback):
         """Collect the first, the worst and the best episodes."""
         self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         half = self.count // 2
-        for i in range(len(batch.class_id)):
+        for i in shown_episodes(batch):
             iou = episode_iou(outputs, batch, i)
             low = len(self.worst) < half or iou < self.worst[-1].iou
             high = len(self.best) < half or iou > self.best[-1].iou
@@ -122,6 +122,11 @@ class EpisodePictures(pl.Callback):
         self._rank(of_all_processes(trainer, self.worst), of_all_processes(trainer, self.best))
         write_episodes(trainer, self.first, "contact_sheet.png", "test/episodes")
         write_episodes(trainer, [*self.worst, *reversed(self.best)], "worst_and_best.png", "test/worst_and_best")
+
+
+def shown_episodes(batch: Episode) -> list[int]:
+    """Numbers within a batch of the episodes whose query shows the class."""
+    return list(batch.present.nonzero().flatten().tolist())
 
 
 def of_all_processes(trainer: pl.Trainer, shown: list[Shown]) -> list[Shown]:
@@ -156,7 +161,7 @@ def episode_iou(segmented: Segmented, episode: Episode, i: int) -> float:
     return float(intersection[1] / union[1]) if union[1] else 1.0
 
 
-def show(task: FewShotSegmentation, segmented: Segmented, episode: Episode, i: int, iou: float) -> Shown:
+def show(task: EpisodicTask, segmented: Segmented, episode: Episode, i: int, iou: float) -> Shown:
     """Episode ``i`` of a batch with everything that is drawn of it."""
     row = episode_row(episode, segmented, i)
     query = query_picture(episode, i)
@@ -302,12 +307,16 @@ def episode_row(episode: Episode, segmented: Segmented, i: int) -> list[Picture]
         heat(on_canvas(values, episode, i)[0]) if values is not None else np.zeros_like(query)
         for values in (segmented.output.guided_map, segmented.output.prior_map)
     ]
+    truth = overlay(full, episode.original_mask[i])
+    return [support_picture(episode, i), query, *maps, overlay(full, segmented.masks[i]), truth]
+
+
+def support_picture(episode: Episode, i: int) -> Picture:
+    """The first support of episode ``i`` with its mask, without padding."""
     support = overlay(to_picture(episode.support_images[i, 0]), episode.support_masks[i, 0])
     used = (episode.support_masks[i, 0] != 255).cpu().numpy()
     rows, columns = np.flatnonzero(used.any(1)), np.flatnonzero(used.any(0))
-    support = support[: rows[-1] + 1, : columns[-1] + 1]
-    truth = overlay(full, episode.original_mask[i])
-    return [support, query, *maps, overlay(full, segmented.masks[i]), truth]
+    return support[: rows[-1] + 1, : columns[-1] + 1]
 
 
 def fitted_query(episode: Episode, i: int) -> Picture:

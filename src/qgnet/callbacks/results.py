@@ -8,14 +8,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from datamodules.base import EpisodeDataModule
 from datamodules.episodes import Episode
 from qgnet.metrics import THRESHOLDS, EpisodeIoU, EpisodeScore
 from qgnet.networks.layers import resize
 from qgnet.runs import checkpoint_run, training_of
-from qgnet.tasks.segmentation import FewShotSegmentation, Segmented, restore
+from qgnet.tasks.episodic import EpisodicTask, Segmented, restore
 
 RESULTS = "results.json"
 EVERYTHING = "everything foreground"
@@ -26,8 +25,16 @@ def guided(threshold: float) -> str:
     return f"guided map > {threshold}"
 
 
+def matching(name: str) -> str:
+    """Name of the baseline "foreground where a margin is above 0"."""
+    return f"matching by {name}"
+
+
 class TestResults(pl.Callback):
-    """Writes ``results.json``: scores of QGNet, of everything foreground and of the guided map at nine thresholds."""
+    """Writes ``results.json``: scores of the task and, on the same episodes, of baselines.
+
+    These are everything foreground, the guided map at nine thresholds, and each margin of support matching there is.
+    """
 
     __test__ = False  # not for pytest
 
@@ -36,8 +43,9 @@ class TestResults(pl.Callback):
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """One metric per baseline, on the device."""
+        assert isinstance(pl_module, EpisodicTask)
         classes = trainer.datamodule.novel_classes  # type: ignore[attr-defined]
-        names = [EVERYTHING, *map(guided, THRESHOLDS)]
+        names = [EVERYTHING, *map(guided, THRESHOLDS), *map(matching, pl_module.net.margins)]
         self.baselines = {name: EpisodeIoU(classes).to(pl_module.device) for name in names}
 
     def on_test_batch_end(
@@ -48,8 +56,10 @@ class TestResults(pl.Callback):
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file."""
-        assert isinstance(pl_module, FewShotSegmentation)
-        scores = {"QGNet": pl_module.scores["test"]} | {n: m.compute() for n, m in self.baselines.items()}
+        assert isinstance(pl_module, EpisodicTask)
+        baselines = {name: metric.compute() for name, metric in self.baselines.items()}
+        scores = {pl_module.method: pl_module.scores["test"]}
+        scores |= {name: score for name, score in baselines.items() if name not in scores}
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)
@@ -59,23 +69,29 @@ class TestResults(pl.Callback):
 
 
 def count_baselines(baselines: dict[str, EpisodeIoU], segmented: Segmented, episode: Episode) -> None:
-    """Count one batch of episodes for each baseline."""
+    """Count one batch of episodes for each baseline; not those whose class is absent."""
     side = episode.query_mask.shape[-1]
-    maps: Tensor = resize(segmented.output.guided_map.float(), (side, side))[:, 0]
-    rows = zip(maps, episode.fitted_size, episode.original_mask, episode.class_id.tolist(), strict=True)
-    for guided_map, fitted, target, class_id in rows:
-        full = restore(guided_map, fitted, (target.shape[0], target.shape[1]))
+    maps = {"guided": segmented.output.guided_map, **segmented.output.margins}
+    canvases = {name: resize(values.float(), (side, side))[:, 0] for name, values in maps.items()}
+    for i in episode.present.nonzero().flatten().tolist():
+        target, class_id = episode.original_mask[i], int(episode.class_id[i])
+        size = (target.shape[0], target.shape[1])
+        full = {name: restore(canvas[i], episode.fitted_size[i], size) for name, canvas in canvases.items()}
         baselines[EVERYTHING].update(torch.ones_like(target), target, class_id)
         for threshold in THRESHOLDS:
-            baselines[guided(threshold)].update(full > threshold, target, class_id)
+            baselines[guided(threshold)].update(full["guided"] > threshold, target, class_id)
+        for name in segmented.output.margins:
+            baselines[matching(name)].update(full[name] > 0, target, class_id)
 
 
-def summary(trainer: pl.Trainer, task: FewShotSegmentation, scores: dict[str, EpisodeScore]) -> dict[str, Any]:
+def summary(trainer: pl.Trainer, task: EpisodicTask, scores: dict[str, EpisodeScore]) -> dict[str, Any]:
     """What ``results.json`` holds; every score is in [0, 1], null for a class without an episode."""
     data: EpisodeDataModule = trainer.datamodule  # type: ignore[attr-defined]
     classes = [task.class_names[c] for c in data.novel_classes]
     checkpoint = trainer.ckpt_path and Path(trainer.ckpt_path)
+    control = task.controls["test"]
     return {
+        "method": task.method,
         "trained": training_of(checkpoint_run(checkpoint) if checkpoint else Path(trainer.default_root_dir)),
         "checkpoint": str(checkpoint) if checkpoint else None,
         "data": type(data).__name__,
@@ -86,9 +102,11 @@ def summary(trainer: pl.Trainer, task: FewShotSegmentation, scores: dict[str, Ep
         "episodes": len(data.data["val"]),
         "episode_file": data.episode_file,
         "protocol": asdict(data.protocol),
+        "negative": data.negative,
         "image_size": data.image_size,
         "min_class_area": data.min_class_area,
         "files_sha256": task.file_hashes,
+        "control": control and {k: (None if math.isnan(x) else x) for k, x in control._asdict().items()},
         "scores": {
             name: {
                 "miou": score.miou,

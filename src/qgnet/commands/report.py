@@ -46,6 +46,9 @@ def run(options: argparse.Namespace) -> None:
     for table in tables:
         print("\n".join(["", table.title, *align([table.header, *table.cells()]), *table.notes()]))
     print("\nmIoU per fold; mIoU and FB-IoU: means over folds, in %; ±: sample standard deviation over seeds")
+    if any(table.controlled for table in tables):
+        print("overlap: of the predictions under right and absent classes' supports, 1: the support does not matter")
+        print("absent: pixels predicted under an absent class for each one under the right class")
     for path, result in results.items():
         if any(result is old for old in replaced):
             print(f"left out, the same test is there once more and newer: {path}")
@@ -131,7 +134,9 @@ def class_table(results: list[dict[str, Any]]) -> str:
         scores = result["scores"]
         best = max(map(guided, THRESHOLDS), key=lambda name: scores[name]["miou"])
         title = f"[{number}] {result['shots']}-shot"
-        columns += [(title, "QGNet", scores["QGNet"]), ("", best.replace("guided map", "guided"), scores[best])]
+        own = result.get("method", "QGNet")
+        columns.append((title, own.replace("matching ", ""), scores[own]))
+        columns.append(("", best.replace("guided map", "guided"), scores[best]))
         columns += [("", "everything", scores[EVERYTHING])]
     classes = list(columns[0][2]["class_iou"])
     width = max(len("FB-IoU"), *map(len, classes)) + 2

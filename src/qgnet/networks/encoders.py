@@ -19,6 +19,9 @@ DILATED_STRIDES = {1: 4, 2: 8, 3: 8, 4: 8}
 VGG_STRIDES = {1: 4, 2: 8, 3: 16, 4: 16}
 """The same of VGG, see :class:`Encoder`."""
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation, RGB in [0, 1], of the images that every network here takes."""
+
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 TAKE = "take a convolutional network in stages, e.g. resnet50, regnety_008, convnext_tiny or vgg16_bn."
@@ -46,6 +49,8 @@ class Encoder(nn.Module):
 
     Attributes:
         channels: of each stage.
+        mean: of RGB in [0, 1], by which the weights want images to be normalised; timm knows it of each of its models.
+        std: standard deviation, the same.
 
     Raises:
         ValueError: if timm has no such model, it is not a flat list of stages at these strides, or its features do
@@ -61,6 +66,7 @@ class Encoder(nn.Module):
         self.name = name
         self.high_stage = high_stage
         self.frozen = False
+        self.mean, self.std = _normalisation(name)
         self.net = _flat_list(name)
         is_vgg = name.startswith("vgg")
         ends = _vgg_ends(self.net) if is_vgg else _stage_ends(self.net, name)
@@ -106,7 +112,8 @@ class Encoder(nn.Module):
         """Features of stages 1 … ``last`` (default ``high_stage``).
 
         Args:
-            images: (B, 3, H, W) normalised floats.
+            images: (B, 3, H, W) floats, normalised by ImageNet's mean and standard deviation whatever the encoder; one
+                that wants others brings them to its own.
             last: where to stop.
 
         Returns:
@@ -114,11 +121,18 @@ class Encoder(nn.Module):
             2, and n / 2 + 1 rounded down from stage 3 on).
         """
         features = {}
-        x = images
+        x = self._normalised(images)
         for stage in range(1, (last or self.high_stage) + 1):
             x = self.run_stage(stage, x)
             features[stage] = x
         return features
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        """From ImageNet's normalisation to the encoder's own."""
+        if (self.mean, self.std) == IMAGENET:
+            return images
+        mean, std, own_mean, own_std = (images.new_tensor(x).view(3, 1, 1) for x in (*IMAGENET, self.mean, self.std))
+        return (images * std + mean - own_mean) / own_std
 
     @property
     def mid_channels(self) -> int:
@@ -139,6 +153,15 @@ class Encoder(nn.Module):
     def train(self, mode: bool = True) -> "Encoder":
         """As ``nn.Module.train``, but a frozen encoder stays in evaluation mode."""
         return super().train(mode and not self.frozen)
+
+
+Colour = tuple[float, float, float]
+
+
+def _normalisation(name: str) -> tuple[Colour, Colour]:
+    """Mean and standard deviation of the images that timm's weights of this model were trained on, else ImageNet's."""
+    known = timm.get_pretrained_cfg(name)
+    return (tuple(known.mean), tuple(known.std)) if known else IMAGENET
 
 
 def _flat_list(name: str) -> FeatureListNet:

@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.enrichment import FeatureEnrichment
 from qgnet.networks.layers import reducer, resize
+from qgnet.networks.matching import MARGINS, Positions, margins, matching_feature, of_all_shots, positions
+
+MARGIN_WEIGHT = 1.0
+"""Of each margin at the beginning, where ``add_margins``."""
 
 AREA_EPS = 0.0005
 """Added to the mask's area in masked average pooling, as in the released code."""
@@ -22,11 +27,13 @@ class Query(NamedTuple):
         feature: (B, width, h, w), the reduced mid-level feature.
         high: (B, C, h, w), E's high-level feature.
         prior_map: (B, 1, h, w) in [0, 1], from self-correspondence; None without it.
+        matching: (B, C', h, w) of length 1, what margins compare; None without them.
     """
 
     feature: Tensor
     high: Tensor
     prior_map: Tensor | None
+    matching: Tensor | None = None
 
 
 class Support(NamedTuple):
@@ -35,10 +42,26 @@ class Support(NamedTuple):
     Attributes:
         category: (B, width, 1, 1), the masked average of the reduced mid-level feature.
         keys: (B, C, h * w), the masked high-level feature's positions.
+        positions: what margins compare; None without them.
     """
 
     category: Tensor
     keys: Tensor
+    positions: Positions | None = None
+
+    def unflatten(self, episodes: int, shots: int) -> "Support":
+        """(B * K, …) → (B, K, …)."""
+        known = self.positions and Positions(*(x.unflatten(0, (episodes, shots)) for x in self.positions))
+        category, keys = (x.unflatten(0, (episodes, shots)) for x in (self.category, self.keys))
+        return Support(category, keys, known)
+
+
+def stack_shots(shots: Sequence[Support]) -> Support:
+    """K supports (B, …) of :meth:`QGNet.encode_support` → one (B, K, …) for :meth:`QGNet.decode`."""
+    category, keys = (torch.stack([shot[i] for shot in shots], dim=1) for i in (0, 1))
+    found = [shot.positions for shot in shots if shot.positions is not None]
+    known = Positions(*(torch.stack(field, dim=1) for field in zip(*found, strict=True))) if found else None
+    return Support(category, keys, known)
 
 
 class QGNetOutput(NamedTuple):
@@ -49,12 +72,14 @@ class QGNetOutput(NamedTuple):
         guided_map: (B, 1, h, w) in [0, 1], mean over the shots.
         prior_map: (B, 1, h, w) in [0, 1]; None without self-correspondence.
         level_logits: one (B, 2, h_l, w_l) per level of the FEM.
+        margins: name → (B, 1, h, w), above 0 where support matching says foreground; empty without them.
     """
 
     logits: Tensor
     guided_map: Tensor
     prior_map: Tensor | None
     level_logits: list[Tensor]
+    margins: dict[str, Tensor] = {}  # noqa: RUF012  (never written to)
 
 
 class PriorBank(nn.Module):
@@ -93,6 +118,12 @@ class QGNet(nn.Module):
         width: channels of the head (256 in the paper).
         levels: sides or ratios of the FEM's pyramid, see :class:`FeatureEnrichment`.
         cross_correspondence: whether the FEM sees the guided map.
+        margins: names of `MARGINS`, which the FEM sees as further region maps (not in the paper).
+        add_margins: whether the FEM's answer is added to these margins, each with a learnt weight, instead of being the
+            prediction (not in the paper).
+
+    Raises:
+        ValueError: for a margin that there is not, or ``add_margins`` without any.
     """
 
     def __init__(
@@ -102,8 +133,16 @@ class QGNet(nn.Module):
         width: int = 256,
         levels: Sequence[float] = (60, 30, 15, 8),
         cross_correspondence: bool = True,
+        margins: Sequence[str] = (),
+        add_margins: bool = False,
     ) -> None:
         super().__init__()
+        unknown = [name for name in margins if name not in MARGINS]
+        if unknown:
+            raise ValueError(f"margins names {unknown[0]!r}; expected some of {', '.join(MARGINS)}.")
+        if add_margins and not margins:
+            raise ValueError(f"add_margins needs margins to add to; expected some of {', '.join(MARGINS)}.")
+        self.margins = tuple(margins)
         self.encoder = encoder
         self.prior_bank = priors if isinstance(priors, PriorBank) else None
         self.prior_encoder = None if isinstance(priors, PriorBank) else priors
@@ -113,7 +152,9 @@ class QGNet(nn.Module):
         if priors is not None:
             self.reduce_self = reducer(encoder.high_channels, width, kernel_size=3)
             self.reduce_priors = reducer(priors.high_channels, width, kernel_size=3)
-        self.enrichment = FeatureEnrichment(width, levels, maps=cross_correspondence + (priors is not None))
+        maps = cross_correspondence + (priors is not None) + len(self.margins)
+        self.enrichment = FeatureEnrichment(width, levels, maps)
+        self.margin_weights = nn.Parameter(torch.full((len(margins),), MARGIN_WEIGHT)) if add_margins else None
 
     def forward(self, query: Tensor, support_images: Tensor, support_masks: Tensor) -> QGNetOutput:
         """Segment a batch of episodes; E sees queries and supports in one pass.
@@ -131,8 +172,7 @@ class QGNet(nn.Module):
         stages = self.encoder(torch.cat([query, support_images.flatten(0, 1)]), last=3)
         query_stages = {stage: x[:episodes] for stage, x in stages.items()}
         support_stages = {stage: x[episodes:] for stage, x in stages.items()}
-        support = self._support(support_stages, support_masks.flatten(0, 1))
-        support = Support(*(x.unflatten(0, (episodes, shots)) for x in support))
+        support = self._support(support_stages, support_masks.flatten(0, 1)).unflatten(episodes, shots)
         return self.decode(self._query(query, query_stages), support, (query.shape[-2], query.shape[-1]))
 
     def encode_query(self, image: Tensor) -> Query:
@@ -150,14 +190,28 @@ class QGNet(nn.Module):
         maps = [guided_map] if self.cross_correspondence else []
         if query.prior_map is not None:
             maps.append(query.prior_map)
-        logits, level_logits = self.enrichment(query.feature, category, maps)
-        return QGNetOutput(resize(logits, size), guided_map, query.prior_map, level_logits)
+        found = self._margins(query, supports)
+        logits, level_logits = self.enrichment(query.feature, category, [*maps, *found.values()])
+        if self.margin_weights is not None:
+            weighted = zip(self.margin_weights, found.values(), strict=True)
+            logits = logits + two_labels(torch.stack([weight * margin for weight, margin in weighted]).sum(dim=0))
+        return QGNetOutput(resize(logits, size), guided_map, query.prior_map, level_logits, found)
+
+    def _margins(self, query: Query, supports: Support) -> dict[str, Tensor]:
+        if query.matching is None or supports.positions is None:
+            return {}
+        return margins(query.matching, of_all_shots(supports.positions), self.margins)
+
+    def _matching(self, stages: dict[int, Tensor], high: Tensor) -> Tensor | None:
+        """What margins compare, if there are any."""
+        last = self.encoder.high_stage
+        return matching_feature(stages | {last: high}, last) if self.margins else None
 
     def _query(self, image: Tensor, stages: dict[int, Tensor]) -> Query:
         high = stages[3] if self.encoder.high_stage == 3 else self.encoder.run_stage(4, stages[3])
         priors = self._priors(image)
         prior_map = None if priors is None else region_map(self.reduce_self(high), priors)
-        return Query(self.reduce_query(mid_level(stages)), high, prior_map)
+        return Query(self.reduce_query(mid_level(stages)), high, prior_map, self._matching(stages, high))
 
     def _priors(self, image: Tensor) -> Tensor | None:
         """(B, width, N): what self-correspondence compares the query with."""
@@ -172,11 +226,31 @@ class QGNet(nn.Module):
         last = self.encoder.high_stage
         below = stages[last - 1]
         whole = (mask == 1).to(below.dtype).unsqueeze(1)
-        high = self.encoder.run_stage(last, below * resize(whole, (below.shape[-2], below.shape[-1])))
-        foreground = resize(whole, (high.shape[-2], high.shape[-1]))
+        high = self.encoder.run_stage(last, below * resize_mask(whole, (below.shape[-2], below.shape[-1])))
+        foreground = resize_mask(whole, (high.shape[-2], high.shape[-1]))
         high = high * foreground
         category = masked_average(self.reduce_support(mid_level(stages)), foreground)
-        return Support(category, high.flatten(2))
+        return Support(category, high.flatten(2), self._positions(stages, mask))
+
+    def _positions(self, stages: dict[int, Tensor], mask: Tensor) -> Positions | None:
+        """What margins compare the query with: background counts, too, so the picture is not masked."""
+        if not self.margins:
+            return None
+        last = self.encoder.high_stage
+        high = stages[last] if last in stages else self.encoder.run_stage(last, stages[last - 1])
+        return positions(matching_feature(stages | {last: high}, last), mask)
+
+
+def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resizing of (B, 1, H, W) as the paper does; an object too small to be met by it is kept by coverage."""
+    resized = resize(mask, size)
+    lost = resized.amax(dim=(1, 2, 3), keepdim=True) == 0
+    return torch.where(lost, F.adaptive_max_pool2d(mask, size), resized) if lost.any() else resized
+
+
+def two_labels(margin: Tensor) -> Tensor:
+    """(B, 1, h, w) foreground minus background → logits (B, 2, h, w)."""
+    return torch.cat([-margin / 2, margin / 2], dim=1)
 
 
 def mid_level(stages: dict[int, Tensor]) -> Tensor:

@@ -16,12 +16,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from datamodules.errors import InputError
-from datamodules.transforms import MEAN, STD
-from qgnet.networks.encoders import Encoder
+from qgnet.networks.encoders import IMAGENET, Encoder
 from qgnet.networks.synchronised import synchronise_batch_norm
 
 FILES = "frozen_files"
 """Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
+NORMALISATION = "normalisation"
+"""Key of a checkpoint under which mean and standard deviation of each encoder's images are kept."""
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """Those that keep float32 weights."""
 
@@ -30,14 +31,16 @@ class Task(pl.LightningModule, ABC):
     """A LightningModule over a plain network.
 
     Args:
-        optimizer: makes the optimiser from the trainable parameters.
-        schedule: factor of the learning rate at a progress from 0 to 1, applied at each step.
+        optimizer: makes the optimiser from the trainable parameters; None where nothing is trained.
+        schedule: factor of the learning rate at a progress from 0 to 1, applied at each step; None likewise.
     """
 
     net: nn.Module
 
     def __init__(
-        self, optimizer: Callable[[Iterable[nn.Parameter]], Optimizer], schedule: Callable[[float], float]
+        self,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        schedule: Callable[[float], float] | None = None,
     ) -> None:
         super().__init__()
         self._make_optimizer = optimizer
@@ -85,9 +88,15 @@ class Task(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The injected optimiser over what trains, and the schedule per step."""
+        assert self._make_optimizer is not None
         optimizer = self._make_optimizer(p for p in self.parameters() if p.requires_grad)
-        scheduler = LambdaLR(optimizer, lambda step: self._schedule(self._progress(step)))
+        scheduler = LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _factor(self, step: int) -> float:
+        """Of the learning rate."""
+        assert self._schedule is not None
+        return self._schedule(self._progress(step))
 
     def _progress(self, step: int) -> float:
         """Of the training, from 0 to 1.
@@ -106,12 +115,20 @@ class Task(pl.LightningModule, ABC):
         return min(1.0, step / max(1, int(steps)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the sha256 of the files that the frozen parts came from."""
+        """Keep the sha256 of the files that the frozen parts came from, and each encoder's normalisation."""
         checkpoint[FILES] = dict(self.file_hashes)
+        checkpoint[NORMALISATION] = {name: [*map(list, (e.mean, e.std))] for name, e in self._encoders()}
+
+    def _encoders(self) -> list[tuple[str, Encoder]]:
+        return [(name, module) for name, module in self.named_modules() if isinstance(module, Encoder)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the recorded sha256; subclasses compare them with their settings."""
+        """Take over the recorded sha256 and normalisation; subclasses compare the former with their settings."""
         self.file_hashes = dict(checkpoint.get(FILES, {}))
+        recorded = checkpoint.get(NORMALISATION, {})
+        for name, encoder in self._encoders():  # before it was recorded, every encoder had ImageNet's
+            mean, std = recorded.get(name, IMAGENET)
+            encoder.mean, encoder.std = tuple(mean), tuple(std)
         self.has_weights = True
         own, found = self.state_dict(), checkpoint["state_dict"]
         wrong = [k for k in own if k not in found or found[k].shape != own[k].shape] + [
@@ -151,6 +168,5 @@ def make_encoder(name: str, high_stage: int, dilated: bool = True) -> Encoder:
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 images (…, 3, H, W) → float32 by ImageNet's mean and standard deviation, on their device."""
-    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(3, 1, 1)
+    mean, std = (torch.tensor(x, device=images.device).view(3, 1, 1) for x in IMAGENET)
     return (images.float() / 255 - mean) / std

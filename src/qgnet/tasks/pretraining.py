@@ -64,6 +64,7 @@ class PriorMaps:
         device = next(encoder.parameters()).device
         self.encoder = make_encoder(encoder.name, encoder.high_stage).to(device)
         self.encoder.load_state_dict(encoder.state_dict())
+        self.encoder.mean, self.encoder.std = encoder.mean, encoder.std
         self.encoder.freeze()
 
     @torch.no_grad()

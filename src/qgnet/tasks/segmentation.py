@@ -2,22 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
 
-from datamodules.base import EpisodeDataModule
 from datamodules.episodes import Episode
 from datamodules.errors import InputError
 from qgnet.losses import segmentation_loss, total_weight
-from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
-from qgnet.networks.qgnet import PriorBank, QGNet, QGNetOutput
-from qgnet.tasks.base import FILES, Task, make_encoder, normalise
+from qgnet.networks.qgnet import PriorBank, QGNet
+from qgnet.tasks.base import FILES, make_encoder, normalise
+from qgnet.tasks.episodic import EpisodicTask
 from qgnet.weights import load_encoder_weights, load_prior_bank, sha256
 
 POLY_POWER = 0.9
@@ -37,19 +35,7 @@ def sgd(params: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, lr=0.025, momentum=0.9, weight_decay=1e-4)
 
 
-class Segmented(NamedTuple):
-    """What a test or predict step gives to callbacks.
-
-    Attributes:
-        output: of the network.
-        masks: B masks (h, w) uint8 in {0, 1} at the queries' own sizes.
-    """
-
-    output: QGNetOutput
-    masks: list[Tensor]
-
-
-class FewShotSegmentation(Task):
+class FewShotSegmentation(EpisodicTask):
     """QGNet, trained on episodes of base classes, tested on novel ones.
 
     Args:
@@ -67,12 +53,16 @@ class FewShotSegmentation(Task):
         width: channels of the head.
         levels: the FEM's pyramid: sides above 1, ratios of the feature side up to 1.
         auxiliary_weight: of the FEM levels' mean cross-entropy.
+        margins: training-free matching of the support, ``nearest``, ``prototype``, ``ridge`` or ``sum``, as further
+            region maps of the FEM. Empty is the paper's.
+        add_margins: True adds the FEM's answer to the margins, each with a learnt weight. False is the paper's.
         foreground_weight: of foreground pixels in both losses. 1 is the paper's; more makes up for a short training
             on few classes, after which novel classes are recognised, but with less confidence than base classes.
         optimizer: takes the trainable parameters.
     """
 
     net: QGNet
+    method = "QGNet"
 
     def __init__(
         self,
@@ -88,6 +78,8 @@ class FewShotSegmentation(Task):
         high_stage: int = 4,
         width: int = 256,
         levels: Sequence[float] = (60, 30, 15, 8),
+        margins: Sequence[str] = (),
+        add_margins: bool = False,
         auxiliary_weight: float = 1.0,
         foreground_weight: float = 1.0,
         optimizer: OptimizerCallable = sgd,
@@ -103,11 +95,14 @@ class FewShotSegmentation(Task):
             priors.freeze()
             if bank_size is not None:
                 priors = PriorBank(bank_size, priors.high_channels)
-        self.net = QGNet(make_encoder(encoder, high_stage), priors, width, levels, cross_correspondence)
+        network = make_encoder(encoder, high_stage), priors, width, levels, cross_correspondence, margins, add_margins
+        try:
+            self.net = QGNet(*network)
+        except ValueError as error:
+            raise InputError(f"model.{error}") from None
         if freeze_encoder:
             self.net.encoder.freeze()
         self.files = {"prior_checkpoint": prior_checkpoint, "prior_bank": prior_bank}
-        self.scores: dict[str, EpisodeScore] = {}
 
     def load_starting_weights(self) -> None:
         """E from ``encoder_weights``, the priors from their file; keeps the sha256 of the files."""
@@ -145,22 +140,6 @@ class FewShotSegmentation(Task):
                     "its own copy."
                 )
 
-    def setup(self, stage: str) -> None:
-        """Refuse a DataModule without episodes; make the metric of its novel classes."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, EpisodeDataModule):
-            raise InputError(
-                f"{type(self).__name__} trains on episodes, but {type(data).__name__} has none. "
-                "Take an episodic DataModule such as Pascal5iDataModule."
-            )
-        self.class_names = data.class_names
-        self.metric = EpisodeIoU(data.novel_classes)
-        super().setup(stage)
-
-    def forward(self, episode: Episode) -> QGNetOutput:
-        """The network on a batch of episodes."""
-        return self.net(normalise(episode.query_image), normalise(episode.support_images), episode.support_masks)
-
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
         """Main and auxiliary loss of a batch."""
         mask = episode.query_mask
@@ -172,56 +151,3 @@ class FewShotSegmentation(Task):
         losses = {"train/loss": loss, "train/main_loss": main, "train/auxiliary_loss": auxiliary}
         self.log_dict(losses, batch_size=len(episode.class_id), sync_dist=True)
         return loss
-
-    def predict_step(self, episode: Episode, batch_idx: int) -> Segmented:
-        """Masks at the queries' own sizes."""
-        output = self(episode)
-        margins = output.logits[:, 1] - output.logits[:, 0]
-        sizes = zip(margins, episode.fitted_size, episode.original_size, strict=True)
-        full = [restore(margin, fitted, size) for margin, fitted, size in sizes]
-        return Segmented(output, [(margin > 0).to(torch.uint8) for margin in full])
-
-    def validation_step(self, episode: Episode, batch_idx: int) -> Segmented:  # type: ignore[override]
-        """Segment and count."""
-        segmented = self.predict_step(episode, batch_idx)
-        counted = zip(segmented.masks, episode.original_mask, episode.class_id.tolist(), strict=True)
-        for prediction, target, class_id in counted:
-            self.metric.update(prediction, target, class_id)
-        return segmented
-
-    def test_step(self, episode: Episode, batch_idx: int) -> Segmented:  # type: ignore[override]
-        """As in validation."""
-        return self.validation_step(episode, batch_idx)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log ``val/miou``, ``val/fb_iou`` and each class's IoU."""
-        self._log_score("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log ``test/miou``, ``test/fb_iou`` and each class's IoU."""
-        self._log_score("test")
-
-    def _log_score(self, stage: str) -> None:
-        score = self.metric.compute()
-        self.metric.reset()
-        self.scores[stage] = score
-        self.log_dict({f"{stage}/miou": score.miou, f"{stage}/fb_iou": score.fb_iou}, prog_bar=True)
-        for class_id, iou in zip(self.metric.class_ids, score.class_iou, strict=True):
-            self.log(f"{stage}/iou/{self.class_names[class_id]}", iou)
-
-
-def restore(values: Tensor, fitted: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Values at the size of the score, from the square canvas that the query was fitted into.
-
-    The padding is cut off first, so the scale is exact.
-
-    Args:
-        values: (S, S).
-        fitted: (h, w) of the canvas's part without padding.
-        size: (H, W) of the score.
-
-    Returns:
-        (H, W) float32.
-    """
-    without_padding = values[None, None, : fitted[0], : fitted[1]].float()
-    return F.interpolate(without_padding, size, mode="bilinear", align_corners=False)[0, 0]

@@ -1,0 +1,47 @@
+"""The control of the support as a picture: the same queries under two supports."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+
+from qgnet.callbacks.pictures import Picture, contact_sheet, overlay, publish, query_picture, support_picture
+
+HEADINGS = ("query, truth", "support", "prediction", "absent support", "prediction")
+
+
+class ControlPictures(pl.Callback):
+    """``two_supports.png`` of a test: queries under supports of their class, and of one that they do not show.
+
+    There is one only where ``data.negative`` asks for such episodes.
+
+    Args:
+        count: number of queries.
+    """
+
+    def __init__(self, count: int = 8) -> None:
+        self.count = count
+        self.rows: list[list[Picture]] = []
+        self.labels: list[str] = []
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin a new sheet."""
+        self.rows, self.labels = [], []
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Collect the first queries; an episode of an absent class follows the same query's own."""
+        absent = (~batch.present).nonzero().flatten().tolist()
+        for i in absent[: self.count - len(self.rows)]:
+            query = query_picture(batch, i)
+            predicted = [overlay(query, outputs.masks[j]) for j in (i - 1, i)]
+            truth = overlay(query, batch.original_mask[i - 1])
+            right, wrong = support_picture(batch, i - 1), support_picture(batch, i)
+            self.rows.append([truth, right, predicted[0], wrong, predicted[1]])
+            names = [pl_module.class_names[int(batch.class_id[j])] for j in (i - 1, i)]
+            self.labels.append(f"{names[0]}\nabsent:\n{names[1]}")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the sheet."""
+        if self.rows:
+            publish(trainer, contact_sheet(HEADINGS, self.rows, self.labels), "two_supports.png", "test/two_supports")

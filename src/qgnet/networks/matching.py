@@ -1,0 +1,151 @@
+"""Support matching without training: is a query position more like the support's foreground or its background?
+
+Each function answers with a *margin*: a signed map, above 0 where foreground is the better answer. Nothing is
+normalised per image, so that a map can be below 0 everywhere and say "nothing here", which the paper's min-max
+normalised guided map cannot. All K shots are taken together: their positions are one set.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qgnet.networks.correspondence import BLOCK, EPS
+from qgnet.networks.layers import resize
+
+INSIDE = 0.5
+"""A position belongs to what covers at least this share of it."""
+RIDGE = 2.0
+"""Strength of the ridge regression against the features' mean variance; of 0.1 … 50 the best at 5 shots on VOC."""
+COSINE_SCALE = 5.0
+"""Brings differences of cosines, which are small, to the range of the ridge regression's answer, about -1 … 1."""
+
+
+class Positions(NamedTuple):
+    """The positions of support images with what they show.
+
+    Attributes:
+        features: (B, C, N) float32 of length 1.
+        foreground: (B, N) float32 in [0, 1], the share of a position that the object covers.
+        background: (B, N), the same of what is neither object nor ignored.
+    """
+
+    features: Tensor
+    foreground: Tensor
+    background: Tensor
+
+
+def matching_feature(stages: dict[int, Tensor], last: int) -> Tensor:
+    """The last two stages side by side, each of length 1: (B, C, h, w) float32 of length 1.
+
+    Side by side they tell classes apart better than either alone, and no stage drowns the other.
+    """
+    size = (stages[last].shape[-2], stages[last].shape[-1])
+    parts = [F.normalize(resize(stages[stage].float(), size), dim=1, eps=EPS) for stage in (last, last - 1)]
+    return torch.cat(parts, dim=1) / len(parts) ** 0.5
+
+
+def positions(feature: Tensor, mask: Tensor) -> Positions:
+    """The positions of support images: (B, C, h, w) features and masks (B, H, W) in {0, 1, 255}."""
+    size = (feature.shape[-2], feature.shape[-1])
+    covered = [F.adaptive_avg_pool2d((mask == label).float(), size).flatten(1) for label in (1, 0)]
+    return Positions(feature.flatten(2), *covered)
+
+
+def of_all_shots(shots: Positions) -> Positions:
+    """(B, K, …) per shot → one set of K * N positions."""
+    return Positions(
+        shots.features.transpose(1, 2).flatten(2), shots.foreground.flatten(1), shots.background.flatten(1)
+    )
+
+
+def nearest_margin(query: Tensor, support: Positions) -> Tensor:
+    """Cosine to the most similar foreground position minus that to the most similar background position.
+
+    Args:
+        query: (B, C, h, w) features of length 1.
+        support: of all shots.
+
+    Returns:
+        (B, 1, h, w) float32, times `COSINE_SCALE`.
+    """
+    unit_query = query.flatten(2)
+    nearest = [_nearest(unit_query, support.features, inside) for inside in _inside(support)]
+    return _as_map(COSINE_SCALE * (nearest[0] - nearest[1]), query)
+
+
+def prototype_margin(query: Tensor, support: Positions) -> Tensor:
+    """Cosine to the mean foreground feature minus that to the mean background feature; shapes as `nearest_margin`."""
+    prototypes = [support.features @ _shares(share)[:, :, None] for share in (support.foreground, support.background)]
+    difference = F.normalize(prototypes[0], dim=1, eps=EPS) - F.normalize(prototypes[1], dim=1, eps=EPS)
+    return _as_map(COSINE_SCALE * (difference * query.flatten(2)).sum(dim=1), query)
+
+
+def ridge_margin(query: Tensor, support: Positions) -> Tensor:
+    """Ridge regression from features to 1 foreground, -1 background, in closed form; shapes as `nearest_margin`.
+
+    Foreground and background count alike, however many positions each has: their shares are the weights.
+    """
+    foreground, background = _shares(support.foreground), _shares(support.background)
+    weight, target = (foreground + background) / 2, (foreground - background) / 2
+    centre = support.features @ weight[:, :, None]
+    features = support.features - centre
+    covariance = (features * weight[:, None]) @ features.transpose(1, 2)
+    variance = covariance.diagonal(dim1=1, dim2=2).mean(dim=1) + EPS
+    identity = torch.eye(covariance.shape[1], device=covariance.device)
+    strength = (RIDGE * variance)[:, None, None] * identity
+    direction = torch.linalg.solve(covariance + strength, features @ target[:, :, None])
+    return _as_map(((query.flatten(2) - centre) * direction).sum(dim=1), query)
+
+
+def sum_margin(query: Tensor, support: Positions) -> Tensor:
+    """`ridge_margin` plus `nearest_margin`."""
+    return ridge_margin(query, support) + nearest_margin(query, support)
+
+
+MARGINS: dict[str, Callable[[Tensor, Positions], Tensor]] = {
+    "nearest": nearest_margin,
+    "prototype": prototype_margin,
+    "ridge": ridge_margin,
+    "sum": sum_margin,
+}
+
+
+def margins(query: Tensor, support: Positions, names: Sequence[str]) -> dict[str, Tensor]:
+    """The margins of these names, in float32 even under autocast: cosines lie close together."""
+    with torch.autocast(query.device.type, enabled=False):
+        return {name: MARGINS[name](query, support) for name in names}
+
+
+def _shares(cover: Tensor) -> Tensor:
+    """(B, N) → weights that sum to 1; to 0 where nothing is covered."""
+    return cover / cover.sum(dim=1, keepdim=True).clamp(min=EPS)
+
+
+def _inside(support: Positions) -> list[Tensor]:
+    """(B, N) bool, the positions of foreground and of background: those that each covers by at least `INSIDE`.
+
+    Where that is none, as of a small object, those that it covers most; they do not count for the other.
+    """
+    large, small = [], []
+    for cover in (support.foreground, support.background):
+        most = cover.amax(dim=1, keepdim=True)
+        large.append(cover >= INSIDE)
+        small.append((most < INSIDE) & (cover == most) & (cover > 0))
+    return [(large[0] & ~small[1]) | small[0], (large[1] & ~small[0]) | small[1]]
+
+
+def _nearest(query: Tensor, keys: Tensor, inside: Tensor) -> Tensor:
+    """(B, N'): best cosine of query positions (B, C, N') to the keys (B, C, N) that are inside; -1 without any."""
+    best = torch.full((query.shape[0], query.shape[2]), -1.0, device=query.device)
+    for block, within in zip(keys.split(BLOCK, dim=2), inside.split(BLOCK, dim=1), strict=True):
+        similarity = block.transpose(1, 2) @ query
+        outside = torch.where(within, 0.0, -2.0)[:, :, None]
+        best = torch.maximum(best, (similarity + outside).amax(dim=1))
+    return best
+
+
+def _as_map(values: Tensor, query: Tensor) -> Tensor:
+    return values.view(len(query), 1, *query.shape[-2:])

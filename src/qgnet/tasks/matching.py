@@ -1,0 +1,56 @@
+"""Support matching without training: a baseline over any frozen encoder."""
+
+from typing import Any
+
+from datamodules.errors import InputError
+from qgnet.networks.matcher import Matcher
+from qgnet.tasks.base import make_encoder
+from qgnet.tasks.episodic import EpisodicTask
+from qgnet.weights import load_encoder_weights
+
+
+class SupportMatching(EpisodicTask):
+    """Matches the support to the query on a frozen encoder's features; nothing is trained, so there is only a test.
+
+    Args:
+        encoder: a timm model.
+        encoder_weights: ``imagenet``, ``random``, or a file (state dict, or a prior extractor of stage 1).
+        high_stage: the encoder's last stage, 4 or 3. It and the one before are what is compared.
+        method: ``nearest`` (foreground against background position), ``prototype`` (means of both), ``ridge`` (ridge
+            regression on all positions), or ``sum`` (ridge and nearest). The test scores all four; this one is drawn
+            and stands in the report.
+    """
+
+    net: Matcher
+
+    def __init__(
+        self,
+        encoder: str = "resnet50",
+        encoder_weights: str = "imagenet",
+        high_stage: int = 4,
+        method: str = "sum",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.encoder_weights = encoder_weights
+        self.method = f"matching by {method}"
+        try:
+            self.net = Matcher(make_encoder(encoder, high_stage), method)
+        except ValueError as error:
+            raise InputError(f"model.{error}") from None
+        self.net.encoder.freeze()
+
+    def load_starting_weights(self) -> None:
+        """The encoder's, from ``encoder_weights``; keeps the file's sha256."""
+        digest = load_encoder_weights(self.net.encoder, self.encoder_weights, "model.encoder_weights")
+        self.file_hashes |= {"encoder_weights": digest} if digest else {}
+
+    def setup(self, stage: str) -> None:
+        """As in every task over episodes; InputError for a training."""
+        if stage == "fit":
+            self.training_step()
+        super().setup(stage)
+
+    def training_step(self, *args: Any) -> None:
+        """InputError."""
+        raise InputError("Support matching has nothing to train. Use `lightning test` with this configuration.")

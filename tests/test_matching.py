@@ -1,0 +1,151 @@
+"""Support matching without training, against loops, and as a command."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import CONFIGS, TINY_SEGMENTATION, TINY_TRAINER
+from torch import Tensor
+
+from qgnet.cli import main
+from qgnet.networks.encoders import Encoder
+from qgnet.networks.matcher import Matcher
+from qgnet.networks.matching import COSINE_SCALE, MARGINS, RIDGE, Positions, margins, of_all_shots, positions
+from qgnet.networks.qgnet import QGNet, resize_mask
+
+SIDE = 5
+SIZE = 40
+
+
+def unit(*shape: int, seed: int) -> Tensor:
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return x / x.norm(dim=1, keepdim=True)
+
+
+def masks(*shape: int, seed: int = 0) -> Tensor:
+    """Blocks of 8 px of background, foreground and ignored: every position is of one kind."""
+    kinds = torch.randint(0, 3, (*shape, SIDE, SIDE), generator=torch.Generator().manual_seed(seed))
+    kinds[..., 0, 0], kinds[..., 0, 1] = 0, 1
+    values = torch.tensor([0, 1, 255], dtype=torch.uint8)[kinds]
+    return values.repeat_interleave(8, dim=-1).repeat_interleave(8, dim=-2)
+
+
+def episode(shots: int) -> tuple[Tensor, Positions, Tensor]:
+    query, support, mask = unit(2, 6, SIDE, SIDE, seed=1), unit(2 * shots, 6, SIDE, SIDE, seed=2), masks(2 * shots)
+    found = positions(support, mask)
+    return query, of_all_shots(Positions(*(x.unflatten(0, (2, shots)) for x in found))), mask.unflatten(0, (2, shots))
+
+
+def slow(name: str, query: np.ndarray, keys: np.ndarray, labels: np.ndarray) -> float:
+    """The margin of one query position (C,) against keys (N, C) that are 1 foreground, 0 background, 255 neither."""
+    fore, back = keys[labels == 1], keys[labels == 0]
+    if name == "nearest":
+        return COSINE_SCALE * (max(query @ k for k in fore) - max(query @ k for k in back))
+    if name == "prototype":
+        means = [x.mean(axis=0) / np.linalg.norm(x.mean(axis=0)) for x in (fore, back)]
+        return COSINE_SCALE * (query @ means[0] - query @ means[1])
+    if name == "ridge":
+        centre = (fore.mean(axis=0) + back.mean(axis=0)) / 2
+        rows = [(k, 1.0, 0.5 / len(fore)) for k in fore] + [(k, -1.0, 0.5 / len(back)) for k in back]
+        covariance = sum(w * np.outer(k - centre, k - centre) for k, _, w in rows)
+        right = sum(w * y * (k - centre) for k, y, w in rows)
+        strength = RIDGE * np.trace(covariance) / len(query) * np.eye(len(query))
+        return float((query - centre) @ np.linalg.solve(covariance + strength, right))
+    return slow("ridge", query, keys, labels) + slow("nearest", query, keys, labels)
+
+
+@pytest.mark.parametrize("shots", [1, 3])
+@pytest.mark.parametrize("name", MARGINS)
+def test_margins_are_those_of_plain_loops(name: str, shots: int) -> None:
+    query, support, mask = episode(shots)
+    found = margins(query, support, [name])[name]
+    assert found.shape == (2, 1, SIDE, SIDE)
+    for b in range(2):
+        labels = mask[b, :, ::8, ::8].flatten().numpy()
+        keys = support.features[b].T.double().numpy()
+        for y, x in ((0, 0), (2, 3), (4, 4)):
+            expected = slow(name, query[b, :, y, x].double().numpy(), keys, labels)
+            assert float(found[b, 0, y, x]) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", MARGINS)
+def test_foreground_and_background_exchanged_turn_the_sign(name: str) -> None:
+    query, support, _ = episode(shots=2)
+    turned = Positions(support.features, support.background, support.foreground)
+    assert torch.allclose(margins(query, support, [name])[name], -margins(query, turned, [name])[name], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MARGINS)
+def test_a_support_given_twice_and_the_order_of_shots_change_nothing(name: str) -> None:
+    query, support, _ = episode(shots=2)
+    n = SIDE * SIDE
+    for order in ([*range(2 * n)] * 2, [*range(n, 2 * n), *range(n)]):
+        other = Positions(support.features[:, :, order], support.foreground[:, order], support.background[:, order])
+        assert torch.allclose(margins(query, support, [name])[name], margins(query, other, [name])[name], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MARGINS)
+@pytest.mark.parametrize("label", [0, 1, 255])
+def test_masks_of_one_kind_give_finite_margins(name: str, label: int) -> None:
+    support = positions(unit(1, 6, SIDE, SIDE, seed=2), torch.full((1, SIZE, SIZE), label, dtype=torch.uint8))
+    assert margins(unit(1, 6, SIDE, SIDE, seed=1), support, [name])[name].isfinite().all()
+
+
+def test_an_object_smaller_than_a_position_is_kept() -> None:
+    mask = torch.zeros(2, 1, 65, 65)
+    mask[0, 0, 3, 3] = 1  # between the points that bilinear resizing looks at
+    mask[1, 0, 10:50, 10:50] = 1
+    resized = resize_mask(mask, (9, 9))
+    assert resized[0].sum() == 1
+    assert resized[1].sum() < 40
+    found = positions(unit(1, 6, 9, 9, seed=1), mask[0].to(torch.uint8))
+    assert (found.foreground > 0).sum() == 1
+    assert margins(unit(1, 6, 9, 9, seed=1), found, ["nearest"])["nearest"].max() > 0
+
+
+def test_the_networks_parts_with_margins_are_the_whole() -> None:
+    torch.manual_seed(0)
+    net = QGNet(Encoder("test_resnet", 4), None, 8, [1], margins=["ridge", "nearest"], add_margins=True).eval()
+    g = torch.Generator().manual_seed(1)
+    images = torch.randn(2, 4, 3, 65, 65, generator=g)
+    mask = torch.randint(0, 2, (2, 3, 65, 65), generator=g).to(torch.uint8)
+    with torch.no_grad():
+        whole = net(images[:, 0], images[:, 1:], mask)
+        assert list(whole.margins) == ["ridge", "nearest"]
+        net.margin_weights.fill_(0)
+        assert not torch.allclose(net(images[:, 0], images[:, 1:], mask).logits, whole.logits)
+    with pytest.raises(ValueError, match="margins names 'none'"):
+        QGNet(Encoder("test_resnet", 4), None, 8, [1], margins=["none"])
+    with pytest.raises(ValueError, match="add_margins needs margins"):
+        QGNet(Encoder("test_resnet", 4), None, 8, [1], add_margins=True)
+
+
+def test_unknown_method() -> None:
+    with pytest.raises(ValueError, match="expected one of nearest"):
+        Matcher(Encoder("test_resnet", 4), "best")
+
+
+def run_matching(subcommand: str, voc: Path, *extra: str) -> None:
+    settings = yaml.safe_load((CONFIGS / "matching.yaml").read_text())["model"]["init_args"]
+    known = [a for a in TINY_SEGMENTATION if not a.startswith("--model") or a.split("=")[0][8:] in settings]
+    config = "--config=lightning_configs/matching.yaml"
+    main([subcommand, config, *TINY_TRAINER, *known, f"--data.root={voc}", "--model.high_stage=3", *extra])
+
+
+def test_the_command_scores_every_method_and_its_own(workdir: Path, voc: Path) -> None:
+    run_matching("test", voc, "--run=runs/t", "--data.negative=1")
+    result = json.loads(Path("runs/t/results.json").read_text())
+    assert result["method"] == "matching by sum"
+    assert {f"matching by {name}" for name in MARGINS} < set(result["scores"])
+    assert 0 <= result["control"]["support_overlap"] <= 1
+    assert Path("runs/t/two_supports.png").exists()
+
+
+def test_there_is_nothing_to_train(workdir: Path, voc: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run_matching("fit", voc)
+    assert stop.value.code == 2
+    assert "nothing to train" in capsys.readouterr().err

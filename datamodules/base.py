@@ -145,6 +145,7 @@ class EpisodeDataModule(BaseDataModule):
         episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
         negative: share of episodes, 0 … 1, whose supports show a class that is not in the query: the right answer is
             "nothing". In training they take the place of others; in a test they are added as controls.
+        inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
     """
 
     def __init__(
@@ -162,9 +163,11 @@ class EpisodeDataModule(BaseDataModule):
         train_episodes: int | None = None,
         episode_file: str | None = None,
         negative: float = 0.0,
+        inverted: float = 0.0,
     ) -> None:
-        if not 0 <= negative <= 1:
-            raise InputError(f"data.negative is {negative}; expected a share of the episodes, from 0 to 1.")
+        for name, share in (("negative", negative), ("inverted", inverted)):
+            if not 0 <= share <= 1:
+                raise InputError(f"data.{name} is {share}; expected a share of the episodes, from 0 to 1.")
         self.protocol = protocol.resolved()
         super().__init__(batch_size, num_workers, default_seed(self.protocol) if seed is None else seed)
         self.fold = fold
@@ -176,6 +179,7 @@ class EpisodeDataModule(BaseDataModule):
         self.train_episodes = train_episodes
         self.episode_file = episode_file
         self.negative = negative
+        self.inverted = inverted
         self.data: dict[str, EpisodeDataset] = {}
 
     @property
@@ -247,6 +251,7 @@ class EpisodeDataModule(BaseDataModule):
             min_class_area=self.min_class_area,
             protocol=self.protocol,
             negative=self.negative if controls else 0.0,
+            inverted=self.inverted,
             seed=self.seed,
             fold=self.fold,
             training=training,

@@ -55,6 +55,7 @@ class Coco20iDataModule(EpisodeDataModule):
         train_episodes: episodes per training epoch; null: one per training image.
         episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
         negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
+        inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Coco20iDataModule(EpisodeDataModule):
         train_episodes: int | None = None,
         episode_file: str | None = None,
         negative: float = 0.0,
+        inverted: float = 0.0,
     ) -> None:
         super().__init__(
             fold,
@@ -91,6 +93,7 @@ class Coco20iDataModule(EpisodeDataModule):
             train_episodes,
             episode_file,
             negative,
+            inverted,
         )
         self.root = Path(root)
         self.year = year

@@ -18,6 +18,9 @@ from datamodules.transforms import FitAndPad, Squash, TrainAugmentation
 
 PairTransform = Callable[[Array, Array, int], tuple[Array, Array]]
 """(image, binary mask, seed) → both at the network's size."""
+INVERT = np.arange(256, dtype=np.uint8)
+INVERT[:2] = 1, 0
+"""Table that exchanges background and foreground."""
 SUPPORT_DRAWS = 10
 """So often a support is augmented anew if its object was lost."""
 
@@ -78,12 +81,14 @@ class Draw(NamedTuple):
         query: an image.
         supports: K images.
         present: whether the query shows the class, too.
+        inverted: whether object and background change places, in all masks.
     """
 
     class_id: int
     query: int
     supports: tuple[int, ...]
     present: bool = True
+    inverted: bool = False
 
 
 class Decoded:
@@ -118,6 +123,9 @@ class EpisodeDataset(Dataset[Episode]):
     of ordinary ones. In a test nothing is replaced: such an episode is the :meth:`control` of an ordinary one, the same
     query under the supports of an absent class, and follows it in the batch.
 
+    A share ``inverted`` of the other training episodes asks for all but the object: the masks of query and supports
+    have 0 and 1 exchanged. What stands out is then the wrong answer, as it is for sky or grass.
+
     Args:
         source: images and masks.
         index: class areas of the source.
@@ -130,6 +138,7 @@ class EpisodeDataset(Dataset[Episode]):
         min_class_area: pixels a class must cover in an image to count there.
         protocol: every other choice.
         negative: share of the episodes, in [0, 1], that have supports of a class which is not in the query.
+        inverted: share of the other training episodes, in [0, 1], that ask for all but the object.
         seed: of the draws.
         fold: mixed into the draws.
         training: walk the images in a new order each time and augment them, else walk them as they stand.
@@ -152,6 +161,7 @@ class EpisodeDataset(Dataset[Episode]):
         min_class_area: int,
         protocol: Protocol,
         negative: float,
+        inverted: float,
         seed: int,
         fold: int,
         training: bool,
@@ -162,6 +172,7 @@ class EpisodeDataset(Dataset[Episode]):
         self.shots = shots
         self.protocol = protocol
         self.negative = negative
+        self.inverted = inverted
         self.seed = seed
         self.fold = fold
         self.training = training
@@ -253,8 +264,11 @@ class EpisodeDataset(Dataset[Episode]):
         """Which class and images make episode ``i`` (any number ≥ 0; training counts on over the epochs)."""
         if self.fixed:
             return self.fixed[i]
-        ordinary = self._draw_present(i)
-        return (self._draw_absent(i, ordinary.query) if self.training else None) or ordinary
+        draw = self._draw_present(i)
+        if not self.training:
+            return draw
+        inverted = np.random.default_rng([self.seed, self.fold, i, 4]).random() < self.inverted
+        return self._draw_absent(i, draw.query) or draw._replace(inverted=bool(inverted))
 
     def _draw_present(self, i: int) -> Draw:
         """Episode ``i`` whose query shows the class."""
@@ -283,7 +297,7 @@ class EpisodeDataset(Dataset[Episode]):
 
     def named(self, i: int) -> NamedDraw:
         """Episode ``i`` by the names of its images."""
-        class_id, query, supports, _ = self.draw(i)
+        class_id, query, supports, *_ = self.draw(i)
         return NamedDraw(class_id, self.source.names[query], tuple(self.source.names[s] for s in supports))
 
     def _image(self, image: int) -> Array:
@@ -301,16 +315,21 @@ class EpisodeDataset(Dataset[Episode]):
 
         return self.decoded.get((image, class_id), read)
 
-    def _support(self, image: int, class_id: int, seed: int) -> tuple[Array, Array]:
-        """A support image and mask at the network's size; drawn again where a crop has lost the object.
+    def _support(self, image: int, draw: Draw, seed: int) -> tuple[Array, Array]:
+        """A support image and mask at the network's size; drawn again where a crop has lost all that is asked for.
 
-        An object too small for any crop is shown in the whole picture, where it always covers a pixel.
+        What is too small for any crop is shown in the whole picture, where it always covers a pixel.
         """
         for attempt in range(SUPPORT_DRAWS):
-            pair = self.transform(self._image(image), self._mask(image, class_id), seed + attempt)
-            if (pair[1] == 1).any():
-                return pair
-        return self.fit(self._image(image), self._mask(image, class_id), seed)
+            picture, mask = self.transform(self._image(image), self._asked(image, draw), seed + attempt)
+            if (mask == 1).any():
+                return picture, mask
+        return self.fit(self._image(image), self._asked(image, draw), seed)
+
+    def _asked(self, image: int, draw: Draw) -> Array:
+        """The mask of what the episode asks for."""
+        mask = self._mask(image, draw.class_id)
+        return cv2.LUT(mask, INVERT) if draw.inverted else mask
 
     def __getitem__(self, i: int) -> Episode:
         """Episode ``i`` with its pixels, transforms included a function of (seed, fold, i)."""
@@ -328,11 +347,11 @@ class EpisodeDataset(Dataset[Episode]):
 
     def _load(self, i: int, draw: Draw) -> Episode:
         """The pixels of an episode; ``i`` gives its transforms."""
-        class_id, query, supports, present = draw
+        class_id, query, supports, present, _ = draw
         seeds = np.random.default_rng([self.seed, self.fold, i, 1]).integers(2**31, size=1 + self.shots).tolist()
-        original = self._mask(query, class_id)
+        original = self._asked(query, draw)
         query_image, query_mask = self.transform(self._image(query), original, seeds[0])
-        pairs = [self._support(s, class_id, seed) for s, seed in zip(supports, seeds[1:], strict=True)]
+        pairs = [self._support(s, draw, seed) for s, seed in zip(supports, seeds[1:], strict=True)]
         at_original = self.protocol.score_at == "original" and not self.training
         scored = original if at_original else query_mask
         return Episode(

@@ -43,6 +43,7 @@ class FolderDataModule(EpisodeDataModule):
         train_episodes: episodes per training epoch; null: one per training image.
         episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
         negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
+        inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class FolderDataModule(EpisodeDataModule):
         train_episodes: int | None = None,
         episode_file: str | None = None,
         negative: float = 0.0,
+        inverted: float = 0.0,
     ) -> None:
         super().__init__(
             fold,
@@ -77,6 +79,7 @@ class FolderDataModule(EpisodeDataModule):
             train_episodes,
             episode_file,
             negative,
+            inverted,
         )
         self.root = Path(root)
         self.novel = list(novel)

@@ -53,6 +53,7 @@ class Pascal5iDataModule(EpisodeDataModule):
         train_episodes: episodes per training epoch; null: one per training image.
         episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
         negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
+        inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
         train_list: list file of the training images, without ``.txt``.
         val_list: list file of the validation and test images, without ``.txt``.
     """
@@ -73,6 +74,7 @@ class Pascal5iDataModule(EpisodeDataModule):
         train_episodes: int | None = None,
         episode_file: str | None = None,
         negative: float = 0.0,
+        inverted: float = 0.0,
         train_list: str = "train",
         val_list: str = "val",
     ) -> None:
@@ -90,6 +92,7 @@ class Pascal5iDataModule(EpisodeDataModule):
             train_episodes,
             episode_file,
             negative,
+            inverted,
         )
         self.root = Path(root)
         self.lists = {"train": train_list, "val": val_list}

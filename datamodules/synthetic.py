@@ -207,6 +207,7 @@ class SyntheticDataModule(EpisodeDataModule):
         train_episodes: episodes per training epoch; null: one per training scene.
         episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
         negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
+        inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
         scenes: number of training scenes; a quarter as many for the test.
     """
 
@@ -225,6 +226,7 @@ class SyntheticDataModule(EpisodeDataModule):
         train_episodes: int | None = None,
         episode_file: str | None = None,
         negative: float = 0.0,
+        inverted: float = 0.0,
         scenes: int = 2000,
     ) -> None:
         super().__init__(
@@ -241,6 +243,7 @@ class SyntheticDataModule(EpisodeDataModule):
             train_episodes,
             episode_file,
             negative,
+            inverted,
         )
         self.scenes = scenes
 

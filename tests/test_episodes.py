@@ -114,7 +114,7 @@ def test_training_foreground_is_nowhere_a_novel_class(voc: Path, fold: int) -> N
     train = data.data["train"]
     train.transform = lambda image, mask, seed: (image, mask)
     for i in range(20):
-        class_id, query, supports, _ = train.draw(i)
+        class_id, query, supports, *_ = train.draw(i)
         for image in (query, *supports):
             label = train.source.labels(image)
             assert set(label[binary_mask(label, class_id) == 1]) == {class_id}
@@ -125,7 +125,7 @@ def test_supports_are_other_images_of_the_class_without_repetition(make: Make) -
     data.setup("test")
     dataset = data.data["val"]
     for i in range(40):
-        class_id, query, supports, _ = dataset.draw(i)
+        class_id, query, supports, *_ = dataset.draw(i)
         assert len({query, *supports}) == 4
         assert all(image in dataset.images_of[class_id] for image in (query, *supports))
 

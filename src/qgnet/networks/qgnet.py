@@ -13,8 +13,8 @@ from qgnet.networks.enrichment import FeatureEnrichment
 from qgnet.networks.layers import reducer, resize
 from qgnet.networks.matching import MARGINS, Positions, margins, matching_feature, of_all_shots, positions
 
-MARGIN_WEIGHT = 1.0
-"""Of each margin at the beginning, where ``add_margins``."""
+MARGIN_WEIGHT = 1.5
+"""Of each margin at the beginning of a training, where ``add_margins``; about what a training leaves."""
 
 AREA_EPS = 0.0005
 """Added to the mask's area in masked average pooling, as in the released code."""
@@ -58,7 +58,8 @@ class Support(NamedTuple):
 
 def stack_shots(shots: Sequence[Support]) -> Support:
     """K supports (B, …) of :meth:`QGNet.encode_support` → one (B, K, …) for :meth:`QGNet.decode`."""
-    category, keys = (torch.stack([shot[i] for shot in shots], dim=1) for i in (0, 1))
+    category = torch.stack([shot.category for shot in shots], dim=1)
+    keys = torch.stack([shot.keys for shot in shots], dim=1)
     found = [shot.positions for shot in shots if shot.positions is not None]
     known = Positions(*(torch.stack(field, dim=1) for field in zip(*found, strict=True))) if found else None
     return Support(category, keys, known)

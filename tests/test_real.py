@@ -1,7 +1,6 @@
 """Real photographs and real weights, where QGNET_TEST_DATA points to them."""
 
 import json
-import runpy
 from pathlib import Path
 
 import pytest
@@ -60,9 +59,7 @@ def test_imagenet_weights_fit_and_see(weights: Path, photographs: str) -> None:
     assert features[3].std() > 0.1
 
 
-def test_the_small_experiment_on_photographs(
-    photographs: str, weights: Path, workdir: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_the_small_experiment_and_matching_on_photographs(photographs: str, weights: Path, workdir: Path) -> None:
     config = f"--config={CONFIGS / 'pascal5i_small.yaml'}"
     data = [f"--data.root={photographs}", "--data.fold=1", "--data.num_workers=0", "--data.episodes=8"]
     model = [f"--model.encoder_weights={weights}"]
@@ -73,10 +70,11 @@ def test_the_small_experiment_on_photographs(
     main(["test", config, "--run=runs/t", *data, *trainer, "--ckpt_path=runs/x/checkpoints/last.ckpt"])
     scores = json.loads(Path("runs/t/results.json").read_text())["scores"]
 
-    benchmark = runpy.run_path(str(CONFIGS.parent / "benchmarks/prototype_baseline.py"))
-    capsys.readouterr()
-    benchmark["main"]([config, *data, *model, *prior])
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
-    baselines = {row["baseline"]: row["miou"] for row in rows}
-    assert baselines["everything foreground"] == pytest.approx(scores["everything foreground"]["miou"], abs=1e-4)
-    assert 0 < baselines["prototype, mid-level"] < 1
+    matching = [f"--config={CONFIGS / 'matching.yaml'}", "--model.encoder=resnet18", "--model.high_stage=3", *model]
+    sizes = ["--data.image_size=193", "--data.min_class_area=512", "--data.batch_size=4", "--data.negative=0"]
+    main(["test", *matching, *data, *sizes, *trainer, "--run=runs/m"])
+    alone = json.loads(Path("runs/m/results.json").read_text())["scores"]
+    assert set(alone) - {"matching by nearest", "matching by sum"} == set(scores) - {"QGNet"}
+    for name in ("everything foreground", "matching by prototype", "matching by ridge"):  # the very same episodes
+        assert alone[name]["miou"] == pytest.approx(scores[name]["miou"], abs=1e-3)
+        assert 0 < alone[name]["miou"] < 1

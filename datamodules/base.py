@@ -69,18 +69,38 @@ class TrainingLoader(DataLoader[Any]):
         super().__init__(data, sampler=sampler, **options)
         self.trainer = trainer
 
+    @property
+    def epoch(self) -> int:
+        """The number of whole epochs that were trained on.
+
+        ``trainer.current_epoch`` lags behind when a checkpoint is written at an epoch's end, and after it was loaded.
+        """
+        progress = self.trainer.fit_loop.epoch_progress.current
+        return int(progress.processed)  # type: ignore[attr-defined]
+
+    def __iter__(self) -> Any:
+        """The batches of this epoch.
+
+        Lightning sets the sampler's epoch too late for a run that goes on after a whole epoch: workers fetch ahead.
+        """
+        assert isinstance(self.sampler, IndexSampler)
+        self.sampler.set_epoch(self.epoch)
+        return super().__iter__()
+
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches are done: none after the last."""
         loop = self.trainer.fit_loop
         batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        return {"epoch": self.trainer.current_epoch, "batches": batches % int(loop.max_batches)}
+        return {"epoch": self.epoch, "batches": batches % int(loop.max_batches)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Leave out the batches that are done."""
         assert isinstance(self.sampler, IndexSampler)
         assert self.batch_size is not None
-        self.sampler.set_epoch(state["epoch"])
         self.sampler.done = state["batches"] * self.batch_size
+        if not state["batches"]:  # with `max_steps` Lightning takes up the epoch that is done once more
+            loop = self.trainer.fit_loop
+            loop._restarting = loop.epoch_loop.restarting = False
 
 
 class BaseDataModule(pl.LightningDataModule, ABC):

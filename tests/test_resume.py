@@ -1,0 +1,45 @@
+"""A training that was cut off between two epochs, where ``last.ckpt`` is written, goes on as if nothing had been."""
+
+import pytest
+from conftest import CONFIGS, TINY_PRETRAINING, TINY_SCENES, TINY_SEGMENTATION, Command, train_losses
+
+from qgnet.cli import main
+from qgnet.tasks.base import Task
+
+STAGES = {
+    "demo/pretrain.yaml": [*TINY_PRETRAINING, *TINY_SCENES],
+    "demo/qgnet.yaml": [*TINY_SEGMENTATION, *TINY_SCENES, "--data.train_episodes=6"],
+}
+QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=1"]
+LENGTHS = {"epochs": (-1, 4), "steps": (12, 4)}
+
+
+class CutOff(BaseException):
+    """Like a signal: nothing is done any more."""
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize(
+    ("config", "workers"), [("demo/pretrain.yaml", 2), ("demo/qgnet.yaml", 0), ("demo/qgnet.yaml", 2)]
+)
+def test_the_losses_after_a_whole_epoch_are_those_of_an_unbroken_run(
+    command: Command, monkeypatch: pytest.MonkeyPatch, config: str, length: str, workers: int
+) -> None:
+    steps, epochs = LENGTHS[length]
+    run = ["fit", f"--config={CONFIGS / config}", *STAGES[config], *QUIET, f"--data.num_workers={workers}"]
+    run += [f"--trainer.max_steps={steps}", f"--trainer.max_epochs={epochs}"]
+    run += ["--trainer.limit_train_batches=3", "--trainer.limit_val_batches=0"]
+    main([*run, "--run=runs/unbroken"])
+    unbroken = train_losses("runs/unbroken")
+    assert len(unbroken) == 12
+
+    def cut_off(task: Task) -> None:
+        if task.trainer.global_step == 6:
+            raise CutOff
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Task, "on_train_epoch_start", cut_off, raising=False)
+        with pytest.raises(CutOff):
+            main([*run, "--run=runs/x"])
+    main([*run, "--run=runs/x", "--ckpt_path=last"])
+    assert train_losses("runs/x") == unbroken[6:]

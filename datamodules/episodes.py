@@ -6,6 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -144,8 +145,8 @@ class EpisodeDataset(Dataset[Episode]):
         training: walk the images in a new order each time and augment them, else walk them as they stand.
 
     Raises:
-        InputError: if shots < 1, no image holds any class, one has images, but fewer than shots + 1, or negative
-            episodes are asked for where every image shows every class.
+        InputError: if shots < 1, no image holds any class, none has shots + 1 images (a class without so many is
+            left out, with a warning), or negative episodes are asked for where every image shows every class.
     """
 
     def __init__(
@@ -183,7 +184,7 @@ class EpisodeDataset(Dataset[Episode]):
         dropped = set(index.with_any(novel)) if training and protocol.novel_in_training == "drop" else set()
         self.images_of = {c: [i for i in index.images_of(c, min_class_area) if i not in dropped] for c in classes}
         self.images_of = {c: images for c, images in self.images_of.items() if images}
-        self._check_enough(classes, min_class_area)
+        self._leave_out_rare(classes, min_class_area)
         self.classes_in: dict[int, list[int]] = {}
         for class_id, images in self.images_of.items():
             for i in images:
@@ -202,19 +203,24 @@ class EpisodeDataset(Dataset[Episode]):
         self._walk = -1
         self._order: Sequence[int] = self.queries
 
-    def _check_enough(self, classes: Mapping[int, str], min_area: int) -> None:
+    def _leave_out_rare(self, classes: Mapping[int, str], min_area: int) -> None:
+        """Leave out classes with too few images; InputError if none is left."""
         if not self.images_of:
             raise InputError(
                 f"No image holds any of the classes {some(list(classes.values()))} with at least {min_area} px. "
                 "Check the list file and the masks, or lower --data.min_class_area."
             )
-        for class_id, images in self.images_of.items():
-            if len(images) < self.shots + 1:
-                raise InputError(
-                    f"Class {class_id} ({classes[class_id]}) has {len(images)} image(s) of at least {min_area} px; "
-                    f"an episode of {self.shots} shot(s) needs {self.shots + 1}. Lower --data.shots or "
-                    "--data.min_class_area, or add images."
-                )
+        enough = {c: images for c, images in self.images_of.items() if len(images) > self.shots}
+        rare = [f"{classes[c]} ({len(self.images_of[c])})" for c in self.images_of if c not in enough]
+        message = (
+            f"an episode of {self.shots} shot(s) needs {self.shots + 1} images of at least {min_area} px, and "
+            f"there are too few of {some(rare)}. Lower --data.shots or --data.min_class_area, or add images."
+        )
+        if not enough:
+            raise InputError(f"No class can be tested or trained: {message}")
+        if rare:
+            rank_zero_warn(f"Some classes are left out: {message}")
+        self.images_of = enough
 
     def fix(self, draws: Sequence[NamedDraw]) -> None:
         """Take these episodes instead of drawing any; InputError if they name an image or class that is not here."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_data import write_folder
 
 from datamodules import (
     Coco20iDataModule,
@@ -285,5 +286,16 @@ def test_an_episode_drawn_again_from_kept_images_is_the_same(voc: Path) -> None:
 
 def test_too_few_images_for_the_shots(voc: Path) -> None:
     data = Pascal5iDataModule(str(voc), **(SMALL | {"shots": 4}))
-    with pytest.raises(InputError, match=r"has \d image\(s\) .* 4 shot\(s\) needs 5"):
+    with pytest.raises(InputError, match=r"4 shot\(s\) needs 5 images .* too few of aeroplane \(4\)"):
         data.setup("test")
+
+
+def test_a_class_with_too_few_images_is_left_out_with_a_word(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "folder", binary=True)
+    for path in sorted((root / "masks/cup").iterdir())[3:]:
+        path.unlink()
+    data = FolderDataModule(str(root), **(SMALL | {"shots": 3}))
+    with pytest.warns(UserWarning, match=r"left out: .* 3 shot\(s\) needs 4 images .* too few of cup \(3\)"):
+        data.setup("test")
+    asked = {data.class_names[data.data["val"].draw(i).class_id] for i in range(60)}
+    assert asked == {"apple", "boot", "drum"}

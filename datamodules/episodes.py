@@ -316,7 +316,7 @@ class EpisodeDataset(Dataset[Episode]):
         def read() -> Array:
             mask = self.source.mask(image, class_id, self.ignored)
             if self.training and self.protocol.boundary_in_training == "background":
-                mask[mask == IGNORE] = 0
+                mask[self.source.mask(image, class_id) == IGNORE] = 0  # not the novel classes' pixels
             return mask
 
         return self.decoded.get((image, class_id), read)

@@ -98,6 +98,8 @@ def test_contrastive_accuracy() -> None:
     queries = torch.eye(3)
     assert contrastive_accuracy(queries, queries, -queries) == 1
     assert contrastive_accuracy(queries, -queries, queries) == 0
+    collapsed = queries[:1].expand(4, -1)
+    assert contrastive_accuracy(collapsed, collapsed, collapsed) == 0
 
 
 @pytest.mark.parametrize("weight", [1.0, 4.0])

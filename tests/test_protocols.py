@@ -65,6 +65,18 @@ def test_boundary_becomes_background_in_training_only(voc: Path) -> None:
     assert any(255 in episode.original_mask[0] for episode in (test[i] for i in range(4)))
 
 
+def test_ignored_novel_pixels_stay_ignored_where_the_boundary_becomes_background(voc: Path) -> None:
+    protocol = Protocol(boundary_in_training="background", novel_in_training="ignore")
+    train = make(voc, fold=1, protocol=protocol, train_episodes=10).data["train"]
+    values = set()
+    for i in range(10):
+        draw = train.draw(i)
+        labels, mask = train.source.labels(draw.query), train._mask(draw.query, draw.class_id)  # type: ignore[attr-defined]
+        values |= set(mask[np.isin(labels, range(6, 11))].tolist())
+        assert not mask[labels == 255].any()
+    assert values == {255}
+
+
 def test_squashed_images_have_no_padding(voc: Path) -> None:
     padded = make(voc, "test").data["val"]
     squashed = make(voc, "test", protocol=Protocol(resize="squash")).data["val"]

@@ -135,6 +135,8 @@ class QGNetCLI(LightningCLI):
         if self.subcommand is None:
             return
         config = self.config[self.subcommand]
+        if self.subcommand == "predict" and config.return_predictions is None:
+            config.return_predictions = False  # callbacks write them; kept, they would fill the memory
         loggers = config.trainer.logger
         folder = run_folder(self.subcommand, config)
         for logger in loggers if isinstance(loggers, list) else [loggers]:

@@ -61,9 +61,12 @@ def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: floa
 
 
 def contrastive_accuracy(queries: Tensor, keys: Tensor, negatives: Tensor) -> Tensor:
-    """Share of queries (B, D) that lie nearer to their key (B, D) than to each negative (N, D), in [0, 1]."""
-    logits, target = _logits(queries, keys, negatives, 1.0)
-    return (logits.argmax(dim=1) == target).float().mean()
+    """Share of queries (B, D) that lie nearer to their key (B, D) than to each negative (N, D), in [0, 1].
+
+    A tie does not count: collapsed embeddings have an accuracy of 0.
+    """
+    logits, _ = _logits(queries, keys, negatives, 1.0)
+    return (logits[:, 0] > logits[:, 1:].amax(dim=1)).float().mean()
 
 
 def _logits(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -142,7 +142,8 @@ def test_choices_are_written_into_config_and_results(command: Command) -> None:
     written = yaml.safe_load(Path("runs/t/config.yaml").read_text())["data"]["init_args"]
     results = json.loads(Path("runs/t/results.json").read_text())
     assert written["seed"] == results["seed"] == 0
-    assert written["episodes"] == results["episodes"] == 1000
+    assert written["episodes"] == 1000
+    assert results["episodes"] == 4  # of which two batches were scored
     for choices in (written["protocol"], results["protocol"]):
         assert choices["name"] == "hsnet"
         assert choices["resize"] == "pad"
@@ -161,8 +162,10 @@ def test_manifest_gives_the_same_episodes(command: Command, voc: Path, capsys: p
     first, second = drawn.data["val"], read.data["val"]
     assert len(second) == 6
     assert [first.draw(i) for i in range(6)] == [second.draw(i) for i in range(6)]
-    command("test", "pascal5i.yaml", "--data.episode_file=e.jsonl", "--run=runs/t")
-    assert json.loads(Path("runs/t/results.json").read_text())["episodes"] == 6
+    test = ["test", "pascal5i.yaml", "--data.episode_file=e.jsonl", "--data.batch_size=1"]
+    for share, scored in (("1.0", 6), ("2", 2)):  # the whole test, and two batches of it
+        command(*test, f"--trainer.limit_test_batches={share}", f"--run=runs/{scored}")
+        assert json.loads(Path(f"runs/{scored}/results.json").read_text())["episodes"] == scored
 
 
 def test_manifest_survives_a_round_trip_and_nothing_else(tmp_path: Path) -> None:

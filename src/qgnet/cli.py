@@ -1,5 +1,6 @@
 """The ``lightning`` command: fit, validate, test and predict, configured by YAML and command line."""
 
+import os
 import re
 import signal
 import sys
@@ -97,6 +98,9 @@ class QGNetCLI(LightningCLI):
         """
         if self.config.get("subcommand"):
             config = self.config[self.config.subcommand]
+            for setting in ("run", "ckpt_path"):
+                if config.get(setting):
+                    config[setting] = os.path.expanduser(config[setting])
             keywords = ("last",) if self.config.subcommand == "fit" else ("last", "best")
             if config.get("ckpt_path") in keywords:
                 find_checkpoint(self.config.subcommand, config)

@@ -37,11 +37,13 @@ class EpisodeScore(NamedTuple):
         miou: mean over the classes of the foreground IoU; classes without an episode are left out.
         fb_iou: mean of background and foreground IoU, summed over all episodes whatever their class.
         class_iou: one per class, NaN for a class without an episode.
+        episodes: how many were counted.
     """
 
     miou: float
     fb_iou: float
     class_iou: list[float]
+    episodes: int
 
 
 class EpisodeIoU(Metric):
@@ -56,6 +58,7 @@ class EpisodeIoU(Metric):
     full_state_update = False
     intersection: Tensor
     union: Tensor
+    episodes: Tensor
 
     def __init__(self, class_ids: Sequence[int]) -> None:
         super().__init__()
@@ -63,6 +66,7 @@ class EpisodeIoU(Metric):
         zeros = torch.zeros(len(self.class_ids), 2, dtype=torch.long)
         self.add_state("intersection", zeros.clone(), dist_reduce_fx="sum")
         self.add_state("union", zeros.clone(), dist_reduce_fx="sum")
+        self.add_state("episodes", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor, class_id: int) -> None:
         """Count one episode: (H, W) in {0, 1} against (H, W) in {0, 1, 255}.
@@ -74,12 +78,13 @@ class EpisodeIoU(Metric):
         intersection, union = intersection_and_union(prediction, target)
         self.intersection[row] += intersection
         self.union[row] += union
+        self.episodes += 1
 
     def compute(self) -> EpisodeScore:
         """The score of everything counted since the last reset."""
         class_iou = self.intersection[:, 1].double() / self.union[:, 1].double()
         fb = self.intersection.sum(dim=0).double() / self.union.sum(dim=0).double()
-        return EpisodeScore(class_iou.nanmean().item(), fb.mean().item(), class_iou.tolist())
+        return EpisodeScore(class_iou.nanmean().item(), fb.mean().item(), class_iou.tolist(), int(self.episodes))
 
 
 class ControlScore(NamedTuple):

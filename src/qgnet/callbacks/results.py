@@ -99,7 +99,7 @@ def summary(trainer: pl.Trainer, task: EpisodicTask, scores: dict[str, EpisodeSc
         "folds": len(data.folds),
         "shots": data.shots,
         "seed": data.seed,
-        "episodes": len(data.data["val"]),
+        "episodes": task.scores["test"].episodes,  # fewer than `data.episodes` with --trainer.limit_test_batches
         "episode_file": data.episode_file,
         "protocol": asdict(data.protocol),
         "negative": data.negative,

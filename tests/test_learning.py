@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datamodules.episodes import EpisodeDataset, collate
+from datamodules.episodes import Draw, EpisodeDataset, collate
 from datamodules.sources import binary_mask
 from datamodules.synthetic import SyntheticDataModule
 from qgnet.losses import segmentation_loss
@@ -76,7 +76,7 @@ def swapped_ious(net: QGNet) -> tuple[float, float]:
         label = episodes.source.labels(query)
         for asked, present in ((first, second), (second, first)):
             support = next(i for i in episodes.images_of[asked] if i != query)
-            episodes.draw = lambda _, c=asked, q=query, s=support: (c, q, (s,))
+            episodes.draw = lambda _, c=asked, q=query, s=support: Draw(c, q, (s,))
             batch = collate([episodes[0]])
             with torch.no_grad():
                 logits = net(normalise(batch.query_image), normalise(batch.support_images), batch.support_masks).logits

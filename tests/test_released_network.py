@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qgnet.networks.encoders import Encoder
-from qgnet.networks.qgnet import QGNet, Support
+from qgnet.networks.qgnet import QGNet, stack_shots
 
 SIDE = 473
 FEATURE_SIDE = 60
@@ -182,7 +182,7 @@ def test_qgnet_equals_the_plain_reference() -> None:
     query = net.encode_query(query_image)
     supports = [net.encode_support(images[k % 2], mask) for k, mask in enumerate(masks)]
     for number in (1, 5):
-        stacked = Support(*(torch.stack(field, dim=1) for field in zip(*supports[:number], strict=True)))
+        stacked = stack_shots(supports[:number])
         found = net.decode(query, stacked, (SIDE, SIDE))
         category = sum(category for category, _ in shots[:number]) / number
         guided_map = sum(guided for _, guided in shots[:number]) / number

@@ -251,8 +251,9 @@ class GlobalLocalPretraining(Task):
         logged[f"{stage}/accuracy"] = contrastive_accuracy(query, key, negatives)
         logged[f"{stage}/spread"] = spread(query)
         logged[f"{stage}/fallback_share"] = views.fallback.float().mean()
-        if stage == "train":  # a plain number, the same in all processes: a GPU's could not be summed with a CPU tensor
-            self.log("train/queue_age", self._queue_age(len(key_globals) * batch), batch_size=batch)
+        if stage == "train":  # on the device of the others: a GPU's and a CPU's tensors cannot be reduced together
+            age = self._queue_age(len(key_globals) * batch)
+            logged["train/queue_age"] = torch.tensor(age, device=loss.device)
         self.log_dict(logged, batch_size=batch, sync_dist=True, add_dataloader_idx=False)
         return loss, torch.stack(key_globals)
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.layers import resize
-from qgnet.networks.matching import MARGINS, margins, matching_feature, of_all_shots, positions
+from qgnet.networks.matching import MARGINS, Positions, margins, matching_feature, of_all_shots, positions
 from qgnet.networks.qgnet import QGNetOutput, check_side, two_labels
 
 
@@ -41,7 +41,7 @@ class Matcher(nn.Module):
         stages = self.encoder(torch.cat([query, support_images.flatten(0, 1)]))
         features = matching_feature(stages, self.encoder.high_stage)
         found = positions(features[episodes:], support_masks.flatten(0, 1))
-        support = of_all_shots(type(found)(*(x.unflatten(0, (episodes, shots)) for x in found)))
+        support = of_all_shots(Positions(*(x.unflatten(0, (episodes, shots)) for x in found)))
         answers = margins(features[:episodes], support, self.margins)
         guided_map = region_map(features[:episodes], support.features * (support.foreground > 0)[:, None])
         logits = resize(two_labels(answers[self.method]), (query.shape[-2], query.shape[-1]))

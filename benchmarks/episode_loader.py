@@ -23,6 +23,7 @@ from datamodules.episodes import Decoded, EpisodeDataset, collate
 from qgnet.cli import parse
 from qgnet.networks.encoders import IMAGENET
 
+MEAN, STD = IMAGENET
 EPISODES = 400
 WARM_UP = 40
 ROUNDS = 3
@@ -100,9 +101,6 @@ class ReleasedWay(Dataset[tuple[Tensor, ...]]):
             if np.sum(label[window] == 1) >= 0.85 * whole:
                 break
         return image[window], label[window]
-
-
-MEAN, STD = IMAGENET
 
 
 def rate(data: Dataset[Any], collate_fn: Callable[..., Any] | None) -> float:

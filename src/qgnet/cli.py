@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch.distributed import DistNetworkError
 import datamodules
 from datamodules.base import BaseDataModule, EpisodeDataModule
 from datamodules.errors import InputError
+from qgnet.callbacks.announce import Announce
 from qgnet.callbacks.control import ControlPictures
 from qgnet.callbacks.dashboard import Dashboard
 from qgnet.callbacks.descriptors import DescriptorWriter
@@ -40,6 +42,7 @@ from qgnet.tasks.episodic import EpisodicTask
 from qgnet.tasks.matching import SupportMatching  # noqa: F401  (named in YAML)
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation  # noqa: F401  (named in YAML)
+from qgnet.terminal import quiet
 
 for name in datamodules.__all__:  # imported, its classes can be named without their module in YAML
     getattr(datamodules, name)
@@ -85,6 +88,12 @@ class QGNetCLI(LightningCLI):
             help="Folder of this run, without one in it yet. Default: runs/<names of the YAMLs>/<fold, shots, seed>; "
             "for an evaluation a folder beside its checkpoint's run.",
         )
+        parser.add_argument(
+            "-v",
+            "--verbose",
+            action="store_true",
+            help="Show also what Lightning and loggers tell of themselves, and where warnings come from.",
+        )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -93,6 +102,23 @@ class QGNetCLI(LightningCLI):
                 "checkpoint.mode": "max",
             }
         )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, without its own ``--verbose`` of a test and a validation: a table of every class's score."""
+        return {name: {*skipped, "verbose"} for name, skipped in LightningCLI.subcommands().items()}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and from then on keep quiet unless asked not to."""
+        super().parse_arguments(parser, args)
+        if not self.config.get(str(self.config.get("subcommand")), self.config).verbose:
+            quiet()
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        options = super()._prepare_subcommand_kwargs(subcommand)
+        if subcommand in ("validate", "test"):
+            options["verbose"] = self.config[subcommand].verbose
+        return options
 
     def _parse_ckpt_path(self) -> None:
         """Do not let a checkpoint's hyper-parameters override YAML and command line (Lightning's default).
@@ -167,7 +193,7 @@ class QGNetCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
             callbacks = [c for c in callbacks if not isinstance(c, ModelCheckpoint)]
-        own: list[pl.Callback] = [FiniteLoss(), Requeue()]
+        own: list[pl.Callback] = [Announce(), FiniteLoss(), Requeue()]
         if any(isinstance(c, ModelCheckpoint) for c in callbacks):  # `save_last` only follows `best`'s improvements
             last = ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True)
             own.append(last)
@@ -205,7 +231,8 @@ def parse(args: Sequence[str]) -> tuple[Any, Any]:
 def main(args: ArgsType = None) -> None:
     """The command; a user's mistake ends it with a message and exit code 2."""
     try:
-        build(args, run=True)
+        with warnings.catch_warnings():
+            build(args, run=True)
     except Exception as error:
         mistake = users_mistake(error)
         if mistake is None:

@@ -6,6 +6,8 @@ from typing import Any
 import pytorch_lightning as pl
 from PIL import Image
 
+from qgnet.terminal import say
+
 
 class MaskWriter(pl.Callback):
     """In ``predict``: ``predictions/<episode>_<query>_<class>.png`` at the query's own size, 0 and 255."""
@@ -22,3 +24,7 @@ class MaskWriter(pl.Callback):
             number = (first + i) * trainer.world_size + trainer.global_rank
             stem = f"{number:05d}_{name}_{pl_module.class_names[class_id]}".replace("/", "_").replace(" ", "_")
             Image.fromarray((mask * 255).cpu().numpy()).save(folder / f"{stem}.png")
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say where they are."""
+        say(f"Masks: {Path(trainer.default_root_dir) / 'predictions'}")

@@ -16,6 +16,7 @@ from qgnet.networks.layers import resize
 from qgnet.results import EVERYTHING, RESULTS, THRESHOLDS, guided, matching
 from qgnet.runs import checkpoint_run, training_of
 from qgnet.tasks.episodic import EpisodicTask, Segmented, restore
+from qgnet.terminal import say
 
 
 class TestResults(pl.Callback):
@@ -53,7 +54,7 @@ class TestResults(pl.Callback):
             folder.mkdir(parents=True, exist_ok=True)
             result = summary(trainer, pl_module, scores)
             (folder / RESULTS).write_text(json.dumps(result, indent=2) + "\n")
-            print(f"Results: {folder / RESULTS}")
+            say(f"Results: {folder / RESULTS}")
 
 
 def count_baselines(baselines: dict[str, EpisodeIoU], segmented: Segmented, episode: Episode) -> None:

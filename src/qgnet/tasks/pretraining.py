@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.cli import OptimizerCallable
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.errors import InputError
@@ -23,6 +23,7 @@ from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.layers import resize
 from qgnet.tasks.base import Task, ends_step, make_encoder, normalise
+from qgnet.terminal import say
 from qgnet.weights import load_encoder_weights, save_prior_extractor
 
 PRIOR_FILE = "prior_extractor.ckpt"
@@ -136,7 +137,7 @@ class GlobalLocalPretraining(Task):
             views = self.trainer.datamodule.data["train"]  # type: ignore[attr-defined]
             images = [views[i].global_views[0] for i in range(min(CALIBRATION_IMAGES, len(views)))]
             unfold(encoder, normalise(torch.stack(images).to(self.device)))
-            rank_zero_info(f"{self.encoder_weights}: batch norms were folded; statistics from {len(images)} images.")
+            say(f"{self.encoder_weights}: batch norms were folded; statistics from {len(images)} images.")
         self.net.copy_query_to_key()
 
     def setup(self, stage: str) -> None:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from datamodules.episodes import Episode, EpisodeDataset, collate
 from datamodules.errors import InputError
 from datamodules.index import MaskIndex
+from datamodules.internals import batches_of_epoch, batches_trained, begin_next_epoch, epochs_trained
 from datamodules.manifest import read_manifest
 from datamodules.protocols import Protocol, default_seed
 from datamodules.sources import LabelledImages
@@ -71,12 +72,8 @@ class TrainingLoader(DataLoader[Any]):
 
     @property
     def epoch(self) -> int:
-        """The number of whole epochs that were trained on.
-
-        ``trainer.current_epoch`` lags behind when a checkpoint is written at an epoch's end, and after it was loaded.
-        """
-        progress = self.trainer.fit_loop.epoch_progress.current
-        return int(progress.processed)  # type: ignore[attr-defined]
+        """The number of whole epochs that were trained on."""
+        return epochs_trained(self.trainer)
 
     def __iter__(self) -> Any:
         """The batches of this epoch.
@@ -89,18 +86,15 @@ class TrainingLoader(DataLoader[Any]):
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches are done: none after the last."""
-        loop = self.trainer.fit_loop
-        batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        return {"epoch": self.epoch, "batches": batches % int(loop.max_batches)}
+        return {"epoch": self.epoch, "batches": batches_trained(self.trainer) % batches_of_epoch(self.trainer)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Leave out the batches that are done."""
         assert isinstance(self.sampler, IndexSampler)
         assert self.batch_size is not None
         self.sampler.done = state["batches"] * self.batch_size
-        if not state["batches"]:  # with `max_steps` Lightning takes up the epoch that is done once more
-            loop = self.trainer.fit_loop
-            loop._restarting = loop.epoch_loop.restarting = False
+        if not state["batches"]:
+            begin_next_epoch(self.trainer)
 
 
 class BaseDataModule(pl.LightningDataModule, ABC):

@@ -70,9 +70,5 @@ def begin(trainer: pl.Trainer, task: pl.LightningModule) -> None:
     processes = f"{trainer.world_size} processes on " if trainer.world_size > 1 else ""
     say(", ".join([*parts, f"seed {data.seed}", f"{processes}{trainer.strategy.root_device.type}"]))
     if trainer.ckpt_path:
-        say(
-            f"Goes on from {trainer.ckpt_path}"
-            if trainer.state.fn == TrainerFn.FITTING
-            else f"Weights: {trainer.ckpt_path}"
-        )
+        say(f"Weights: {trainer.ckpt_path}")
     say(f"Files: {trainer.default_root_dir}")

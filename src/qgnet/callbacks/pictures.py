@@ -16,6 +16,7 @@ from skimage.segmentation import find_boundaries
 from torch import Tensor
 
 from datamodules.episodes import Episode
+from datamodules.internals import batches_of_epoch, batches_trained
 from datamodules.photographs import Photographs
 from datamodules.transforms import fit_size
 from datamodules.unlabeled import ViewDataModule
@@ -275,9 +276,8 @@ def next_number(trainer: pl.Trainer, batch_size: int, begun: bool) -> int:
         batch_size: per process.
         begun: after some training; a run that goes on after a whole epoch still counts that one's batches as it begins.
     """
-    loop, sampler = trainer.fit_loop, trainer.train_dataloader.sampler  # type: ignore[union-attr]
-    batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-    whole, part = divmod(batches, int(loop.max_batches))
+    sampler = trainer.train_dataloader.sampler  # type: ignore[union-attr]
+    whole, part = divmod(batches_trained(trainer), batches_of_epoch(trainer))
     epoch = trainer.current_epoch + (whole if begun else 0)
     return int(epoch * sampler.total + part * batch_size * trainer.world_size)
 

@@ -11,11 +11,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from datamodules.errors import InputError
+from datamodules.internals import do_not_send_buffers, logs_this_step
 from qgnet.networks.encoders import IMAGENET, Encoder
 from qgnet.networks.synchronised import synchronise_batch_norm
 
@@ -68,8 +68,7 @@ class Task(pl.LightningModule, ABC):
         self.net = self.net.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
         if stage == "fit" and self.trainer.world_size > 1:
             self.net = synchronise_batch_norm(self.net, self.trainer.strategy.root_device.type)
-            buffers = [name for name, _ in self.named_buffers()]
-            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, buffers)
+            do_not_send_buffers(self)
 
     def on_fit_start(self) -> None:
         """Load the starting weights, unless a checkpoint, which holds all weights, was restored before."""
@@ -155,7 +154,7 @@ def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
 
 def is_logged(trainer: pl.Trainer, batch_idx: int) -> bool:
     """Whether the trainer writes a line of metrics after this training batch."""
-    return ends_step(trainer, batch_idx) and trainer._logger_connector.should_update_logs
+    return ends_step(trainer, batch_idx) and logs_this_step(trainer)
 
 
 def make_encoder(name: str, high_stage: int, dilated: bool = True) -> Encoder:

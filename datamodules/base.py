@@ -15,6 +15,7 @@ from datamodules.index import MaskIndex
 from datamodules.internals import batches_of_epoch, batches_trained, begin_next_epoch, epochs_trained
 from datamodules.manifest import read_manifest
 from datamodules.protocols import Protocol, default_seed
+from datamodules.sides import check_side
 from datamodules.sources import LabelledImages
 
 INDEX_FOLDER = "mask_index"
@@ -238,12 +239,7 @@ class EpisodeDataModule(BaseDataModule):
         """
         if not 0 <= self.fold < len(self.folds):
             raise InputError(f"data.fold is {self.fold}; there are the folds 0 … {len(self.folds) - 1}.")
-        if self.image_size % 8 != 1:
-            lower = max(17, (self.image_size - 1) // 8 * 8 + 1)
-            raise InputError(
-                f"data.image_size is {self.image_size}; the encoders need a side of 8n + 1 pixels. "
-                f"Take {lower} or {lower + 8}."
-            )
+        check_side(self.image_size, "data.image_size")
         if stage == "fit" and "train" not in self.data:
             self.data["train"] = self._episodes("train")
         if "val" not in self.data:

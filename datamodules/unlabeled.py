@@ -15,6 +15,7 @@ from datamodules.errors import InputError
 from datamodules.photographs import MaskFolder, PhotographDataset, collate_photographs
 from datamodules.region_maps import Images, RegionMaps
 from datamodules.regions import PatchRule
+from datamodules.sides import check_side
 from datamodules.sources import Array, decoded_size, read_image
 from datamodules.views import Augmentation, ViewDataset, Views, collate_views
 
@@ -55,8 +56,7 @@ class ViewDataModule(BaseDataModule):
         map_size: int,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        if map_size % 8 != 1:
-            raise InputError(f"data.map_size is {map_size}; expected 8n + 1, e.g. {map_size // 8 * 8 + 1}.")
+        check_side(map_size, "data.map_size")
         self.global_size = global_size
         self.local_size = local_size
         self.regions = regions

@@ -7,12 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datamodules.errors import InputError
+from datamodules.sides import check_side
 from qgnet.networks import correspondence
 from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.enrichment import FeatureEnrichment, level_size
-from qgnet.networks.qgnet import QGNet, check_side, masked_average, stack_shots
+from qgnet.networks.qgnet import QGNet, masked_average, stack_shots
 from qgnet.weights import load_encoder_weights
 
 
@@ -108,6 +110,17 @@ KINDS = [
 ]
 
 
+def convolutions(encoder: Encoder, stage: int, feature: torch.Tensor) -> list[torch.nn.Conv2d]:
+    """Those that a stage runs through."""
+    found: list[torch.nn.Conv2d] = []
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_pre_hook(lambda module, _: found.append(module))
+    with torch.no_grad():
+        encoder.run_stage(stage, feature)
+    return found
+
+
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("high_stage", [3, 4])
 def test_encoder_keeps_stride_8_with_the_released_dilations(name: str, high_stage: int) -> None:
@@ -119,8 +132,7 @@ def test_encoder_keeps_stride_8_with_the_released_dilations(name: str, high_stag
         assert features[stage].shape == (1, encoder.channels[stage], 8, 9)
     for stage, dilation in ((3, 2), (4, 4)):
         if stage <= high_stage:
-            modules = [m for key in encoder._stages[stage] for m in encoder.net[key].modules()]
-            convs = [m for m in modules if isinstance(m, torch.nn.Conv2d)]
+            convs = convolutions(encoder, stage, features[stage - 1])
             assert {c.dilation[0] for c in convs if c.kernel_size[0] > 1} == {dilation}
             assert {c.stride for c in convs} == {(1, 1)}
 
@@ -263,8 +275,8 @@ def test_order_of_the_shots_does_not_matter() -> None:
 
 @pytest.mark.parametrize("side", [64, 66, 472])
 def test_sides_other_than_8n_plus_1_are_refused(side: int) -> None:
-    with pytest.raises(ValueError, match=rf"{side} px is not 8n \+ 1"):
-        check_side(side)
+    with pytest.raises(InputError, match=rf"{side} px; expected 8n \+ 1"):
+        check_side(side, "An image side")
 
 
 def test_levels_as_sides_and_as_ratios() -> None:

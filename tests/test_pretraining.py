@@ -5,18 +5,19 @@ import math
 import warnings
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+import timm
 import torch
 from conftest import TINY_PRETRAINING, TINY_SCENES, Command
 from PIL import Image
 
 from datamodules import InputError, UnlabeledDataModule
 from qgnet.callbacks.requeue import Requeue
-from qgnet.callbacks.throughput import Throughput
 from qgnet.cli import parse
 from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.encoders import Encoder
@@ -178,7 +179,7 @@ def test_without_local_terms_a_step_is_moco_v2s(workdir: Path) -> None:
     task.trainer = pl.Trainer(logger=False)
     task.log_dict = lambda *_, **__: None
     reference = PlainMoCo(task)
-    optimizer = task._make_optimizer(task.net.query.parameters())
+    optimizer = task.configure_optimizers()["optimizer"]
     task.net.train()
     for batch_idx, views in enumerate(itertools.islice(data.train_dataloader(), 6)):
         loss = task.training_step(views, batch_idx)
@@ -339,22 +340,19 @@ def test_a_training_without_known_length_is_refused(command: Command, capsys: py
 
 def test_what_is_logged_with_accumulated_gradients(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two batches of 2 a step: the queue of 16 is refilled every second step, and speed is measured over both."""
-    measured: list[int] = []
-    restart = Throughput._restart
-
-    def noting(callback: Throughput) -> None:
-        measured.append(getattr(callback, "samples", 0))
-        restart(callback)
-
-    monkeypatch.setattr(Throughput, "_restart", noting)
+    readings = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: next(readings) ** 2)  # no two intervals are equal
+    monkeypatch.setattr("qgnet.callbacks.throughput.time", clock)
     settings = ["--trainer.max_steps=-1", "--trainer.limit_train_batches=8", "--trainer.accumulate_grad_batches=2"]
     command(
         "fit", "demo/pretrain.yaml", "--run=runs/x", *settings, "--trainer.log_every_n_steps=1", "--model.queue_size=16"
     )
     metrics = logged()
     assert metrics["train/queue_age"] == [0, 1, 2, 2]
-    assert len(metrics["train/images_per_second"]) == 4
-    assert [samples for samples in measured if samples] == [2, 4, 4, 4]  # the first batch starts the clock
+    # Readings: one as a batch begins, one as it ends, one when speed was logged; the first batch starts the clock.
+    intervals = [(1, 3, 2), (4, 8, 4), (9, 13, 4), (14, 18, 4)]
+    speeds = [images / (end**2 - begin**2) for begin, end, images in intervals]
+    assert metrics["train/images_per_second"] == pytest.approx(speeds)
 
 
 def test_a_job_is_saved_between_steps_not_with_half_of_the_gradients(
@@ -386,3 +384,21 @@ def test_one_image_alone_is_no_collapse(command: Command) -> None:
 def test_a_queue_larger_than_the_images_is_warned_of(command: Command) -> None:
     with pytest.warns(UserWarning, match="an image's own older keys are among its negatives"):
         command("fit", "demo/pretrain.yaml", "--model.queue_size=500")
+
+
+def test_prior_maps_build_their_network_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    create = timm.create_model
+
+    def counted(name: str, **options: object) -> torch.nn.Module:
+        built.append(name)
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", counted)
+    command("fit", "demo/pretrain.yaml", "--run=runs/one", "--trainer.max_steps=-1", "--trainer.max_epochs=1")
+    once, built[:] = list(built), []
+    settings = ["--trainer.max_steps=-1", "--trainer.max_epochs=3", "--run=runs/x"]
+    command("fit", "demo/pretrain.yaml", *settings)
+    assert len(logged()["val/prior_ap"]) == 3
+    assert len(set(logged()["val/prior_ap"])) > 1  # the weights are those of the moment
+    assert built == once

@@ -136,9 +136,9 @@ class Table:
         """The table's rows as text: mIoU per fold, then the means of mIoU and FB-IoU, all in per cent."""
         lines = []
         for trained, row in self.rows:
-            folds = [spread([miou for miou, _ in row.fold(fold)]) for fold in range(self.setting.folds)]
+            folds = [mean_and_deviation([miou for miou, _ in row.fold(fold)]) for fold in range(self.setting.folds)]
             star = "*" if row.missing or row.partial else ""
-            means = [spread([score[i] for score in row.mean()]) + star for i in (0, 1)]
+            means = [mean_and_deviation([score[i] for score in row.mean()]) + star for i in (0, 1)]
             shots = f"{trained.shots}-shot" if trained.shots else "-"
             control = [self.control(trained, CONTROLS[name]) for name in self.controlled]
             lines.append([trained.experiment, shots, trained.checkpoint, str(len(row.whole)), *folds, *means, *control])
@@ -197,7 +197,7 @@ class Table:
         return records
 
 
-def spread(values: list[float]) -> str:
+def mean_and_deviation(values: list[float]) -> str:
     """Values in [0, 1] as per cent: the mean, ± the sample standard deviation if there are several."""
     if not values:
         return "-"

@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from datamodules.episodes import to_tensor
 from datamodules.errors import InputError
+from datamodules.sides import check_side
 from datamodules.transforms import TrainAugmentation
 from datamodules.unlabeled import ImageFolder
 from qgnet.bank import Method, build_bank
-from qgnet.networks.qgnet import check_side
 from qgnet.tasks.base import make_encoder, normalise
 from qgnet.weights import load_encoder_weights, prior_architecture, save_prior_bank
 
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     source = ImageFolder(options.root, options.list_file)
     chosen = np.random.default_rng(options.seed).permutation(len(source.names))[: options.images].tolist()
     try:
-        check_side(options.image_size)
+        check_side(options.image_size, "--image-size")
         images = crops(source, tqdm(chosen, "Features", unit="image"), options.image_size, options.seed)
         vectors = build_bank(encoder, images, options.size, options.method, options.seed)
     except ValueError as error:

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from datamodules.sides import check_side
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.layers import resize
 from qgnet.networks.matching import MARGINS, Positions, margins, matching_feature, of_all_shots, positions
-from qgnet.networks.qgnet import QGNetOutput, check_side, two_labels
+from qgnet.networks.qgnet import QGNetOutput, two_labels
 
 
 class Matcher(nn.Module):
@@ -36,7 +37,8 @@ class Matcher(nn.Module):
             ``margins`` holds those of all methods, ``guided_map`` the similarity to the nearest foreground position,
             min-max normalised; there is no prior map and no level.
         """
-        check_side(*query.shape[-2:])
+        for side in query.shape[-2:]:
+            check_side(side, "An image side")
         episodes, shots = support_images.shape[:2]
         stages = self.encoder(torch.cat([query, support_images.flatten(0, 1)]))
         features = matching_feature(stages, self.encoder.high_stage)

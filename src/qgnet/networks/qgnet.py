@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datamodules.sides import check_side
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.enrichment import FeatureEnrichment
@@ -166,9 +167,10 @@ class QGNet(nn.Module):
             support_masks: (B, K, H, W) in {0, 1, 255}; only 1 is foreground.
 
         Raises:
-            ValueError: if a side is not 8n + 1.
+            InputError: if a side is not 8n + 1.
         """
-        check_side(*query.shape[-2:])
+        for side in query.shape[-2:]:
+            check_side(side, "An image side")
         episodes, shots = support_images.shape[:2]
         stages = self.encoder(torch.cat([query, support_images.flatten(0, 1)]), last=3)
         query_stages = {stage: x[:episodes] for stage, x in stages.items()}
@@ -264,11 +266,3 @@ def masked_average(feature: Tensor, mask: Tensor) -> Tensor:
     """Mean of (B, C, h, w) over a soft mask (B, 1, h, w) → (B, C, 1, 1)."""
     area = mask.sum(dim=(2, 3), keepdim=True) + AREA_EPS
     return (feature * mask).sum(dim=(2, 3), keepdim=True) / area
-
-
-def check_side(*sides: int) -> None:
-    """Raise ValueError unless each image side is of the form 8n + 1, so that strided and dilated stages line up."""
-    for side in sides:
-        if side % 8 != 1:
-            lower = (side - 1) // 8 * 8 + 1
-            raise ValueError(f"An image side of {side} px is not 8n + 1; take {lower} or {lower + 8}.")

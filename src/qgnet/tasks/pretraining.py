@@ -58,15 +58,18 @@ class PriorMaps:
     """Prior maps without stage 2: an encoder's weights, at the output stride that P has there.
 
     Args:
-        encoder: the key encoder, as it is now.
+        encoder: the key encoder.
     """
 
     def __init__(self, encoder: Encoder) -> None:
-        device = next(encoder.parameters()).device
-        self.encoder = make_encoder(encoder.name, encoder.high_stage).to(device)
+        self.encoder = make_encoder(encoder.name, encoder.high_stage)
+        self.encoder.freeze()
+
+    def follow(self, encoder: Encoder) -> None:
+        """Take over the key encoder's weights of this moment, and its device."""
+        self.encoder.to(next(encoder.parameters()).device)
         self.encoder.load_state_dict(encoder.state_dict())
         self.encoder.mean, self.encoder.std = encoder.mean, encoder.std
-        self.encoder.freeze()
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -95,7 +98,8 @@ class GlobalLocalPretraining(Task):
     """
 
     net: MomentumPair
-    prior_maps: "PriorMaps"
+    prior_maps: PriorMaps | None = None
+    """Made for the first validation."""
 
     def __init__(
         self,
@@ -189,7 +193,8 @@ class GlobalLocalPretraining(Task):
     def on_validation_epoch_start(self) -> None:
         """Give the key encoder of this moment to the prior maps."""
         self.map_quality.reset()
-        self.prior_maps = PriorMaps(self.net.key.encoder)
+        self.prior_maps = self.prior_maps or PriorMaps(self.net.key.encoder)
+        self.prior_maps.follow(self.net.key.encoder)
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -206,6 +211,7 @@ class GlobalLocalPretraining(Task):
         if isinstance(batch, Views):
             self._loss(batch, stage)
             return None
+        assert self.prior_maps is not None
         maps = self.prior_maps(batch.image)
         for prior_map, objects in zip(maps[:, 0], batch.objects, strict=True):
             self.map_quality.update(prior_map, objects)

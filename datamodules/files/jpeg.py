@@ -83,4 +83,4 @@ def exif_orientation(content: bytes) -> int:
 
 def has_end(data: bytes, head: JpegHead) -> bool:
     """Whether the file's end marker follows its pixels: no compressed pixel looks like it."""
-    return data.find(bytes([0xFF, END]), head.scan) >= 0
+    return data.rfind(bytes([0xFF, END])) >= head.scan

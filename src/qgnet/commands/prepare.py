@@ -35,7 +35,8 @@ def add_parser(subcommands: Any) -> None:
     fss = add_kind(kinds, "fss1000", "FSS-1000, checked (it cannot be downloaded)", "data/fss1000")
     fss.set_defaults(prepare=lambda o: prepare_fss1000(o.root))
     folder = add_kind(kinds, "folder", "your own images and masks, checked", "data/folder")
-    folder.set_defaults(prepare=lambda o: prepare_folder(o.root))
+    folder.add_argument("--mask-suffix", default="", help="what follows an image's name in its mask's, e.g. _mask")
+    folder.set_defaults(prepare=lambda o: prepare_folder(o.root, o.mask_suffix))
 
 
 def add_kind(kinds: Any, name: str, text: str, root: str) -> argparse.ArgumentParser:
@@ -58,8 +59,11 @@ def run(options: argparse.Namespace) -> None:
     """
     prepared: Prepared = options.prepare(options)
     bad = bad_files(prepared)
+    prepared.accept(False)  # until this has ended well, an earlier --skip-bad does not count
     for image, reason in bad.items():
         print(f"bad: {image}: {reason}")
+    for line in prepared.notices:
+        print(f"note: {line}")
     if bad and not options.skip_bad:
         raise InputError(
             f"{len(bad)} image(s) are bad, listed above. Restore them, or run this with --skip-bad: they are then left "
@@ -74,6 +78,7 @@ def run(options: argparse.Namespace) -> None:
             f"{len(different)} count(s) differ from the literature's, the first: {different[0]}. Results on this data "
             "are not comparable; remove the folder and prepare it again, or find out which files differ."
         )
+    prepared.accept(bool(bad))
     print(f"{options.root} is ready.")
 
 

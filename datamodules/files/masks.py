@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.errors import InputError
-from datamodules.files.pixels import Array, Samples, read_samples
+from datamodules.files.pixels import Array, Samples, decode_samples, read_samples
 from datamodules.files.png import read_plain_png
 
 FEW = 8
@@ -40,7 +40,16 @@ def read_mask(path: Path, halve: bool = False) -> NDArray[np.bool_]:
     Raises:
         InputError: if the file cannot be read, or its values mean anything else; they are named.
     """
-    found = read_samples(path)
+    return object_of(path, read_samples(path), halve)
+
+
+def decode_mask(path: Path, data: bytes) -> NDArray[np.bool_]:
+    """The object of a binary mask whose file's bytes are ``data``; ``path`` is what an InputError calls it."""
+    return object_of(path, decode_samples(path, data), halve=False)
+
+
+def object_of(path: Path, found: Samples, halve: bool) -> NDArray[np.bool_]:
+    """The object (H, W), as :func:`read_mask` says."""
     if found.palette is not None:
         return object_of_palette(found.values, found.palette)
     values = over_black(found)

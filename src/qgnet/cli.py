@@ -1,6 +1,5 @@
 """The ``lightning`` command: fit, validate, test and predict, configured by YAML and command line."""
 
-import os
 import re
 import signal
 import sys
@@ -22,6 +21,7 @@ from torch.distributed import DistNetworkError
 import datamodules  # noqa: F401  (its classes can be named without their module in YAML)
 from datamodules.base import BaseDataModule, EpisodeDataModule
 from datamodules.errors import InputError
+from datamodules.files.paths import expanded
 from qgnet.callbacks.control import ControlPictures
 from qgnet.callbacks.dashboard import Dashboard
 from qgnet.callbacks.descriptors import DescriptorWriter
@@ -41,6 +41,9 @@ from qgnet.tasks.matching import SupportMatching  # noqa: F401  (named in YAML)
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation  # noqa: F401  (named in YAML)
 
+PATHS = {"run", "ckpt_path", "root", "list_file", "mask_root", "mask_list", "region_cache", "episode_file"}
+PATHS |= {"encoder_weights", "prior_checkpoint", "prior_bank", "default_root_dir", "save_dir", "dirpath"}
+"""Settings that are paths (or words like ``imagenet``, which stay as they are)."""
 LOST = re.compile("closed by peer|reset by peer|Broken pipe|remote process exited", re.IGNORECASE)
 """What gloo and NCCL say on losing a process."""
 
@@ -91,6 +94,11 @@ class QGNetCLI(LightningCLI):
             }
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, with ``~`` and ``$VARIABLES`` in paths replaced."""
+        super().parse_arguments(parser, args)
+        expand_paths(self.config)
+
     def _parse_ckpt_path(self) -> None:
         """Do not let a checkpoint's hyper-parameters override YAML and command line (Lightning's default).
 
@@ -98,9 +106,6 @@ class QGNetCLI(LightningCLI):
         """
         if self.config.get("subcommand"):
             config = self.config[self.config.subcommand]
-            for setting in ("run", "ckpt_path"):
-                if config.get(setting):
-                    config[setting] = os.path.expanduser(config[setting])
             keywords = ("last",) if self.config.subcommand == "fit" else ("last", "best")
             if config.get("ckpt_path") in keywords:
                 find_checkpoint(self.config.subcommand, config)
@@ -173,6 +178,17 @@ class QGNetCLI(LightningCLI):
         if config["logger"] is not False and not config.get("fast_dev_run"):
             own += [LearningRateMonitor("step"), Throughput()]
         return super()._instantiate_trainer(config, callbacks + own)
+
+
+def expand_paths(settings: Any) -> None:
+    """Replace ``~`` and ``$VARIABLES`` in all settings that are paths, in those of loggers and callbacks too."""
+    for value in settings if isinstance(settings, list) else []:
+        expand_paths(value)
+    for name, value in list(vars(settings).items()) if isinstance(settings, Namespace) else []:
+        if name in PATHS and isinstance(value, str):
+            settings[name] = str(expanded(value)) if "~" in value or "$" in value else value
+        else:
+            expand_paths(value)
 
 
 def build(args: ArgsType, run: bool) -> QGNetCLI:

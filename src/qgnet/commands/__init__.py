@@ -15,8 +15,8 @@ def main(args: Sequence[str] | None = None) -> None:
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (prepare, regions, import_weights, prior_bank, episodes, report):
         command.add_parser(subcommands)
-    options = parser.parse_args(args)
     try:
+        options = parser.parse_args(args)
         options.run(options)
     except InputError as error:
         fail(error)

@@ -7,6 +7,8 @@ from typing import Any, get_args
 
 from datamodules.coco20i import Crowds, Parts
 from datamodules.errors import InputError
+from datamodules.files.paths import expanded
+from datamodules.labels import Tool, convert
 from datamodules.prepare import (
     COCO_FILES,
     Count,
@@ -36,7 +38,27 @@ def add_parser(subcommands: Any) -> None:
     fss.set_defaults(prepare=lambda o: prepare_fss1000(o.root))
     folder = add_kind(kinds, "folder", "your own images and masks, checked", "data/folder")
     folder.add_argument("--mask-suffix", default="", help="what follows an image's name in its mask's, e.g. _mask")
-    folder.set_defaults(prepare=lambda o: prepare_folder(o.root, o.mask_suffix))
+    folder.add_argument(
+        "--from",
+        dest="labels",
+        nargs=2,
+        metavar=("TOOL", "SOURCE"),
+        help=f"first write the folder from what a tool ({', '.join(get_args(Tool))}) has labelled",
+    )
+    folder.set_defaults(prepare=labelled_folder)
+
+
+def labelled_folder(options: argparse.Namespace) -> Prepared:
+    """Write the folder of ``--from`` if that is given, and prepare it."""
+    if options.labels:
+        tool, source = options.labels
+        if tool not in get_args(Tool):
+            raise InputError(f"--from is given {tool}; expected one of {', '.join(get_args(Tool))}, and its folder.")
+        if options.check:
+            raise InputError("--from writes a folder and --check writes nothing. Leave one of them out.")
+        for line in convert(tool, expanded(source), options.root):
+            print(f"note: {line}")
+    return prepare_folder(options.root, options.mask_suffix)
 
 
 def add_kind(kinds: Any, name: str, text: str, root: str) -> argparse.ArgumentParser:
@@ -44,7 +66,7 @@ def add_kind(kinds: Any, name: str, text: str, root: str) -> argparse.ArgumentPa
     parser: argparse.ArgumentParser = kinds.add_parser(
         name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--root", type=Path, default=Path(root), help="folder of the data set")
+    parser.add_argument("--root", type=expanded, default=Path(root), help="folder of the data set")
     parser.add_argument("--check", action="store_true", help="download and convert nothing, only check")
     parser.add_argument("--skip-bad", action="store_true", help="list bad files and leave them out")
     parser.set_defaults(run=run)

@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from datamodules.episodes import Episode, EpisodeDataset, collate
@@ -274,14 +275,15 @@ class EpisodeDataModule(BaseDataModule):
         """The index of a split's masks, kept in a file if there is one.
 
         Raises:
-            InputError: if an image or mask is bad and `qgnet prepare --skip-bad` did not leave it out.
+            InputError: if an image or mask is bad, and `qgnet prepare --skip-bad` has not ended well since.
         """
         file, title = self.index_file(split), f"Reading the masks of {split}"
         if file is None:
             index = MaskIndex.build(source, title)
         else:
             index = MaskIndex.cached(source, file, title)
-            if index.whole:  # made by `qgnet prepare`, which told of the bad ones
+            if index.accepted:
+                rank_zero_info(f"{len(index.bad)} bad image(s) of {split} are left out, as `qgnet prepare` was told.")
                 return index
         index.raise_bad(" `qgnet prepare --skip-bad` leaves bad files out." if file else "")
         return index

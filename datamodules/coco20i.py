@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
 from datamodules.errors import InputError
-from datamodules.png import write_plain_png
+from datamodules.files.lists import read_lines
+from datamodules.files.png import write_plain_png
 from datamodules.pool import processes
 from datamodules.protocols import Protocol
-from datamodules.sources import IGNORE, Array, IndexMasks, read_list, require_folder
+from datamodules.sources import IGNORE, Array, IndexMasks, require_folder
 
 # fmt: off
 COCO_CLASSES = (
@@ -143,7 +144,7 @@ def coco_images(root: Path, split: str, masks: Path) -> IndexMasks:
     ready = "COCO as `qgnet prepare coco20i` makes it (the same --year, --parts and --crowds)"
     require_folder(root / split, "data.root", ready)
     require_folder(masks / split, "data.root", ready)
-    names = read_list(masks / f"{split}.txt")
+    names = read_lines(masks / f"{split}.txt")
     images = [root / split / f"{name}.jpg" for name in names]
     return IndexMasks(names, images, [masks / split / f"{name}.png" for name in names], range(1, 81))
 

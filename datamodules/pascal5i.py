@@ -1,11 +1,14 @@
 """PASCAL-5i: VOC 2012 with SBD's masks, 20 classes in four folds of five."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
+from datamodules.files.finding import find_files
+from datamodules.files.lists import read_list
 from datamodules.protocols import Protocol
-from datamodules.sources import IndexMasks, read_list, require_folder
+from datamodules.sources import IndexMasks, require_folder
 
 IMAGES = "JPEGImages"
 MASKS = "SegmentationClassAug"
@@ -131,6 +134,16 @@ def voc_images(root: Path, split: str) -> IndexMasks:
             "makes it",
         )
     names = read_list(listing)
-    images = [root / IMAGES / f"{name}.jpg" for name in names]
-    masks = [root / MASKS / f"{name}.png" for name in names]
+    images = files_of(root / IMAGES, names, ".jpg")
+    masks = files_of(root / MASKS, names, ".png")
     return IndexMasks(names, images, masks, range(1, len(VOC_CLASSES) + 1))
+
+
+def files_of(folder: Path, names: Sequence[str], ending: str) -> list[Path]:
+    """A file per name: with VOC's ending, or where there is none with another."""
+    found = set(find_files(folder, deep=False).files)
+    others = {os.path.splitext(file)[0]: file for file in found}
+    return [
+        folder / (f"{name}{ending}" if f"{name}{ending}" in found else others.get(name, f"{name}{ending}"))
+        for name in names
+    ]

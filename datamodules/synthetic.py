@@ -4,7 +4,7 @@ A class is a shape family *and* a surface; scene ``i`` is a function of (seed, i
 different classes, so nothing but the support tells which of them is meant.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -81,9 +81,9 @@ class SyntheticScenes:
     def check(self, i: int) -> None:
         """Nothing to check: a scene is made, not read."""
 
-    def files(self, i: int) -> Sequence[Path]:
+    def files(self, i: int) -> Mapping[str, Path]:
         """None."""
-        return ()
+        return {}
 
     def identity(self, i: int) -> str:
         """Size and seed."""

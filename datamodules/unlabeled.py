@@ -4,22 +4,25 @@ import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from datamodules.base import BaseDataModule
 from datamodules.errors import InputError
+from datamodules.files import find_files, read_picture
+from datamodules.files.finding import ENDINGS, one_form
+from datamodules.files.lists import read_lines
+from datamodules.files.pictures import check_picture
 from datamodules.photographs import MaskFolder, PhotographDataset, collate_photographs
 from datamodules.region_maps import Images, RegionMaps
 from datamodules.regions import PatchRule
 from datamodules.sides import check_side
-from datamodules.sources import Array, decoded_size, read_image
+from datamodules.sources import Array
 from datamodules.views import Augmentation, ViewDataset, Views, collate_views
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 
 
 class ViewDataModule(BaseDataModule):
@@ -148,28 +151,26 @@ class ImageFolder:
     def __init__(self, root: Path, list_file: Path | None) -> None:
         if not root.is_dir():
             raise InputError(f"data.root is {root}, which is no folder. Point --data.root to a folder of images.")
-        found: list[str] = []
-        for folder, _, names in os.walk(root):  # and no Path for each of a million names
-            within = os.path.relpath(folder, root)
-            images = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
-            found += images if within == os.curdir else [os.path.join(within, name) for name in images]
-        found.sort()
+        searched = find_files(root)
+        found = searched.files
         if list_file is not None:
             found = self._listed(found, list_file)
         if not found:
-            raise InputError(f"{root} holds no image ({', '.join(sorted(SUFFIXES))}). Point --data.root to some.")
+            told = searched.told(root)
+            raise InputError(f"{root} holds no image ({', '.join(sorted(ENDINGS))}). {told} Point --data.root to some.")
+        if list_file is None and searched.left_out:
+            rank_zero_info(searched.told(root))
         self.root = root
         self.names = found
 
     @staticmethod
     def _listed(found: Sequence[str], list_file: Path) -> list[str]:
-        if not list_file.is_file():
-            raise InputError(f"data.list_file is {list_file}, which does not exist. Give a text file of image names.")
-        wanted = [line.strip() for line in list_file.read_text().splitlines() if line.strip()]
+        wanted = [one_form(line).replace("\\", "/").removeprefix("./") for line in read_lines(list_file)]
         known: dict[str, list[str]] = {}
-        for path in map(PurePath, found):
+        for file in found:
+            path = PurePosixPath(one_form(file))
             for name in {str(path), str(path.with_suffix("")), path.name, path.stem}:
-                known.setdefault(name, []).append(str(path))
+                known.setdefault(name, []).append(file)
         missing = [name for name in wanted if name not in known]
         if missing:
             raise InputError(
@@ -189,16 +190,16 @@ class ImageFolder:
 
     def image(self, i: int) -> Array:
         """(H, W, 3) uint8 RGB."""
-        return read_image(self.root / self.names[i])
+        return read_picture(self.root / self.names[i])
 
     def identity(self, i: int) -> str:
-        """Size and time of change, by which rsync, too, tells whether a file is another one."""
+        """Size and time of change, to the nanosecond: a picture may change twice within a second."""
         status = os.stat(os.path.join(self.root, self.names[i]))
-        return f"{status.st_size} {int(status.st_mtime)}"
+        return f"{status.st_size} {status.st_mtime_ns}"
 
     def check(self, i: int) -> None:
         """InputError if the file is broken, be it only at its end."""
-        decoded_size(self.root / self.names[i])
+        check_picture(self.root / self.names[i])
 
 
 class UnlabeledDataModule(ViewDataModule):

@@ -1,6 +1,5 @@
 """The ``lightning`` command: fit, validate, test and predict, configured by YAML and command line."""
 
-import os
 import re
 import signal
 import warnings
@@ -22,6 +21,7 @@ from torch.distributed import DistNetworkError
 import datamodules
 from datamodules.base import BaseDataModule, EpisodeDataModule
 from datamodules.errors import InputError
+from datamodules.files.paths import expanded
 from qgnet.callbacks.announce import Announce
 from qgnet.callbacks.control import ControlPictures
 from qgnet.callbacks.dashboard import Dashboard
@@ -47,6 +47,9 @@ from qgnet.terminal import quiet
 for name in datamodules.__all__:  # imported, its classes can be named without their module in YAML
     getattr(datamodules, name)
 
+PATHS = {"run", "ckpt_path", "root", "list_file", "mask_root", "mask_list", "region_cache", "episode_file"}
+PATHS |= {"encoder_weights", "prior_checkpoint", "prior_bank", "default_root_dir", "save_dir", "dirpath"}
+"""Settings that are paths (or words like ``imagenet``, which stay as they are)."""
 LOST = re.compile("closed by peer|reset by peer|Broken pipe|remote process exited", re.IGNORECASE)
 """What gloo and NCCL say on losing a process."""
 
@@ -109,8 +112,9 @@ class QGNetCLI(LightningCLI):
         return {name: {*skipped, "verbose"} for name, skipped in LightningCLI.subcommands().items()}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, and from then on keep quiet unless asked not to."""
+        """Parse, with ``~`` and ``$VARIABLES`` in paths replaced, and from then on keep quiet unless asked not to."""
         super().parse_arguments(parser, args)
+        expand_paths(self.config)
         if not self.config.get(str(self.config.get("subcommand")), self.config).verbose:
             quiet()
 
@@ -127,9 +131,6 @@ class QGNetCLI(LightningCLI):
         """
         if self.config.get("subcommand"):
             config = self.config[self.config.subcommand]
-            for setting in ("run", "ckpt_path"):
-                if config.get(setting):
-                    config[setting] = os.path.expanduser(config[setting])
             keywords = ("last",) if self.config.subcommand == "fit" else ("last", "best")
             if config.get("ckpt_path") in keywords:
                 find_checkpoint(self.config.subcommand, config)
@@ -204,6 +205,17 @@ class QGNetCLI(LightningCLI):
         if config["logger"] is not False and not config.get("fast_dev_run"):
             own += [LearningRateMonitor("step"), Throughput()]
         return super()._instantiate_trainer(config, callbacks + own)
+
+
+def expand_paths(settings: Any) -> None:
+    """Replace ``~`` and ``$VARIABLES`` in all settings that are paths, in those of loggers and callbacks too."""
+    for value in settings if isinstance(settings, list) else []:
+        expand_paths(value)
+    for name, value in list(vars(settings).items()) if isinstance(settings, Namespace) else []:
+        if name in PATHS and isinstance(value, str):
+            settings[name] = str(expanded(value)) if "~" in value or "$" in value else value
+        else:
+            expand_paths(value)
 
 
 def build(args: ArgsType, run: bool) -> QGNetCLI:

@@ -30,8 +30,8 @@ def main(args: Sequence[str] | None = None) -> None:
             import_module(f"{__name__}.{name.replace('-', '_')}").add_parser(subcommands)
         else:
             subcommands.add_parser(name, help=text)
-    options = parser.parse_args(args)
     try:
+        options = parser.parse_args(args)
         options.run(options)
     except InputError as error:
         fail(error)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import InputError
+from datamodules.files.paths import expanded
 from qgnet.results import EVERYTHING, RESULTS, THRESHOLDS, guided
 from qgnet.tables import Setting, Table, Trained, align, collect, markdown
 
@@ -21,12 +22,12 @@ def add_parser(subcommands: Any) -> None:
         description="One table per data set, protocol and number of shots: mIoU of each fold, then the means of mIoU "
         "and FB-IoU over the folds, in per cent; ± is the sample standard deviation over seeds.",
     )
-    parser.add_argument("runs", nargs="+", type=Path, help="folders, searched for results.json at any depth")
+    parser.add_argument("runs", nargs="+", type=expanded, help="folders, searched for results.json at any depth")
     parser.add_argument("--classes", action="store_true", help="IoU of each class, beside two baselines, instead")
     parser.add_argument(
-        "--csv", type=Path, metavar="FILE", help="write all scores as CSV, one line per experiment and fold"
+        "--csv", type=expanded, metavar="FILE", help="write all scores as CSV, one line per experiment and fold"
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
+    parser.add_argument("--markdown", type=expanded, metavar="FILE", help="write the tables as Markdown")
     parser.set_defaults(run=run)
 
 

@@ -1,5 +1,7 @@
 """What every DataModule of this project has in common."""
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
@@ -9,6 +11,7 @@ import cv2
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from datamodules.classes import check_split
 from datamodules.episodes import Episode, EpisodeDataset, collate
 from datamodules.errors import InputError
 from datamodules.index import MaskIndex
@@ -227,6 +230,21 @@ class EpisodeDataModule(BaseDataModule):
         return None
 
     @property
+    def image_choices(self) -> dict[str, Any]:
+        """How the test's images and masks were chosen, in words."""
+        return {}
+
+    def test_images(self) -> dict[str, Any]:
+        """What tells the test's images and masks from any others, the same in every fold and with every seed.
+
+        Where they lie does not matter: names and class areas make the digest.
+        """
+        data = self.data["val"]
+        areas = [sorted(areas.items()) for areas in data.areas]
+        digest = hashlib.sha256(json.dumps([list(data.source.names), areas]).encode()).hexdigest()
+        return {**self.image_choices, "number": len(areas), "sha256": digest}
+
+    @property
     def novel_classes(self) -> list[int]:
         """Class numbers of this fold, never labelled in training."""
         return list(self.folds[self.fold])
@@ -250,6 +268,7 @@ class EpisodeDataModule(BaseDataModule):
                 f"data.image_size is {self.image_size}; the encoders need a side of 8n + 1 pixels. "
                 f"Take {lower} or {lower + 8}."
             )
+        check_split(self.class_names, self.base_classes, self.novel_classes, type(self).__name__)
         if stage == "fit" and "train" not in self.data:
             self.data["train"] = self._episodes("train")
         if "val" not in self.data:

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
+from datamodules.classes import check_distinct, check_printable
 from datamodules.errors import InputError
 from datamodules.protocols import Protocol
 from datamodules.sources import IGNORE, BinaryMasks, IndexMasks, require_folder
@@ -131,7 +132,10 @@ def folder_classes(root: Path) -> dict[int, str]:
         require_folder(path, "data.root", LAYOUT)
     folders = sorted(path.name for path in (root / MASKS).iterdir() if path.is_dir())
     if folders:
-        return dict(enumerate(folders, start=1))
+        numbered = dict(enumerate(folders, start=1))
+        check_printable(numbered, str(root / MASKS))
+        check_distinct(numbered, str(root / MASKS))
+        return numbered
     file = root / CLASSES
     if not file.is_file():
         raise InputError(f"{file} does not exist. Expected {LAYOUT}.")
@@ -142,6 +146,8 @@ def folder_classes(root: Path) -> dict[int, str]:
         raise InputError(f"{file} is not `number: name` lines ({error}). Write it like `1: cat`.") from None
     if not numbered or not all(0 < number < IGNORE for number in numbered):
         raise InputError(f"{file} holds the class numbers {sorted(numbered)}; expected numbers from 1 to 254.")
+    check_printable(numbered, str(file))
+    check_distinct(numbered, str(file))
     return numbered
 
 

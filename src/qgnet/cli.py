@@ -74,13 +74,19 @@ class QGNetCLI(LightningCLI):
     """LightningCLI with a folder for each run, a checkpoint rule, and settings that beat the checkpoint's."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--run`` and ``--checkpoint.*``."""
+        """Add ``--run``, ``--allow_trained_classes`` and ``--checkpoint.*``."""
         parser.add_argument(
             "--run",
             type=str | None,
             default=None,
             help="Folder of this run, without one in it yet. Default: runs/<names of the YAMLs>/<fold, shots, seed>; "
             "for an evaluation a folder beside its checkpoint's run.",
+        )
+        parser.add_argument(
+            "--allow_trained_classes",
+            type=bool,
+            default=False,
+            help="Test on classes that the checkpoint was trained on; results.json and qgnet report then say so.",
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
@@ -151,6 +157,8 @@ class QGNetCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it; if that fails, end the processes that were started for it, which could wait for this one forever."""
+        if isinstance(self.model, EpisodicTask):
+            self.model.allow_trained_classes = self.config[subcommand].allow_trained_classes
         try:
             super()._run_subcommand(subcommand)
         except BaseException:

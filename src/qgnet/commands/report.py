@@ -9,8 +9,9 @@ from typing import Any
 
 from datamodules.errors import InputError
 from qgnet.callbacks.results import EVERYTHING, RESULTS, guided
+from qgnet.conditions import Setting
 from qgnet.metrics import THRESHOLDS
-from qgnet.tables import Setting, Table, Trained, align, collect, markdown
+from qgnet.tables import Table, Trained, align, collect, markdown
 
 COLUMN = 14
 
@@ -102,13 +103,14 @@ def read_results(folders: list[Path]) -> dict[Path, dict[str, Any]]:
 
 
 def print_classes(results: dict[Path, dict[str, Any]]) -> None:
-    """A table per data set, fold and seed; one block of columns per test."""
-    groups: dict[tuple[str, int, int], list[tuple[Path, dict[str, Any]]]] = {}
+    """A table per setting (but for the shots), fold and seed; one block of columns per test."""
+    groups: dict[tuple[str, int, int, str], list[tuple[Path, dict[str, Any]]]] = {}
     for path, result in results.items():
-        groups.setdefault((result["data"], result["fold"], result["seed"]), []).append((path, result))
-    for (data, fold, seed), tests in sorted(groups.items()):
+        key = (result["data"], result["fold"], result["seed"], Setting.of(result).choices)
+        groups.setdefault(key, []).append((path, result))
+    for (data, fold, seed, choices), tests in sorted(groups.items()):
         tests.sort(key=lambda test: (test[1]["shots"], str(test[0])))
-        print(f"\n{data}, fold {fold}, seed {seed} (IoU in %)")
+        print(f"\n{data}, fold {fold}, seed {seed} (IoU in %)\n{choices}")
         print(class_table([result for _, result in tests]))
         for number, (path, result) in enumerate(tests, start=1):
             print(f"  [{number}] {result['shots']}-shot, {result['episodes']} episodes: {path}")

@@ -34,7 +34,7 @@ from qgnet.callbacks.throughput import Throughput
 from qgnet.checkpoints import AtomicCheckpointIO
 from qgnet.dashboards import name_run, origin
 from qgnet.loggers import Wandb
-from qgnet.runs import SEED, find_checkpoint, keep_metrics, run_folder
+from qgnet.runs import SEED, find_checkpoint, keep_metrics, planned_folder, run_folder
 from qgnet.tasks.base import Task
 from qgnet.tasks.episodic import EpisodicTask
 from qgnet.tasks.matching import SupportMatching  # noqa: F401  (named in YAML)
@@ -119,8 +119,7 @@ class QGNetCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """A Trainer whose files all go to the run's folder, its checkpoints whole or not at all."""
-        config = self.config.get(str(self.subcommand), self.config)
-        folder = run_folder(str(self.subcommand), config)
+        folder = self.folder if self.subcommand else planned_folder("None", self.config)
         plugins = self._get(self.config_init, "trainer")["plugins"] or []
         plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -148,12 +147,21 @@ class QGNetCLI(LightningCLI):
         if self.subcommand == "predict" and config.return_predictions is None:
             config.return_predictions = False  # callbacks write them; kept, they would fill the memory
         loggers = config.trainer.logger
-        folder = run_folder(self.subcommand, config)
+        self.folder, self.identity = run_folder(self.subcommand, config)
         for logger in loggers if isinstance(loggers, list) else [loggers]:
             if isinstance(logger, Namespace) and logger.class_path == f"{Wandb.__module__}.{Wandb.__name__}":
-                name_run(logger.init_args, self.subcommand, config, folder)
+                name_run(logger.init_args, self.subcommand, config, self.folder)
             elif isinstance(logger, Namespace) and logger.get("init_args.save_dir") in (None, "."):
-                logger["init_args.save_dir"] = str(folder)
+                logger["init_args.save_dir"] = str(self.folder)
+
+    def instantiate_classes(self) -> None:
+        """As Lightning; a run that cannot begin leaves no folder behind."""
+        try:
+            super().instantiate_classes()
+        except BaseException:
+            if self.subcommand:
+                self.identity.release()
+            raise
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it; if that fails, end the processes that were started for it, which could wait for this one forever."""
@@ -162,6 +170,7 @@ class QGNetCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except BaseException:
+            self.identity.release()
             launcher = self.trainer.strategy.launcher
             if launcher is not None:
                 launcher.kill(signal.SIGKILL)

@@ -34,7 +34,9 @@ from qgnet.callbacks.throughput import Throughput
 from qgnet.checkpoints import AtomicCheckpointIO
 from qgnet.dashboards import name_run, origin
 from qgnet.loggers import Wandb
+from qgnet.protocol_layers import name_decides
 from qgnet.runs import SEED, find_checkpoint, keep_metrics, planned_folder, run_folder
+from qgnet.seeds import print_tables, take_first_seed
 from qgnet.tasks.base import Task
 from qgnet.tasks.episodic import EpisodicTask
 from qgnet.tasks.matching import SupportMatching  # noqa: F401  (named in YAML)
@@ -74,7 +76,7 @@ class QGNetCLI(LightningCLI):
     """LightningCLI with a folder for each run, a checkpoint rule, and settings that beat the checkpoint's."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--run``, ``--allow_trained_classes`` and ``--checkpoint.*``."""
+        """Add ``--run``, ``--allow_trained_classes``, ``--all_seeds`` and ``--checkpoint.*``."""
         parser.add_argument(
             "--run",
             type=str | None,
@@ -88,6 +90,12 @@ class QGNetCLI(LightningCLI):
             default=False,
             help="Test on classes that the checkpoint was trained on; results.json and qgnet report then say so.",
         )
+        parser.add_argument(
+            "--all_seeds",
+            type=bool,
+            default=False,
+            help="Of lightning test: a test with each of the protocol's seeds in turn, then mean ± deviation.",
+        )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -96,6 +104,12 @@ class QGNetCLI(LightningCLI):
                 "checkpoint.mode": "max",
             }
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """As Lightning; a protocol's name given on top stands for its choices."""
+        arguments = sys.argv[1:] if args is None else args
+        assert not isinstance(arguments, dict | Namespace)
+        self.config = parser.parse_args(name_decides(arguments))
 
     def _parse_ckpt_path(self) -> None:
         """Do not let a checkpoint's hyper-parameters override YAML and command line (Lightning's default).
@@ -144,6 +158,7 @@ class QGNetCLI(LightningCLI):
         if self.subcommand is None:
             return
         config = self.config[self.subcommand]
+        self.further_tests = take_first_seed(self.subcommand, config) if config.all_seeds else []
         if self.subcommand == "predict" and config.return_predictions is None:
             config.return_predictions = False  # callbacks write them; kept, they would fill the memory
         loggers = config.trainer.logger
@@ -217,7 +232,11 @@ def parse(args: Sequence[str]) -> tuple[Any, Any]:
 def main(args: ArgsType = None) -> None:
     """The command; a user's mistake ends it with a message and exit code 2."""
     try:
-        build(args, run=True)
+        first = build(args, run=True)
+        given = sys.argv[1:] if args is None else list(args)
+        folders = [first.folder, *(build([*given, *more], run=True).folder for more in first.further_tests)]
+        if first.further_tests and first.trainer.is_global_zero:
+            print_tables(folders)
     except Exception as error:
         mistake = users_mistake(error)
         if mistake is None:

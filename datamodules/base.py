@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from datamodules.classes import check_split
@@ -127,6 +128,13 @@ class BaseDataModule(pl.LightningDataModule, ABC):
     def loader(self, data: Dataset[Any], training: bool, **options: Any) -> DataLoader[Any]:
         """A DataLoader that gives each sample once over all processes."""
         trainer = self.trainer
+        count = len(data)  # type: ignore[arg-type]
+        if trainer and count < trainer.world_size:
+            raise InputError(
+                f"There are {count} {'training' if training else 'evaluation'} samples for {trainer.world_size} "
+                "processes; each needs one. Ask for more (--data.episodes, --data.train_episodes, --data.held_out), or "
+                "lower --trainer.devices."
+            )
         sampler = IndexSampler(
             data,  # type: ignore[arg-type]
             rank=trainer.global_rank if trainer else 0,
@@ -204,6 +212,7 @@ class EpisodeDataModule(BaseDataModule):
         self.negative = negative
         self.inverted = inverted
         self.data: dict[str, EpisodeDataset] = {}
+        self._indexes: dict[str, MaskIndex] = {}
 
     @property
     def default_episodes(self) -> int:
@@ -254,12 +263,20 @@ class EpisodeDataModule(BaseDataModule):
         """Class numbers of the other folds."""
         return [c for c in self.class_names if c not in self.folds[self.fold]]
 
-    def setup(self, stage: str) -> None:
-        """Build what this stage needs, and check it.
+    def prepare_data(self) -> None:
+        """Index the masks in one process of each machine; the others read what it has kept.
 
         Raises:
-            InputError: for a fold, an image side or data that cannot be used.
+            InputError: as `setup`.
         """
+        self.check_settings()
+        training = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        for split in ("train", "val") if training else ("val",):
+            if split not in self.data and self.index_file(split) is not None:
+                self._indexes[split] = self.index(self.source(split), split)
+
+    def check_settings(self) -> None:
+        """InputError for a fold, an image side or classes that cannot be used."""
         if not 0 <= self.fold < len(self.folds):
             raise InputError(f"data.fold is {self.fold}; there are the folds 0 … {len(self.folds) - 1}.")
         if self.image_size % 8 != 1:
@@ -269,6 +286,14 @@ class EpisodeDataModule(BaseDataModule):
                 f"Take {lower} or {lower + 8}."
             )
         check_split(self.class_names, self.base_classes, self.novel_classes, type(self).__name__)
+
+    def setup(self, stage: str) -> None:
+        """Build what this stage needs.
+
+        Raises:
+            InputError: for a fold, an image side or data that cannot be used.
+        """
+        self.check_settings()
         if stage == "fit" and "train" not in self.data:
             self.data["train"] = self._episodes("train")
         if "val" not in self.data:
@@ -278,9 +303,10 @@ class EpisodeDataModule(BaseDataModule):
         training = split == "train"
         source = self.source(split)
         classes = self.base_classes if training else self.novel_classes
+        index = self._indexes.pop(split, None) or self.index(source, split)
         data = EpisodeDataset(
             source,
-            self.index(source, split),
+            index,
             classes={c: self.class_names[c] for c in classes},
             novel=self.novel_classes,
             shots=self.shots,

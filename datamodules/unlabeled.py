@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
 from torch.utils.data import DataLoader
 
 from datamodules.base import BaseDataModule
@@ -16,6 +15,7 @@ from datamodules.photographs import MaskFolder, PhotographDataset, collate_photo
 from datamodules.region_maps import Images, RegionMaps
 from datamodules.regions import PatchRule
 from datamodules.sources import Array, decoded_size, read_image
+from datamodules.streams import stream
 from datamodules.views import Augmentation, ViewDataset, Views, collate_views
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
@@ -90,7 +90,7 @@ class ViewDataModule(BaseDataModule):
         if self.data:
             return
         source, regions = self.images, self.region_maps()
-        order = np.random.default_rng([self.seed, 3]).permutation(len(source.names)).tolist()
+        order = stream(self.seed, 3).permutation(len(source.names)).tolist()
         members = {"val": order[: self.held_out], "train": order[self.held_out :]}
         if self.held_out < 1 or len(members["train"]) < max(2, self.batch_size):
             raise InputError(

@@ -34,6 +34,7 @@ from qgnet.callbacks.throughput import Throughput
 from qgnet.checkpoints import AtomicCheckpointIO
 from qgnet.dashboards import name_run, origin
 from qgnet.loggers import Wandb
+from qgnet.printable import printable
 from qgnet.protocol_layers import name_decides
 from qgnet.runs import SEED, find_checkpoint, keep_metrics, planned_folder, run_folder
 from qgnet.seeds import print_tables, take_first_seed
@@ -271,5 +272,6 @@ def users_mistake(error: BaseException | None) -> InputError | None:
 def fail(mistake: InputError) -> None:
     """Print what the user did wrong and exit with 2; a loader process's traceback around it is cut off."""
     message = str(mistake).rsplit("InputError: ", 1)[-1].strip()
-    print(f"\nerror: {message}", file=sys.stderr)
+    shown = "\n".join(printable(line) for line in message.split("\n"))
+    print(f"\nerror: {shown}", file=sys.stderr)
     sys.exit(2)

@@ -183,7 +183,8 @@ def align(rows: list[list[str]]) -> list[str]:
 
 def markdown(rows: list[list[str]]) -> list[str]:
     """The rows as a Markdown table, the first as its head."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    escaped = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in row] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in escaped]
     return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
 
 

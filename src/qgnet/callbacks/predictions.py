@@ -6,6 +6,8 @@ from typing import Any
 import pytorch_lightning as pl
 from PIL import Image
 
+from qgnet.printable import printable
+
 
 class MaskWriter(pl.Callback):
     """In ``predict``: ``predictions/<episode>_<query>_<class>.png`` at the query's own size, 0 and 255."""
@@ -20,5 +22,6 @@ class MaskWriter(pl.Callback):
         masks = zip(batch.query_name, batch.class_id.tolist(), outputs.masks, strict=True)
         for i, (name, class_id, mask) in enumerate(masks):
             number = (first + i) * trainer.world_size + trainer.global_rank
-            stem = f"{number:05d}_{name}_{pl_module.class_names[class_id]}".replace("/", "_").replace(" ", "_")
+            stem = printable(f"{number:05d}_{name}_{pl_module.class_names[class_id]}")
+            stem = stem.replace("/", "_").replace("\\", "_").replace(" ", "_")
             Image.fromarray((mask * 255).cpu().numpy()).save(folder / f"{stem}.png")

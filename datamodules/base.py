@@ -1,5 +1,7 @@
 """What every DataModule of this project has in common."""
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
@@ -7,9 +9,11 @@ from typing import Any
 
 import cv2
 import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from datamodules.classes import check_split
 from datamodules.episodes import Episode, EpisodeDataset, collate
 from datamodules.errors import InputError
 from datamodules.index import MaskIndex
@@ -120,6 +124,13 @@ class BaseDataModule(pl.LightningDataModule, ABC):
     def loader(self, data: Dataset[Any], training: bool, **options: Any) -> DataLoader[Any]:
         """A DataLoader that gives each sample once over all processes."""
         trainer = self.trainer
+        count = len(data)  # type: ignore[arg-type]
+        if trainer and count < trainer.world_size:
+            raise InputError(
+                f"There are {count} {'training' if training else 'evaluation'} samples for {trainer.world_size} "
+                "processes; each needs one. Ask for more (--data.episodes, --data.train_episodes, --data.held_out), or "
+                "lower --trainer.devices."
+            )
         sampler = IndexSampler(
             data,  # type: ignore[arg-type]
             rank=trainer.global_rank if trainer else 0,
@@ -197,6 +208,7 @@ class EpisodeDataModule(BaseDataModule):
         self.negative = negative
         self.inverted = inverted
         self.data: dict[str, EpisodeDataset] = {}
+        self._indexes: dict[str, MaskIndex] = {}
 
     @property
     def default_episodes(self) -> int:
@@ -223,6 +235,21 @@ class EpisodeDataModule(BaseDataModule):
         return None
 
     @property
+    def image_choices(self) -> dict[str, Any]:
+        """How the test's images and masks were chosen, in words."""
+        return {}
+
+    def test_images(self) -> dict[str, Any]:
+        """What tells the test's images and masks from any others, the same in every fold and with every seed.
+
+        Where they lie does not matter: names and class areas make the digest.
+        """
+        data = self.data["val"]
+        areas = [sorted(areas.items()) for areas in data.areas]
+        digest = hashlib.sha256(json.dumps([list(data.source.names), areas]).encode()).hexdigest()
+        return {**self.image_choices, "number": len(areas), "sha256": digest}
+
+    @property
     def novel_classes(self) -> list[int]:
         """Class numbers of this fold, never labelled in training."""
         return list(self.folds[self.fold])
@@ -232,15 +259,32 @@ class EpisodeDataModule(BaseDataModule):
         """Class numbers of the other folds."""
         return [c for c in self.class_names if c not in self.folds[self.fold]]
 
+    def prepare_data(self) -> None:
+        """Index the masks in one process of each machine; the others read what it has kept.
+
+        Raises:
+            InputError: as `setup`.
+        """
+        self.check_settings()
+        training = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        for split in ("train", "val") if training else ("val",):
+            if split not in self.data and self.index_file(split) is not None:
+                self._indexes[split] = self.index(self.source(split), split)
+
+    def check_settings(self) -> None:
+        """InputError for a fold, an image side or classes that cannot be used."""
+        if not 0 <= self.fold < len(self.folds):
+            raise InputError(f"data.fold is {self.fold}; there are the folds 0 … {len(self.folds) - 1}.")
+        check_side(self.image_size, "data.image_size")
+        check_split(self.class_names, self.base_classes, self.novel_classes, type(self).__name__)
+
     def setup(self, stage: str) -> None:
-        """Build what this stage needs, and check it.
+        """Build what this stage needs.
 
         Raises:
             InputError: for a fold, an image side or data that cannot be used.
         """
-        if not 0 <= self.fold < len(self.folds):
-            raise InputError(f"data.fold is {self.fold}; there are the folds 0 … {len(self.folds) - 1}.")
-        check_side(self.image_size, "data.image_size")
+        self.check_settings()
         if stage == "fit" and "train" not in self.data:
             self.data["train"] = self._episodes("train")
         if "val" not in self.data:
@@ -250,9 +294,10 @@ class EpisodeDataModule(BaseDataModule):
         training = split == "train"
         source = self.source(split)
         classes = self.base_classes if training else self.novel_classes
+        index = self._indexes.pop(split, None) or self.index(source, split)
         data = EpisodeDataset(
             source,
-            self.index(source, split),
+            index,
             classes={c: self.class_names[c] for c in classes},
             novel=self.novel_classes,
             shots=self.shots,

@@ -98,6 +98,8 @@ class Coco20iDataModule(EpisodeDataModule):
         )
         self.root = Path(root)
         self.year = year
+        self.parts = parts
+        self.crowds = crowds
         self.masks = self.root / "masks" / mask_folder(parts, crowds)
 
     @property
@@ -115,6 +117,11 @@ class Coco20iDataModule(EpisodeDataModule):
     def folds(self) -> Sequence[Sequence[int]]:
         """Four folds of twenty classes, interleaved or contiguous as the protocol says."""
         return coco_folds(self.protocol.coco_folds == "interleaved")
+
+    @property
+    def image_choices(self) -> dict[str, Any]:
+        """Which year's, and how the masks were drawn."""
+        return {"year": self.year, "parts": self.parts, "crowds": self.crowds}
 
     def source(self, split: str) -> IndexMasks:
         """The annotated images of the split."""

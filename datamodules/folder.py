@@ -7,6 +7,7 @@ from typing import NamedTuple
 from pytorch_lightning.utilities import rank_zero_only
 
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
+from datamodules.classes import check_distinct, check_printable
 from datamodules.errors import InputError
 from datamodules.files import find_files
 from datamodules.files.finding import ENDINGS, by_name, one_form, subfolders
@@ -176,11 +177,16 @@ def read_layout(root: Path) -> Layout:
     if not direct.files and folders:
         masks = [f"{name}/{file}" for name, found in folders.items() for file in found.files]
         told = [found.told(root / MASKS / name) for name, found in folders.items()]
-        return Layout(list(folders), masks, False, dict(enumerate(folders, start=1)), told)
+        names = dict(enumerate(folders, start=1))
+        check_printable(names, str(root / MASKS))
+        check_distinct(names, str(root / MASKS))
+        return Layout(list(folders), masks, False, names, told)
     told = [direct.told(root / MASKS)]
     if not (root / CLASSES).is_file():
         raise InputError(f"{root / CLASSES} does not exist. Expected {LAYOUT}.")
     names = read_classes(root / CLASSES)
+    check_printable(names, str(root / CLASSES))
+    check_distinct(names, str(root / CLASSES))
     if list(names) == [IGNORE]:
         return Layout([], direct.files, True, {1: names[IGNORE]}, told)
     if not names or not all(0 < number < IGNORE for number in names):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
+from datamodules.classes import check_printable
 from datamodules.errors import InputError
 from datamodules.files import find_files, picture_size, read_mask
 from datamodules.files.finding import subfolders
@@ -101,6 +102,7 @@ class Fss1000DataModule(EpisodeDataModule):
         """The class folders in alphabetical order, 1 … 1000."""
         if not self._names:
             self._names = dict(enumerate(class_folders(self.root), start=1))
+            check_printable(self._names, str(self.root))
         return self._names
 
     @property
@@ -116,6 +118,11 @@ class Fss1000DataModule(EpisodeDataModule):
     def _listed(self, split: str) -> list[int]:
         number = {name: i for i, name in self.class_names.items()}
         return [number[name] for name in split_classes(self.root, split, number)]
+
+    @property
+    def image_choices(self) -> dict[str, str]:
+        """Whose classes are tested."""
+        return {"split": self.evaluate}
 
     def source(self, split: str) -> FssMasks:
         """The images of the base classes, or of the novel ones."""

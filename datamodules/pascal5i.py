@@ -110,6 +110,11 @@ class Pascal5iDataModule(EpisodeDataModule):
         """[1 … 5], [6 … 10], [11 … 15], [16 … 20]."""
         return [range(5 * i + 1, 5 * i + 6) for i in range(4)]
 
+    @property
+    def image_choices(self) -> dict[str, str]:
+        """The list of the test."""
+        return {"list": self.lists["val"]}
+
     def source(self, split: str) -> IndexMasks:
         """The images that the split's list names."""
         return voc_images(self.root, self.lists[split])

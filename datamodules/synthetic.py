@@ -257,6 +257,10 @@ class SyntheticDataModule(EpisodeDataModule):
         """Four folds of ten classes."""
         return FOLDS
 
+    def test_images(self) -> dict[str, int]:
+        """How many scenes the test has; they are drawn anew with each seed."""
+        return {"scenes": len(self.data["val"].source.names)}
+
     def source(self, split: str) -> SyntheticScenes:
         """Scenes of base classes for training, of all classes for the test."""
         if split == "train":

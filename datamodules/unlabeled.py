@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
@@ -22,6 +21,7 @@ from datamodules.region_maps import Images, RegionMaps
 from datamodules.regions import PatchRule
 from datamodules.sides import check_side
 from datamodules.sources import Array
+from datamodules.streams import stream
 from datamodules.views import Augmentation, ViewDataset, Views, collate_views
 
 
@@ -93,7 +93,7 @@ class ViewDataModule(BaseDataModule):
         if self.data:
             return
         source, regions = self.images, self.region_maps()
-        order = np.random.default_rng([self.seed, 3]).permutation(len(source.names)).tolist()
+        order = stream(self.seed, 3).permutation(len(source.names)).tolist()
         members = {"val": order[: self.held_out], "train": order[self.held_out :]}
         if self.held_out < 1 or len(members["train"]) < max(2, self.batch_size):
             raise InputError(

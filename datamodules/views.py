@@ -20,6 +20,7 @@ from datamodules.errors import InputError
 from datamodules.region_maps import Images, RegionMaps
 from datamodules.regions import Patch, PatchRule, Window, draw_patches
 from datamodules.sources import Array
+from datamodules.streams import stream
 
 VIEWS = 2
 """Global views of an image, and as many local patches."""
@@ -150,7 +151,7 @@ class Drawn(NamedTuple):
 
 
 class ViewDataset(Dataset[Views]):
-    """Views of image ``i mod len``, drawn from ``default_rng([seed, i])`` and so from nothing else.
+    """Views of image ``i mod len``, drawn from ``stream(seed, i, 0)`` and so from nothing else.
 
     Args:
         source: images.
@@ -193,7 +194,7 @@ class ViewDataset(Dataset[Views]):
     def _member(self, i: int) -> int:
         walk, position = divmod(i, len(self.members))
         if self.shuffled and walk != self._walk:  # the order of a walk is kept until another is asked for
-            order = np.random.default_rng([self.seed, walk, 2]).permutation(len(self.members))
+            order = stream(self.seed, walk, 2).permutation(len(self.members))
             self._walk, self._order = walk, [self.members[j] for j in order]
         return self._order[position]
 
@@ -205,7 +206,7 @@ class ViewDataset(Dataset[Views]):
         """What views number ``i`` are made of."""
         member = self._member(i)
         name, image = self.source.names[member], self.source.image(member)
-        rng = np.random.default_rng([self.seed, i])
+        rng = stream(self.seed, i, 0)
         size = (image.shape[0], image.shape[1])
         views = [self.augmentation.view(size, rng) for _ in range(VIEWS)]
         regions = self.regions.of(image, name, self.source.identity(member))

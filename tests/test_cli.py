@@ -14,6 +14,7 @@ from PIL import Image
 
 from qgnet.cli import main, parse
 from qgnet.commands import main as qgnet
+from qgnet.tasks.base import make_encoder
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 ON_TOP = ("logging", "ablations")
@@ -78,6 +79,21 @@ def test_another_prior_extractor_is_refused_by_name(command: Command, capsys: py
     error = capsys.readouterr().err
     assert "runs/two/prior_extractor.ckpt" in error
     assert "sha256" in error
+
+
+def test_another_encoder_is_refused_by_name(command: Command, capsys: pytest.CaptureFixture) -> None:
+    for name in ("one", "two"):
+        encoder = make_encoder("test_resnet", 3)
+        torch.save(encoder.net.state_dict(), f"{name}.pth")
+    settings = ["demo/qgnet.yaml", "--model.high_stage=3"]
+    command("fit", *settings, "--run=runs/x", "--model.encoder_weights=one.pth")
+    with pytest.raises(SystemExit) as stop:
+        command("test", *settings, f"--ckpt_path={LAST}", "--model.encoder_weights=two.pth")
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "`model.encoder_weights` is two.pth (sha256" in error
+    assert "set `model.encoder_weights` to random" in error
+    command("test", *settings, f"--ckpt_path={LAST}", "--model.encoder_weights=random", "--run=runs/t")
 
 
 def test_reloaded_checkpoint_gives_the_same_scores(command: Command) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -35,7 +36,9 @@ from qgnet.callbacks.throughput import Throughput
 from qgnet.checkpoints import AtomicCheckpointIO
 from qgnet.dashboards import name_run, origin
 from qgnet.loggers import Wandb, require_package
-from qgnet.runs import SEED, find_checkpoint, keep_metrics, run_folder
+from qgnet.protocol_layers import name_decides
+from qgnet.runs import SEED, find_checkpoint, keep_metrics, planned_folder, run_folder
+from qgnet.seeds import print_tables, take_first_seed
 from qgnet.start import DESCRIPTION, fail
 from qgnet.tasks.base import Task
 from qgnet.tasks.episodic import EpisodicTask
@@ -83,7 +86,7 @@ class QGNetCLI(LightningCLI):
     """LightningCLI with a folder for each run, a checkpoint rule, and settings that beat the checkpoint's."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--run`` and ``--checkpoint.*``."""
+        """Add ``--run``, ``--allow_trained_classes``, ``--all_seeds`` and ``--checkpoint.*``."""
         parser.add_argument(
             "--run",
             type=str | None,
@@ -96,6 +99,18 @@ class QGNetCLI(LightningCLI):
             "--verbose",
             action="store_true",
             help="Show also what Lightning and loggers tell of themselves, and where warnings come from.",
+        )
+        parser.add_argument(
+            "--allow_trained_classes",
+            type=bool,
+            default=False,
+            help="Test on classes that the checkpoint was trained on; results.json and qgnet report then say so.",
+        )
+        parser.add_argument(
+            "--all_seeds",
+            type=bool,
+            default=False,
+            help="Of lightning test: a test with each of the protocol's seeds in turn, then mean ± deviation.",
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
@@ -112,8 +127,13 @@ class QGNetCLI(LightningCLI):
         return {name: {*skipped, "verbose"} for name, skipped in LightningCLI.subcommands().items()}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, with ``~`` and ``$VARIABLES`` in paths replaced, and from then on keep quiet unless asked not to."""
-        super().parse_arguments(parser, args)
+        """Parse; a protocol's name given on top stands for its choices, ``~`` and ``$VARIABLES`` in paths are replaced.
+
+        From then on keep quiet unless asked not to.
+        """
+        arguments = sys.argv[1:] if args is None else args
+        assert not isinstance(arguments, dict | Namespace)
+        self.config = parser.parse_args(name_decides(arguments))
         expand_paths(self.config)
         if not self.config.get(str(self.config.get("subcommand")), self.config).verbose:
             quiet()
@@ -143,8 +163,7 @@ class QGNetCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """A Trainer whose files all go to the run's folder, its checkpoints whole or not at all."""
-        config = self.config.get(str(self.subcommand), self.config)
-        folder = run_folder(str(self.subcommand), config)
+        folder = self.folder if self.subcommand else planned_folder("None", self.config)
         plugins = self._get(self.config_init, "trainer")["plugins"] or []
         plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -169,23 +188,36 @@ class QGNetCLI(LightningCLI):
         if self.subcommand is None:
             return
         config = self.config[self.subcommand]
+        self.further_tests = take_first_seed(self.subcommand, config) if config.all_seeds else []
         if self.subcommand == "predict" and config.return_predictions is None:
             config.return_predictions = False  # callbacks write them; kept, they would fill the memory
         loggers = config.trainer.logger
-        folder = run_folder(self.subcommand, config)
+        self.folder, self.identity = run_folder(self.subcommand, config)
         for logger in loggers if isinstance(loggers, list) else [loggers]:
             if isinstance(logger, Namespace):
                 require_package(logger.class_path)
             if isinstance(logger, Namespace) and logger.class_path == f"{Wandb.__module__}.{Wandb.__name__}":
-                name_run(logger.init_args, self.subcommand, config, folder)
+                name_run(logger.init_args, self.subcommand, config, self.folder)
             elif isinstance(logger, Namespace) and logger.get("init_args.save_dir") in (None, "."):
-                logger["init_args.save_dir"] = str(folder)
+                logger["init_args.save_dir"] = str(self.folder)
+
+    def instantiate_classes(self) -> None:
+        """As Lightning; a run that cannot begin leaves no folder behind."""
+        try:
+            super().instantiate_classes()
+        except BaseException:
+            if self.subcommand:
+                self.identity.release()
+            raise
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it; if that fails, end the processes that were started for it, which could wait for this one forever."""
+        if isinstance(self.model, EpisodicTask):
+            self.model.allow_trained_classes = self.config[subcommand].allow_trained_classes
         try:
             super()._run_subcommand(subcommand)
         except BaseException:
+            self.identity.release()
             launcher = self.trainer.strategy.launcher
             if launcher is not None:
                 launcher.kill(signal.SIGKILL)
@@ -244,7 +276,11 @@ def main(args: ArgsType = None) -> None:
     """The command; a user's mistake ends it with a message and exit code 2."""
     try:
         with warnings.catch_warnings():
-            build(args, run=True)
+            first = build(args, run=True)
+            given = sys.argv[1:] if args is None else list(args)
+            folders = [first.folder, *(build([*given, *more], run=True).folder for more in first.further_tests)]
+        if first.further_tests and first.trainer.is_global_zero:
+            print_tables(folders)
     except Exception as error:
         mistake = users_mistake(error)
         if mistake is None:

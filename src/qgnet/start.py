@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from datamodules.errors import InputError
 from qgnet import __version__
+from qgnet.printable import printable
 
 DESCRIPTION = "Train, test and apply QGNet."
 SUBCOMMANDS = {
@@ -38,5 +39,6 @@ def lightning(args: Sequence[str] | None = None) -> None:
 def fail(mistake: InputError) -> NoReturn:
     """Print what the user did wrong and exit with 2; a loader process's traceback around it is cut off."""
     message = str(mistake).rsplit("InputError: ", 1)[-1].strip()
-    print(f"\nerror: {message}", file=sys.stderr)
+    shown = "\n".join(printable(line) for line in message.split("\n"))
+    print(f"\nerror: {shown}", file=sys.stderr)
     sys.exit(2)

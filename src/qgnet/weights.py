@@ -1,6 +1,5 @@
 """Weights from and to files: encoders' starting weights, and the prior extractor that stage 1 leaves for stage 2."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from datamodules.errors import InputError
+from datamodules.files.digest import sha256
 from qgnet.networks.encoders import IMAGENET as IMAGENET_COLOURS
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank
@@ -18,15 +18,6 @@ PRIOR_FORMAT = "qgnet-prior-extractor-1"
 BANK_FORMAT = "qgnet-prior-bank-1"
 RANDOM = "random"
 IMAGENET = "imagenet"
-
-
-def sha256(path: str | Path) -> str:
-    """Hex digest of a file's content."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def load_encoder_weights(encoder: Encoder, weights: str, setting: str) -> str | None:

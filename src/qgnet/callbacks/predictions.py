@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 from PIL import Image
 
+from qgnet.printable import printable
 from qgnet.terminal import say
 
 
@@ -22,7 +23,8 @@ class MaskWriter(pl.Callback):
         masks = zip(batch.query_name, batch.class_id.tolist(), outputs.masks, strict=True)
         for i, (name, class_id, mask) in enumerate(masks):
             number = (first + i) * trainer.world_size + trainer.global_rank
-            stem = f"{number:05d}_{name}_{pl_module.class_names[class_id]}".replace("/", "_").replace(" ", "_")
+            stem = printable(f"{number:05d}_{name}_{pl_module.class_names[class_id]}")
+            stem = stem.replace("/", "_").replace("\\", "_").replace(" ", "_")
             Image.fromarray((mask * 255).cpu().numpy()).save(folder / f"{stem}.png")
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

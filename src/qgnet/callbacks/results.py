@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from datamodules.base import EpisodeDataModule
 from datamodules.episodes import Episode
+from qgnet.conditions import conditions
 from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.layers import resize
 from qgnet.results import EVERYTHING, RESULTS, THRESHOLDS, guided, matching
@@ -83,17 +83,7 @@ def summary(trainer: pl.Trainer, task: EpisodicTask, scores: dict[str, EpisodeSc
         "method": task.method,
         "trained": training_of(checkpoint_run(checkpoint) if checkpoint else Path(trainer.default_root_dir)),
         "checkpoint": str(checkpoint) if checkpoint else None,
-        "data": type(data).__name__,
-        "fold": data.fold,
-        "folds": len(data.folds),
-        "shots": data.shots,
-        "seed": data.seed,
-        "episodes": task.scores["test"].episodes,  # fewer than `data.episodes` with --trainer.limit_test_batches
-        "episode_file": data.episode_file,
-        "protocol": asdict(data.protocol),
-        "negative": data.negative,
-        "image_size": data.image_size,
-        "min_class_area": data.min_class_area,
+        **conditions(data, task.scores["test"].episodes, task.leaked_classes(refuse=False)),
         "files_sha256": task.file_hashes,
         "control": control and {k: (None if math.isnan(x) else x) for k, x in control._asdict().items()},
         "scores": {

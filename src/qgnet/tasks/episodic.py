@@ -4,15 +4,24 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.base import EpisodeDataModule
 from datamodules.episodes import Episode
 from datamodules.errors import InputError
+from qgnet.classes import TrainedClasses
 from qgnet.metrics import ControlScore, EpisodeIoU, EpisodeScore, SupportControl
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet, QGNetOutput
 from qgnet.tasks.base import Task, normalise
+
+UNTOLD = "This checkpoint does not tell its classes: see to it yourself that it was not trained on these novel ones."
+
+LEAK_REMEDY = (
+    "Choose the fold or --data.novel of its training, or give the checkpoint that belongs to this choice. If you mean "
+    "it, set --allow_trained_classes true; the result and the report will say so."
+)
 
 
 class Segmented(NamedTuple):
@@ -34,6 +43,8 @@ class EpisodicTask(Task):
         method: its name in tables.
         scores: of the last ``val`` and ``test``.
         controls: of the last ``val`` and ``test``; None without episodes whose supports show an absent class.
+        trained: the classes that it was trained on; None before a training, and if its checkpoint does not tell.
+        allow_trained_classes: whether a test may ask for classes that it was trained on.
     """
 
     net: QGNet | Matcher
@@ -43,6 +54,9 @@ class EpisodicTask(Task):
         super().__init__(*args)
         self.scores: dict[str, EpisodeScore] = {}
         self.controls: dict[str, ControlScore | None] = {}
+        self.trained: TrainedClasses | None = None
+        self.tells_classes = True
+        self.allow_trained_classes = False
 
     def setup(self, stage: str) -> None:
         """Refuse a DataModule without episodes; make the metrics."""
@@ -56,6 +70,55 @@ class EpisodicTask(Task):
         self.metric = EpisodeIoU(data.novel_classes)
         self.control = SupportControl()
         super().setup(stage)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the classes trained on, too."""
+        super().on_save_checkpoint(checkpoint)
+        if self.trained is not None:
+            self.trained.keep(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the classes trained on, too."""
+        super().on_load_checkpoint(checkpoint)
+        self.trained = TrainedClasses.read(checkpoint)
+        self.tells_classes = self.trained is not None
+
+    def on_fit_start(self) -> None:
+        """Load the starting weights; from here on the base classes are trained on.
+
+        Raises:
+            InputError: if the novel classes were trained on before and ``allow_trained_classes`` is not set.
+        """
+        super().on_fit_start()
+        self.leaked_classes(refuse=not self.allow_trained_classes)
+        if self.trainer.training and self.tells_classes:
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.trained = TrainedClasses.of(data, self.trained)
+
+    on_validation_start = on_test_start = on_fit_start
+
+    def on_predict_start(self) -> None:
+        """As before a test, but classes that were trained on are only told of."""
+        super().on_fit_start()
+        self.leaked_classes(refuse=False)
+
+    def leaked_classes(self, refuse: bool) -> list[str] | None:
+        """The novel classes of this data that the network was trained on; None if its checkpoint does not tell.
+
+        Raises:
+            InputError: if there are any and ``refuse`` is set.
+        """
+        if not self.tells_classes:
+            rank_zero_warn(UNTOLD)
+            return None
+        if self.trained is None:
+            return []
+        leaked = self.trained.among_novel(self.trainer.datamodule)  # type: ignore[attr-defined]
+        if leaked and refuse:
+            raise InputError(f"{self.trained.say(leaked)} {LEAK_REMEDY}")
+        if leaked:
+            rank_zero_warn(self.trained.say(leaked))
+        return leaked
 
     def forward(self, episode: Episode) -> QGNetOutput:
         """The network on a batch of episodes."""

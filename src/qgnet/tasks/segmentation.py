@@ -10,13 +10,14 @@ from torch import Tensor
 
 from datamodules.episodes import Episode
 from datamodules.errors import InputError
+from datamodules.files.digest import sha256
 from qgnet.losses import segmentation_loss, total_weight
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.qgnet import PriorBank, QGNet
 from qgnet.tasks.base import FILES, make_encoder, normalise
 from qgnet.tasks.episodic import EpisodicTask
-from qgnet.weights import load_encoder_weights, load_prior_bank, sha256
+from qgnet.weights import RANDOM, load_encoder_weights, load_prior_bank
 
 POLY_POWER = 0.9
 """Of the poly schedule per iteration (released code)."""
@@ -126,9 +127,9 @@ class FewShotSegmentation(EpisodicTask):
         return file
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint trained on other priors than those that the settings name."""
+        """Refuse a checkpoint trained on other priors, or on another E, than those that the settings name."""
         super().on_load_checkpoint(checkpoint)
-        for setting, file in self.files.items():
+        for setting, file in {"encoder_weights": self.encoder_weights, **self.files}.items():
             recorded = checkpoint.get(FILES, {}).get(setting)
             if recorded is None or file is None or not Path(file).is_file():
                 continue
@@ -136,8 +137,8 @@ class FewShotSegmentation(EpisodicTask):
             if found != recorded:
                 raise InputError(
                     f"`model.{setting}` is {file} (sha256 {found[:12]}…), but this checkpoint was trained on one with "
-                    f"sha256 {recorded[:12]}…. Give that file, or leave `model.{setting}` null: the checkpoint holds "
-                    "its own copy."
+                    f"sha256 {recorded[:12]}…. Give that file, or set `model.{setting}` to "
+                    f"{RANDOM if setting == 'encoder_weights' else 'null'}: the checkpoint holds its own copy."
                 )
 
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:

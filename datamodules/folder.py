@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
 from datamodules.errors import InputError
 from datamodules.protocols import Protocol
 from datamodules.sources import IGNORE, BinaryMasks, IndexMasks, require_folder
+from datamodules.text import read_yaml
 from datamodules.unlabeled import SUFFIXES
 
 IMAGES = "images"
@@ -135,10 +134,10 @@ def folder_classes(root: Path) -> dict[int, str]:
     file = root / CLASSES
     if not file.is_file():
         raise InputError(f"{file} does not exist. Expected {LAYOUT}.")
+    names = read_yaml(file)
     try:
-        names = yaml.safe_load(file.read_text())
         numbered = {int(number): str(name) for number, name in names.items()}
-    except (yaml.YAMLError, AttributeError, ValueError, TypeError) as error:
+    except (AttributeError, ValueError, TypeError) as error:
         raise InputError(f"{file} is not `number: name` lines ({error}). Write it like `1: cat`.") from None
     if not numbered or not all(0 < number < IGNORE for number in numbered):
         raise InputError(f"{file} holds the class numbers {sorted(numbered)}; expected numbers from 1 to 254.")

@@ -68,7 +68,8 @@ class MaskIndex:
         Where the folder cannot be written to, the index goes to ``~/.cache/qgnet`` (or ``$XDG_CACHE_HOME/qgnet``).
         """
         print_ = fingerprint(source)
-        places = [file, user_cache(file)]
+        cache = user_cache(file)
+        places = [file, cache] if cache else [file]
         for place in places:
             index = load(place, print_)
             if index is not None and (index.whole or not whole):
@@ -134,10 +135,12 @@ def fingerprint(source: LabelledImages) -> str:
     return digest.hexdigest()
 
 
-def user_cache(file: Path) -> Path:
-    """Where the index goes if its folder is read-only."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "qgnet"
-    return cache / f"{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:16]}-{file.name}"
+def user_cache(file: Path) -> Path | None:
+    """Where the index goes if its folder is read-only; None for a user without a home."""
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if folder.startswith("~"):
+        return None
+    return Path(folder) / "qgnet" / f"{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:16]}-{file.name}"
 
 
 def load(file: Path, print_: str) -> MaskIndex | None:

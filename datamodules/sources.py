@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from datamodules.errors import InputError
 from datamodules.png import read_plain_png
+from datamodules.text import read_text
 
 Array = NDArray[Any]
 """An image (H, W, 3) or a mask (H, W), uint8; OpenCV's types do not tell."""
@@ -246,7 +247,7 @@ def read_list(path: Path) -> list[str]:
     """The ids of a list file, one per line; InputError if it is missing, empty or names one twice."""
     if not path.is_file():
         raise InputError(f"{path} does not exist; expected a text file with one image id per line.")
-    names = path.read_text().split()
+    names = read_text(path).split()
     if not names:
         raise InputError(f"{path} is empty; expected one image id per line.")
     if len(set(names)) < len(names):

@@ -16,6 +16,7 @@ from datamodules.photographs import MaskFolder, PhotographDataset, collate_photo
 from datamodules.region_maps import Images, RegionMaps
 from datamodules.regions import PatchRule
 from datamodules.sources import Array, decoded_size, read_image
+from datamodules.text import read_text
 from datamodules.views import Augmentation, ViewDataset, Views, collate_views
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
@@ -165,7 +166,7 @@ class ImageFolder:
     def _listed(found: Sequence[str], list_file: Path) -> list[str]:
         if not list_file.is_file():
             raise InputError(f"data.list_file is {list_file}, which does not exist. Give a text file of image names.")
-        wanted = [line.strip() for line in list_file.read_text().splitlines() if line.strip()]
+        wanted = [line.strip() for line in read_text(list_file).splitlines() if line.strip()]
         known: dict[str, list[str]] = {}
         for path in map(PurePath, found):
             for name in {str(path), str(path.with_suffix("")), path.name, path.stem}:

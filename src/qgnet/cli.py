@@ -1,7 +1,6 @@
 """The ``lightning`` command: fit, validate, test and predict, configured by YAML and command line."""
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,16 +11,16 @@ from typing import Any
 import pytorch_lightning as pl
 import yaml
 from jsonargparse import Namespace
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.plugins.io import CheckpointIO
-from torch.distributed import DistNetworkError
 
 import datamodules  # noqa: F401  (its classes can be named without their module in YAML)
 from datamodules.base import BaseDataModule, EpisodeDataModule
 from datamodules.errors import InputError
+from datamodules.text import read_yaml
+from qgnet.boundary import boundary
 from qgnet.callbacks.control import ControlPictures
 from qgnet.callbacks.dashboard import Dashboard
 from qgnet.callbacks.descriptors import DescriptorWriter
@@ -34,15 +33,13 @@ from qgnet.callbacks.throughput import Throughput
 from qgnet.checkpoints import AtomicCheckpointIO
 from qgnet.dashboards import name_run, origin
 from qgnet.loggers import Wandb
+from qgnet.mistakes import refused_by_lightning
 from qgnet.runs import SEED, find_checkpoint, keep_metrics, run_folder
 from qgnet.tasks.base import Task
 from qgnet.tasks.episodic import EpisodicTask
 from qgnet.tasks.matching import SupportMatching  # noqa: F401  (named in YAML)
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation  # noqa: F401  (named in YAML)
-
-LOST = re.compile("closed by peer|reset by peer|Broken pipe|remote process exited", re.IGNORECASE)
-"""What gloo and NCCL say on losing a process."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -101,6 +98,8 @@ class QGNetCLI(LightningCLI):
             for setting in ("run", "ckpt_path"):
                 if config.get(setting):
                     config[setting] = os.path.expanduser(config[setting])
+            if config.get("run") and Path(config.run).exists() and not Path(config.run).is_dir():
+                raise InputError(f"--run is {config.run}, which is no folder. Name one, or one to be made.")
             keywords = ("last",) if self.config.subcommand == "fit" else ("last", "best")
             if config.get("ckpt_path") in keywords:
                 find_checkpoint(self.config.subcommand, config)
@@ -125,6 +124,8 @@ class QGNetCLI(LightningCLI):
         try:
             return super().instantiate_trainer(**kwargs)
         except (ValueError, RuntimeError, ImportError) as error:  # of an unknown strategy, a library it needs, …
+            if not refused_by_lightning(error):
+                raise
             raise InputError(f"{error} Correct the --trainer.* settings.") from error
 
     def _loggers(self, folder: Path) -> list[Logger]:
@@ -193,47 +194,21 @@ def build(args: ArgsType, run: bool) -> QGNetCLI:
 
 def parse(args: Sequence[str]) -> tuple[Any, Any]:
     """The task and the DataModule of a command line without subcommand, e.g. ``["--config", "x.yaml"]``."""
+    check_files(args)
     cli = build(list(args), run=False)
     return cli.model, cli.datamodule
 
 
 def main(args: ArgsType = None) -> None:
-    """The command; a user's mistake ends it with a message and exit code 2."""
-    try:
+    """The command; see :func:`qgnet.boundary.boundary` for how it ends."""
+    with boundary("What was saved is whole; a training goes on with --ckpt_path last."):
+        check_files(sys.argv[1:] if args is None else args)
         build(args, run=True)
-    except Exception as error:
-        mistake = users_mistake(error)
-        if mistake is None:
-            raise
-        fail(mistake)
 
 
-def users_mistake(error: BaseException | None) -> InputError | None:
-    """The InputError behind an exception, if there is one: jsonargparse wraps what a constructor raises.
-
-    What Lightning and torch say of a Trainer that this machine cannot have is one, too.
-    """
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        if isinstance(error, MisconfigurationException):  # more devices than there are, an unknown strategy, …
-            return InputError(f"{error} Correct the --trainer.* settings.")
-        if isinstance(error, DistNetworkError):
-            return InputError(
-                f"The processes could not find each other: {error} If the port is taken, choose another: "
-                "MASTER_PORT=29511 lightning …"
-            )
-        if isinstance(error, RuntimeError) and LOST.search(str(error)):
-            return InputError(
-                f"Another process of this run has ended, and this one cannot go on: {error} Its message says why. "
-                "What was saved is whole; go on with --ckpt_path last."
-            )
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def fail(mistake: InputError) -> None:
-    """Print what the user did wrong and exit with 2; a loader process's traceback around it is cut off."""
-    message = str(mistake).rsplit("InputError: ", 1)[-1].strip()
-    print(f"\nerror: {message}", file=sys.stderr)
-    sys.exit(2)
+def check_files(args: object) -> None:
+    """InputError for a YAML among the arguments that is not in UTF-8, no YAML, or gives a name twice."""
+    for argument in args if isinstance(args, Sequence) else ():
+        path = Path(argument.rpartition("=")[2])
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            read_yaml(path)

@@ -1,9 +1,9 @@
 """What every DataModule of this project has in common."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import pytorch_lightning as pl
@@ -14,6 +14,7 @@ from datamodules.errors import InputError
 from datamodules.index import MaskIndex
 from datamodules.manifest import read_manifest
 from datamodules.protocols import Protocol, default_seed
+from datamodules.settings import Checked, Count, Natural, Range, Rising, Share, Side
 from datamodules.sources import LabelledImages
 
 INDEX_FOLDER = "mask_index"
@@ -103,8 +104,10 @@ class TrainingLoader(DataLoader[Any]):
             loop._restarting = loop.epoch_loop.restarting = False
 
 
-class BaseDataModule(pl.LightningDataModule, ABC):
+class BaseDataModule(pl.LightningDataModule, metaclass=Checked):
     """Loaders and their common settings.
+
+    A subclass names only its own settings, and those with another default here, and hands on the rest as ``kwargs``.
 
     Args:
         batch_size: samples per process and step.
@@ -112,11 +115,15 @@ class BaseDataModule(pl.LightningDataModule, ABC):
         seed: of every random choice about the data.
     """
 
-    def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
+    prefix = "data"
+
+    def __init__(
+        self,
+        batch_size: Count,
+        num_workers: Natural,
+        seed: Natural,
+    ) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
-            if value < least:
-                raise InputError(f"data.{name} is {value}; expected at least {least}.")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
@@ -170,24 +177,21 @@ class EpisodeDataModule(BaseDataModule):
 
     def __init__(
         self,
-        fold: int = 0,
-        shots: int = 1,
+        fold: Natural = 0,
+        shots: Count = 1,
         protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
-        seed: int | None = None,
-        episodes: int | None = None,
-        batch_size: int = 4,
-        num_workers: int = 4,
-        image_size: int = 473,
-        min_class_area: int = 2048,
-        scale: tuple[float, float] = (0.9, 1.1),
-        train_episodes: int | None = None,
+        seed: Natural | None = None,
+        episodes: Count | None = None,
+        batch_size: Count = 4,
+        num_workers: Natural = 4,
+        image_size: Annotated[int, Side()] = 473,
+        min_class_area: Count = 2048,
+        scale: Annotated[tuple[float, float], Range(0.1, 10), Rising()] = (0.9, 1.1),
+        train_episodes: Count | None = None,
         episode_file: str | None = None,
-        negative: float = 0.0,
-        inverted: float = 0.0,
+        negative: Share = 0.0,
+        inverted: Share = 0.0,
     ) -> None:
-        for name, share in (("negative", negative), ("inverted", inverted)):
-            if not 0 <= share <= 1:
-                raise InputError(f"data.{name} is {share}; expected a share of the episodes, from 0 to 1.")
         self.protocol = protocol.resolved()
         super().__init__(batch_size, num_workers, default_seed(self.protocol) if seed is None else seed)
         self.fold = fold
@@ -240,16 +244,10 @@ class EpisodeDataModule(BaseDataModule):
         """Build what this stage needs, and check it.
 
         Raises:
-            InputError: for a fold, an image side or data that cannot be used.
+            InputError: for a fold or data that cannot be used.
         """
         if not 0 <= self.fold < len(self.folds):
             raise InputError(f"data.fold is {self.fold}; there are the folds 0 … {len(self.folds) - 1}.")
-        if self.image_size % 8 != 1:
-            lower = max(17, (self.image_size - 1) // 8 * 8 + 1)
-            raise InputError(
-                f"data.image_size is {self.image_size}; the encoders need a side of 8n + 1 pixels. "
-                f"Take {lower} or {lower + 8}."
-            )
         if stage == "fit" and "train" not in self.data:
             self.data["train"] = self._episodes("train")
         if "val" not in self.data:

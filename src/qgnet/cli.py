@@ -19,6 +19,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 import datamodules  # noqa: F401  (its classes can be named without their module in YAML)
 from datamodules.base import BaseDataModule, EpisodeDataModule
 from datamodules.errors import InputError
+from datamodules.settings import Range, check
 from datamodules.text import read_yaml
 from qgnet.boundary import boundary
 from qgnet.callbacks.control import ControlPictures
@@ -40,6 +41,20 @@ from qgnet.tasks.episodic import EpisodicTask
 from qgnet.tasks.matching import SupportMatching  # noqa: F401  (named in YAML)
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation  # noqa: F401  (named in YAML)
+
+RUN_RANGES = {"seed_everything": [Range(0, 2**32 - 1)]}
+TRAINER_RANGES = {
+    "accumulate_grad_batches": [Range(1)],
+    "check_val_every_n_epoch": [Range(1)],
+    "val_check_interval": [Range(above=0)],
+    "log_every_n_steps": [Range(0)],
+    "num_sanity_val_steps": [Range(-1)],
+    "num_nodes": [Range(1)],
+    "gradient_clip_val": [Range(0)],
+    "overfit_batches": [Range(0)],
+    "reload_dataloaders_every_n_epochs": [Range(0)],
+}
+"""What Lightning itself does not look at."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -98,6 +113,8 @@ class QGNetCLI(LightningCLI):
             for setting in ("run", "ckpt_path"):
                 if config.get(setting):
                     config[setting] = os.path.expanduser(config[setting])
+            check(RUN_RANGES, config, "")
+            check(TRAINER_RANGES, config.trainer, "trainer")
             if config.get("run") and Path(config.run).exists() and not Path(config.run).is_dir():
                 raise InputError(f"--run is {config.run}, which is no folder. Name one, or one to be made.")
             keywords = ("last",) if self.config.subcommand == "fit" else ("last", "best")

@@ -2,9 +2,10 @@
 
 import math
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from datamodules.errors import InputError
+from datamodules.settings import FINITE, Checked, Range, check
 from qgnet.networks.encoders import IMAGENET, Encoder
 from qgnet.networks.synchronised import synchronise_batch_norm
 
@@ -23,18 +25,24 @@ FILES = "frozen_files"
 """Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
 NORMALISATION = "normalisation"
 """Key of a checkpoint under which mean and standard deviation of each encoder's images are kept."""
+HighStage = Annotated[int, Range(3, 4)]
+Weight = Annotated[float, Range(0)]
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """Those that keep float32 weights."""
 
 
-class Task(pl.LightningModule, ABC):
+class Task(pl.LightningModule, metaclass=Checked):
     """A LightningModule over a plain network.
 
     Args:
         optimizer: makes the optimiser from the trainable parameters; None where nothing is trained.
         schedule: factor of the learning rate at a progress from 0 to 1, applied at each step; None likewise.
+
+    Raises:
+        InputError: if the optimiser refuses its settings.
     """
 
+    prefix = "model"
     net: nn.Module
 
     def __init__(
@@ -43,6 +51,8 @@ class Task(pl.LightningModule, ABC):
         schedule: Callable[[float], float] | None = None,
     ) -> None:
         super().__init__()
+        if optimizer is not None:
+            check_optimizer(optimizer)
         self._make_optimizer = optimizer
         self._schedule = schedule
         self.file_hashes: dict[str, str] = {}
@@ -148,6 +158,16 @@ class Task(pl.LightningModule, ABC):
             )
 
 
+def check_optimizer(optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]) -> None:
+    """Make one over a single parameter; InputError if that cannot be done, or a setting is infinite or NaN."""
+    try:
+        made = optimizer([nn.Parameter(torch.zeros(1, 1))])
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"model.optimizer: {error}. Correct its settings.") from None
+    for name, value in made.param_groups[0].items():
+        check({name: [FINITE]}, {name: value}, "model.optimizer")
+
+
 def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
     """Whether the optimiser steps with this training batch; not if more gradients are to be accumulated first."""
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
@@ -158,12 +178,19 @@ def is_logged(trainer: pl.Trainer, batch_idx: int) -> bool:
     return ends_step(trainer, batch_idx) and trainer._logger_connector.should_update_logs
 
 
+@contextmanager
+def of_the_model() -> Iterator[None]:
+    """What a network says of its arguments, said of the settings ``model.*`` that they come from."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"model: {error}") from None
+
+
 def make_encoder(name: str, high_stage: int, dilated: bool = True) -> Encoder:
     """An encoder from the user's settings; InputError if there is none of that name or stage."""
-    try:
+    with of_the_model():
         return Encoder(name, high_stage, dilated)
-    except ValueError as error:
-        raise InputError(str(error)) from None
 
 
 def normalise(images: Tensor) -> Tensor:

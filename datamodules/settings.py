@@ -53,14 +53,9 @@ class Range(Rule):
         return bool(self.least <= number <= self.most and number > self.above)
 
     def __str__(self) -> str:
-        least = f"more than {self.above:.12g}" if self.above > -math.inf else f"at least {self.least:.12g}"
-        if self.most == math.inf:
-            return least
-        return (
-            f"{least} and at most {self.most:.12g}"
-            if self.above > -math.inf
-            else f"{self.least:.12g} … {self.most:.12g}"
-        )
+        if self.above > -math.inf:
+            return f"more than {self.above:.12g}"
+        return f"at least {self.least:.12g}" if self.most == math.inf else f"{self.least:.12g} … {self.most:.12g}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,7 +124,7 @@ def declared(cls: type) -> dict[str, list[Rule]]:
     for base in cls.__mro__:
         if isinstance(base, Checked) and "__init__" in vars(base):
             for name, hint in get_type_hints(base.__init__, include_extras=True).items():  # type: ignore[misc]
-                found.setdefault(name, []).extend(rules(hint))
+                found.setdefault(name, []).extend([*rules(hint)] if allows_none(hint) else [GIVEN, *rules(hint)])
     return found
 
 
@@ -138,7 +133,7 @@ def check(declared: Mapping[str, Sequence[Rule]], values: Mapping[str, Any], pre
 
     Args:
         declared: name → rules.
-        values: name → value. None, which stands for a default, and bool are not looked at.
+        values: name → value. None, where it is allowed, and bool are not looked at.
         prefix: of the names, in messages; may be empty.
 
     Raises:
@@ -146,7 +141,7 @@ def check(declared: Mapping[str, Sequence[Rule]], values: Mapping[str, Any], pre
     """
     for name, rules_of_it in declared.items():
         value = values.get(name)
-        if value is None or isinstance(value, bool):
+        if name not in values or isinstance(value, bool) or (value is None and GIVEN not in rules_of_it):
             continue
         for rule in [*rules_of_it, FINITE]:
             if not rule.fits(value):
@@ -180,6 +175,11 @@ def rules(hint: Any) -> Iterator[Rule]:
         yield OneOf(get_args(hint))
 
 
+def allows_none(hint: Any) -> bool:
+    """Whether a type has None among its values."""
+    return hint in (Any, None, type(None)) or any(part is type(None) for part in get_args(hint))
+
+
 def elements(value: Any) -> Sequence[Any]:
     """A sequence's, or the value alone."""
     return value if isinstance(value, list | tuple) else (value,)
@@ -196,7 +196,19 @@ class Finite(Rule):
         return "a finite number"
 
 
+class Given(Rule):
+    """Not None, which YAML's null is."""
+
+    def fits(self, value: Any) -> bool:
+        """Whether there is a value."""
+        return value is not None
+
+    def __str__(self) -> str:
+        return "a value"
+
+
 FINITE = Finite()
+GIVEN = Given()
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
 Share = Annotated[float, Range(0, 1)]

@@ -89,18 +89,20 @@ class TrainingLoader(DataLoader[Any]):
         return super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches are done: none after the last."""
+        """How many of the epoch's batches are done: none after the last."""
         loop = self.trainer.fit_loop
         batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        return {"epoch": self.epoch, "batches": batches % int(loop.max_batches)}
+        return {"batches": batches % int(loop.max_batches)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Leave out the batches that are done."""
         assert isinstance(self.sampler, IndexSampler)
         assert self.batch_size is not None
         self.sampler.done = state["batches"] * self.batch_size
-        if not state["batches"]:  # with `max_steps` Lightning takes up the epoch that is done once more
-            loop = self.trainer.fit_loop
+        loop = self.trainer.fit_loop
+        progress = loop.epoch_progress.current
+        if not state["batches"] and progress.processed == progress.ready:  # type: ignore[attr-defined]
+            # the epoch was counted, yet with `max_steps` Lightning takes it up once more
             loop._restarting = loop.epoch_loop.restarting = False
 
 

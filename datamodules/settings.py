@@ -124,7 +124,8 @@ def declared(cls: type) -> dict[str, list[Rule]]:
     for base in cls.__mro__:
         if isinstance(base, Checked) and "__init__" in vars(base):
             for name, hint in get_type_hints(base.__init__, include_extras=True).items():  # type: ignore[misc]
-                found.setdefault(name, []).extend([*rules(hint)] if allows_none(hint) else [GIVEN, *rules(hint)])
+                required: list[Rule] = [] if allows_none(hint) else [GIVEN]
+                found.setdefault(name, required).extend(rules(hint))
     return found
 
 

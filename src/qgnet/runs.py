@@ -72,7 +72,7 @@ def find_checkpoint(subcommand: str, config: Namespace) -> None:
 def planned_folder(subcommand: str, config: Namespace) -> Path:
     """The folder named after experiment, fold, shots and seed, whether there is one yet or not."""
     settings = config.data.get("init_args", Namespace())
-    if settings.get("seed", 0) is None:
+    if settings.get("seed", 0) is None and "protocol" in settings:
         settings = settings.clone()
         settings.seed = default_seed(Protocol(**settings.protocol.as_dict()))
     details = [f"{key}{settings[key]}" for key in ("fold", "seed") if key in settings]

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -27,6 +28,9 @@ NORMALISATION = "normalisation"
 """Key of a checkpoint under which mean and standard deviation of each encoder's images are kept."""
 HighStage = Annotated[int, Range(3, 4)]
 Weight = Annotated[float, Range(0)]
+OPTIMIZER = "optimizer"
+"""Key of a checkpoint under which the optimiser's class is kept."""
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """Those that keep float32 weights."""
 
@@ -47,7 +51,7 @@ class Task(pl.LightningModule, metaclass=Checked):
 
     def __init__(
         self,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        optimizer: MakeOptimizer | None = None,
         schedule: Callable[[float], float] | None = None,
     ) -> None:
         super().__init__()
@@ -124,8 +128,22 @@ class Task(pl.LightningModule, metaclass=Checked):
             )
         return min(1.0, step / max(1, int(steps)))
 
+    def _log_means(self, stage: str, values: dict[str, Tensor], batch_size: int) -> None:
+        """Log scalars by the names ``<stage>/…``, as their means over all processes.
+
+        One message carries all of them, and a training sends it only for the steps that are written down.
+        """
+        if self.trainer.world_size > 1 and (stage != "train" or self.trainer._logger_connector.should_update_logs):
+            together = torch.stack([value.detach().float() for value in values.values()])
+            means = self.trainer.strategy.reduce(together, reduce_op="mean")
+            values = dict(zip(values, means.unbind(), strict=True))
+        named = {f"{stage}/{name}": value for name, value in values.items()}
+        self.log_dict(named, batch_size=batch_size, add_dataloader_idx=False)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the sha256 of the files that the frozen parts came from, and each encoder's normalisation."""
+        if self._make_optimizer is not None:
+            checkpoint[OPTIMIZER] = type(sample(self._make_optimizer)).__name__
         checkpoint[FILES] = dict(self.file_hashes)
         checkpoint[NORMALISATION] = {name: [*map(list, (e.mean, e.std))] for name, e in self._encoders()}
 
@@ -133,7 +151,13 @@ class Task(pl.LightningModule, metaclass=Checked):
         return [(name, module) for name, module in self.named_modules() if isinstance(module, Encoder)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the recorded sha256 and normalisation; subclasses compare the former with their settings."""
+        """Take over the recorded sha256 and normalisation; subclasses compare the former with their settings.
+
+        Raises:
+            InputError: for another network's checkpoint, or one whose training had another optimiser and is to go on.
+        """
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING and self._make_optimizer:
+            check_same_optimizer(sample(self._make_optimizer), checkpoint)
         self.file_hashes = dict(checkpoint.get(FILES, {}))
         recorded = checkpoint.get(NORMALISATION, {})
         for name, encoder in self._encoders():  # before it was recorded, every encoder had ImageNet's
@@ -158,10 +182,34 @@ class Task(pl.LightningModule, metaclass=Checked):
             )
 
 
-def check_optimizer(optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]) -> None:
-    """Make one over a single parameter; InputError if that cannot be done, or a setting is infinite or NaN."""
+def sample(optimizer: MakeOptimizer) -> Optimizer:
+    """One over a single parameter, to look at its settings."""
+    return optimizer([nn.Parameter(torch.zeros(1, 1))])
+
+
+def check_same_optimizer(optimizer: Optimizer, checkpoint: dict[str, Any]) -> None:
+    """InputError unless the training that goes on had this optimiser: its state, settings included, is restored."""
+    had = checkpoint["optimizer_states"][0]["param_groups"][0]
+    now = optimizer.param_groups[0]
+    had = had | {"lr": had.get("initial_lr", had["lr"])}  # without the schedule
+    kind = type(optimizer).__name__
+    differing = [f"is {kind}, was {checkpoint[OPTIMIZER]}"] if checkpoint.get(OPTIMIZER, kind) != kind else []
+    differing += [
+        f"has {name} {now[name]}, had {had[name]}"
+        for name in now
+        if name in had and name != "params" and now[name] != had[name]
+    ]
+    if differing:
+        raise InputError(
+            f"model.optimizer {'; '.join(differing)}: a training goes on with the optimiser it began with. Give its "
+            "settings (config.yaml in its run's folder), or start a new training without --ckpt_path."
+        )
+
+
+def check_optimizer(optimizer: MakeOptimizer) -> None:
+    """InputError if one cannot be made, or a setting is infinite or NaN."""
     try:
-        made = optimizer([nn.Parameter(torch.zeros(1, 1))])
+        made = sample(optimizer)
     except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"model.optimizer: {error}. Correct its settings.") from None
     for name, value in made.param_groups[0].items():

@@ -241,16 +241,15 @@ class GlobalLocalPretraining(Task):
         embedded = (query_globals, query_locals, key_globals, key_locals)
         terms = global_local_loss(*embedded, negatives, self.temperature, on)
         loss = torch.stack([self.term_weights[kind] * term for kind, term in terms.items()]).sum()
-        query, key = view_pairs(on[0], *embedded)[0]
-        logged = {f"{stage}/{kind}": term for kind, term in terms.items()}
-        logged[f"{stage}/loss"] = loss
-        logged[f"{stage}/accuracy"] = contrastive_accuracy(query, key, negatives)
-        logged[f"{stage}/spread"] = spread(query)
-        logged[f"{stage}/fallback_share"] = views.fallback.float().mean()
-        if stage == "train":  # on the device of the others: a GPU's and a CPU's tensors cannot be reduced together
-            age = self._queue_age(len(key_globals) * batch)
-            logged["train/queue_age"] = torch.tensor(age, device=loss.device)
-        self.log_dict(logged, batch_size=batch, sync_dist=True, add_dataloader_idx=False)
+        logged = {**terms, "loss": loss}
+        for kind in on:
+            query, key = view_pairs(kind, *embedded)[0]
+            logged[f"accuracy/{kind}"] = contrastive_accuracy(query, key, negatives)
+        logged["spread"] = spread(view_pairs(on[0], *embedded)[0][0])
+        logged["fallback_share"] = views.fallback.float().mean()
+        self._log_means(stage, logged, batch)
+        if stage == "train":
+            self.log("train/queue_age", self._queue_age(len(key_globals) * batch), batch_size=batch)
         return loss, torch.stack(key_globals)
 
     def _queue_age(self, keys: int) -> float:

@@ -158,6 +158,6 @@ class FewShotSegmentation(EpisodicTask):
             total = self.trainer.strategy.reduce(total, reduce_op="mean")
         main, auxiliary = segmentation_loss(self(episode), mask, self.foreground_weight, total)
         loss = main + self.auxiliary_weight * auxiliary
-        losses = {"train/loss": loss, "train/main_loss": main, "train/auxiliary_loss": auxiliary}
-        self.log_dict(losses, batch_size=len(episode.class_id), sync_dist=True)
+        losses = {"loss": loss, "main_loss": main, "auxiliary_loss": auxiliary}
+        self._log_means("train", losses, len(episode.class_id))
         return loss

@@ -69,6 +69,8 @@ class TrainingLoader(DataLoader[Any]):
     def __init__(self, data: Dataset[Any], sampler: IndexSampler, trainer: pl.Trainer, **options: Any) -> None:
         super().__init__(data, sampler=sampler, **options)
         self.trainer = trainer
+        self.ahead = 0
+        """Epochs that are done, but not counted yet by the checkpoint of an epoch's last step."""
 
     @property
     def epoch(self) -> int:
@@ -85,7 +87,8 @@ class TrainingLoader(DataLoader[Any]):
         Lightning sets the sampler's epoch too late for a run that goes on after a whole epoch: workers fetch ahead.
         """
         assert isinstance(self.sampler, IndexSampler)
-        self.sampler.set_epoch(self.epoch)
+        self.sampler.set_epoch(self.epoch + self.ahead)
+        self.ahead = 0
         return super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
@@ -101,8 +104,9 @@ class TrainingLoader(DataLoader[Any]):
         self.sampler.done = state["batches"] * self.batch_size
         loop = self.trainer.fit_loop
         progress = loop.epoch_progress.current
-        if not state["batches"] and progress.processed == progress.ready:  # type: ignore[attr-defined]
-            # the epoch was counted, yet with `max_steps` Lightning takes it up once more
+        counted = progress.processed == progress.ready  # type: ignore[attr-defined]
+        self.ahead = int(not state["batches"] and not counted)
+        if not state["batches"] and counted:  # with `max_steps` Lightning takes up the epoch that is done once more
             loop._restarting = loop.epoch_loop.restarting = False
 
 

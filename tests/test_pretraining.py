@@ -39,7 +39,15 @@ def logged(run: str = "x") -> dict[str, list[float]]:
 def test_a_run_can_be_watched(command: Command) -> None:
     command("fit", "demo/pretrain.yaml", "--run=runs/x", "--trainer.log_every_n_steps=1", "--trainer.max_steps=-1")
     metrics = logged()
-    for name in ("loss", "global_global", "local_global", "local_local", "accuracy/local_local", "spread", "fallback_share"):
+    for name in (
+        "loss",
+        "global_global",
+        "local_global",
+        "local_local",
+        "accuracy/local_local",
+        "spread",
+        "fallback_share",
+    ):
         assert f"val/{name}" in metrics
         assert len(metrics[f"train/{name}"]) == 2
     assert metrics["train/queue_age"] == [0, 1]  # the queue of 8 holds two steps of 2 images with 2 views

@@ -140,7 +140,12 @@ class QGNetCLI(LightningCLI):
             kwargs.setdefault("logger", self._loggers(folder))
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, TypeError, RuntimeError, ImportError) as error:  # of an unknown strategy, a library it needs, …
+        except (
+            ValueError,
+            TypeError,
+            RuntimeError,
+            ImportError,
+        ) as error:  # of an unknown strategy, a library it needs, …
             if not refused_by_lightning(error):
                 raise
             raise InputError(f"{error} Correct the --trainer.* settings.") from error

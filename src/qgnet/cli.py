@@ -145,7 +145,7 @@ class QGNetCLI(LightningCLI):
             TypeError,
             RuntimeError,
             ImportError,
-        ) as error:  # of an unknown strategy, a library it needs, …
+        ) as error:  # an unknown strategy, …
             if not refused_by_lightning(error):
                 raise
             raise InputError(f"{error} Correct the --trainer.* settings.") from error

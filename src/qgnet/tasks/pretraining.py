@@ -247,9 +247,9 @@ class GlobalLocalPretraining(Task):
             logged[f"accuracy/{kind}"] = contrastive_accuracy(query, key, negatives)
         logged["spread"] = spread(view_pairs(on[0], *embedded)[0][0])
         logged["fallback_share"] = views.fallback.float().mean()
+        if stage == "train":  # on the device of the others, as they are reduced together
+            logged["queue_age"] = torch.tensor(self._queue_age(len(key_globals) * batch), device=loss.device)
         self._log_means(stage, logged, batch)
-        if stage == "train":
-            self.log("train/queue_age", self._queue_age(len(key_globals) * batch), batch_size=batch)
         return loss, torch.stack(key_globals)
 
     def _queue_age(self, keys: int) -> float:

@@ -10,9 +10,7 @@ from qgnet.tasks.base import Task
 
 
 @pytest.mark.parametrize(("stage", "written", "messages"), [("train", True, 1), ("train", False, 0), ("val", False, 1)])
-def test_one_message_carries_all_means_and_only_when_they_are_written(
-    monkeypatch: pytest.MonkeyPatch, stage: str, written: bool, messages: int
-) -> None:
+def test_one_message_carries_all_means_and_only_when_they_are_written(stage: str, written: bool, messages: int) -> None:
     sent: list[Tensor] = []
 
     def reduce(values: Tensor, reduce_op: str) -> Tensor:
@@ -25,10 +23,9 @@ def test_one_message_carries_all_means_and_only_when_they_are_written(
         _logger_connector=SimpleNamespace(should_update_logs=written),
     )
     got: dict[str, Tensor] = {}
-    monkeypatch.setattr(Task, "trainer", trainer)
-    monkeypatch.setattr(Task, "log_dict", lambda self, values, **how: got.update(values))
+    task = SimpleNamespace(trainer=trainer, log_dict=lambda values, **how: got.update(values))
     values = {"loss": torch.tensor(1.0, requires_grad=True), "spread": torch.tensor(2.0)}
-    Task._log_means(Task.__new__(Task), stage, values, 3)
+    Task._log_means(task, stage, values, 3)
     assert len(sent) == messages
     assert {name: float(value) for name, value in got.items()} == {
         f"{stage}/loss": 1.0 + messages,

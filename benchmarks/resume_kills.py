@@ -18,9 +18,11 @@ CONFIGS = Path(__file__).resolve().parent.parent / "lightning_configs/demo"
 ENCODER = ["--model.encoder=test_resnet", "--model.encoder_weights=random", "--trainer.accelerator=cpu"]
 STAGES = {
     "pretrain": ["--data.scenes=40", "--data.held_out=4", "--data.batch_size=4", "--model.queue_size=8"],
-    "qgnet": ["--data.scenes=400", "--data.train_episodes=24", "--data.batch_size=2", "--data.episodes=4"]
-    + ["--data.image_size=65", "--data.min_class_area=50", "--model.width=8", "--model.levels=[1,0.5]"]
-    + ["--model.prior_encoder=test_resnet", "--model.prior_checkpoint=random"],
+    "qgnet": [
+        *("--data.scenes=400", "--data.train_episodes=24", "--data.batch_size=2", "--data.episodes=4"),
+        *("--data.image_size=65", "--data.min_class_area=50", "--model.width=8", "--model.levels=[1,0.5]"),
+        *("--model.prior_encoder=test_resnet", "--model.prior_checkpoint=random"),
+    ],
 }
 LENGTHS = ["--trainer.max_epochs=12", "--trainer.max_steps=72"]
 PER_EPOCH = ["--trainer.limit_train_batches=6", "--trainer.log_every_n_steps=1", "--trainer.enable_progress_bar=false"]

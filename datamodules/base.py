@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import pytorch_lightning as pl
@@ -17,10 +17,16 @@ from datamodules.classes import check_split
 from datamodules.episodes import Episode, EpisodeDataset, collate
 from datamodules.errors import InputError
 from datamodules.index import MaskIndex
-from datamodules.internals import batches_of_epoch, batches_trained, begin_next_epoch, epochs_trained
+from datamodules.internals import (
+    batches_of_epoch,
+    batches_trained,
+    begin_next_epoch,
+    counts_finished_epoch,
+    epochs_trained,
+)
 from datamodules.manifest import read_manifest
 from datamodules.protocols import Protocol, default_seed
-from datamodules.sides import check_side
+from datamodules.settings import Checked, Count, Natural, Range, Rising, Share, Side
 from datamodules.sources import LabelledImages
 
 INDEX_FOLDER = "mask_index"
@@ -75,6 +81,8 @@ class TrainingLoader(DataLoader[Any]):
     def __init__(self, data: Dataset[Any], sampler: IndexSampler, trainer: pl.Trainer, **options: Any) -> None:
         super().__init__(data, sampler=sampler, **options)
         self.trainer = trainer
+        self.ahead = 0
+        """Epochs that are done, but not counted yet by the checkpoint of an epoch's last step."""
 
     @property
     def epoch(self) -> int:
@@ -87,24 +95,29 @@ class TrainingLoader(DataLoader[Any]):
         Lightning sets the sampler's epoch too late for a run that goes on after a whole epoch: workers fetch ahead.
         """
         assert isinstance(self.sampler, IndexSampler)
-        self.sampler.set_epoch(self.epoch)
+        self.sampler.set_epoch(self.epoch + self.ahead)
+        self.ahead = 0
         return super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches are done: none after the last."""
-        return {"epoch": self.epoch, "batches": batches_trained(self.trainer) % batches_of_epoch(self.trainer)}
+        """How many of the epoch's batches are done: none after the last."""
+        return {"batches": batches_trained(self.trainer) % batches_of_epoch(self.trainer)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Leave out the batches that are done."""
         assert isinstance(self.sampler, IndexSampler)
         assert self.batch_size is not None
         self.sampler.done = state["batches"] * self.batch_size
-        if not state["batches"]:
+        counted = counts_finished_epoch(self.trainer)
+        self.ahead = int(not state["batches"] and not counted)
+        if not state["batches"] and counted:
             begin_next_epoch(self.trainer)
 
 
-class BaseDataModule(pl.LightningDataModule, ABC):
+class BaseDataModule(pl.LightningDataModule, metaclass=Checked):
     """Loaders and their common settings.
+
+    A subclass names only its own settings, and those with another default here, and hands on the rest as ``kwargs``.
 
     Args:
         batch_size: samples per process and step.
@@ -112,11 +125,15 @@ class BaseDataModule(pl.LightningDataModule, ABC):
         seed: of every random choice about the data.
     """
 
-    def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
+    prefix = "data"
+
+    def __init__(
+        self,
+        batch_size: Count,
+        num_workers: Natural,
+        seed: Natural,
+    ) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
-            if value < least:
-                raise InputError(f"data.{name} is {value}; expected at least {least}.")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
@@ -177,24 +194,21 @@ class EpisodeDataModule(BaseDataModule):
 
     def __init__(
         self,
-        fold: int = 0,
-        shots: int = 1,
+        fold: Natural = 0,
+        shots: Count = 1,
         protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
-        seed: int | None = None,
-        episodes: int | None = None,
-        batch_size: int = 4,
-        num_workers: int = 4,
-        image_size: int = 473,
-        min_class_area: int = 2048,
-        scale: tuple[float, float] = (0.9, 1.1),
-        train_episodes: int | None = None,
+        seed: Natural | None = None,
+        episodes: Count | None = None,
+        batch_size: Count = 4,
+        num_workers: Natural = 4,
+        image_size: Annotated[int, Side()] = 473,
+        min_class_area: Count = 2048,
+        scale: Annotated[tuple[float, float], Range(0.1, 10), Rising()] = (0.9, 1.1),
+        train_episodes: Count | None = None,
         episode_file: str | None = None,
-        negative: float = 0.0,
-        inverted: float = 0.0,
+        negative: Share = 0.0,
+        inverted: Share = 0.0,
     ) -> None:
-        for name, share in (("negative", negative), ("inverted", inverted)):
-            if not 0 <= share <= 1:
-                raise InputError(f"data.{name} is {share}; expected a share of the episodes, from 0 to 1.")
         self.protocol = protocol.resolved()
         super().__init__(batch_size, num_workers, default_seed(self.protocol) if seed is None else seed)
         self.fold = fold
@@ -272,17 +286,16 @@ class EpisodeDataModule(BaseDataModule):
                 self._indexes[split] = self.index(self.source(split), split)
 
     def check_settings(self) -> None:
-        """InputError for a fold, an image side or classes that cannot be used."""
+        """InputError for a fold or classes that cannot be used."""
         if not 0 <= self.fold < len(self.folds):
             raise InputError(f"data.fold is {self.fold}; there are the folds 0 … {len(self.folds) - 1}.")
-        check_side(self.image_size, "data.image_size")
         check_split(self.class_names, self.base_classes, self.novel_classes, type(self).__name__)
 
     def setup(self, stage: str) -> None:
         """Build what this stage needs.
 
         Raises:
-            InputError: for a fold, an image side or data that cannot be used.
+            InputError: for a fold or data that cannot be used.
         """
         self.check_settings()
         if stage == "fit" and "train" not in self.data:

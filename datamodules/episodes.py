@@ -146,7 +146,7 @@ class EpisodeDataset(Dataset[Episode]):
         training: walk the images in a new order each time and augment them, else walk them as they stand.
 
     Raises:
-        InputError: if shots < 1, no image holds any class, none has shots + 1 images (a class without so many is
+        InputError: if no image holds any class, none has shots + 1 images (a class without so many is
             left out, with a warning), or negative episodes are asked for where every image shows every class.
     """
 
@@ -168,8 +168,6 @@ class EpisodeDataset(Dataset[Episode]):
         fold: int,
         training: bool,
     ) -> None:
-        if shots < 1:
-            raise InputError(f"data.shots is {shots}; an episode needs at least 1 support.")
         self.source = source
         self.shots = shots
         self.protocol = protocol

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -14,7 +14,6 @@ from datamodules.files.finding import ENDINGS, by_name, one_form, subfolders
 from datamodules.files.lists import read_classes
 from datamodules.files.masks import some_values
 from datamodules.index import MaskIndex
-from datamodules.protocols import Protocol
 from datamodules.sources import IGNORE, BinaryMasks, IndexMasks, LabelledImages, require_folder
 
 IMAGES = "images"
@@ -37,59 +36,20 @@ class FolderDataModule(EpisodeDataModule):
         root: folder with ``images/`` and ``masks/``.
         novel: names of the novel classes, never labelled in training; all others are base classes. Empty: all are
             novel, for a test without training.
-        fold: 0, there is one only.
-        shots: supports per episode, K.
-        protocol: a name and single choices that replace its own, e.g. ``--data.protocol.name hsnet``.
-        seed: of the episodes and their augmentation; null: the protocol's first.
-        episodes: number of validation and of test episodes; null: the protocol's.
-        batch_size: episodes per process and step.
-        num_workers: loader processes.
-        image_size: side of the square that the network sees, in pixels, of the form 8n + 1.
         min_class_area: pixels a class must cover in an image to count there.
-        scale: range of the random scaling in training.
-        train_episodes: episodes per training epoch; null: one per training image.
-        episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
-        negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
-        inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
         mask_suffix: what follows an image's name in its mask's, e.g. ``_mask`` for ``a.jpg`` and ``a_mask.png``.
+        **kwargs: settings of every EpisodeDataModule.
     """
 
     def __init__(
         self,
         root: str = "data/folder",
         novel: Sequence[str] = (),
-        fold: int = 0,
-        shots: int = 1,
-        protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
-        seed: int | None = None,
-        episodes: int | None = None,
-        batch_size: int = 4,
-        num_workers: int = 4,
-        image_size: int = 473,
         min_class_area: int = 1,
-        scale: tuple[float, float] = (0.9, 1.1),
-        train_episodes: int | None = None,
-        episode_file: str | None = None,
-        negative: float = 0.0,
-        inverted: float = 0.0,
         mask_suffix: str = "",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            fold,
-            shots,
-            protocol,
-            seed,
-            episodes,
-            batch_size,
-            num_workers,
-            image_size,
-            min_class_area,
-            scale,
-            train_episodes,
-            episode_file,
-            negative,
-            inverted,
-        )
+        super().__init__(min_class_area=min_class_area, **kwargs)
         self.root = Path(root)
         self.novel = list(novel)
         self.mask_suffix = mask_suffix

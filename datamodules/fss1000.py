@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -14,7 +14,6 @@ from datamodules.errors import InputError
 from datamodules.files import find_files, picture_size, read_mask
 from datamodules.files.finding import subfolders
 from datamodules.files.lists import read_lines
-from datamodules.protocols import Protocol
 from datamodules.sources import BinaryMasks, require_folder
 
 SPLITS = "splits"
@@ -42,57 +41,20 @@ class Fss1000DataModule(EpisodeDataModule):
     Args:
         root: folder of the class folders and of ``splits/{train,val,test}.txt``, a class name per line.
         evaluate: whose classes are novel: ``test``, or ``val`` to choose a checkpoint without looking at the test.
-        fold: 0, there is one only.
-        shots: supports per episode, K.
-        protocol: a name and single choices that replace its own, e.g. ``--data.protocol.name hsnet``.
-        seed: of the episodes and their augmentation; null: the protocol's first.
-        episodes: number of validation and of test episodes; null: the protocol's.
-        batch_size: episodes per process and step.
-        num_workers: loader processes.
         image_size: side of the square that the network sees, in pixels, of the form 8n + 1.
         min_class_area: pixels a class must cover in an image to count there.
-        scale: range of the random scaling in training.
-        train_episodes: episodes per training epoch; null: one per training image.
-        episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
-        negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
-        inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
+        **kwargs: settings of every EpisodeDataModule.
     """
 
     def __init__(
         self,
         root: str = "data/fss1000",
         evaluate: Literal["val", "test"] = "test",
-        fold: int = 0,
-        shots: int = 1,
-        protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
-        seed: int | None = None,
-        episodes: int | None = None,
-        batch_size: int = 4,
-        num_workers: int = 4,
         image_size: int = 225,
         min_class_area: int = 1,
-        scale: tuple[float, float] = (0.9, 1.1),
-        train_episodes: int | None = None,
-        episode_file: str | None = None,
-        negative: float = 0.0,
-        inverted: float = 0.0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            fold,
-            shots,
-            protocol,
-            seed,
-            episodes,
-            batch_size,
-            num_workers,
-            image_size,
-            min_class_area,
-            scale,
-            train_episodes,
-            episode_file,
-            negative,
-            inverted,
-        )
+        super().__init__(image_size=image_size, min_class_area=min_class_area, **kwargs)
         self.root = Path(root)
         self.evaluate = evaluate
         self._names: dict[int, str] = {}

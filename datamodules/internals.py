@@ -16,6 +16,12 @@ def epochs_trained(trainer: pl.Trainer) -> int:
     return int(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
 
 
+def counts_finished_epoch(trainer: pl.Trainer) -> bool:
+    """Whether each epoch begun is counted as trained on; not yet in the checkpoint of an epoch's last step."""
+    progress = trainer.fit_loop.epoch_progress.current
+    return bool(progress.processed == progress.ready)  # type: ignore[attr-defined]
+
+
 def batches_trained(trainer: pl.Trainer) -> int:
     """Batches of the epoch that were trained on; those only fetched do not count."""
     return int(trainer.fit_loop.epoch_loop.batch_progress.current.processed)  # type: ignore[attr-defined]

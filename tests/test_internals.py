@@ -35,6 +35,7 @@ class Small(pl.LightningModule):
         super().__init__()
         self.layer = nn.Linear(1, 1)
         self.seen: list[tuple[int, int, int, bool]] = []
+        self.counted: list[bool] = []
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         return self.layer(batch).mean()
@@ -42,6 +43,7 @@ class Small(pl.LightningModule):
     def on_train_batch_end(self, *_: Any) -> None:
         functions = (internals.epochs_trained, internals.batches_trained, internals.batches_of_epoch)
         self.seen.append((*(f(self.trainer) for f in functions), internals.logs_this_step(self.trainer)))
+        self.counted.append(internals.counts_finished_epoch(self.trainer))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.1)
@@ -68,6 +70,8 @@ def test_progress_else_a_resumed_training_sees_wrong_data(tmp_path: Path) -> Non
     trainer, model = train(tmp_path, max_epochs=2)
     assert [seen[:3] for seen in model.seen] == [(0, 1, 3), (0, 2, 3), (0, 3, 3), (1, 1, 3), (1, 2, 3), (1, 3, 3)]
     assert internals.epochs_trained(trainer) == 2
+    assert not any(model.counted)
+    assert internals.counts_finished_epoch(trainer)
 
 
 def test_interval_of_logging_else_speed_is_measured_at_other_steps_than_it_is_logged(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The ``lightning`` command: fit, validate, test and predict, configured by YAML and command line."""
 
-import re
 import signal
 import sys
 import warnings
@@ -12,17 +11,18 @@ from typing import Any
 import pytorch_lightning as pl
 import yaml
 from jsonargparse import Namespace
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.plugins.io import CheckpointIO
-from torch.distributed import DistNetworkError
 
 import datamodules
 from datamodules.base import BaseDataModule, EpisodeDataModule
 from datamodules.errors import InputError
 from datamodules.files.paths import expanded
+from datamodules.settings import Range, check
+from datamodules.text import read_yaml
+from qgnet.boundary import boundary
 from qgnet.callbacks.announce import Announce
 from qgnet.callbacks.control import ControlPictures
 from qgnet.callbacks.dashboard import Dashboard
@@ -36,10 +36,11 @@ from qgnet.callbacks.throughput import Throughput
 from qgnet.checkpoints import AtomicCheckpointIO
 from qgnet.dashboards import name_run, origin
 from qgnet.loggers import Wandb, require_package
+from qgnet.mistakes import refused_by_lightning
 from qgnet.protocol_layers import name_decides
 from qgnet.runs import SEED, find_checkpoint, keep_metrics, planned_folder, run_folder
 from qgnet.seeds import print_tables, take_first_seed
-from qgnet.start import DESCRIPTION, fail
+from qgnet.start import DESCRIPTION
 from qgnet.tasks.base import Task
 from qgnet.tasks.episodic import EpisodicTask
 from qgnet.tasks.matching import SupportMatching  # noqa: F401  (named in YAML)
@@ -53,8 +54,19 @@ for name in datamodules.__all__:  # imported, its classes can be named without t
 PATHS = {"run", "ckpt_path", "root", "list_file", "mask_root", "mask_list", "region_cache", "episode_file"}
 PATHS |= {"encoder_weights", "prior_checkpoint", "prior_bank", "default_root_dir", "save_dir", "dirpath"}
 """Settings that are paths (or words like ``imagenet``, which stay as they are)."""
-LOST = re.compile("closed by peer|reset by peer|Broken pipe|remote process exited", re.IGNORECASE)
-"""What gloo and NCCL say on losing a process."""
+RUN_RANGES = {"seed_everything": [Range(0, 2**32 - 1)]}
+TRAINER_RANGES = {
+    "accumulate_grad_batches": [Range(1)],
+    "check_val_every_n_epoch": [Range(1)],
+    "val_check_interval": [Range(above=0)],
+    "log_every_n_steps": [Range(0)],
+    "num_sanity_val_steps": [Range(-1)],
+    "num_nodes": [Range(1)],
+    "gradient_clip_val": [Range(0)],
+    "overfit_batches": [Range(0)],
+    "reload_dataloaders_every_n_epochs": [Range(0)],
+}
+"""What Lightning itself does not look at."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -151,6 +163,10 @@ class QGNetCLI(LightningCLI):
         """
         if self.config.get("subcommand"):
             config = self.config[self.config.subcommand]
+            check(RUN_RANGES, config, "")
+            check(TRAINER_RANGES, config.trainer, "trainer")
+            if config.get("run") and Path(config.run).exists() and not Path(config.run).is_dir():
+                raise InputError(f"--run is {config.run}, which is no folder. Name one, or one to be made.")
             keywords = ("last",) if self.config.subcommand == "fit" else ("last", "best")
             if config.get("ckpt_path") in keywords:
                 find_checkpoint(self.config.subcommand, config)
@@ -173,7 +189,14 @@ class QGNetCLI(LightningCLI):
             kwargs.setdefault("logger", self._loggers(folder))
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, RuntimeError, ImportError) as error:  # of an unknown strategy, a library it needs, …
+        except (
+            ValueError,
+            TypeError,
+            RuntimeError,
+            ImportError,
+        ) as error:  # an unknown strategy, …
+            if not refused_by_lightning(error):
+                raise
             raise InputError(f"{error} Correct the --trainer.* settings.") from error
 
     def _loggers(self, folder: Path) -> list[Logger]:
@@ -268,45 +291,26 @@ def build(args: ArgsType, run: bool) -> QGNetCLI:
 
 def parse(args: Sequence[str]) -> tuple[Any, Any]:
     """The task and the DataModule of a command line without subcommand, e.g. ``["--config", "x.yaml"]``."""
+    check_files(args)
     cli = build(list(args), run=False)
     return cli.model, cli.datamodule
 
 
 def main(args: ArgsType = None) -> None:
-    """The command; a user's mistake ends it with a message and exit code 2."""
-    try:
+    """The command; see :func:`qgnet.boundary.boundary` for how it ends."""
+    with boundary("What was saved is whole; a training goes on with --ckpt_path last."):
+        given = sys.argv[1:] if args is None else list(args)
+        check_files(given)
         with warnings.catch_warnings():
             first = build(args, run=True)
-            given = sys.argv[1:] if args is None else list(args)
             folders = [first.folder, *(build([*given, *more], run=True).folder for more in first.further_tests)]
         if first.further_tests and first.trainer.is_global_zero:
             print_tables(folders)
-    except Exception as error:
-        mistake = users_mistake(error)
-        if mistake is None:
-            raise
-        fail(mistake)
 
 
-def users_mistake(error: BaseException | None) -> InputError | None:
-    """The InputError behind an exception, if there is one: jsonargparse wraps what a constructor raises.
-
-    What Lightning and torch say of a Trainer that this machine cannot have is one, too.
-    """
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        if isinstance(error, MisconfigurationException):  # more devices than there are, an unknown strategy, …
-            return InputError(f"{error} Correct the --trainer.* settings.")
-        if isinstance(error, DistNetworkError):
-            return InputError(
-                f"The processes could not find each other: {error} If the port is taken, choose another: "
-                "MASTER_PORT=29511 lightning …"
-            )
-        if isinstance(error, RuntimeError) and LOST.search(str(error)):
-            return InputError(
-                f"Another process of this run has ended, and this one cannot go on: {error} Its message says why. "
-                "What was saved is whole; go on with --ckpt_path last."
-            )
-        error = error.__cause__ or error.__context__
-    return None
+def check_files(args: object) -> None:
+    """InputError for a YAML among the arguments that is not in UTF-8, no YAML, or gives a name twice."""
+    for argument in args if isinstance(args, Sequence) else ():
+        path = Path(argument.rpartition("=")[2])
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            read_yaml(path)

@@ -1,10 +1,10 @@
 """Support matching without training: a baseline over any frozen encoder."""
 
-from typing import Any
+from typing import Any, Literal
 
 from datamodules.errors import InputError
 from qgnet.networks.matcher import Matcher
-from qgnet.tasks.base import make_encoder
+from qgnet.tasks.base import HighStage, make_encoder
 from qgnet.tasks.episodic import EpisodicTask
 from qgnet.weights import load_encoder_weights
 
@@ -27,17 +27,14 @@ class SupportMatching(EpisodicTask):
         self,
         encoder: str = "resnet50",
         encoder_weights: str = "imagenet",
-        high_stage: int = 4,
-        method: str = "sum",
+        high_stage: HighStage = 4,
+        method: Literal["nearest", "prototype", "ridge", "sum"] = "sum",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.encoder_weights = encoder_weights
         self.method = f"matching by {method}"
-        try:
-            self.net = Matcher(make_encoder(encoder, high_stage), method)
-        except ValueError as error:
-            raise InputError(f"model.{error}") from None
+        self.net = Matcher(make_encoder(encoder, high_stage), method)
         self.net.encoder.freeze()
 
     def load_starting_weights(self) -> None:

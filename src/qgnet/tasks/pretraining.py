@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datamodules.errors import InputError
 from datamodules.photographs import Photographs
+from datamodules.settings import Count, Range, Share
 from datamodules.unlabeled import ViewDataModule
 from datamodules.views import Views
 from qgnet.losses import KINDS, contrastive_accuracy, global_local_loss, view_pairs
@@ -22,7 +23,7 @@ from qgnet.networks.correspondence import untrained_prior_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.layers import resize
-from qgnet.tasks.base import Task, ends_step, make_encoder, normalise
+from qgnet.tasks.base import HighStage, Task, Weight, ends_step, make_encoder, normalise
 from qgnet.terminal import say
 from qgnet.weights import load_encoder_weights, save_prior_extractor
 
@@ -105,22 +106,17 @@ class GlobalLocalPretraining(Task):
         self,
         encoder: str = "resnet50",
         encoder_weights: str = "random",
-        high_stage: int = 4,
-        dim: int = 128,
-        queue_size: int = 65536,
-        momentum: float = 0.999,
-        temperature: float = 0.2,
-        global_global: float = 1.0,
-        local_global: float = 1.0,
-        local_local: float = 1.0,
+        high_stage: HighStage = 4,
+        dim: Count = 128,
+        queue_size: Count = 65536,
+        momentum: Share = 0.999,
+        temperature: Annotated[float, Range(above=0)] = 0.2,
+        global_global: Weight = 1.0,
+        local_global: Weight = 1.0,
+        local_local: Weight = 1.0,
         schedule: Literal["cosine", "step", "constant"] = "cosine",
         optimizer: OptimizerCallable = sgd,
     ) -> None:
-        if queue_size < 1 or dim < 1 or temperature <= 0 or not 0 <= momentum <= 1:
-            raise InputError(
-                f"model.queue_size is {queue_size}, model.dim {dim}, model.temperature {temperature} and "
-                f"model.momentum {momentum}; expected at least 1, at least 1, more than 0, and 0 … 1."
-            )
         super().__init__(optimizer, SCHEDULES[schedule])
         self.save_hyperparameters(ignore=["optimizer"])
         self.encoder_weights = encoder_weights
@@ -146,9 +142,9 @@ class GlobalLocalPretraining(Task):
 
     def setup(self, stage: str) -> None:
         """Refuse a DataModule without views and weights that train nothing."""
-        if min(self.term_weights.values()) < 0 or not any(self.term_weights.values()):
+        if not any(self.term_weights.values()):
             raise InputError(
-                f"The weights of the terms are {self.term_weights}; expected none below 0 and at least one above. Set "
+                f"The weights of the terms are {self.term_weights}; expected at least one above 0. Set "
                 "model.global_global, model.local_global or model.local_local."
             )
         data = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -252,16 +248,15 @@ class GlobalLocalPretraining(Task):
         embedded = (query_globals, query_locals, key_globals, key_locals)
         terms = global_local_loss(*embedded, negatives, self.temperature, on)
         loss = torch.stack([self.term_weights[kind] * term for kind, term in terms.items()]).sum()
-        query, key = view_pairs(on[0], *embedded)[0]
-        logged = {f"{stage}/{kind}": term for kind, term in terms.items()}
-        logged[f"{stage}/loss"] = loss
-        logged[f"{stage}/accuracy"] = contrastive_accuracy(query, key, negatives)
-        logged[f"{stage}/spread"] = spread(query)
-        logged[f"{stage}/fallback_share"] = views.fallback.float().mean()
-        if stage == "train":  # on the device of the others: a GPU's and a CPU's tensors cannot be reduced together
-            age = self._queue_age(len(key_globals) * batch)
-            logged["train/queue_age"] = torch.tensor(age, device=loss.device)
-        self.log_dict(logged, batch_size=batch, sync_dist=True, add_dataloader_idx=False)
+        logged = {**terms, "loss": loss}
+        for kind in on:
+            query, key = view_pairs(kind, *embedded)[0]
+            logged[f"accuracy/{kind}"] = contrastive_accuracy(query, key, negatives)
+        logged["spread"] = spread(view_pairs(on[0], *embedded)[0][0])
+        logged["fallback_share"] = views.fallback.float().mean()
+        if stage == "train":  # on the device of the others, as they are reduced together
+            logged["queue_age"] = torch.tensor(self._queue_age(len(key_globals) * batch), device=loss.device)
+        self._log_means(stage, logged, batch)
         return loss, torch.stack(key_globals)
 
     def _queue_age(self, keys: int) -> float:

@@ -92,8 +92,8 @@ def plain_network(net: QGNet, query: Tensor, support_images: Tensor, support_mas
     maps = [guided_map] * net.cross_correspondence + ([] if prior_map is None else [prior_map])
     answers: dict[str, Tensor] = {}
     if net.margins:
-        stacked = type(found[0])(*(torch.stack(x, dim=1) for x in zip(*found, strict=True)))  # type: ignore[arg-type]
-        answers = margins(net._matching(stages, high), of_all_shots(stacked), net.margins)  # type: ignore[arg-type]
+        together = of_all_shots([shot for shot in found if shot is not None])
+        answers = margins(net._matching(stages, high), together, net.margins)  # type: ignore[arg-type]
     category = torch.stack(categories).mean(dim=0)
     logits = plain_enrichment(net.enrichment, feature, category, [*maps, *answers.values()])
     if net.margin_weights is not None:

@@ -15,7 +15,7 @@ from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.qgnet import PriorBank, QGNet
 from qgnet.tasks.base import FILES, make_encoder, normalise
-from qgnet.tasks.episodic import EpisodicTask
+from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
 from qgnet.weights import load_encoder_weights, load_prior_bank, sha256
 
 POLY_POWER = 0.9
@@ -59,6 +59,10 @@ class FewShotSegmentation(EpisodicTask):
         foreground_weight: of foreground pixels in both losses. 1 is the paper's; more makes up for a short training
             on few classes, after which novel classes are recognised, but with less confidence than base classes.
         optimizer: takes the trainable parameters.
+        reuse: a validation, test or prediction encodes each image once and keeps what it needs of it. False encodes it
+            anew for each episode; the result is the same.
+        reuse_mb: how much is kept at most, in MB per process and on its device; what has not been asked for the longest
+            is let go.
     """
 
     net: QGNet
@@ -83,8 +87,10 @@ class FewShotSegmentation(EpisodicTask):
         auxiliary_weight: float = 1.0,
         foreground_weight: float = 1.0,
         optimizer: OptimizerCallable = sgd,
+        reuse: bool = True,
+        reuse_mb: int = REUSE_MB,
     ) -> None:
-        super().__init__(optimizer, lambda progress: (1 - progress) ** POLY_POWER)
+        super().__init__(reuse, reuse_mb, optimizer, lambda progress: (1 - progress) ** POLY_POWER)
         self.save_hyperparameters(ignore=["optimizer"])
         self.encoder_weights = encoder_weights
         self.auxiliary_weight = auxiliary_weight

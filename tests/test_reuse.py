@@ -2,16 +2,18 @@
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import EPISODIC, Command, start, succeed
+from conftest import CONFIGS, Command, start, succeed, tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datamodules.episodes import EpisodeDataset
+from datamodules.pascal5i import Pascal5iDataModule
 from datamodules.plan import limited, shares, visiting_order
-from datamodules.synthetic import SyntheticDataModule
 from qgnet import reuse
 from qgnet.cli import main
 from qgnet.networks.qgnet import QGNet
@@ -19,33 +21,46 @@ from qgnet.reuse import EncodedEpisodes, Memory
 from qgnet.tasks.episodic import EpisodicTask
 
 MARGINS = ["--model.margins=[ridge,nearest]", "--model.add_margins=true"]
-WHOLE = ["--trainer.limit_test_batches=1.0", "--trainer.limit_predict_batches=1.0", "--data.episodes=23"]
-FEW_SCENES = ["--data.scenes=40", "--data.min_class_area=20"]
-"""10 scenes for the test: each is a query and a support several times."""
-
-
-def episodic(subcommand: str, run: str, *extra: str) -> list[str]:
-    return [subcommand, *EPISODIC, *FEW_SCENES, f"--run=runs/{run}", *extra]
+EPISODES = 43
+"""Of 20 queries, four to a class."""
+WHOLE = ["--trainer.limit_test_batches=1.0", "--trainer.limit_predict_batches=1.0", f"--data.episodes={EPISODES}"]
+Arguments = Callable[..., list[str]]
 
 
 @pytest.fixture
-def trained(workdir: Path) -> list[str]:
-    main(episodic("fit", "trained", *MARGINS))
-    return [*MARGINS, *WHOLE, "--ckpt_path=runs/trained/checkpoints/last.ckpt"]
+def episodic(workdir: Path, data: dict[str, Path]) -> Arguments:
+    """``episodic("test", "a", …)``: the arguments of a run in ``runs/a``."""
+    settings = tiny(CONFIGS / "pascal5i.yaml", data)
+    config = "--config=lightning_configs/pascal5i.yaml"
+    return lambda command, run, *extra: [command, config, *settings, *MARGINS, f"--run=runs/{run}", *extra]
+
+
+@pytest.fixture
+def trained(episodic: Arguments) -> list[str]:
+    main(episodic("fit", "trained"))
+    return [*WHOLE, "--ckpt_path=runs/trained/checkpoints/last.ckpt"]
+
+
+@pytest.fixture
+def drawn(voc: Path) -> EpisodeDataset:
+    """What is tested."""
+    data = Pascal5iDataModule(str(voc), episodes=EPISODES, image_size=65, min_class_area=50)
+    data.setup("test")
+    return data.data["val"]
 
 
 WAYS = {
     "plain": ["--model.reuse=false", "--data.batch_size=1"],
-    "off8": ["--model.reuse=false", "--data.batch_size=8", "--data.num_workers=2"],
-    "on1": ["--data.batch_size=1", "--data.num_workers=2"],
-    "on8": ["--data.batch_size=8"],
+    "one": ["--data.batch_size=1", "--data.num_workers=2"],
+    "eight": ["--data.batch_size=8"],
 }
 
 
-@pytest.mark.parametrize("shots", [1, 3])
-def test_the_same_integers_for_any_batch_size_workers_processes_and_memory(trained: list[str], shots: int) -> None:
-    test = [*trained, "--data.negative=0.5", f"--data.shots={shots}"]
-    two = start(*episodic("test", "two", *test, *WAYS["on8"], "--trainer.devices=2", "--trainer.strategy=ddp"))
+def test_the_same_integers_for_any_batch_size_workers_processes_and_memory(
+    episodic: Arguments, trained: list[str]
+) -> None:
+    test = [*trained, "--data.negative=0.5", "--data.shots=2"]
+    two = start(*episodic("test", "two", *test, *WAYS["eight"], "--trainer.devices=2", "--trainer.strategy=ddp"))
     for name, way in WAYS.items():
         main(episodic("test", name, *test, *way))
     succeed(two)
@@ -53,20 +68,19 @@ def test_the_same_integers_for_any_batch_size_workers_processes_and_memory(train
     for found in others:
         assert found["scores"] == expected["scores"]
         assert found["control"] == expected["control"]
-    assert expected["episodes"] == 23
+    assert expected["episodes"] == EPISODES
     assert expected["control"]["absent_pixels"] >= 0
 
 
-def test_predicted_files_are_the_same_and_named_by_their_episode(trained: list[str]) -> None:
+def test_predicted_files_are_the_same_and_named_by_their_episode(
+    episodic: Arguments, trained: list[str], drawn: EpisodeDataset
+) -> None:
     for name, way in WAYS.items():
         main(episodic("predict", name, *trained, *way))
     files = {name: {f.name: f.read_bytes() for f in Path(f"runs/{name}/predictions").iterdir()} for name in WAYS}
-    assert files["plain"] == files["off8"] == files["on1"] == files["on8"]
-    data = SyntheticDataModule(fold=0, episodes=23, image_size=65, scenes=40, min_class_area=20)
-    data.setup("test")
-    draws = [data.data["val"].named(i) for i in range(23)]
-    expected = [f"{i:05d}_{d.query}_{data.class_names[d.class_id]}.png".replace(" ", "_") for i, d in enumerate(draws)]
-    assert sorted(files["plain"]) == expected
+    assert files["plain"] == files["one"] == files["eight"]
+    numbers_and_queries = [name.rsplit("_", 1)[0] for name in sorted(files["plain"])]
+    assert numbers_and_queries == [f"{i:05d}_{drawn.named(i).query}" for i in range(EPISODES)]
 
 
 def count_encodings(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
@@ -87,52 +101,56 @@ def count_encodings(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return calls
 
 
-def test_each_image_is_encoded_once(trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    data = SyntheticDataModule(fold=0, episodes=23, image_size=65, scenes=40, min_class_area=20)
-    data.setup("test")
-    draws = [data.data["val"].draw(i) for i in range(23)]
-    calls = count_encodings(monkeypatch)
-    main(episodic("test", "on", *trained, "--data.batch_size=4"))
-    assert calls["encode_query"] == len({d.query for d in draws}) < 23
-    assert calls["encode_support"] == len({(s, d.class_id) for d in draws for s in d.supports}) < 23
-    monkeypatch.undo()
+def test_each_image_is_encoded_once(
+    episodic: Arguments, trained: list[str], drawn: EpisodeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws = [drawn.draw(i) for i in range(EPISODES)]
+    with monkeypatch.context() as patch:
+        calls = count_encodings(patch)
+        main(episodic("test", "on", *trained, "--data.batch_size=4"))
+    assert calls["encode_query"] == len({d.query for d in draws}) == 20
+    assert calls["encode_support"] == len({(s, d.class_id) for d in draws for s in d.supports}) <= 20
     calls = count_encodings(monkeypatch)
     main(episodic("test", "off", *trained, "--data.batch_size=4", "--model.reuse=false"))
-    assert calls == {"encode_query": 23, "encode_support": 23}
+    assert calls == {"encode_query": EPISODES, "encode_support": EPISODES}
 
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_features_are_never_older_than_the_weights(
-    workdir: Path, monkeypatch: pytest.MonkeyPatch, frozen: bool
+    episodic: Arguments, monkeypatch: pytest.MonkeyPatch, frozen: bool
 ) -> None:
-    seen, weights = [], []
+    seen: list[bool] = []
+    weights: list[list[float]] = []
     step = EpisodicTask.validation_step
 
     def checked(self: EpisodicTask, episode: object, batch_idx: int) -> object:
         found = step(self, episode, batch_idx)
         fresh = EncodedEpisodes(0).segment(self.net, episode)
         seen.append(torch.equal(found.output.logits, fresh.logits))
-        weights.append(self.net.reduce_query[0].weight.sum().item() + self.net.encoder.net.conv1.weight.sum().item())
+        trained = [self.net.reduce_query, *([] if frozen else [self.net.encoder])]
+        weights.append([float(p.double().sum()) for module in trained for p in module.parameters()])
         return found
 
     monkeypatch.setattr(EpisodicTask, "validation_step", checked)
-    settings = [f"--model.freeze_encoder={frozen}", "--trainer.max_epochs=3", "--trainer.num_sanity_val_steps=1"]
-    main(episodic("fit", "x", *MARGINS, *settings, "--data.episodes=8", "--trainer.limit_val_batches=1.0"))
+    settings = [f"--model.freeze_encoder={frozen}", "--trainer.max_epochs=3", "--trainer.max_steps=-1"]
+    settings += ["--trainer.num_sanity_val_steps=1", "--trainer.limit_val_batches=1.0", "--data.episodes=8"]
+    main(episodic("fit", "x", *settings))
     assert len(seen) == 1 + 3 * 4
     assert all(seen)
-    assert len(set(weights)) == 1 + 3
+    of_epochs = [weights[0], *weights[1::4]]
+    assert all(one != other for one, other in itertools.combinations(of_epochs, 2))
 
 
-def test_a_limited_test_takes_the_first_episodes(trained: list[str]) -> None:
-    main(episodic("test", "limited", *trained, "--trainer.limit_test_batches=2", "--data.batch_size=6"))
-    main(episodic("test", "first", *trained, "--data.episodes=12", "--data.batch_size=6"))
+def test_a_limited_test_takes_the_first_episodes(episodic: Arguments, trained: list[str]) -> None:
+    main(episodic("test", "limited", *trained, "--trainer.limit_test_batches=2", "--data.batch_size=15"))
+    main(episodic("test", "first", *trained, "--data.episodes=30", "--data.batch_size=15"))
     limited_run, first = (json.loads(Path(f"runs/{run}/results.json").read_text()) for run in ("limited", "first"))
-    assert limited_run["episodes"] == 12
+    assert limited_run["episodes"] == 30
     assert limited_run["scores"] == first["scores"]
 
 
 def test_a_memory_smaller_than_one_image_is_told_of_and_changes_nothing(
-    trained: list[str], monkeypatch: pytest.MonkeyPatch
+    episodic: Arguments, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main(episodic("test", "large", *trained))
     monkeypatch.setattr(reuse, "MB", 1000)

@@ -16,8 +16,7 @@ class MaskWriter(pl.Callback):
         """Write the batch's masks."""
         folder = Path(trainer.default_root_dir) / "predictions"
         folder.mkdir(parents=True, exist_ok=True)
-        first = batch_idx * trainer.datamodule.batch_size  # type: ignore[attr-defined]
-        numbers = list(trainer.predict_dataloaders.sampler)[first : first + len(outputs.masks)]  # type: ignore[union-attr]
+        numbers = trainer.predict_dataloaders.batch_sampler.seen_batch_indices[batch_idx]  # type: ignore[union-attr]
         for number, name, class_id, mask in zip(
             numbers, batch.query_name, batch.class_id.tolist(), outputs.masks, strict=True
         ):

@@ -25,6 +25,7 @@ from datamodules.internals import (
     epochs_trained,
 )
 from datamodules.manifest import read_manifest
+from datamodules.plan import limited, shares, visiting_order
 from datamodules.protocols import Protocol, default_seed
 from datamodules.settings import Checked, Count, Natural, Range, Rising, Share, Side
 from datamodules.sources import LabelledImages
@@ -44,10 +45,14 @@ class IndexSampler(DistributedSampler[int]):
         ranks: number of processes; rank r takes r, r + ranks, …
         batch_size: for training: only whole batches, as many on each rank, and the numbers go on from epoch to
             epoch. None for evaluation: every number, the same in each epoch.
+        visits: for evaluation: the numbers of this rank, in the order in which it takes them.
     """
 
-    def __init__(self, data: Sized, rank: int, ranks: int, batch_size: int | None) -> None:
+    def __init__(
+        self, data: Sized, rank: int, ranks: int, batch_size: int | None, visits: Sequence[int] | None = None
+    ) -> None:
         super().__init__(data, num_replicas=ranks, rank=rank, shuffle=False)  # type: ignore[arg-type]
+        self.visits = visits
         self.training = batch_size is not None
         self.done = 0
         """Numbers of the next epoch that this rank has already had, in the run that is gone on with."""
@@ -58,6 +63,8 @@ class IndexSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """This rank's numbers of the current epoch."""
+        if self.visits is not None:
+            return iter(self.visits)
         start = self.epoch * self.total if self.training else 0
         left = range(start + self.rank, start + self.total, self.num_replicas)[self.done :]
         self.done = 0
@@ -65,6 +72,8 @@ class IndexSampler(DistributedSampler[int]):
 
     def __len__(self) -> int:
         """How many numbers this rank gets in an epoch."""
+        if self.visits is not None:
+            return len(self.visits)
         return len(range(self.rank, self.total, self.num_replicas))
 
 
@@ -138,22 +147,30 @@ class BaseDataModule(pl.LightningDataModule, metaclass=Checked):
         self.num_workers = num_workers
         self.seed = seed
 
-    def loader(self, data: Dataset[Any], training: bool, **options: Any) -> DataLoader[Any]:
-        """A DataLoader that gives each sample once over all processes."""
+    @property
+    def rank(self) -> int:
+        """Of this process."""
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def ranks(self) -> int:
+        """Number of processes."""
+        return self.trainer.world_size if self.trainer else 1
+
+    def loader(
+        self, data: Dataset[Any], training: bool, visits: Sequence[int] | None = None, **options: Any
+    ) -> DataLoader[Any]:
+        """A DataLoader that gives each sample once over all processes; ``visits`` as for :class:`IndexSampler`."""
         trainer = self.trainer
         count = len(data)  # type: ignore[arg-type]
-        if trainer and count < trainer.world_size:
+        if count < self.ranks:
             raise InputError(
-                f"There are {count} {'training' if training else 'evaluation'} samples for {trainer.world_size} "
+                f"There are {count} {'training' if training else 'evaluation'} samples for {self.ranks} "
                 "processes; each needs one. Ask for more (--data.episodes, --data.train_episodes, --data.held_out), or "
                 "lower --trainer.devices."
             )
-        sampler = IndexSampler(
-            data,  # type: ignore[arg-type]
-            rank=trainer.global_rank if trainer else 0,
-            ranks=trainer.world_size if trainer else 1,
-            batch_size=self.batch_size if training else None,
-        )
+        batch_size = self.batch_size if training else None
+        sampler = IndexSampler(data, self.rank, self.ranks, batch_size, visits)  # type: ignore[arg-type]
         options |= {
             "batch_size": self.batch_size,
             "num_workers": self.num_workers,
@@ -352,12 +369,21 @@ class EpisodeDataModule(BaseDataModule):
 
     def val_dataloader(self) -> DataLoader[Episode]:
         """The first episodes of the test, the same in each epoch."""
-        return self.loader(self.data["val"], training=False, collate_fn=collate)
+        return self._evaluation(self.trainer.limit_val_batches if self.trainer else None)
 
     def test_dataloader(self) -> DataLoader[Episode]:
         """Episodes of novel classes."""
-        return self.val_dataloader()
+        return self._evaluation(self.trainer.limit_test_batches if self.trainer else None)
 
     def predict_dataloader(self) -> DataLoader[Episode]:
         """As the test."""
-        return self.val_dataloader()
+        return self._evaluation(self.trainer.limit_predict_batches if self.trainer else None)
+
+    def _evaluation(self, limit: int | float | None) -> DataLoader[Episode]:
+        """Each episode once, those of one query together; a limit of batches still takes the first episodes."""
+        data = self.data["val"]
+        batches = -(-len(data) // (self.batch_size * self.ranks))
+        first = min(len(data), limited(limit, batches) * self.batch_size * self.ranks)
+        order = visiting_order([data.query_of(i) for i in range(len(data))], first)
+        visits = [order[i] for part in shares(len(data), first, self.rank, self.ranks) for i in part]
+        return self.loader(data, training=False, visits=visits, collate_fn=collate)

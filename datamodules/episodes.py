@@ -275,6 +275,14 @@ class EpisodeDataset(Dataset[Episode]):
         inverted = stream(self.seed, self.fold, i, 4).random() < self.inverted
         return self._draw_absent(i, draw.query) or draw._replace(inverted=bool(inverted))
 
+    def query_of(self, i: int) -> int:
+        """The image that is the query of test episode ``i``, without drawing the rest of it."""
+        if self.fixed:
+            return self.fixed[i].query
+        if self.protocol.queries == "pairs":
+            return self.pairs[i % len(self.pairs)][0]
+        return self._query(i)
+
     def _draw_present(self, i: int) -> Draw:
         """Episode ``i`` whose query shows the class."""
         rng = stream(self.seed, self.fold, i, 0)

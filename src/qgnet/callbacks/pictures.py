@@ -60,7 +60,7 @@ class Shown(NamedTuple):
 
 
 class EpisodePictures(pl.Callback):
-    """A contact sheet of the first episodes, and of a test's worst and best.
+    """A contact sheet of the first episodes, one of each query, and of a test's worst and best.
 
     ``pictures/step-<n>.png`` after each validation; ``contact_sheet.png`` and ``worst_and_best.png`` of a test, the
     latter with the lowest and the highest foreground IoU of all processes. Weights & Biases gets the same episodes
@@ -76,6 +76,7 @@ class EpisodePictures(pl.Callback):
 
     def _begin(self) -> None:
         self.first: list[Shown] = []
+        self.queries: set[str] = set()
         self.worst: list[Shown] = []
         self.best: list[Shown] = []
 
@@ -90,9 +91,11 @@ class EpisodePictures(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Collect the first episodes whose query shows the class."""
-        for i in shown_episodes(batch)[: self.count - len(self.first)]:
-            self.first.append(show(pl_module, outputs, batch, i, episode_iou(outputs, batch, i)))
+        """Collect each query's first episode in which it shows the class."""
+        for i in shown_episodes(batch):
+            if len(self.first) < self.count and batch.query_name[i] not in self.queries:
+                self.queries.add(batch.query_name[i])
+                self.first.append(show(pl_module, outputs, batch, i, episode_iou(outputs, batch, i)))
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0

@@ -1,6 +1,5 @@
 """Few-shot segmentation without training: the support matched to the query on a frozen encoder's features."""
 
-import torch
 from torch import Tensor, nn
 
 from datamodules.sides import check_side
@@ -31,20 +30,37 @@ class Matcher(nn.Module):
         self.margins = tuple(MARGINS)
 
     def forward(self, query: Tensor, support_images: Tensor, support_masks: Tensor) -> QGNetOutput:
-        """Segment a batch of episodes; arguments as :meth:`QGNet.forward`.
+        """Segment a batch of episodes; arguments and result as :meth:`QGNet.forward` and :meth:`decode`."""
+        shots = zip(support_images.unbind(1), support_masks.unbind(1), strict=True)
+        supports = self.stack_shots([self.encode_support(image, mask) for image, mask in shots])
+        return self.decode(self.encode_query(query), supports, (query.shape[-2], query.shape[-1]))
+
+    def encode_query(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised floats → (B, C, h, w) float32 of length 1, what is compared.
+
+        Raises:
+            InputError: if a side is not 8n + 1.
+        """
+        for side in image.shape[-2:]:
+            check_side(side, "An image side")
+        return matching_feature(self.encoder(image), self.encoder.high_stage)
+
+    def encode_support(self, image: Tensor, mask: Tensor) -> Positions:
+        """(B, 3, H, W) normalised floats and their masks (B, H, W) → the positions and what they show."""
+        return positions(self.encode_query(image), mask)
+
+    stack_shots = staticmethod(of_all_shots)
+
+    def decode(
+        self, query: Tensor, supports: Positions, size: tuple[int, int], with_levels: bool = True
+    ) -> QGNetOutput:
+        """The answer at ``size`` from an encoded query and its encoded supports, by :meth:`stack_shots`.
 
         Returns:
             ``margins`` holds those of all methods, ``guided_map`` the similarity to the nearest foreground position,
-            min-max normalised; there is no prior map and no level.
+            min-max normalised; there is no prior map and no level, whatever ``with_levels``.
         """
-        for side in query.shape[-2:]:
-            check_side(side, "An image side")
-        episodes, shots = support_images.shape[:2]
-        stages = self.encoder(torch.cat([query, support_images.flatten(0, 1)]))
-        features = matching_feature(stages, self.encoder.high_stage)
-        found = positions(features[episodes:], support_masks.flatten(0, 1))
-        support = of_all_shots(Positions(*(x.unflatten(0, (episodes, shots)) for x in found)))
-        answers = margins(features[:episodes], support, self.margins)
-        guided_map = region_map(features[:episodes], support.features * (support.foreground > 0)[:, None])
-        logits = resize(two_labels(answers[self.method]), (query.shape[-2], query.shape[-1]))
+        answers = margins(query, supports, self.margins)
+        guided_map = region_map(query, supports.features * (supports.foreground > 0)[:, None])
+        logits = resize(two_labels(answers[self.method]), size)
         return QGNetOutput(logits, guided_map, None, [], answers)

@@ -10,10 +10,12 @@ from torch import Tensor
 from datamodules.base import EpisodeDataModule
 from datamodules.episodes import Episode
 from datamodules.errors import InputError
+from datamodules.settings import Natural
 from qgnet.classes import TrainedClasses
 from qgnet.metrics import ControlScore, EpisodeIoU, EpisodeScore, SupportControl
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet, QGNetOutput
+from qgnet.reuse import EncodedEpisodes
 from qgnet.tasks.base import Task, normalise
 
 UNTOLD = "This checkpoint does not tell its classes: see to it yourself that it was not trained on these novel ones."
@@ -36,8 +38,18 @@ class Segmented(NamedTuple):
     masks: list[Tensor]
 
 
+REUSE_MB = 4096
+"""Keeps all supports of a fold of PASCAL-5i: ResNet-50, 473 px, float32."""
+
+
 class EpisodicTask(Task):
     """Segments the queries of episodes and scores the result.
+
+    Args:
+        reuse: an evaluation encodes each image once and keeps what it needs of it. False encodes it for each episode;
+            the result is the same.
+        reuse_mb: how much is kept at most, in MB per process and on its device.
+        args: as for :class:`Task`.
 
     Attributes:
         method: its name in tables.
@@ -50,8 +62,9 @@ class EpisodicTask(Task):
     net: QGNet | Matcher
     method: str
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, reuse: bool, reuse_mb: Natural, *args: Any) -> None:
         super().__init__(*args)
+        self.encoded = EncodedEpisodes(reuse_mb if reuse else 0)
         self.scores: dict[str, EpisodeScore] = {}
         self.controls: dict[str, ControlScore | None] = {}
         self.trained: TrainedClasses | None = None
@@ -126,7 +139,7 @@ class EpisodicTask(Task):
 
     def predict_step(self, episode: Episode, batch_idx: int) -> Segmented:
         """Masks at the queries' own sizes."""
-        output = self(episode)
+        output = self.encoded.segment(self.net, episode)
         margins = output.logits[:, 1] - output.logits[:, 0]
         sizes = zip(margins, episode.fitted_size, episode.original_size, strict=True)
         full = [restore(margin, fitted, size) for margin, fitted, size in sizes]
@@ -146,6 +159,25 @@ class EpisodicTask(Task):
         """As in validation."""
         return self.validation_step(episode, batch_idx)
 
+    def on_validation_epoch_start(self) -> None:
+        """Forget what other weights have made of the images."""
+        self.encoded.clear()
+
+    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
+
+    def on_predict_epoch_end(self) -> None:
+        """Free the memory of encoded images."""
+        self._free()
+
+    def _free(self) -> None:
+        missing = self.encoded.missing()
+        if missing:
+            rank_zero_warn(
+                f"model.reuse_mb is too small for the largest encoded image, which takes {missing} MB, so it was "
+                "encoded anew for each episode. The result is the same; with a larger model.reuse_mb it is faster."
+            )
+        self.encoded.clear()
+
     def on_validation_epoch_end(self) -> None:
         """Log ``val/miou``, ``val/fb_iou``, each class's IoU, and the control of the support if there is one."""
         self._log_score("val")
@@ -155,6 +187,7 @@ class EpisodicTask(Task):
         self._log_score("test")
 
     def _log_score(self, stage: str) -> None:
+        self._free()
         score, control = self.metric.compute(), self.control.compute()
         self.metric.reset()
         self.control.reset()

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from datamodules.errors import InputError
 from qgnet.networks.matcher import Matcher
 from qgnet.tasks.base import HighStage, make_encoder
-from qgnet.tasks.episodic import EpisodicTask
+from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
 from qgnet.weights import load_encoder_weights
 
 
@@ -19,6 +19,9 @@ class SupportMatching(EpisodicTask):
         method: ``nearest`` (foreground against background position), ``prototype`` (means of both), ``ridge`` (ridge
             regression on all positions), or ``sum`` (ridge and nearest). The test scores all four; this one is drawn
             and stands in the report.
+        reuse: the test encodes each image once and keeps what it needs of it. False encodes it anew for each episode;
+            the result is the same.
+        reuse_mb: how much is kept at most, in MB per process and on its device.
     """
 
     net: Matcher
@@ -29,8 +32,10 @@ class SupportMatching(EpisodicTask):
         encoder_weights: str = "imagenet",
         high_stage: HighStage = 4,
         method: Literal["nearest", "prototype", "ridge", "sum"] = "sum",
+        reuse: bool = True,
+        reuse_mb: int = REUSE_MB,
     ) -> None:
-        super().__init__()
+        super().__init__(reuse, reuse_mb)
         self.save_hyperparameters()
         self.encoder_weights = encoder_weights
         self.method = f"matching by {method}"

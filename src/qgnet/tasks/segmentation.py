@@ -17,7 +17,7 @@ from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.qgnet import PriorBank, QGNet
 from qgnet.tasks.base import FILES, HighStage, Weight, make_encoder, normalise, of_the_model
-from qgnet.tasks.episodic import EpisodicTask
+from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
 from qgnet.weights import RANDOM, load_encoder_weights, load_prior_bank
 
 POLY_POWER = 0.9
@@ -72,6 +72,10 @@ class FewShotSegmentation(EpisodicTask):
         foreground_weight: of foreground pixels in both losses. 1 is the paper's; more makes up for a short training
             on few classes, after which novel classes are recognised, but with less confidence than base classes.
         optimizer: takes the trainable parameters.
+        reuse: a validation, test or prediction encodes each image once and keeps what it needs of it. False encodes it
+            anew for each episode; the result is the same.
+        reuse_mb: how much is kept at most, in MB per process and on its device; what has not been asked for the longest
+            is let go.
     """
 
     net: QGNet
@@ -96,8 +100,10 @@ class FewShotSegmentation(EpisodicTask):
         auxiliary_weight: Weight = 1.0,
         foreground_weight: Weight = 1.0,
         optimizer: OptimizerCallable = sgd,
+        reuse: bool = True,
+        reuse_mb: int = REUSE_MB,
     ) -> None:
-        super().__init__(optimizer, lambda progress: (1 - progress) ** POLY_POWER)
+        super().__init__(reuse, reuse_mb, optimizer, lambda progress: (1 - progress) ** POLY_POWER)
         self.save_hyperparameters(ignore=["optimizer"])
         self.encoder_weights = encoder_weights
         self.auxiliary_weight = auxiliary_weight

@@ -30,19 +30,31 @@ class Matcher(nn.Module):
         self.margins = tuple(MARGINS)
 
     def forward(self, query: Tensor, support_images: Tensor, support_masks: Tensor) -> QGNetOutput:
-        """Segment a batch of episodes; arguments as :meth:`QGNet.forward`.
+        """Segment a batch of episodes; arguments as :meth:`QGNet.forward`."""
+        check_side(*query.shape[-2:])
+        episodes, shots = support_images.shape[:2]
+        features = self.encode_query(torch.cat([query, support_images.flatten(0, 1)]))
+        found = positions(features[episodes:], support_masks.flatten(0, 1))
+        support = Positions(*(x.unflatten(0, (episodes, shots)) for x in found))
+        return self.decode(features[:episodes], support, (query.shape[-2], query.shape[-1]))
+
+    def encode_query(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised floats → features (B, C, h, w), all that is kept of a query."""
+        return matching_feature(self.encoder(image), self.encoder.high_stage)
+
+    def encode_support(self, image: Tensor, mask: Tensor) -> Positions:
+        """(B, 3, H, W) normalised floats and their masks (B, H, W) → all that is kept of supports."""
+        return positions(self.encode_query(image), mask)
+
+    def decode(self, query: Tensor, supports: Positions, size: tuple[int, int]) -> QGNetOutput:
+        """The prediction at ``size`` for B encoded queries and their supports (B, K, …), or (1, K, …) for all.
 
         Returns:
             ``margins`` holds those of all methods, ``guided_map`` the similarity to the nearest foreground position,
             min-max normalised; there is no prior map and no level.
         """
-        check_side(*query.shape[-2:])
-        episodes, shots = support_images.shape[:2]
-        stages = self.encoder(torch.cat([query, support_images.flatten(0, 1)]))
-        features = matching_feature(stages, self.encoder.high_stage)
-        found = positions(features[episodes:], support_masks.flatten(0, 1))
-        support = of_all_shots(Positions(*(x.unflatten(0, (episodes, shots)) for x in found)))
-        answers = margins(features[:episodes], support, self.margins)
-        guided_map = region_map(features[:episodes], support.features * (support.foreground > 0)[:, None])
-        logits = resize(two_labels(answers[self.method]), (query.shape[-2], query.shape[-1]))
-        return QGNetOutput(logits, guided_map, None, [], answers)
+        support = of_all_shots(supports)
+        answers = margins(query, support, self.margins)
+        foreground = support.features * (support.foreground > 0)[:, None]
+        guided_map = region_map(query, foreground.expand(len(query), -1, -1))
+        return QGNetOutput(resize(two_labels(answers[self.method]), size), guided_map, None, [], answers)

@@ -185,9 +185,11 @@ class QGNet(nn.Module):
         return self._support(self.encoder(image, last=3), mask)
 
     def decode(self, query: Query, supports: Support, size: tuple[int, int]) -> QGNetOutput:
-        """The prediction at ``size`` from an encoded query and its encoded supports, stacked to (B, K, …)."""
-        category = supports.category.mean(dim=1)
-        guided_map = torch.stack([region_map(query.high, keys) for keys in supports.keys.unbind(1)]).mean(dim=0)
+        """The prediction at ``size`` for B encoded queries and their supports (B, K, …), or (1, K, …) for all."""
+        batch = len(query.feature)
+        category = supports.category.mean(dim=1).expand(batch, -1, -1, -1)
+        shots = supports.keys.expand(batch, -1, -1, -1).unbind(1)
+        guided_map = torch.stack([region_map(query.high, keys) for keys in shots]).mean(dim=0)
         maps = [guided_map] if self.cross_correspondence else []
         if query.prior_map is not None:
             maps.append(query.prior_map)

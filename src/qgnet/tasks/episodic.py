@@ -14,6 +14,9 @@ from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet, QGNetOutput
 from qgnet.tasks.base import Task, normalise
 
+IMAGE_SIZE = "image_size"
+"""Key of a checkpoint under which the side of the network's square is kept."""
+
 
 class Segmented(NamedTuple):
     """What a test or predict step gives to callbacks.
@@ -56,6 +59,11 @@ class EpisodicTask(Task):
         self.metric = EpisodeIoU(data.novel_classes)
         self.control = SupportControl()
         super().setup(stage)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the image size, too, which a network is best used with."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[IMAGE_SIZE] = self.trainer.datamodule.image_size  # type: ignore[attr-defined]
 
     def forward(self, episode: Episode) -> QGNetOutput:
         """The network on a batch of episodes."""

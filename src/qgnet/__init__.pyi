@@ -1,0 +1,5 @@
+from .segmenter import Segmenter as Segmenter
+from .segments import Result as Result
+from .segments import Segment as Segment
+
+__version__: str

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
 from datamodules.errors import InputError
-from datamodules.png import write_plain_png
+from datamodules.files.png import write_plain_png
 from datamodules.pool import processes
 from datamodules.protocols import Protocol
 from datamodules.sources import IGNORE, Array, IndexMasks, read_list, require_folder

@@ -12,8 +12,9 @@ from torch.utils.data import Dataset
 
 from datamodules.episodes import to_tensor
 from datamodules.errors import InputError
+from datamodules.files import read_index_mask
 from datamodules.region_maps import Images
-from datamodules.sources import IGNORE, Array, read_labels
+from datamodules.sources import IGNORE, Array
 
 
 class Photographs(NamedTuple):
@@ -95,4 +96,4 @@ class MaskFolder:
 
     def labels(self, i: int) -> Array:
         """(H, W) uint8 class numbers, 0 background, 255 ignored; InputError if the mask is broken."""
-        return read_labels(self.paths[i])
+        return read_index_mask(self.paths[i])

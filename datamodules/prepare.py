@@ -14,11 +14,11 @@ from tqdm import tqdm
 from datamodules.coco20i import Crowds, Parts, coco_folds, coco_images, draw_masks, mask_folder
 from datamodules.download import RemoteFile, download, extract
 from datamodules.errors import InputError
+from datamodules.files.png import write_plain_png
 from datamodules.folder import folder_classes, folder_images
 from datamodules.fss1000 import SPLITS, class_folders, fss_images, split_classes
 from datamodules.index import MaskIndex
 from datamodules.pascal5i import IMAGES, LISTS, MASKS, Pascal5iDataModule, voc_images
-from datamodules.png import write_plain_png
 from datamodules.pool import processes
 from datamodules.sources import LabelledImages
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, Protocol
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from datamodules.errors import InputError
-from datamodules.png import read_plain_png
+from datamodules.files.masks import read_index_mask, read_mask
+from datamodules.files.pictures import check_picture, picture_size, read_picture
 
 Array = NDArray[Any]
 """An image (H, W, 3) or a mask (H, W), uint8; OpenCV's types do not tell."""
@@ -82,11 +82,11 @@ class IndexMasks:
 
     def image(self, i: int) -> Array:
         """(H, W, 3) uint8 RGB."""
-        return read_image(self.images[i])
+        return read_picture(self.images[i])
 
     def labels(self, i: int) -> Array:
         """(H, W) uint8 class numbers, 0 background, 255 ignore; InputError if they cannot be read."""
-        return read_labels(self.masks[i])
+        return read_index_mask(self.masks[i])
 
     def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
         """(H, W) uint8: 1 the class, 255 what is ignored and the classes ``ignored``, 0 the rest."""
@@ -130,21 +130,21 @@ class BinaryMasks:
 
     def image(self, i: int) -> Array:
         """(H, W, 3) uint8 RGB."""
-        return read_image(self.images[i])
+        return read_picture(self.images[i])
 
     def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
         """(H, W) uint8: 1 the class, 255 the classes ``ignored``, 0 the rest."""
         files = self.masks[i]
-        mask = read_foreground(files[class_id]).astype(np.uint8)
+        mask = read_mask(files[class_id]).astype(np.uint8)
         for other in set(ignored) & set(files) - {class_id}:
-            mask[read_foreground(files[other]) & (mask == 0)] = IGNORE
+            mask[read_mask(files[other]) & (mask == 0)] = IGNORE
         return mask
 
     def facts(self, i: int) -> MaskFacts:
         """Size and class areas; InputError if a mask is missing or broken, or two differ in size."""
         sizes, areas = {}, {}
         for class_id, path in self.masks[i].items():
-            foreground = read_foreground(path)
+            foreground = read_mask(path)
             sizes[path] = foreground.shape
             if foreground.any():
                 areas[class_id] = int(np.count_nonzero(foreground))
@@ -163,33 +163,6 @@ class BinaryMasks:
         return self.images[i], *self.masks[i].values()
 
 
-def read_image(path: Path) -> Array:
-    """A photograph as (H, W, 3) uint8 RGB; InputError if it is missing or broken."""
-    data = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if data is None:
-        reason = "cannot be decoded" if path.exists() else "does not exist"
-        raise InputError(f"The image {path} {reason}. Restore it, or take its name out of the list.")
-    return data
-
-
-def read_labels(path: Path) -> Array:
-    """An index mask as (H, W) uint8, maybe read-only; InputError if it is missing, broken or coloured."""
-    plain = read_plain_png(path)
-    if plain is not None:
-        return plain
-    try:
-        with Image.open(path) as file:
-            mode, labels = file.mode, np.asarray(file)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise unreadable(path, error) from None
-    if mode not in ("P", "L", "1"):
-        raise InputError(
-            f"The mask {path} is a {mode} image; expected class numbers (a palette or grey PNG). "
-            "For VOC use SegmentationClassAug/ in its index form, not the coloured one."
-        )
-    return labels.astype(np.uint8, copy=False)
-
-
 def class_areas(labels: Array) -> dict[int, int]:
     """Pixels of each class in (H, W) uint8 class numbers, by run lengths; without background and ignored pixels."""
     flat = labels.ravel()
@@ -198,48 +171,14 @@ def class_areas(labels: Array) -> dict[int, int]:
     return {int(c): int(pixels[c]) for c in np.flatnonzero(pixels) if c not in (0, IGNORE)}
 
 
-def unreadable(path: Path, error: Exception) -> InputError:
-    """What to tell of a file that cannot be opened or decoded."""
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"{path} does not exist, though the list names it. Add it, or take the name out of the list.")
-    return InputError(f"{path} cannot be decoded ({error}). Restore it from its source.")
-
-
-def read_foreground(path: Path) -> NDArray[np.bool_]:
-    """A binary mask (H, W): of 0 and 1 the ones, of grey or colour what is at least half bright."""
-    try:
-        with Image.open(path) as file:
-            grey = np.asarray(file.convert("L"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise unreadable(path, error) from None
-    return grey >= (1 if grey.max(initial=0) <= 1 else 128)
-
-
 def check_image(path: Path, size: tuple[int, int], whole: bool) -> None:
-    """InputError unless the image is there, and (height, width) of its header are ``size``; ``whole`` reads it all."""
-    height, width = decoded_size(path, whole)
+    """InputError unless the image is there, and shown in ``size`` (height, width); ``whole`` reads it to its end."""
+    height, width = check_picture(path) if whole else picture_size(path)
     if (height, width) != size:
         raise InputError(
-            f"{path} is {width}x{height} px but its mask is {size[1]}x{size[0]} px. Both must be of one size; resize "
-            "the mask with nearest-neighbour, or restore the pair from its source."
+            f"{path} is {width}x{height} px (as a viewer shows it) but its mask is {size[1]}x{size[0]} px. Both must "
+            "be of one size; resize the mask with nearest-neighbour, or restore the pair from its source."
         )
-
-
-def decoded_size(path: Path, whole: bool = True) -> tuple[int, int]:
-    """(height, width) of an image; InputError if it is missing or broken.
-
-    With ``whole`` its data are read to the end, at an eighth of the resolution where the format allows, so that a
-    truncated file is found.
-    """
-    try:
-        with Image.open(path) as file:
-            width, height = file.size
-            if whole:
-                file.draft("RGB", (width // 8, height // 8))
-                file.load()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise unreadable(path, error) from None
-    return height, width
 
 
 def read_list(path: Path) -> list[str]:

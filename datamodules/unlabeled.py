@@ -12,10 +12,12 @@ from torch.utils.data import DataLoader
 
 from datamodules.base import BaseDataModule
 from datamodules.errors import InputError
+from datamodules.files import read_picture
+from datamodules.files.pictures import check_picture
 from datamodules.photographs import MaskFolder, PhotographDataset, collate_photographs
 from datamodules.region_maps import Images, RegionMaps
 from datamodules.regions import PatchRule
-from datamodules.sources import Array, decoded_size, read_image
+from datamodules.sources import Array
 from datamodules.views import Augmentation, ViewDataset, Views, collate_views
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
@@ -189,7 +191,7 @@ class ImageFolder:
 
     def image(self, i: int) -> Array:
         """(H, W, 3) uint8 RGB."""
-        return read_image(self.root / self.names[i])
+        return read_picture(self.root / self.names[i])
 
     def identity(self, i: int) -> str:
         """Size and time of change, by which rsync, too, tells whether a file is another one."""
@@ -198,7 +200,7 @@ class ImageFolder:
 
     def check(self, i: int) -> None:
         """InputError if the file is broken, be it only at its end."""
-        decoded_size(self.root / self.names[i])
+        check_picture(self.root / self.names[i])
 
 
 class UnlabeledDataModule(ViewDataModule):

@@ -19,7 +19,8 @@ from datamodules import (
 )
 from datamodules.base import EpisodeDataModule, IndexSampler
 from datamodules.episodes import Decoded
-from datamodules.sources import binary_mask, read_labels
+from datamodules.files import read_index_mask
+from datamodules.sources import binary_mask
 from datamodules.transforms import FitAndPad, TrainAugmentation, centred_matrix, fit_size
 
 Make = Callable[..., EpisodeDataModule]
@@ -164,7 +165,7 @@ def test_batch_has_the_documented_shapes_and_dtypes(voc: Path) -> None:
 def test_min_class_area_counts_pixels_of_the_raw_mask(voc: Path) -> None:
     areas = {}
     for line in (voc / "ImageSets/Segmentation/val.txt").read_text().split():
-        label = read_labels(voc / "SegmentationClassAug" / f"{line}.png")
+        label = read_index_mask(voc / "SegmentationClassAug" / f"{line}.png")
         areas[line] = {int(c): int((label == c).sum()) for c in np.unique(label)}
     data = Pascal5iDataModule(str(voc), **(SMALL | {"min_class_area": 980}))
     data.setup("test")

@@ -149,7 +149,9 @@ def spoil_unknown_value(root: Path) -> None:
 
 
 def spoil_rgb_mask(root: Path) -> None:
-    Image.new("RGB", (80, 60)).save(root / "SegmentationClassAug/val_000.png")
+    Image.fromarray(np.eye(60, 80, dtype=np.uint8)[..., None] * np.array([0, 128, 0], np.uint8)).save(
+        root / "SegmentationClassAug/val_000.png"
+    )
 
 
 def spoil_broken_mask(root: Path) -> None:
@@ -182,11 +184,11 @@ def spoil_empty_list(root: Path) -> None:
     ("spoil", "message"),
     [
         (spoil_unknown_value, r"val_000.png holds the value 77; expected 0 \(background\), 255"),
-        (spoil_rgb_mask, r"val_000.png is a RGB image; expected class numbers"),
+        (spoil_rgb_mask, r"val_000.png is in colour \(\(0, 0, 0\) .*\(0, 128, 0\).*expected class numbers"),
         (spoil_broken_mask, r"val_000.png cannot be decoded"),
         (spoil_missing_image, r"val_000.jpg does not exist, though the list names it"),
         (spoil_missing_mask, r"val_000.png does not exist, though the list names it"),
-        (spoil_size, r"val_000.jpg is 50x60 px but its mask is 80x60 px"),
+        (spoil_size, r"val_000.jpg is 50x60 px \(as a viewer shows it\) but its mask is 80x60 px"),
         (spoil_duplicate, r"val.txt names val_003 more than once"),
         (spoil_empty_list, r"val.txt is empty"),
     ],

@@ -8,8 +8,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from datamodules.errors import InputError
-from datamodules.png import read_plain_png, write_plain_png
-from datamodules.sources import class_areas, read_labels
+from datamodules.files.masks import read_index_mask
+from datamodules.files.png import read_plain_png, write_plain_png
+from datamodules.sources import class_areas
 
 MASKS = arrays(
     np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.sampled_from([0, 1, 7, 20, 255])
@@ -30,7 +31,7 @@ def test_a_palette_mask_is_read_as_pillow_reads_it(tmp_path: Path, mask: np.ndar
     assert plain is not None
     with Image.open(path) as file:
         assert np.array_equal(plain, np.asarray(file))
-    assert np.array_equal(read_labels(path), mask)
+    assert np.array_equal(read_index_mask(path), mask)
 
 
 @given(MASKS, st.sampled_from(["L", "P", "1"]))
@@ -42,7 +43,7 @@ def test_every_other_kind_is_left_to_pillow(tmp_path: Path, mask: np.ndarray, mo
     if mode == "P":
         image.putpalette([0] * 9)  # three colours: two bits a pixel
     image.save(path)
-    assert np.array_equal(read_labels(path), labels)
+    assert np.array_equal(read_index_mask(path), labels)
 
 
 @given(MASKS)
@@ -56,7 +57,7 @@ def test_a_truncated_mask_is_refused(tmp_path: Path, length: int) -> None:
     path = tmp_path / "mask.png"
     path.write_bytes(palette_png(tmp_path, np.random.default_rng(0).integers(0, 21, (50, 60), dtype=np.uint8))[:length])
     with pytest.raises(InputError, match=r"mask.png cannot be decoded"):
-        read_labels(path)
+        read_index_mask(path)
 
 
 def test_a_flipped_bit_is_not_read_as_a_mask(tmp_path: Path) -> None:

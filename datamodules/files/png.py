@@ -1,14 +1,18 @@
 """Index masks as PNG files whose pixels are reached the short way: inflated at once, not row by row."""
 
+import io
 import struct
 from pathlib import Path
+from typing import IO
 
 import deflate
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+EXIF = b"eXIf"
+"""The chunk that says how a picture must be turned."""
 LARGEST_RATIO = 1032
 """No deflate stream grows by more; one that claims to is not inflated here."""
 PALETTE = [int(f"{i:08b}"[::-1][c::3].ljust(8, "0")[:8], 2) for i in range(256) for c in range(3)]
@@ -29,8 +33,8 @@ def read_plain_png(path: Path) -> NDArray[np.uint8] | None:
     """The (H, W) uint8 values of an 8-bit palette or grey PNG without row filters, read-only.
 
     Returns:
-        None of any other file, a broken or missing one included: those are left to a full decoder. What is returned
-        has passed the stream's checksum.
+        None of any other file, a broken, missing or turned one included: those are left to a full decoder. What is
+        returned has passed the stream's checksum.
     """
     try:
         data = path.read_bytes()
@@ -39,7 +43,7 @@ def read_plain_png(path: Path) -> NDArray[np.uint8] | None:
         return None
     stream = image_data(data)
     size = height * (width + 1)
-    if data[:8] != SIGNATURE or (depth, interlaced) != (8, 0) or colour not in (0, 3):
+    if data[:8] != SIGNATURE or (depth, interlaced) != (8, 0) or colour not in (0, 3) or EXIF in data:
         return None
     if not 0 < size <= LARGEST_RATIO * len(stream):
         return None
@@ -61,3 +65,25 @@ def image_data(data: bytes) -> bytes:
             parts.append(data[start + 8 : start + 8 + length])
         start += 12 + length
     return b"".join(parts)
+
+
+def has_exif(file: ImageFile.ImageFile) -> bool:
+    """Whether a PNG that Pillow has opened says how it must be turned, be it after its pixels."""
+    stream = file.fp
+    if "exif" in file.info or stream is None:
+        return "exif" in file.info
+    position = stream.tell()
+    found = EXIF in chunks(stream)
+    stream.seek(position)
+    return found
+
+
+def chunks(stream: IO[bytes]) -> list[bytes]:
+    """The kinds of all chunks of a PNG stream, in order."""
+    stream.seek(len(SIGNATURE))
+    kinds = []
+    while len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        kinds.append(kind)
+        stream.seek(length + 4, io.SEEK_CUR)
+    return kinds

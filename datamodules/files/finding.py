@@ -1,0 +1,102 @@
+"""Which files of a folder are pictures or masks, by one rule for both."""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from datamodules.errors import InputError
+
+ENDINGS = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".avif"}
+    | {".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
+"""Of the files that are read, in lower case; OpenCV and Pillow read them all."""
+SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "$recycle.bin", "__pycache__"})
+"""Names, in lower case, of what systems leave in folders; hidden files (.DS_Store, ._a.png, .ipynb_checkpoints) too."""
+
+
+class Found(NamedTuple):
+    """Files of a folder.
+
+    Attributes:
+        files: names relative to the folder, with ``/`` between folders, sorted.
+        left_out: {kind of file, for a message: how many}.
+    """
+
+    files: list[str]
+    left_out: Counter[str]
+
+    def told(self, folder: Path) -> str:
+        """What was left out, as a sentence; nothing if nothing was."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.left_out.items()))
+        return f"Left out of {folder}: {kinds}." if kinds else ""
+
+
+def find_files(folder: Path, deep: bool = True) -> Found:
+    """All picture files in a folder, masks included.
+
+    Endings are compared without regard to case; hidden files and what systems leave behind are skipped; links to
+    folders are followed, each folder being walked once, under its own name where it has one here.
+
+    Args:
+        folder: to search.
+        deep: also search the folders in it.
+
+    Raises:
+        InputError: if a folder cannot be read.
+    """
+    files: list[str] = []
+    left_out: Counter[str] = Counter()
+    walked: set[tuple[int, int]] = set()
+    waiting: list[str] = [""]
+    links: list[str] = []
+    while waiting or links:
+        within = waiting.pop() if waiting else links.pop(0)
+        status = os.stat(folder / within)
+        if (status.st_dev, status.st_ino) in walked:
+            left_out["link(s) to a folder that is searched already"] += 1
+            continue
+        walked.add((status.st_dev, status.st_ino))
+        for entry in entries(folder / within):
+            name = f"{within}/{entry.name}" if within else entry.name
+            if is_hidden(entry.name):
+                left_out["hidden or system file(s)"] += 1
+            elif entry.is_dir():
+                if deep:
+                    (links if entry.is_symlink() else waiting).append(name)
+            elif os.path.splitext(entry.name)[1].lower() not in ENDINGS:
+                left_out[f"{os.path.splitext(entry.name)[1].lower() or 'file(s) without ending'}"] += 1
+            elif not entry.is_file():
+                left_out["broken link(s)"] += 1
+            else:
+                files.append(name)
+        links.sort()
+    files.sort()
+    return Found(files, left_out)
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, links to folders included, hidden and system ones left out, sorted."""
+    return sorted(entry.name for entry in entries(folder) if entry.is_dir() and not is_hidden(entry.name))
+
+
+def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder; InputError if it cannot be read."""
+    try:
+        with os.scandir(folder) as found:
+            yield from found
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}). Give yourself the right to read it.") from None
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is a system's or tool's own."""
+    return name.startswith(".") or name.lower() in SYSTEM
+
+
+def one_form(name: str) -> str:
+    """A name for comparing: macOS writes ``é`` as two characters, other systems as one."""
+    return unicodedata.normalize("NFC", name)

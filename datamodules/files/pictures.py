@@ -1,0 +1,137 @@
+"""Pictures: their size and their pixels by one rule, as a viewer shows them."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datamodules.errors import InputError
+from datamodules.files.jpeg import JpegHead, has_end, read_head
+from datamodules.files.pixels import (
+    Array,
+    Samples,
+    check_pixels,
+    contents,
+    opened,
+    orientation,
+    samples,
+    turned,
+    unreadable,
+)
+
+WHITE = 255
+
+
+def read_picture(path: Path) -> Array:
+    """A picture as (H, W, 3) uint8 RGB, contiguous.
+
+    It is turned as its EXIF orientation says. Grey, palette and CMYK become RGB; what is transparent lies on white;
+    values of more than 8 bits are stretched from their own range, lowest to highest, to 0 … 255. Of several frames or
+    pages the first is read.
+
+    Raises:
+        InputError: if the file is missing, broken, cut off, too large, or of a kind that is not read.
+    """
+    data = contents(path)
+    head = jpeg_head(path, data)
+    if head is not None:
+        return read_jpeg(path, data, head, cv2.IMREAD_COLOR_RGB)
+    with opened(path, io.BytesIO(data)) as file:
+        if file.mode in ("1", "P") or "transparency" in file.info:
+            file.load()
+            file_, turn = file.convert("RGBA"), orientation(file)
+            found = Samples(turned(np.asarray(file_), turn), True, None, 1, False)
+        else:
+            found = samples(path, file, data)
+    return as_rgb(path, found)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) of what :func:`read_picture` gives, from the file's head alone.
+
+    Raises:
+        InputError: if the file is missing, its head is broken, or it is too large.
+    """
+    try:
+        with open(path, "rb") as stream:
+            head = read_head(stream)
+            if head is not None:
+                check_pixels(path, head.height, head.width)
+                return shown(head.height, head.width, head.orientation)
+            stream.seek(0)
+            with opened(path, stream) as file:
+                return shown(file.height, file.width, orientation(file))
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def check_picture(path: Path) -> tuple[int, int]:
+    """(height, width) of a picture that has been read to its end, a JPEG at an eighth of its resolution.
+
+    Raises:
+        InputError: as :func:`read_picture`.
+    """
+    data = contents(path)
+    head = jpeg_head(path, data)
+    if head is None:
+        height, width = read_picture(path).shape[:2]
+        return height, width
+    read_jpeg(path, data, head, cv2.IMREAD_REDUCED_COLOR_8)
+    return shown(head.height, head.width, head.orientation)
+
+
+def shown(height: int, width: int, orientation: int) -> tuple[int, int]:
+    """(height, width) after the turn that EXIF's orientation 1 … 8 asks for."""
+    return (width, height) if orientation >= 5 else (height, width)
+
+
+def jpeg_head(path: Path, data: bytes) -> JpegHead | None:
+    """The head of a whole JPEG in grey or colour, which OpenCV decodes the fastest; None of anything else.
+
+    A JPEG without its end marker is left to Pillow, which refuses it.
+    """
+    head = read_head(io.BytesIO(data))
+    if head is None or head.channels not in (1, 3) or not has_end(data, head):
+        return None
+    check_pixels(path, head.height, head.width)
+    return head
+
+
+def read_jpeg(path: Path, data: bytes, head: JpegHead, flags: int) -> Array:
+    """A JPEG's pixels, turned; InputError if OpenCV cannot decode them."""
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise unreadable(path, error) from None
+    if picture is None:
+        raise InputError(f"{path} cannot be decoded (a broken JPEG). Restore it from its source, or take it away.")
+    return turned(picture, head.orientation) if head.orientation > 1 else picture
+
+
+def as_rgb(path: Path, found: Samples) -> Array:
+    """Samples of any kind → (H, W, 3) uint8 RGB."""
+    values = found.values
+    colours, alpha = (values[..., :-1], values[..., -1:]) if found.alpha else (values, None)
+    if values.dtype != np.uint8:
+        colours = stretched(path, colours)
+        alpha = None if alpha is None else (alpha >> 8).astype(np.uint8)
+    if alpha is not None and alpha.min(initial=WHITE) < WHITE:
+        share = alpha.astype(np.uint16)
+        colours = ((colours * share + WHITE * (WHITE - share) + WHITE // 2) // WHITE).astype(np.uint8)
+    if colours.ndim == 2 or colours.shape[2] == 1:
+        return cv2.cvtColor(np.ascontiguousarray(colours), cv2.COLOR_GRAY2RGB)
+    return np.ascontiguousarray(colours)
+
+
+def stretched(path: Path, values: Array) -> Array:
+    """Values of more than 8 bits → uint8, the lowest becoming 0 and the highest 255; one value alone becomes 0.
+
+    Raises:
+        InputError: if a value is no finite number.
+    """
+    lowest, highest = float(values.min()), float(values.max())
+    if not np.isfinite([lowest, highest]).all():
+        raise InputError(f"{path} holds values from {lowest} to {highest}; expected finite numbers. Replace others.")
+    scale = 255 / (highest - lowest) if highest > lowest else 0.0
+    return np.rint((values.astype(np.float64) - lowest) * scale).astype(np.uint8)

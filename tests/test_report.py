@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.protocols import Protocol
-from qgnet.callbacks.results import EVERYTHING, guided
 from qgnet.commands import main
-from qgnet.metrics import THRESHOLDS
+from qgnet.results import EVERYTHING, THRESHOLDS, guided
 
 
 def write_result(folder: Path, miou: float, fold: int = 1, seed: int = 5, experiment: str = "exp", **other) -> Path:

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.plugins.io import CheckpointIO
 from torch.distributed import DistNetworkError
 
-import datamodules  # noqa: F401  (its classes can be named without their module in YAML)
+import datamodules
 from datamodules.base import BaseDataModule, EpisodeDataModule
 from datamodules.errors import InputError
 from qgnet.callbacks.control import ControlPictures
@@ -33,13 +32,17 @@ from qgnet.callbacks.results import TestResults
 from qgnet.callbacks.throughput import Throughput
 from qgnet.checkpoints import AtomicCheckpointIO
 from qgnet.dashboards import name_run, origin
-from qgnet.loggers import Wandb
+from qgnet.loggers import Wandb, require_package
 from qgnet.runs import SEED, find_checkpoint, keep_metrics, run_folder
+from qgnet.start import DESCRIPTION, fail
 from qgnet.tasks.base import Task
 from qgnet.tasks.episodic import EpisodicTask
 from qgnet.tasks.matching import SupportMatching  # noqa: F401  (named in YAML)
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation  # noqa: F401  (named in YAML)
+
+for name in datamodules.__all__:  # imported, its classes can be named without their module in YAML
+    getattr(datamodules, name)
 
 LOST = re.compile("closed by peer|reset by peer|Broken pipe|remote process exited", re.IGNORECASE)
 """What gloo and NCCL say on losing a process."""
@@ -144,6 +147,8 @@ class QGNetCLI(LightningCLI):
         loggers = config.trainer.logger
         folder = run_folder(self.subcommand, config)
         for logger in loggers if isinstance(loggers, list) else [loggers]:
+            if isinstance(logger, Namespace):
+                require_package(logger.class_path)
             if isinstance(logger, Namespace) and logger.class_path == f"{Wandb.__module__}.{Wandb.__name__}":
                 name_run(logger.init_args, self.subcommand, config, folder)
             elif isinstance(logger, Namespace) and logger.get("init_args.save_dir") in (None, "."):
@@ -185,7 +190,7 @@ def build(args: ArgsType, run: bool) -> QGNetCLI:
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
-        parser_kwargs={"prog": "lightning", "description": "Train, test and apply QGNet."},
+        parser_kwargs={"prog": "lightning", "description": DESCRIPTION},
         args=args,
         run=run,
     )
@@ -230,10 +235,3 @@ def users_mistake(error: BaseException | None) -> InputError | None:
             )
         error = error.__cause__ or error.__context__
     return None
-
-
-def fail(mistake: InputError) -> None:
-    """Print what the user did wrong and exit with 2; a loader process's traceback around it is cut off."""
-    message = str(mistake).rsplit("InputError: ", 1)[-1].strip()
-    print(f"\nerror: {message}", file=sys.stderr)
-    sys.exit(2)

@@ -1,10 +1,11 @@
 """Weights & Biases as its users look at it: runs in groups, tables, masks to switch on and off."""
+# ruff: noqa: PLC0415  (wandb is imported only when a logger is made of it)
 
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
-import wandb
 from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_warn
@@ -16,6 +17,18 @@ TIMEOUT = 60
 Masks = Mapping[str, Any]
 """Name of an overlay → (H, W) array of 0 background, 1 foreground, 255 ignored."""
 LABELS = {0: "background", 1: "foreground", 255: "ignored"}
+PACKAGES = {"Wandb": "wandb", "WandbLogger": "wandb", "TensorBoardLogger": "tensorboard"}
+"""Logger → what it is made of."""
+
+
+def require_package(class_path: str) -> None:
+    """Refuse a logger whose package is not installed."""
+    name = class_path.rpartition(".")[2]
+    package = PACKAGES.get(name)
+    if package and find_spec(package) is None:
+        raise InputError(
+            f"The logger {name} needs {package}, which is not installed. Install it: pip install {package}."
+        )
 
 
 class Wandb(WandbLogger):
@@ -56,6 +69,8 @@ class Wandb(WandbLogger):
             raise InputError(
                 "Checkpoints cannot be uploaded offline. Take --trainer.logger.offline false, or leave log_checkpoints."
             )
+        import wandb
+
         super().__init__(
             name=name,
             save_dir=save_dir or ".",
@@ -75,6 +90,8 @@ class Wandb(WandbLogger):
     def experiment(self) -> Any:
         """The wandb run; offline, with a warning, if the server cannot be had."""
         if self._experiment is None and not self._offline:
+            import wandb
+
             try:
                 return super().experiment
             except wandb.errors.Error as error:
@@ -98,5 +115,7 @@ class Wandb(WandbLogger):
 
     def log_class_iou(self, key: str, class_iou: Mapping[str, float]) -> None:
         """A bar chart of the IoU of each class, and the table that it is drawn from (``<key>_table``)."""
+        import wandb
+
         table = wandb.Table(columns=["class", "IoU"], data=[list(row) for row in class_iou.items()])
         self.log_metrics({key: wandb.plot.bar(table, "class", "IoU", title=key)})  # type: ignore[dict-item]

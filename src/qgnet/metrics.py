@@ -8,9 +8,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_average_precision
 
+from qgnet.results import THRESHOLDS
+
 IGNORE = 255
-THRESHOLDS = tuple(round(0.1 * i, 1) for i in range(1, 10))
-"""At which maps in [0, 1] are cut to masks."""
 
 
 def intersection_and_union(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from qgnet.callbacks.results import RESULTS
 from qgnet.loggers import Wandb
+from qgnet.results import RESULTS
 from qgnet.runs import checkpoint_run
 from qgnet.tables import CONTROLS, MEANS, collect
 from qgnet.tasks.base import Task

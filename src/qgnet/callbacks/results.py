@@ -11,23 +11,11 @@ import torch
 
 from datamodules.base import EpisodeDataModule
 from datamodules.episodes import Episode
-from qgnet.metrics import THRESHOLDS, EpisodeIoU, EpisodeScore
+from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.layers import resize
+from qgnet.results import EVERYTHING, RESULTS, THRESHOLDS, guided, matching
 from qgnet.runs import checkpoint_run, training_of
 from qgnet.tasks.episodic import EpisodicTask, Segmented, restore
-
-RESULTS = "results.json"
-EVERYTHING = "everything foreground"
-
-
-def guided(threshold: float) -> str:
-    """Name of the baseline "guided map above a threshold"."""
-    return f"guided map > {threshold}"
-
-
-def matching(name: str) -> str:
-    """Name of the baseline "foreground where a margin is above 0"."""
-    return f"matching by {name}"
 
 
 class TestResults(pl.Callback):

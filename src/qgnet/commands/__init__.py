@@ -3,18 +3,33 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from datamodules.errors import InputError
-from qgnet.cli import fail
-from qgnet.commands import episodes, import_weights, prepare, prior_bank, regions, report
+from qgnet.start import VERSION, fail
+
+COMMANDS = {
+    "prepare": "download, convert, index and count a data set",
+    "regions": "cut the images of stage 1 into regions, ahead of the training",
+    "import-weights": "convert released weights",
+    "prior-bank": "write a bank of priors for self-correspondence",
+    "episodes": "write the test episodes of a configuration to a file",
+    "report": "collect the results of finished tests into tables",
+}
+"""Name → what it does; the file of the same name has its parser and is imported only if it is the one asked for."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run one subcommand; a user's mistake ends it with a message and exit code 2, Ctrl-C with 130."""
+    args = sys.argv[1:] if args is None else args
     parser = argparse.ArgumentParser(prog="qgnet", description="Data sets, weights, episodes and results of QGNet.")
+    parser.add_argument("--version", action="version", version=VERSION)
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (prepare, regions, import_weights, prior_bank, episodes, report):
-        command.add_parser(subcommands)
+    for name, text in COMMANDS.items():
+        if name in args[:1]:
+            import_module(f"{__name__}.{name.replace('-', '_')}").add_parser(subcommands)
+        else:
+            subcommands.add_parser(name, help=text)
     options = parser.parse_args(args)
     try:
         options.run(options)

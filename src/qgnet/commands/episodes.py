@@ -14,7 +14,6 @@ def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
     parser = subcommands.add_parser(
         "episodes",
-        help="write the test episodes of a configuration to a file",
         description=__doc__,
         epilog="example: qgnet episodes fold0.jsonl --config lightning_configs/pascal5i.yaml --data.fold 0; "
         "then lightning test … --data.episode_file fold0.jsonl",

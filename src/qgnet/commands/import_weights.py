@@ -11,7 +11,6 @@ def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
     parser = subcommands.add_parser(
         "import-weights",
-        help="convert released weights",
         description=__doc__,
         epilog="example: qgnet import-weights released.pth ours.ckpt; it prints the command to use the result with",
     )

@@ -21,10 +21,7 @@ from datamodules.prepare import (
 
 def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
-    text = "download, convert, index and count a data set"
-    kinds = subcommands.add_parser("prepare", help=text, description=__doc__).add_subparsers(
-        required=True, metavar="DATASET"
-    )
+    kinds = subcommands.add_parser("prepare", description=__doc__).add_subparsers(required=True, metavar="DATASET")
     pascal = add_kind(kinds, "pascal5i", "VOC 2012 with SBD's masks", "data/pascal")
     pascal.set_defaults(prepare=lambda o: prepare_pascal5i(o.root, o.check))
     coco = add_kind(kinds, "coco20i", "COCO, its instances drawn as index masks", "data/coco")

@@ -23,7 +23,6 @@ def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
     parser = subcommands.add_parser(
         "prior-bank",
-        help="write a bank of priors for self-correspondence",
         description=__doc__,
         epilog="example: qgnet prior-bank bank.pt --prior-checkpoint prior_extractor.ckpt "
         "--root data/pascal/JPEGImages; then lightning fit … --model.prior_bank bank.pt --model.bank_size 256",

@@ -12,7 +12,6 @@ def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
     parser = subcommands.add_parser(
         "regions",
-        help="cut the images of stage 1 into regions, ahead of the training",
         description="Fills data.region_cache with the region maps of all images, in parallel. The training does so "
         "itself when it starts; for millions of images do it here first, on a machine without a GPU. It goes on where "
         "it broke off.",

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import InputError
-from qgnet.callbacks.results import EVERYTHING, RESULTS, guided
-from qgnet.metrics import THRESHOLDS
+from qgnet.results import EVERYTHING, RESULTS, THRESHOLDS, guided
 from qgnet.tables import Setting, Table, Trained, align, collect, markdown
 
 COLUMN = 14
@@ -19,7 +18,6 @@ def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
     parser = subcommands.add_parser(
         "report",
-        help="collect the results of finished tests into tables",
         description="One table per data set, protocol and number of shots: mIoU of each fold, then the means of mIoU "
         "and FB-IoU over the folds, in per cent; ± is the sample standard deviation over seeds.",
     )

@@ -1,0 +1,22 @@
+from .coco20i import Coco20iDataModule
+from .episodes import Episode
+from .errors import InputError
+from .folder import FolderDataModule
+from .fss1000 import Fss1000DataModule
+from .pascal5i import Pascal5iDataModule
+from .synthetic import SyntheticDataModule, SyntheticViewsDataModule
+from .unlabeled import UnlabeledDataModule
+from .views import Views
+
+__all__ = [
+    "Coco20iDataModule",
+    "Episode",
+    "FolderDataModule",
+    "Fss1000DataModule",
+    "InputError",
+    "Pascal5iDataModule",
+    "SyntheticDataModule",
+    "SyntheticViewsDataModule",
+    "UnlabeledDataModule",
+    "Views",
+]

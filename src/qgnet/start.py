@@ -1,0 +1,42 @@
+"""How both commands start: help and version at once, what takes seconds to import only for what needs it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from datamodules.errors import InputError
+from qgnet import __version__
+
+DESCRIPTION = "Train, test and apply QGNet."
+SUBCOMMANDS = {
+    "fit": "train, and validate between the epochs",
+    "validate": "score a checkpoint on the validation episodes",
+    "test": "score a checkpoint on the test episodes, and write results.json",
+    "predict": "write a checkpoint's masks",
+}
+VERSION = f"qgnet-lightning {__version__}"
+
+
+def lightning(args: Sequence[str] | None = None) -> None:
+    """The ``lightning`` command: its own help and version without Lightning, all else by :func:`qgnet.cli.main`."""
+    first = (sys.argv[1:] if args is None else args)[:1]
+    if first and first[0] not in ("-h", "--help", "--version"):
+        import_module("qgnet.cli").main(args)
+        return
+    parser = argparse.ArgumentParser(
+        prog="lightning", description=DESCRIPTION, epilog="`lightning fit --help` lists the settings of a training."
+    )
+    parser.add_argument("--version", action="version", version=VERSION)
+    subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, text in SUBCOMMANDS.items():
+        subcommands.add_parser(name, help=text)
+    parser.parse_args(first)
+
+
+def fail(mistake: InputError) -> NoReturn:
+    """Print what the user did wrong and exit with 2; a loader process's traceback around it is cut off."""
+    message = str(mistake).rsplit("InputError: ", 1)[-1].strip()
+    print(f"\nerror: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -9,9 +9,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import BaseDataModule
 from datamodules.errors import InputError
+from datamodules.files import find_files, read_picture
 from datamodules.fitted import Fitted, fit_picture
-from datamodules.sources import read_image
-from datamodules.unlabeled import SUFFIXES
 
 
 class Photograph(NamedTuple):
@@ -52,7 +51,7 @@ class PhotographsToSegment(Dataset[Photograph]):
         """Photograph ``i``; one that cannot be read says why."""
         name, path = self.files[i]
         try:
-            return Photograph(name, path, fit_picture(read_image(path), self.side, self.tile))
+            return Photograph(name, path, fit_picture(read_picture(path), self.side, self.tile))
         except InputError as error:
             return Photograph(name, path, None, str(error))
 
@@ -101,8 +100,8 @@ def find_photographs(given: Sequence[str], out: Path) -> dict[str, Path]:
         name = relative.as_posix() if stem in several else stem
         if name in files and files[name] != path:
             raise InputError(
-                f"{files[name]} and {path} would have one name in {out}. Segment their folders one after the other, each "
-                "to an --out of its own."
+                f"{files[name]} and {path} would have one name in {out}. Segment their folders one after the "
+                "other, each to an --out of its own."
             )
         files[name] = path
     return files
@@ -114,25 +113,19 @@ def _photographs(given: str, out: Path) -> list[tuple[Path, Path]]:
     if path.is_dir():
         if out.resolve().is_relative_to(path.resolve()):
             raise InputError(
-                f"--out {out} lies in the folder of photographs {path}: the results would be taken for photographs next "
-                "time. Choose a folder beside it."
+                f"--out {out} lies in the folder of photographs {path}: the results would be taken for photographs "
+                "next time. Choose a folder beside it."
             )
-        found = [file for file in sorted(path.rglob("*")) if is_photograph(file)]
-        if not found:
-            raise InputError(f"{path} holds no photographs ({', '.join(sorted(SUFFIXES))}).")
-        return [(file.relative_to(path), file) for file in found]
-    if not path.exists() and has_magic(given):
-        found = [file for file in map(Path, sorted(glob(given, recursive=True))) if is_photograph(file)]
-    else:
-        found = [path]
-    if not found or not found[0].exists():
-        raise InputError(f"{given} stands for no photograph. Give a folder, a file or a pattern such as 'photos/*.jpg'.")
-    for file in found:
+        found = find_files(path)
+        if not found.files:
+            raise InputError(f"{path} holds no photographs. {found.told(path)}".strip())
+        return [(Path(name), path / name) for name in found.files]
+    pattern = not path.exists() and has_magic(given)
+    files = [Path(file) for file in sorted(glob(given, recursive=True))] if pattern else [path]
+    files = [file for file in files if file.is_file()]
+    if not files:
+        raise InputError(f"{given} stands for no photograph. Give a folder, a file or a pattern ('photos/*.jpg').")
+    for file in files:
         if out.resolve() == file.resolve().parent:
             raise InputError(f"--out {out} is the folder of the photograph {file}. Choose another folder.")
-    return [(Path(file.name), file) for file in found]
-
-
-def is_photograph(path: Path) -> bool:
-    """Whether a file has a picture's ending and is not hidden."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return [(Path(file.name), file) for file in files]

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from datamodules.errors import InputError
+from datamodules.files import read_index_mask, read_mask, read_picture
 from datamodules.sources import IGNORE, Array
 
 Given = str | Path | Image.Image | NDArray[Any]
@@ -24,13 +25,13 @@ def picture(given: Given) -> Array:
     Raises:
         InputError: if it cannot be read, or is an array of another kind.
     """
-    if isinstance(given, np.ndarray):
-        if given.dtype != np.uint8 or given.ndim not in (2, 3) or given.shape[2:] not in ((), (3,)) or not given.size:
-            raise InputError(
-                f"A picture is an array {given.shape} of {given.dtype}; expected (H, W, 3) or (H, W) uint8."
-            )
-        return given if given.ndim == 3 else np.repeat(given[:, :, None], 3, axis=2)
-    return np.asarray(upright(given).convert("RGB"))
+    if isinstance(given, str | Path):
+        return read_picture(Path(given))
+    if isinstance(given, Image.Image):
+        return np.asarray(ImageOps.exif_transpose(given).convert("RGB"))
+    if given.dtype != np.uint8 or given.ndim not in (2, 3) or given.shape[2:] not in ((), (3,)) or not given.size:
+        raise InputError(f"A picture is a {given.dtype} array {given.shape}; expected uint8, (H, W, 3) or (H, W).")
+    return given if given.ndim == 3 else np.repeat(given[:, :, None], 3, axis=2)
 
 
 def class_numbers(given: Given, numbers: Collection[int]) -> Array:
@@ -44,17 +45,15 @@ def class_numbers(given: Given, numbers: Collection[int]) -> Array:
     Raises:
         InputError: if it cannot be read, is coloured, or holds other numbers.
     """
-    if isinstance(given, np.ndarray):
-        values = given
+    single = set(numbers) == {1}
+    if isinstance(given, str | Path):
+        values = _single(Path(given)) if single else read_index_mask(Path(given))
     else:
-        mask = upright(given)
-        values = np.asarray(mask if mask.mode in ("P", "L", "1", "I;16", "I") else mask.convert("L"))
+        values = _pixels(given) if isinstance(given, Image.Image) else given
     if values.ndim != 2 or not (values.dtype == bool or np.issubdtype(values.dtype, np.integer)):
-        raise InputError(
-            f"A mask is an array {values.shape} of {values.dtype}; expected (H, W) of bool or whole numbers."
-        )
+        raise InputError(f"A mask is a {values.dtype} array {values.shape}; expected bool or whole numbers, (H, W).")
     found = set(np.unique(values).tolist()) - {0}
-    if set(numbers) == {1} and len(found) == 1:
+    if single and len(found) == 1:
         return (values != 0).astype(np.uint8)
     unknown = sorted(found - {*numbers, IGNORE})
     if unknown:
@@ -65,17 +64,19 @@ def class_numbers(given: Given, numbers: Collection[int]) -> Array:
     return values.astype(np.uint8)
 
 
-def upright(given: str | Path | Image.Image) -> Image.Image:
-    """A PIL image turned as its EXIF orientation says; InputError if the file cannot be read."""
-    if isinstance(given, Image.Image):
-        return ImageOps.exif_transpose(given)
+def _single(path: Path) -> NDArray[Any]:
+    """A mask file of one object: 0, 1 and 255 (ignored) as they stand, all else as any binary mask."""
     try:
-        with Image.open(given) as file:
-            return ImageOps.exif_transpose(file)
-    except FileNotFoundError:
-        raise InputError(f"{given} does not exist.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{given} cannot be read as a picture ({error}). Restore it, or leave it out.") from None
+        values = read_index_mask(path)
+    except InputError:  # in colour, which a binary mask may be
+        return read_mask(path)
+    return values if set(np.unique(values).tolist()) == {0, 1, IGNORE} else read_mask(path)
+
+
+def _pixels(image: Image.Image) -> NDArray[Any]:
+    """Indices, truth values or greys of a PIL image."""
+    upright = ImageOps.exif_transpose(image)
+    return np.asarray(upright if upright.mode in ("P", "L", "1", "I;16", "I") else upright.convert("L"))
 
 
 def name_of(given: Given, number: int) -> str:

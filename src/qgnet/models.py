@@ -42,6 +42,11 @@ class Model(NamedTuple):
     identity: str
 
 
+def known_models() -> dict[str, str]:
+    """Name → what it is."""
+    return {MATCHING: f"training-free matching of the supports on a frozen {ENCODER}, ImageNet's weights"}
+
+
 def open_model(model: str | Path, image_size: int | None = None, **matching: Any) -> Model:
     """A network by its name, or that of a checkpoint.
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from qgnet.outputs.formats import FORMATS
-from qgnet.outputs.records import keep, record_of
+from qgnet.outputs.records import keep, record_of, unreadable
 from qgnet.tasks.photographs import Answer
 
 
@@ -18,9 +18,6 @@ class SegmentWriter(pl.Callback):
         out: folder.
         formats: names of `FORMATS`.
         run: fingerprint of the run.
-
-    Attributes:
-        unreadable: what was said of those that cannot be read.
     """
 
     def __init__(self, out: Path, formats: Sequence[str], run: str) -> None:
@@ -41,7 +38,9 @@ class SegmentWriter(pl.Callback):
         answers: list[Answer] = outputs
         for photograph, result in answers:
             if result is None:
-                continue
-            for write in self.writers:
-                write(self.out, photograph.name, photograph.path, result)
-            keep(self.out, photograph.name, record_of(photograph.path, result, self.run))
+                record = unreadable(photograph.path, photograph.error, self.run)
+            else:
+                for write in self.writers:
+                    write(self.out, photograph.name, photograph.path, result)
+                record = record_of(photograph.path, result, self.run)
+            keep(self.out, photograph.name, record)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datamodules.png import PALETTE
-from datamodules.sources import Array, read_image
+from datamodules.files import read_picture
+from datamodules.files.png import PALETTE
+from datamodules.sources import Array
 from qgnet.outputs.polygons import polygons
 from qgnet.segments import Result
 
@@ -40,8 +41,10 @@ def write_probability(out: Path, name: str, photograph: Path, result: Result) ->
 
 def write_overlay(out: Path, name: str, photograph: Path, result: Result) -> None:
     """``overlays/<name>.jpg``: the photograph with the masks over it."""
-    picture = painted(read_image(photograph), result.mask)
-    appear(out / "overlays" / f"{name}.jpg", lambda part: Image.fromarray(picture).save(part, format="JPEG", quality=90))
+    picture = painted(read_picture(photograph), result.mask)
+    appear(
+        out / "overlays" / f"{name}.jpg", lambda part: Image.fromarray(picture).save(part, format="JPEG", quality=90)
+    )
 
 
 def write_labelme(out: Path, name: str, photograph: Path, result: Result) -> None:

@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_masks
 
 from datamodules.errors import InputError
-from datamodules.sources import Array, read_image
+from datamodules.files import read_picture
+from datamodules.sources import Array
 from datamodules.transforms import fit_size
 from qgnet.outputs.formats import appear, painted, write_text
 from qgnet.outputs.polygons import polygons
@@ -50,18 +51,28 @@ def record_of(path: Path, result: Result, run: str) -> Record:
     return {"run": run, "file": str(path), "stamp": stamp(path), "size": [height, width], "segments": segments}
 
 
+def unreadable(path: Path, error: str, run: str) -> Record:
+    """What is kept of a photograph that cannot be read."""
+    return {"run": run, "file": str(path), "error": error}
+
+
 def keep(out: Path, name: str, record: Record) -> None:
     """Write a photograph's record, after all its other files."""
     write_text(out / FOLDER / f"{name}.json", json.dumps(record))
 
 
-def finished(out: Path, name: str, path: Path, run: str) -> Record | None:
-    """The record of a photograph that needs not be done again; None of any other."""
+def read_record(out: Path, name: str, run: str) -> Record | None:
+    """A photograph's record of a run with this fingerprint; None if there is none."""
     file = out / FOLDER / f"{name}.json"
     if not file.is_file():
         return None
-    record = json.loads(file.read_text(encoding="utf-8"))
-    return record if record["run"] == run and record["stamp"] == stamp(path) else None
+    record: Record = json.loads(file.read_text(encoding="utf-8"))
+    return record if record["run"] == run else None
+
+
+def is_done(record: Record | None, path: Path) -> bool:
+    """Whether a photograph needs not be segmented again."""
+    return record is not None and path.exists() and record.get("stamp") == stamp(path)
 
 
 def write_csv(out: Path, records: Mapping[str, Record]) -> None:
@@ -124,7 +135,7 @@ def write_contact_sheet(out: Path, records: Mapping[str, Record]) -> None:
 
 def thumbnail(record: Record) -> Array:
     """A small picture of a photograph with its masks."""
-    image = read_image(Path(record["file"]))
+    image = read_picture(Path(record["file"]))
     height, width = fit_size(*image.shape[:2], CELL)
     mask = np.zeros(image.shape[:2], np.uint8)
     for number, segment in enumerate(record["segments"], start=1):

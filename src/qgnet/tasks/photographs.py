@@ -1,6 +1,6 @@
 """Segmentation of photographs as a Lightning predict run."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 

@@ -41,7 +41,8 @@ def add_parser(subcommands: Any) -> None:
         description="Finds in photographs what a few masks show. Writes a mask for each photograph, segments.csv and "
         "contact_sheet.jpg, the least sure first. What was cut off goes on where it was; what is done is not done "
         "twice, unless the supports, the model or the photograph changed.",
-        epilog="example: qgnet segment photographs/ --support cat1.jpg cat1.png --support cat2.jpg cat2.png --out masks/",
+        epilog="example: qgnet segment photographs/ --support cat1.jpg cat1.png --support cat2.jpg cat2.png "
+        "--out masks/",
     )
     parser.add_argument("photographs", nargs="+", help="folders (searched through), files or patterns ('*.jpg')")
     parser.add_argument(
@@ -104,9 +105,8 @@ def run(options: argparse.Namespace) -> None:
     if trainer.is_global_zero:
         tell(segmenter, len(files), len(left))
     if left:
-        data = PhotographsDataModule(
-            left, segmenter.model.image_size, options.tile, options.batch_size, options.workers
-        )
+        side = segmenter.model.image_size
+        data = PhotographsDataModule(left, side, options.tile, options.batch_size, options.workers)
         trainer.callbacks.append(SegmentWriter(options.out, options.format, fingerprint))  # type: ignore[attr-defined]
         trainer.predict(PhotographSegmentation(segmenter), data, return_predictions=False)
         trainer.strategy.barrier()

@@ -141,7 +141,8 @@ def thumbnail(record: Record) -> Array:
     for number, segment in enumerate(record["segments"], start=1):
         mask[decoded(record, segment) == 1] = number
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return painted(small, cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST))
+    labels = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    return painted(small, labels.astype(np.uint8, copy=False))
 
 
 def decoded(record: Record, segment: Record) -> NDArray[np.uint8]:

@@ -37,10 +37,6 @@ class PhotographSegmentation(pl.LightningModule):
         """Bring what was learnt to where Lightning has brought the network."""
         self.segmenter.to(self.device)
 
-    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
-        """Leave it: the Segmenter moves the pixels alone."""
-        return batch
-
     def predict_step(self, batch: list[Photograph], batch_idx: int) -> list[Answer]:
         """Segment those that could be read."""
         readable = [photograph.fitted for photograph in batch if photograph.fitted is not None]

@@ -45,6 +45,13 @@ class Fitted(NamedTuple):
     windows: list[Window]
     size: tuple[int, int]
 
+    def inside(self) -> Tensor:
+        """(T, S, S) bool: what of the squares is not padding."""
+        inside = torch.zeros(len(self.windows), *self.squares.shape[-2:], dtype=torch.bool)
+        for square, window in zip(inside, self.windows, strict=True):
+            square[: window.fitted[0], : window.fitted[1]] = True
+        return inside
+
 
 def fit_picture(image: Array, side: int, tile: bool = False) -> Fitted:
     """(H, W, 3) uint8 RGB → squares of ``side`` px.

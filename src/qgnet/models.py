@@ -9,6 +9,7 @@ from datamodules.errors import InputError
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet
 from qgnet.packaged import ENCODER
+from qgnet.presence import Calibration
 from qgnet.runs import checkpoint_run
 from qgnet.tasks.episodic import IMAGE_SIZE
 from qgnet.tasks.matching import SupportMatching
@@ -21,6 +22,8 @@ DEFAULT = MATCHING
 MATCHING_SIDE = 321
 """Side in pixels of the square that photographs are brought to for matching."""
 MATCHING_SETTINGS = {"encoder": ENCODER, "encoder_weights": PACKAGED, "high_stage": 4, "method": "sum"}
+CALIBRATION = Calibration(8.0, 1.0, 0.0, -6.0)
+"""Of matching with these settings."""
 SIDES = "Give the side of the square it was trained with, 8n + 1 px (`image_size=` or --image-size)."
 
 
@@ -33,6 +36,7 @@ class Model(NamedTuple):
         kind: ``matching`` or ``qgnet``.
         settings: plain values that make a network of this kind.
         identity: what tells it from every other one.
+        calibration: of its scores; None where it was not measured.
     """
 
     net: QGNet | Matcher
@@ -40,6 +44,7 @@ class Model(NamedTuple):
     kind: str
     settings: dict[str, Any]
     identity: str
+    calibration: Calibration | None = None
 
 
 def known_models() -> dict[str, str]:
@@ -72,7 +77,8 @@ def matching_model(image_size: int, settings: dict[str, Any]) -> Model:
     task = SupportMatching(**settings)
     task.load_starting_weights()
     origin = task.file_hashes.get("encoder_weights", settings["encoder_weights"])
-    return _ready(task.net, image_size, MATCHING, settings, str(origin))
+    model = _ready(task.net, image_size, MATCHING, settings, str(origin))
+    return model._replace(calibration=CALIBRATION) if settings == MATCHING_SETTINGS else model
 
 
 def checkpoint_model(path: Path, image_size: int | None) -> Model:

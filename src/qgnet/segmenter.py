@@ -16,14 +16,16 @@ from datamodules.sources import IGNORE, Array
 from qgnet.given import Given, class_numbers, name_of, picture
 from qgnet.models import DEFAULT, open_model
 from qgnet.networks.encoded import each_tensor
+from qgnet.presence import evidence, matching_parts
 from qgnet.segments import Result, Segment
 from qgnet.tasks.base import normalise
 from qgnet.tasks.episodic import restore
+from qgnet.tuning import SupportReport, choose, iou, mirrored, reports
 
 OBJECT = "object"
 """Name of the class where the user gives none."""
-THRESHOLD = 0.5
-"""Probability above which a pixel is the object, unless the supports or the user say otherwise."""
+PRESENCE = 0.5
+"""Least score of a photograph that is not left empty."""
 BATCH = 8
 """Squares that go through the network at once."""
 
@@ -35,13 +37,20 @@ class Learnt(NamedTuple):
 
     Attributes:
         name: of the class.
-        encoded: its K supports as the network keeps them, (K, …).
+        encoded: its K supports as the network keeps them, (1, K, …).
         threshold: probability above which a pixel is of the class.
+        supports: how each of them goes with the others.
     """
 
     name: str
     encoded: Any
     threshold: float
+    supports: list[SupportReport]
+
+    @property
+    def expected_iou(self) -> float:
+        """What to expect: mean IoU of what the supports find in each other; of one alone in its mirrored copy."""
+        return sum(report.iou for report in self.supports) / len(self.supports)
 
 
 class Maps(NamedTuple):
@@ -51,11 +60,13 @@ class Maps(NamedTuple):
         margins: (T, S, S) foreground minus background.
         guided_map: (T, h, w) in [0, 1].
         prior_map: likewise; None of a network without it.
+        evidence: (T, 2), see :mod:`qgnet.presence`; None of a network that has none.
     """
 
     margins: Tensor
     guided_map: Tensor
     prior_map: Tensor | None
+    evidence: Tensor | None
 
 
 class Segmenter:
@@ -70,6 +81,9 @@ class Segmenter:
         bf16: compute convolutions in bfloat16.
         tile: slide the square over photographs that are larger, instead of bringing them to the square.
         threshold: probability above which a pixel is the object, in (0, 1); None: chosen by the supports.
+        presence: least score, in [0, 1], of a photograph that is not left empty; 0 leaves none empty that has a pixel
+            above the threshold. Scores are calibrated for the models that `qgnet models` lists, and it counts for them
+            alone.
         matching: settings of ``matching``: ``encoder``, ``encoder_weights``, ``high_stage``, ``method``.
 
     Raises:
@@ -84,10 +98,14 @@ class Segmenter:
         bf16: bool = False,
         tile: bool = False,
         threshold: float | None = None,
+        presence: float = PRESENCE,
         **matching: Any,
     ) -> None:
         if threshold is not None and not 0 < threshold < 1:
             raise InputError(f"The threshold is {threshold}; expected a probability between 0 and 1.")
+        if not 0 <= presence <= 1:
+            raise InputError(f"The least score is {presence}; expected a probability from 0 to 1.")
+        self.presence = presence
         self.model = open_model(model, image_size, **matching)
         self.bf16 = bf16
         self.tile = tile
@@ -101,6 +119,11 @@ class Segmenter:
         self.model.net.to(self.device)
         self.learnt = [x._replace(encoded=each_tensor(lambda t: t.to(self.device), x.encoded)) for x in self.learnt]
         return self
+
+    @property
+    def supports(self) -> list[SupportReport]:
+        """How each support goes with the others of its class, and which one disagrees."""
+        return [report for learnt in self.learnt for report in learnt.supports]
 
     @property
     def classes(self) -> list[str]:
@@ -131,8 +154,32 @@ class Segmenter:
         fitted = [fit_support(image, mask, self.model.image_size, self.tile) for image, mask in pairs]
         images, masks = (torch.stack(part).to(self.device) for part in zip(*fitted, strict=True))
         with torch.inference_mode(), self._precision():
-            encoded = self.model.net.encode_support(normalise(images), masks)
-        return Learnt(name, encoded, THRESHOLD if self.threshold is None else self.threshold)
+            shots: Any = self.model.net.encode_support(normalise(images), masks)
+            encoded = each_tensor(lambda t: t[None], shots)
+            probabilities, targets = self._try(encoded, images, masks, pairs)
+        if self.threshold is None:
+            threshold, ious = choose(probabilities, targets)
+        else:
+            threshold = self.threshold
+            ious = [iou(p > threshold, mask) for p, mask in zip(probabilities, targets, strict=True)]
+        return Learnt(name, encoded, threshold, reports(name, ious))
+
+    def _try(
+        self, encoded: Any, images: Tensor, masks: Tensor, pairs: list[tuple[Array, Array]]
+    ) -> tuple[Tensor, Tensor]:
+        """What each support is in the eyes of the others, or a single one's mirrored copy in its own, and the truth."""
+        net, side = self.model.net, self.model.image_size
+        shots = len(images)
+        if shots == 1:
+            image, mask = fit_support(*mirrored(*pairs[0]), side, self.tile)
+            images, masks = image[None].to(self.device), mask[None].to(self.device)
+        found = []
+        for i in range(shots):
+            others = [k for k in range(shots) if k != i] or [0]
+            query: Any = net.encode_query(normalise(images[i : i + 1]))
+            logits = net.decode(query, each_tensor(lambda t, rows=others: t[:, rows], encoded), (side, side)).logits[0]
+            found.append((logits[1].float() - logits[0].float()).sigmoid().cpu())
+        return torch.stack(found), masks.cpu()
 
     def predict(self, photograph: Given) -> Result:
         """Segment one photograph: a file, a PIL image or a uint8 array (H, W, 3) RGB or (H, W) grey.
@@ -154,7 +201,9 @@ class Segmenter:
         if not self.learnt:
             raise InputError("Nothing has been learnt yet. Call fit() with a few pictures and their masks first.")
         squares = torch.cat([photograph.squares for photograph in photographs])
-        parts = zip(*(self._decode(chunk) for chunk in squares.split(BATCH)), strict=True)
+        inside = torch.cat([photograph.inside() for photograph in photographs])
+        chunks = zip(squares.split(BATCH), inside.split(BATCH), strict=True)
+        parts = zip(*(self._decode(*chunk) for chunk in chunks), strict=True)
         answers = [joined(part) for part in parts]
         results, first = [], 0
         for photograph in photographs:
@@ -163,34 +212,49 @@ class Segmenter:
             first = rows.stop
         return results
 
-    def _decode(self, squares: Tensor) -> list[Maps]:
-        """What the network says of (T, 3, S, S) uint8, class by class."""
+    def _decode(self, squares: Tensor, inside: Tensor) -> list[Maps]:
+        """What the network says of (T, 3, S, S) uint8, class by class; (T, S, S) is False where they are padding."""
         net, side = self.model.net, self.model.image_size
         answers = []
         with self._precision():
             query: Any = net.encode_query(normalise(squares.to(self.device)))
             for learnt in self.learnt:
-                output = net.decode(query, each_tensor(lambda t: t[None], learnt.encoded), (side, side))
+                output = net.decode(query, learnt.encoded, (side, side))
+                margins = output.logits[:, 1] - output.logits[:, 0]
                 prior = None if output.prior_map is None else output.prior_map[:, 0]
-                maps = Maps(output.logits[:, 1] - output.logits[:, 0], output.guided_map[:, 0], prior)
+                compared = matching_parts(query, learnt.encoded)
+                known = None if compared is None else evidence(*compared, margins, inside.to(self.device))
+                maps = Maps(margins, output.guided_map[:, 0], prior, known)
                 answers.append(each_tensor(lambda t: t.float().cpu(), maps))
         return answers
 
     def _result(self, photograph: Fitted, answers: Sequence[Maps]) -> Result:
         """Masks that share no pixel: where two classes are above their thresholds, the one further above has it."""
         probabilities = torch.stack([blend(maps.margins, photograph).sigmoid() for maps in answers])
+        present = [self._present(learnt, maps) for learnt, maps in zip(self.learnt, answers, strict=True)]
         thresholds = torch.tensor([learnt.threshold for learnt in self.learnt])
         above = probabilities - thresholds[:, None, None]
+        for c, score in enumerate(present):
+            if score is not None and score < self.presence:
+                above[c] = -1
         winner = torch.where(above.amax(dim=0) > 0, above.argmax(dim=0), -1)
         segments = {}
         for c, (learnt, maps) in enumerate(zip(self.learnt, answers, strict=True)):
             mask = (winner == c).numpy().astype(np.uint8)
             probability = probabilities[c].numpy()
-            score = float(probability[mask == 1].mean()) if mask.any() else 0.0
+            score = present[c]
+            if score is None:
+                score = float(probability[mask == 1].mean()) if mask.any() else 0.0
             prior = None if maps.prior_map is None else maps.prior_map[0].numpy()
             segment = Segment(learnt.name, mask, probability, score, maps.guided_map[0].numpy(), prior)
             segments[learnt.name] = segment
         return Result(segments)
+
+    def _present(self, learnt: Learnt, maps: Maps) -> float | None:
+        """Probability that a photograph shows the class, in any of its squares; None without a calibration."""
+        if self.model.calibration is None or maps.evidence is None:
+            return None
+        return float(self.model.calibration.probability(maps.evidence, len(learnt.supports)).max())
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)

@@ -69,6 +69,8 @@ def open_model(model: str | Path, image_size: int | None = None, **matching: Any
         raise InputError(
             f"{', '.join(matching)} is a setting of `matching` only, and the model is {model}. Leave it out."
         )
+    if str(model).startswith("qgnet/"):
+        raise InputError(f"There is no model {str(model)!r}. There are: {', '.join(known_models())}.")
     return checkpoint_model(Path(model), image_size)
 
 

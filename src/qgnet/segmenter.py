@@ -13,6 +13,7 @@ from torch import Tensor
 from datamodules.errors import InputError
 from datamodules.fitted import Fitted, fit_picture, fit_support
 from datamodules.sources import IGNORE, Array
+from qgnet import kept
 from qgnet.given import Given, class_numbers, name_of, picture
 from qgnet.models import DEFAULT, open_model
 from qgnet.networks.encoded import each_tensor
@@ -111,7 +112,7 @@ class Segmenter:
         self.tile = tile
         self.threshold = threshold
         self.learnt: list[Learnt] = []
-        self.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.to(device or default_device())
 
     def to(self, device: str | torch.device) -> "Segmenter":
         """Move the network and what it has learnt."""
@@ -180,6 +181,22 @@ class Segmenter:
             logits = net.decode(query, each_tensor(lambda t, rows=others: t[:, rows], encoded), (side, side)).logits[0]
             found.append((logits[1].float() - logits[0].float()).sigmoid().cpu())
         return torch.stack(found), masks.cpu()
+
+    def save(self, path: str | Path) -> None:
+        """Write the network and what it has learnt, as tensors and plain values, to one file."""
+        options = {name: getattr(self, name) for name in ("bf16", "tile", "threshold", "presence")}
+        kept.write(Path(path), self.model, options, [learnt._asdict() for learnt in self.learnt])
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device | None = None) -> "Segmenter":
+        """What :meth:`save` wrote; InputError if the file is none of these."""
+        model, options, learnt = kept.read(Path(path))
+        segmenter = cls.__new__(cls)
+        segmenter.model = model
+        for name, value in options.items():
+            setattr(segmenter, name, value)
+        segmenter.learnt = [Learnt(**one) for one in learnt]
+        return segmenter.to(device or default_device())
 
     def predict(self, photograph: Given) -> Result:
         """Segment one photograph: a file, a PIL image or a uint8 array (H, W, 3) RGB or (H, W) grey.
@@ -258,6 +275,11 @@ class Segmenter:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+
+def default_device() -> str:
+    """A GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def joined(parts: Sequence[Maps]) -> Maps:

@@ -21,7 +21,13 @@ DEFAULT = MATCHING
 """What segments if nothing else is asked for."""
 MATCHING_SIDE = 321
 """Side in pixels of the square that photographs are brought to for matching."""
-MATCHING_SETTINGS = {"encoder": ENCODER, "encoder_weights": PACKAGED, "high_stage": 4, "method": "sum"}
+MATCHING_SETTINGS = {
+    "encoder": ENCODER,
+    "encoder_weights": PACKAGED,
+    "high_stage": 4,
+    "method": "sum",
+    "dilated": False,
+}
 CALIBRATION = Calibration(8.0, 1.0, 0.0, -6.0)
 """Of matching with these settings."""
 SIDES = "Give the side of the square it was trained with, 8n + 1 px (`image_size=` or --image-size)."

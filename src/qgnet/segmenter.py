@@ -85,7 +85,8 @@ class Segmenter:
         presence: least score, in [0, 1], of a photograph that is not left empty; 0 leaves none empty that has a pixel
             above the threshold. Scores are calibrated for the models that `qgnet models` lists, and it counts for them
             alone.
-        matching: settings of ``matching``: ``encoder``, ``encoder_weights``, ``high_stage``, ``method``.
+        matching: settings of ``matching``: ``encoder``, ``encoder_weights``, ``high_stage``, ``method``,
+            ``dilated``.
 
     Raises:
         InputError: if there is no such model, or its weights cannot be had.

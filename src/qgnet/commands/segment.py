@@ -28,7 +28,7 @@ from qgnet.outputs.records import (
     write_contact_sheet,
     write_csv,
 )
-from qgnet.segmenter import Segmenter, read_supports
+from qgnet.segmenter import PRESENCE, Segmenter, read_supports
 from qgnet.tasks.photographs import PhotographSegmentation
 
 Supports = dict[str, list[tuple[Array, Array]]]
@@ -71,6 +71,7 @@ def add_parser(subcommands: Any) -> None:
     model.add_argument(
         "--threshold", type=float, help="probability above which a pixel counts (default: by the supports)"
     )
+    model.add_argument("--presence", type=float, default=PRESENCE, help="least score of what is not left empty (0.5)")
     output = parser.add_argument_group("what is written")
     output.add_argument(
         "--format", nargs="+", choices=list(FORMATS), default=["index"], help="one or more (default index)"
@@ -147,6 +148,7 @@ def make_segmenter(options: argparse.Namespace) -> Segmenter:
         bf16=options.bf16,
         tile=options.tile,
         threshold=options.threshold,
+        presence=options.presence,
         **{key: value for key, value in own.items() if value is not None},
     )
 
@@ -179,15 +181,21 @@ def fingerprint_of(options: argparse.Namespace, segmenter: Segmenter, supports: 
             digest.update(
                 f"{image.shape}".encode() + np.ascontiguousarray(image).data + np.ascontiguousarray(mask).data
             )
-    settings = [segmenter.model.identity, segmenter.threshold, segmenter.tile, segmenter.bf16, sorted(options.format)]
-    digest.update(json.dumps(settings).encode())
+    use = [segmenter.model.identity, segmenter.threshold, segmenter.presence, segmenter.tile, segmenter.bf16]
+    digest.update(json.dumps([*use, segmenter.model.calibration, sorted(options.format)]).encode())
     return digest.hexdigest()
 
 
 def tell(segmenter: Segmenter, photographs: int, left: int) -> None:
     """Say what was learnt and what there is to do."""
     for learnt in segmenter.learnt:
-        print(f"{learnt.name}: threshold {learnt.threshold:.2f}")
+        shots = len(learnt.supports)
+        among = "what the supports find in each other" if shots > 1 else "what it finds in its mirrored copy"
+        print(f"{learnt.name}: {shots} support(s), threshold {learnt.threshold:.2f}")
+        print(f"  IoU to expect: {learnt.expected_iou:.2f}, of {among}")
+        for report in learnt.supports:
+            if report.disagrees:
+                print(f"  support {report.number} disagrees with the others (IoU {report.iou:.2f}). Is its mask right?")
     done = f", {photographs - left} of them done before" if left < photographs else ""
     print(f"{photographs} photographs{done}")
 

@@ -19,6 +19,8 @@ class SupportMatching(EpisodicTask):
         method: ``nearest`` (foreground against background position), ``prototype`` (means of both), ``ridge`` (ridge
             regression on all positions), or ``sum`` (ridge and nearest). The test scores all four; this one is drawn
             and stands in the report.
+        dilated: whether the encoder's last stages are dilated to stride 8, as QGNet's are. False leaves them as they
+            were trained.
     """
 
     net: Matcher
@@ -29,13 +31,14 @@ class SupportMatching(EpisodicTask):
         encoder_weights: str = "imagenet",
         high_stage: int = 4,
         method: str = "sum",
+        dilated: bool = True,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.encoder_weights = encoder_weights
         self.method = f"matching by {method}"
         try:
-            self.net = Matcher(make_encoder(encoder, high_stage), method)
+            self.net = Matcher(make_encoder(encoder, high_stage, dilated), method)
         except ValueError as error:
             raise InputError(f"model.{error}") from None
         self.net.encoder.freeze()

@@ -30,7 +30,7 @@ MATCHING_SETTINGS = {
     "method": "sum",
     "dilated": False,
 }
-CALIBRATION = Calibration(8.0, 1.0, 0.0, -6.0)
+CALIBRATION = Calibration(6.72, 0.5, 0.0, -1.89)
 """Of matching with these settings."""
 SIDES = "Give the side of the square it was trained with, 8n + 1 px (`image_size=` or --image-size)."
 

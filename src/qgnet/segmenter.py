@@ -179,7 +179,7 @@ class Segmenter:
         for i in range(shots):
             others = [k for k in range(shots) if k != i] or [0]
             query: Any = net.encode_query(normalise(images[i : i + 1]))
-            logits = net.decode(query, each_tensor(lambda t, rows=others: t[:, rows], encoded), (side, side)).logits[0]
+            logits = net.decode(query, each_tensor(itemgetter((slice(None), others)), encoded), (side, side)).logits[0]
             found.append((logits[1].float() - logits[0].float()).sigmoid().cpu())
         return torch.stack(found), masks.cpu()
 

@@ -3,6 +3,9 @@ from .losses import info_nce as info_nce
 from .losses import segmentation_loss as segmentation_loss
 from .metrics import EpisodeIoU as EpisodeIoU
 from .networks.qgnet import QGNet as QGNet
+from .segmenter import Segmenter as Segmenter
+from .segments import Result as Result
+from .segments import Segment as Segment
 from .tasks.matching import SupportMatching as SupportMatching
 from .tasks.pretraining import GlobalLocalPretraining as GlobalLocalPretraining
 from .tasks.segmentation import FewShotSegmentation as FewShotSegmentation

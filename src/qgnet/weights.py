@@ -13,11 +13,14 @@ from datamodules.files.digest import sha256
 from qgnet.networks.encoders import IMAGENET as IMAGENET_COLOURS
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank
+from qgnet.packaged import SHA256 as PACKAGED_SHA256
+from qgnet.packaged import packaged_weights
 
 PRIOR_FORMAT = "qgnet-prior-extractor-1"
 BANK_FORMAT = "qgnet-prior-bank-1"
 RANDOM = "random"
 IMAGENET = "imagenet"
+PACKAGED = "packaged"
 
 
 def load_encoder_weights(encoder: Encoder, weights: str, setting: str) -> str | None:
@@ -25,8 +28,9 @@ def load_encoder_weights(encoder: Encoder, weights: str, setting: str) -> str | 
 
     Args:
         encoder: to be filled in place.
-        weights: ``random`` (nothing happens), ``imagenet`` (timm's own, downloaded), or a file: a prior extractor of
-            stage 1, ``.safetensors``, or a ``.pth``/``.pt``/``.ckpt`` state dict of the same timm model.
+        weights: ``random`` (nothing happens), ``imagenet`` (timm's own, downloaded), ``packaged`` (EfficientNet-Lite0's
+            from their Python package), or a file: a prior extractor of stage 1, ``.safetensors``, or a
+            ``.pth``/``.pt``/``.ckpt`` state dict of the same timm model.
         setting: name of the setting, for messages.
 
     Returns:
@@ -40,6 +44,9 @@ def load_encoder_weights(encoder: Encoder, weights: str, setting: str) -> str | 
     if weights == IMAGENET:
         _fill(encoder, _download(encoder.name, setting), f"timm's weights of {encoder.name}", setting)
         return None
+    if weights == PACKAGED:
+        _fill(encoder, packaged_weights(encoder.name, setting), "the packaged weights", setting)
+        return PACKAGED_SHA256
     path = Path(weights)
     _fill(encoder, _read_state_dict(path, encoder, setting), str(path), setting)
     return sha256(path)

@@ -9,6 +9,8 @@ from qgnet.boundary import boundary
 from qgnet.start import VERSION
 
 COMMANDS = {
+    "segment": "a few masks in, all the others out: segment photographs",
+    "models": "list the models that segment knows by name",
     "prepare": "download, convert, index and count a data set",
     "regions": "cut the images of stage 1 into regions, ahead of the training",
     "import-weights": "convert released weights",

@@ -20,7 +20,8 @@ def region_map(query: Tensor, keys: Tensor) -> Tensor:
 
     Args:
         query: (B, C, h, w) features.
-        keys: (B, C, N) features; an all-zero column (a masked-out support position) has similarity 0.
+        keys: (B, C, N) features, or (1, C, N) for all queries; an all-zero column (a masked-out support position) has
+            similarity 0.
 
     Returns:
         (B, 1, h, w) float32 in [0, 1]. Computed in float32 even under autocast: high-level cosines lie close
@@ -34,7 +35,7 @@ def unit_region_map(query: Tensor, keys: Tensor) -> Tensor:
     batch, _, height, width = query.shape
     with torch.autocast(query.device.type, enabled=False):
         flat = query.flatten(2)
-        blocks = [torch.bmm(unit(block).transpose(1, 2), flat).amax(dim=1) for block in keys.split(BLOCK, dim=2)]
+        blocks = [(unit(block).transpose(1, 2) @ flat).amax(dim=1) for block in keys.split(BLOCK, dim=2)]
         best = torch.stack(blocks).amax(dim=0)
     return _min_max(best).view(batch, 1, height, width)
 

@@ -54,7 +54,7 @@ class Matcher(nn.Module):
     def decode(
         self, query: Tensor, supports: Positions, size: tuple[int, int], with_levels: bool = True
     ) -> QGNetOutput:
-        """The answer at ``size`` from an encoded query and its encoded supports, by :meth:`stack_shots`.
+        """The answer at ``size`` for B encoded queries and their supports by :meth:`stack_shots`, B or one for all.
 
         Returns:
             ``margins`` holds those of all methods, ``guided_map`` the similarity to the nearest foreground position,

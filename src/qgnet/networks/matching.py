@@ -40,9 +40,10 @@ class Positions(NamedTuple):
 def matching_feature(stages: dict[int, Tensor], last: int) -> Tensor:
     """The last two stages side by side, each of length 1: (B, C, h, w) float32 of length 1.
 
-    Side by side they tell classes apart better than either alone, and no stage drowns the other.
+    Side by side they tell classes apart better than either alone, and no stage drowns the other. They have the
+    positions of the stage before the last, which are finer where the encoder is not dilated.
     """
-    size = (stages[last].shape[-2], stages[last].shape[-1])
+    size = (stages[last - 1].shape[-2], stages[last - 1].shape[-1])
     parts = [F.normalize(resize(stages[stage].float(), size), dim=1, eps=EPS) for stage in (last, last - 1)]
     return torch.cat(parts, dim=1) / len(parts) ** 0.5
 

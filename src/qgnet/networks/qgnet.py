@@ -224,7 +224,7 @@ class QGNet(nn.Module):
     stack_shots = staticmethod(stack_shots)
 
     def decode(self, query: Query, supports: Supports, size: tuple[int, int], with_levels: bool = True) -> QGNetOutput:
-        """The prediction at ``size`` from an encoded query and its encoded supports, by :func:`stack_shots`.
+        """The prediction at ``size`` for B encoded queries and their supports by :func:`stack_shots`, B or one for all.
 
         ``with_levels`` False leaves out the level logits, which only a loss needs.
         """

@@ -24,6 +24,8 @@ LEAK_REMEDY = (
     "Choose the fold or --data.novel of its training, or give the checkpoint that belongs to this choice. If you mean "
     "it, set --allow_trained_classes true; the result and the report will say so."
 )
+IMAGE_SIZE = "image_size"
+"""Key of a checkpoint under which the side of the network's square is kept."""
 
 
 class Segmented(NamedTuple):
@@ -85,8 +87,9 @@ class EpisodicTask(Task):
         super().setup(stage)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the classes trained on, too."""
+        """Keep the image size, too, which a network is best used with, and the classes trained on."""
         super().on_save_checkpoint(checkpoint)
+        checkpoint[IMAGE_SIZE] = self.trainer.datamodule.image_size  # type: ignore[attr-defined]
         if self.trained is not None:
             self.trained.keep(checkpoint)
 

@@ -19,6 +19,8 @@ class SupportMatching(EpisodicTask):
         method: ``nearest`` (foreground against background position), ``prototype`` (means of both), ``ridge`` (ridge
             regression on all positions), or ``sum`` (ridge and nearest). The test scores all four; this one is drawn
             and stands in the report.
+        dilated: whether the encoder's last stages are dilated to stride 8, as QGNet's are. False leaves them as they
+            were trained.
         reuse: the test encodes each image once and keeps what it needs of it. False encodes it anew for each episode;
             the result is the same.
         reuse_mb: how much is kept at most, in MB per process and on its device.
@@ -32,6 +34,7 @@ class SupportMatching(EpisodicTask):
         encoder_weights: str = "imagenet",
         high_stage: HighStage = 4,
         method: Literal["nearest", "prototype", "ridge", "sum"] = "sum",
+        dilated: bool = True,
         reuse: bool = True,
         reuse_mb: int = REUSE_MB,
     ) -> None:
@@ -39,7 +42,7 @@ class SupportMatching(EpisodicTask):
         self.save_hyperparameters()
         self.encoder_weights = encoder_weights
         self.method = f"matching by {method}"
-        self.net = Matcher(make_encoder(encoder, high_stage), method)
+        self.net = Matcher(make_encoder(encoder, high_stage, dilated), method)
         self.net.encoder.freeze()
 
     def load_starting_weights(self) -> None:

@@ -1,0 +1,46 @@
+"""Writes what a predict run over photographs finds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from qgnet.outputs.formats import FORMATS
+from qgnet.outputs.records import keep, record_of, unreadable
+from qgnet.tasks.photographs import Answer
+
+
+class SegmentWriter(pl.Callback):
+    """Each photograph's files as soon as it is segmented, its record last.
+
+    Args:
+        out: folder.
+        formats: names of `FORMATS`.
+        run: fingerprint of the run.
+    """
+
+    def __init__(self, out: Path, formats: Sequence[str], run: str) -> None:
+        self.out = out
+        self.writers = [writer for name in formats if (writer := FORMATS[name])]
+        self.run = run
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write a batch."""
+        answers: list[Answer] = outputs
+        for photograph, result in answers:
+            if result is None:
+                record = unreadable(photograph.path, photograph.error, self.run)
+            else:
+                for write in self.writers:
+                    write(self.out, photograph.name, photograph.path, result)
+                record = record_of(photograph.path, result, self.run)
+            keep(self.out, photograph.name, record)

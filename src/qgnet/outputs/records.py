@@ -1,0 +1,160 @@
+"""What is kept of each photograph, so that a run goes on where it was cut off, and tables can be made of all."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from pycocotools import mask as coco_masks
+
+from datamodules.errors import InputError
+from datamodules.files import read_picture
+from datamodules.sources import Array
+from datamodules.transforms import fit_size
+from qgnet.outputs.formats import appear, painted, write_text
+from qgnet.outputs.polygons import polygons
+from qgnet.segments import Result
+
+FOLDER = ".qgnet"
+"""In the output folder: a JSON file per photograph."""
+Record = dict[str, Any]
+COLUMNS = ("image", "class", "score", "area", "empty")
+SHOWN = 96
+"""Photographs on a contact sheet."""
+ACROSS = 6
+CELL = 180
+CAPTION = 18
+GAP = 6
+
+
+def stamp(path: Path) -> list[int]:
+    """What changes with a file's content: its size and time."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def record_of(path: Path, result: Result, run: str) -> Record:
+    """What is kept of a photograph that was segmented in a run of this fingerprint."""
+    segments = []
+    for segment in result.segments.values():
+        runs = coco_masks.encode(np.asfortranarray(segment.mask))
+        score, empty = round(segment.score, 4), segment.empty
+        counts = runs["counts"].decode()
+        segments.append({"class": segment.name, "score": score, "area": segment.area, "empty": empty, "counts": counts})
+    height, width = result.mask.shape
+    return {"run": run, "file": str(path), "stamp": stamp(path), "size": [height, width], "segments": segments}
+
+
+def unreadable(path: Path, error: str, run: str) -> Record:
+    """What is kept of a photograph that cannot be read."""
+    return {"run": run, "file": str(path), "error": error}
+
+
+def keep(out: Path, name: str, record: Record) -> None:
+    """Write a photograph's record, after all its other files."""
+    write_text(out / FOLDER / f"{name}.json", json.dumps(record))
+
+
+def read_record(out: Path, name: str, run: str) -> Record | None:
+    """A photograph's record of a run with this fingerprint; None if there is none."""
+    file = out / FOLDER / f"{name}.json"
+    if not file.is_file():
+        return None
+    record: Record = json.loads(file.read_text(encoding="utf-8"))
+    return record if record["run"] == run else None
+
+
+def is_done(record: Record | None, path: Path) -> bool:
+    """Whether a photograph needs not be segmented again."""
+    return record is not None and path.exists() and record.get("stamp") == stamp(path)
+
+
+def write_csv(out: Path, records: Mapping[str, Record]) -> None:
+    """``segments.csv``: a line per photograph and class."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for record in records.values():
+        writer.writerows({"image": record["file"], **segment} for segment in record["segments"])
+    write_text(out / "segments.csv", text.getvalue())
+
+
+def write_coco(out: Path, records: Mapping[str, Record], classes: Sequence[str], as_polygons: bool) -> None:
+    """``annotations.json``: COCO's format, masks as compressed run lengths or as polygons."""
+    images: list[Record] = []
+    annotations: list[Record] = []
+    for number, (name, record) in enumerate(records.items(), start=1):
+        height, width = record["size"]
+        images.append({"id": number, "file_name": name + Path(record["file"]).suffix, "height": height, "width": width})
+        for segment in record["segments"]:
+            if segment["empty"]:
+                continue
+            runs = {"size": record["size"], "counts": segment["counts"]}
+            shape = [p.ravel().tolist() for p in polygons(coco_masks.decode(runs))] if as_polygons else runs
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": classes.index(segment["class"]) + 1,
+                    "segmentation": shape,
+                    "area": segment["area"],
+                    "bbox": coco_masks.toBbox(runs).tolist(),
+                    "iscrowd": 0,
+                    "score": segment["score"],
+                }
+            )
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    write_text(out / "annotations.json", json.dumps(content))
+
+
+def write_contact_sheet(out: Path, records: Mapping[str, Record]) -> None:
+    """``contact_sheet.jpg``: those with something found, the least sure first, then the empty ones."""
+
+    def order(name: str) -> tuple[bool, float]:
+        segments = records[name]["segments"]
+        empty = all(segment["empty"] for segment in segments)
+        return empty, max(segment["score"] for segment in segments) * (-1 if empty else 1)
+
+    names = sorted(records, key=order)[:SHOWN]
+    rows = -(-len(names) // ACROSS)
+    sheet = Image.new("RGB", (ACROSS * (CELL + GAP) + GAP, rows * (CELL + CAPTION + GAP) + GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for i, name in enumerate(names):
+        left, top = GAP + i % ACROSS * (CELL + GAP), GAP + i // ACROSS * (CELL + CAPTION + GAP)
+        score = max(segment["score"] for segment in records[name]["segments"])
+        sheet.paste(Image.fromarray(thumbnail(records[name])), (left, top + CAPTION))
+        draw.text((left, top), f"{score:.2f}  {name[-20:]}", "black", font)
+    appear(out / "contact_sheet.jpg", lambda part: sheet.save(part, format="JPEG", quality=88))
+
+
+def thumbnail(record: Record) -> Array:
+    """A small picture of a photograph with its masks."""
+    image = read_picture(Path(record["file"]))
+    height, width = fit_size(image.shape[0], image.shape[1], CELL)
+    mask = np.zeros(image.shape[:2], np.uint8)
+    for number, segment in enumerate(record["segments"], start=1):
+        mask[decoded(record, segment) == 1] = number
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    labels = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    return painted(small, labels.astype(np.uint8, copy=False))
+
+
+def decoded(record: Record, segment: Record) -> NDArray[np.uint8]:
+    """(H, W) in {0, 1} of a record's segment."""
+    mask: NDArray[np.uint8] = coco_masks.decode({"size": record["size"], "counts": segment["counts"]})
+    return mask
+
+
+def check_writable(out: Path) -> None:
+    """Make the output folder; InputError if that cannot be done."""
+    try:
+        (out / FOLDER).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be made ({error.strerror}). Choose another folder.") from None

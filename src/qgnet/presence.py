@@ -1,0 +1,62 @@
+"""Whether a photograph shows the class at all: what was found in it, compared with the supports' object."""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qgnet.networks.matching import Positions
+
+
+class Calibration(NamedTuple):
+    """Turns evidence into a probability, for one encoder; fitted by ``benchmarks/presence.py``.
+
+    Attributes:
+        similarity: weight of the cosine between what was found and the supports' object.
+        strength: weight of the mean margin of what was found.
+        shots: weight of the binary logarithm of the number of supports.
+        offset: added.
+    """
+
+    similarity: float
+    strength: float
+    shots: float
+    offset: float
+
+    def probability(self, evidence: Tensor, shots: int) -> Tensor:
+        """(T, 2) of `evidence` → (T,), as likely as not at 0.5 where half of the photographs show the class."""
+        weights = evidence.new_tensor([self.similarity, self.strength])
+        return (evidence @ weights + self.shots * torch.tensor(float(shots)).log2() + self.offset).sigmoid()
+
+
+def evidence(query: Tensor, supports: Positions, margins: Tensor, inside: Tensor) -> Tensor:
+    """How similar what was found is to the supports' object, and how strong the answer is.
+
+    Args:
+        query: (T, C, h, w) features of length 1, as of `matching_feature`.
+        supports: (1, …), the positions of all of them.
+        margins: (T, S, S), above 0 where the object was found.
+        inside: (T, S, S) bool, where the square is not padding.
+
+    Returns:
+        (T, 2): the cosine of the mean feature of what was found, or where that is nothing of the position that comes
+        nearest to it, to the supports' mean; and the mean margin there.
+    """
+    size = (query.shape[-2], query.shape[-1])
+    prototype = F.normalize((supports.features * supports.foreground[:, None]).sum(dim=2), dim=1)
+    within = F.adaptive_max_pool2d(inside.float()[:, None], size)[:, 0].flatten(1) > 0
+    coarse = F.interpolate(margins.float()[:, None], size, mode="bilinear", align_corners=True)[:, 0].flatten(1)
+    coarse = coarse.masked_fill(~within, -torch.inf)
+    found = (coarse > 0) | (coarse == coarse.amax(dim=1, keepdim=True))
+    weight = found * coarse.sigmoid()
+    mean = F.normalize((query.float().flatten(2) * weight[:, None]).sum(dim=2), dim=1)
+    strength = torch.where(found, coarse, 0.0).sum(dim=1) / found.sum(dim=1)
+    return torch.stack([(mean * prototype).sum(dim=1), strength], dim=1)
+
+
+def matching_parts(query: Any, supports: Any) -> tuple[Tensor, Positions] | None:
+    """The features and positions that `evidence` compares; None of a network that keeps none."""
+    if isinstance(query, Tensor):
+        return query, supports
+    return None if query.matching is None or supports.positions is None else (query.matching, supports.positions)

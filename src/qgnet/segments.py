@@ -1,0 +1,88 @@
+"""What a Segmenter says of a photograph."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Map = NDArray[np.float32]
+Labels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One class in a photograph of H x W px.
+
+    Attributes:
+        name: of the class.
+        mask: (H, W) uint8 in {0, 1}.
+        probability: (H, W) float32 in [0, 1].
+        score: how sure it is that the photograph shows the class, in [0, 1].
+        guided_map: (h, w) float32 in [0, 1], how similar each position is to the supports' object, at the network's
+            positions; of a photograph in tiles that of the first one.
+        prior_map: the same of self-correspondence; None of a network without it.
+    """
+
+    name: str
+    mask: Labels
+    probability: Map
+    score: float
+    guided_map: Map
+    prior_map: Map | None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is none of the class."""
+        return not self.mask.any()
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return int(np.count_nonzero(self.mask))
+
+
+@dataclass(frozen=True)
+class Result:
+    """All classes in a photograph.
+
+    Attributes:
+        segments: class name → what there is of it; the masks of two classes share no pixel.
+    """
+
+    segments: dict[str, Segment]
+
+    @property
+    def best(self) -> Segment:
+        """The class that is there most surely."""
+        return max(self.segments.values(), key=lambda segment: segment.score)
+
+    @property
+    def mask(self) -> Labels:
+        """(H, W) uint8: 0 background, n the n-th class; so {0, 1} of a single class."""
+        masks = [number * segment.mask for number, segment in enumerate(self.segments.values(), start=1)]
+        return np.maximum.reduce(masks)
+
+    @property
+    def probability(self) -> Map:
+        """(H, W) float32 in [0, 1], of the likeliest class at each pixel."""
+        return np.maximum.reduce([segment.probability for segment in self.segments.values()])
+
+    @property
+    def score(self) -> float:
+        """That of the class that is there most surely, in [0, 1]."""
+        return self.best.score
+
+    @property
+    def guided_map(self) -> Map:
+        """Of the same class, (h, w)."""
+        return self.best.guided_map
+
+    @property
+    def prior_map(self) -> Map | None:
+        """Of the same class, (h, w); None of a network without self-correspondence."""
+        return self.best.prior_map
+
+    @property
+    def empty(self) -> bool:
+        """Whether none of the classes is there."""
+        return all(segment.empty for segment in self.segments.values())

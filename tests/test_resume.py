@@ -50,7 +50,7 @@ def test_a_training_goes_on_with_the_optimiser_it_began_with(command: Command, c
     again = ["fit", "demo/qgnet.yaml", "--ckpt_path=runs/x/checkpoints/last.ckpt", "--trainer.max_steps=3"]
     for setting, message in (("lr=0.5", "has lr 0.5, had"), ("weight_decay=0.7", "has weight_decay 0.7, had")):
         with pytest.raises(SystemExit) as stop:
-            command(*again, f"--model.optimizer.{setting}", "--run=runs/y")
+            command(*again, f"--model.optimizer.{setting}", f"--run=runs/{setting}")
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
     command(*again, "--trainer.max_epochs=2", "--run=runs/z")

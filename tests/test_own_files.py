@@ -11,15 +11,17 @@ import cv2
 import numpy as np
 import pytest
 from conftest import Command
-from fake_data import write_folder, write_fss, write_images, write_voc
+from fake_data import write_coco, write_folder, write_fss, write_images, write_voc
 from PIL import Image
 
 from datamodules import FolderDataModule, Fss1000DataModule, InputError, Pascal5iDataModule, index, pool, prepare
+from datamodules.coco20i import draw_masks
 from datamodules.files.lists import read_classes, read_list
 from datamodules.files.paths import expanded
 from datamodules.fss1000 import fss_images
 from datamodules.index import MaskIndex
 from datamodules.pascal5i import voc_images
+from datamodules.region_maps import RegionMaps
 from datamodules.unlabeled import ImageFolder
 from qgnet.cli import parse
 from qgnet.commands import main as qgnet
@@ -415,3 +417,64 @@ def test_a_run_in_the_home_folder(command: Command, tmp_path: Path, monkeypatch:
     command("test", "folder.yaml", "--run=~/run")
     assert (tmp_path / "home/run/results.json").exists()
     assert not (tmp_path / "~").exists()
+
+
+KILLED = """
+import os
+import sys
+from pathlib import Path
+from datamodules import coco20i, region_maps
+from datamodules.region_maps import RegionMaps
+from datamodules.unlabeled import ImageFolder
+
+class Pool:
+    def __init__(self, *_):
+        pass
+    def __enter__(self):
+        return self
+    def __exit__(self, *_):
+        pass
+    def map(self, function, *lists, **_):
+        for count, arguments in enumerate(zip(*lists)):
+            if count == 2:
+                os.kill(os.getpid(), 9)
+            yield function(*arguments)
+
+coco20i.processes = region_maps.processes = Pool
+region_maps.PART = 2
+source, target = map(Path, sys.argv[1:])
+if source.suffix == ".json":
+    coco20i.draw_masks(source, target, "val2014", "full", "ignore")
+else:
+    region_maps.RegionMaps("slic", 8, target).fill(ImageFolder(source, None))
+"""
+
+
+def killed(source: Path, target: Path) -> None:
+    process = subprocess.run([sys.executable, "-c", KILLED, source, target], capture_output=True, check=False)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+
+
+def test_killed_region_maps_go_on(tmp_path: Path) -> None:
+    images = ImageFolder(write_images(tmp_path / "images"), None)
+    killed(tmp_path / "images", tmp_path / "killed")
+    kept = []
+    for folder in ("killed", "whole"):
+        maps = RegionMaps("slic", 8, tmp_path / folder)
+        maps.fill(images)
+        kept.append([maps.of(images.image(i), name, images.identity(i)) for i, name in enumerate(images.names)])
+    assert all(np.array_equal(one, other) for one, other in zip(*kept, strict=True))
+
+
+def test_killed_coco_masks_go_on(tmp_path: Path) -> None:
+    annotations = write_coco(tmp_path / "coco", per_class=1) / "annotations/instances_val2014.json"
+    killed(annotations, tmp_path / "killed")
+    assert len(list((tmp_path / "killed/val2014").iterdir())) == 2
+    assert not (tmp_path / "killed/val2014.txt").exists()  # without the list nobody reads them
+    for folder in ("killed", "whole"):
+        draw_masks(annotations, tmp_path / folder, "val2014", "full", "ignore")
+    files = [
+        sorted(path.relative_to(tmp_path / f) for path in (tmp_path / f).rglob("*.*")) for f in ("killed", "whole")
+    ]
+    assert files[0] == files[1]
+    assert all((tmp_path / "killed" / f).read_bytes() == (tmp_path / "whole" / f).read_bytes() for f in files[0])

@@ -31,7 +31,7 @@ MATCHING_SETTINGS = {
     "method": "sum",
     "dilated": False,
 }
-CALIBRATION = Calibration(6.72, 0.5, 0.0, -1.89)
+CALIBRATION = Calibration(6.72, 0.5, -0.29, -1.89)
 """Of matching with these settings."""
 SIDES = "Give the side of the square it was trained with, 8n + 1 px (`image_size=` or --image-size)."
 

@@ -214,14 +214,15 @@ class QGNetCLI(LightningCLI):
         self.further_tests = take_first_seed(self.subcommand, config) if config.all_seeds else []
         if self.subcommand == "predict" and config.return_predictions is None:
             config.return_predictions = False  # callbacks write them; kept, they would fill the memory
-        loggers = config.trainer.logger
+        given = config.trainer.logger
+        loggers = [one for one in (given if isinstance(given, list) else [given]) if isinstance(one, Namespace)]
+        for logger in loggers:
+            require_package(logger.class_path)
         self.folder, self.identity = run_folder(self.subcommand, config)
-        for logger in loggers if isinstance(loggers, list) else [loggers]:
-            if isinstance(logger, Namespace):
-                require_package(logger.class_path)
-            if isinstance(logger, Namespace) and logger.class_path == f"{Wandb.__module__}.{Wandb.__name__}":
+        for logger in loggers:
+            if logger.class_path == f"{Wandb.__module__}.{Wandb.__name__}":
                 name_run(logger.init_args, self.subcommand, config, self.folder)
-            elif isinstance(logger, Namespace) and logger.get("init_args.save_dir") in (None, "."):
+            elif logger.get("init_args.save_dir") in (None, "."):
                 logger["init_args.save_dir"] = str(self.folder)
 
     def instantiate_classes(self) -> None:

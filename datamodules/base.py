@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import cv2
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from datamodules.classes import check_split
@@ -29,6 +28,7 @@ from datamodules.plan import limited, shares, visiting_order
 from datamodules.protocols import Protocol, default_seed
 from datamodules.settings import Checked, Count, Natural, Range, Rising, Share, Side
 from datamodules.sources import LabelledImages
+from datamodules.terminal import say
 
 INDEX_FOLDER = "mask_index"
 """Beside a data set's masks."""
@@ -357,8 +357,9 @@ class EpisodeDataModule(BaseDataModule):
             index = MaskIndex.build(source, title)
         else:
             index = MaskIndex.cached(source, file, title)
+            if index.accepted and index.bad:
+                say(f"{len(index.bad)} bad image(s) of {split} are left out, as `qgnet prepare` was told.")
             if index.accepted:
-                rank_zero_info(f"{len(index.bad)} bad image(s) of {split} are left out, as `qgnet prepare` was told.")
                 return index
         index.raise_bad(" `qgnet prepare --skip-bad` leaves bad files out." if file else "")
         return index

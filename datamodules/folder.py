@@ -4,8 +4,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pytorch_lightning.utilities import rank_zero_only
-
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
 from datamodules.classes import check_distinct, check_printable
 from datamodules.errors import InputError
@@ -15,6 +13,7 @@ from datamodules.files.lists import read_classes
 from datamodules.files.masks import some_values
 from datamodules.index import MaskIndex
 from datamodules.sources import IGNORE, BinaryMasks, IndexMasks, LabelledImages, require_folder
+from datamodules.terminal import say
 
 IMAGES = "images"
 MASKS = "masks"
@@ -244,10 +243,3 @@ def notices(source: IndexMasks | BinaryMasks, index: MaskIndex, classes: Mapping
             first = f"{source.masks[empty[0]]}: {some_values(source.labels(empty[0]))}"
             lines.append(f"{len(empty)} mask(s) hold no class, only 0 (background) and 255 (ignored), e.g. {first}.")
     return lines
-
-
-@rank_zero_only
-def say(*lines: str) -> None:
-    """Print the lines that are not empty, in one process of all."""
-    for line in filter(None, lines):
-        print(line)

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from datamodules.base import BaseDataModule
@@ -22,6 +21,7 @@ from datamodules.regions import Method, PatchRule
 from datamodules.settings import Count, Natural, Range, Side
 from datamodules.sources import Array
 from datamodules.streams import stream
+from datamodules.terminal import say
 from datamodules.views import Augmentation, ViewDataset, Views, collate_views
 
 
@@ -157,8 +157,8 @@ class ImageFolder:
         if not found:
             told = searched.told(root)
             raise InputError(f"{root} holds no image ({', '.join(sorted(ENDINGS))}). {told} Point --data.root to some.")
-        if list_file is None and searched.left_out:
-            rank_zero_info(searched.told(root))
+        if list_file is None:
+            say(searched.told(root))
         self.root = root
         self.names = found
 

@@ -298,6 +298,7 @@ def test_bad_files_are_listed_and_left_out(tmp_path: Path, capsys: pytest.Captur
     assert "006.png holds the value 9" in printed
     data = FolderDataModule(str(root), novel=["cup"], image_size=65, min_class_area=50)
     data.setup("fit")
+    assert "2 bad image(s) of train are left out, as `qgnet prepare` was told." in capsys.readouterr().out
     for episodes in data.data.values():
         used = {episodes.source.names[i] for images in episodes.images_of.values() for i in images}
         assert not used & {"002", "006"}

@@ -4,8 +4,6 @@ import logging
 import os
 import warnings
 
-from pytorch_lightning.utilities import rank_zero_only
-
 ADVERTISING = ("pytorch_lightning", "lightning_fabric", "lightning_utilities")
 """Loggers whose INFO is tips, devices that there are not, and a table of modules."""
 NOISE = (
@@ -30,9 +28,3 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", beginning)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     os.environ.setdefault("WANDB_SILENT", "true")
-
-
-@rank_zero_only
-def say(text: str) -> None:
-    """Print a line of the run, on the first process."""
-    print(text, flush=True)

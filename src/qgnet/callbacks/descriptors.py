@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 
-from qgnet.terminal import say
+from datamodules.terminal import say
 
 
 class DescriptorWriter(pl.Callback):

@@ -10,13 +10,13 @@ import torch
 
 from datamodules.base import EpisodeDataModule
 from datamodules.episodes import Episode
+from datamodules.terminal import say
 from qgnet.conditions import conditions
 from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.layers import resize
 from qgnet.results import EVERYTHING, RESULTS, THRESHOLDS, guided, matching
 from qgnet.runs import checkpoint_run, training_of
 from qgnet.tasks.episodic import EpisodicTask, Segmented, restore
-from qgnet.terminal import say
 
 
 class TestResults(pl.Callback):

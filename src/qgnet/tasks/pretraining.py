@@ -14,6 +14,7 @@ from torch import Tensor
 from datamodules.errors import InputError
 from datamodules.photographs import Photographs
 from datamodules.settings import Count, Range, Share
+from datamodules.terminal import say
 from datamodules.unlabeled import ViewDataModule
 from datamodules.views import Views
 from qgnet.losses import KINDS, contrastive_accuracy, global_local_loss, view_pairs
@@ -24,7 +25,6 @@ from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.layers import resize
 from qgnet.tasks.base import HighStage, Task, Weight, ends_step, make_encoder, normalise
-from qgnet.terminal import say
 from qgnet.weights import load_encoder_weights, save_prior_extractor
 
 PRIOR_FILE = "prior_extractor.ckpt"

@@ -8,6 +8,7 @@ scikit-image, whose licence lets them be shown.
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from skimage import data
 
 WAIT = 120_000
@@ -68,8 +69,7 @@ def open_page(browser: Browser, address: str, width: int, height: int, scheme: s
 def choose(page: Page, name: str) -> None:
     """Open a picture of the strip."""
     page.locator("#strip li", has=page.locator(f"text={name}")).first.click()
-    page.wait_for_function("name => document.querySelector('#about')?.textContent.startsWith(name)", arg=name)
-    page.wait_for_function("document.querySelector('#about').textContent.includes('px')")
+    expect(page.locator("#about")).to_contain_text(re.compile(rf"{re.escape(name)}.*px"))
 
 
 def paint(page: Page, x: float, y: float, radius: float) -> None:
@@ -88,9 +88,9 @@ def paint(page: Page, x: float, y: float, radius: float) -> None:
 
 def segment(page: Page) -> None:
     """Press Segment and wait for the end of the run."""
-    page.wait_for_function("document.querySelector('#status').textContent === 'Saved'", timeout=WAIT)
+    expect(page.locator("#status")).to_have_text("Saved", timeout=WAIT)
     page.click("#segment")
-    page.wait_for_function("document.querySelector('#status').textContent.startsWith('All')", timeout=WAIT)
+    expect(page.locator("#status")).to_contain_text("All", timeout=WAIT)
 
 
 def take_pictures(browser: Browser, address: str, to: Path) -> None:

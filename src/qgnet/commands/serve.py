@@ -3,6 +3,7 @@
 import argparse
 import socket
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from datamodules.errors import InputError
@@ -56,8 +57,14 @@ def run(options: argparse.Namespace) -> None:
         segmenter = Segmenter(options.ckpt or DEFAULT, options.image_size)
         app = make_app(options.photographs, segmenter, options.host, token)
         print(f"Open {address(listener, options.host, token)}\nCtrl-C ends it; what you did is kept.", flush=True)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
-        uvicorn.Server(config).run(sockets=[listener])
+
+        class Server(uvicorn.Server):
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                app.state.worker.end_events()
+                super().handle_exit(sig, frame)
+
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        Server(config).run(sockets=[listener])
 
 
 def listening(host: str, port: int) -> socket.socket:

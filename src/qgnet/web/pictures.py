@@ -53,7 +53,9 @@ class Pictures:
     def find(self) -> list[Picture]:
         """Search the folder; what is a link to elsewhere is left out. InputError if the folder is gone."""
         if not self.folder.is_dir():
-            raise InputError(f"The folder {self.folder} is gone. Put it back; nothing that you painted is lost with it.")
+            raise InputError(
+                f"The folder {self.folder} is gone. Put it back; nothing that you painted is lost with it."
+            )
         root = self.folder.resolve()
         found = {}
         for name in find_files(self.folder).files:
@@ -117,6 +119,8 @@ def add_dropped(folder: Path, content: bytes, to: Path) -> str:
             raise InputError(f"its format is {file.format}; expected one of {', '.join(ENDINGS)}.")
         name = f"{DROPPED}/{made_up}{ending}"
         (folder / DROPPED).mkdir(exist_ok=True)
+        if not (folder / DROPPED).resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{folder / DROPPED} is a link out of the folder. Take it away.")
         part.replace(folder / name)
     finally:
         part.unlink(missing_ok=True)

@@ -63,6 +63,7 @@ def make_app(folder: Path, segmenter: Segmenter, host: str = "127.0.0.1", token:
         worker.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
+    app.state.worker = worker
     app.add_middleware(Guard, host=host, token=token)
     tell_errors(app)
 

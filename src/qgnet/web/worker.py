@@ -47,7 +47,7 @@ class Worker:
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segmenter")
         self.future: Future[None] | None = None
         self.lock = Lock()
-        self.pages: dict[asyncio.Queue[str], asyncio.AbstractEventLoop] = {}
+        self.pages: dict[asyncio.Queue[str | None], asyncio.AbstractEventLoop] = {}
 
     def start(self, first: str) -> None:
         """Begin a run, after ending the one that goes on.
@@ -72,7 +72,7 @@ class Worker:
         self.stopped.set()
 
     def close(self) -> None:
-        """End the run, the thread and what pages wait for."""
+        """End the run and the thread."""
         self.stop()
         self.thread.shutdown(wait=True, cancel_futures=True)
 
@@ -146,21 +146,28 @@ class Worker:
 
     def tell(self, event: str, content: object) -> None:
         """Send an event to all open pages; from any thread."""
-        message = f"event: {event}\ndata: {json.dumps(content)}\n\n"
+        self._send(f"event: {event}\ndata: {json.dumps(content)}\n\n")
+
+    def end_events(self) -> None:
+        """Let pages go: the server ends."""
+        self._send(None)
+
+    def _send(self, message: str | None) -> None:
         for queue, loop in list(self.pages.items()):
             loop.call_soon_threadsafe(queue.put_nowait, message)
 
     async def events(self) -> AsyncIterator[str]:
         """What a page is told from now on, as server-sent events; first how the run stands."""
-        queue: asyncio.Queue[str] = asyncio.Queue()
+        queue: asyncio.Queue[str | None] = asyncio.Queue()
         self.pages[queue] = asyncio.get_running_loop()
         try:
-            yield f"event: job\ndata: {json.dumps(self.job)}\n\n"
-            while True:
+            message: str | None = f"event: job\ndata: {json.dumps(self.job)}\n\n"
+            while message is not None:
+                yield message
                 try:
-                    yield await asyncio.wait_for(queue.get(), ALIVE)
+                    message = await asyncio.wait_for(queue.get(), ALIVE)
                 except asyncio.TimeoutError:
-                    yield ": alive\n\n"
+                    message = ": alive\n\n"
         finally:
             del self.pages[queue]
 

@@ -244,7 +244,8 @@ function describe({ painted, outcome }) {
   if (outcome?.error) return outcome.error;
   const scores = Object.entries(outcome?.scores || {});
   if (!scores.length) return "Paint the object, then press Segment.";
-  return scores.map(([n, score]) => `Found ${nameOf(n)}: score ${score.toFixed(2)}.`).join(" ");
+  const said = ([n, score]) => `${score < state.presence ? "No " : ""}${nameOf(n)}: score ${score.toFixed(2)}.`;
+  return scores.map(said).join(" ");
 }
 
 // ---- painting ------------------------------------------------------------------------------------------------------

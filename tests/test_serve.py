@@ -21,11 +21,12 @@ from PIL import Image
 from datamodules.errors import InputError
 from qgnet.commands import main
 from qgnet.segmenter import Segmenter
-from qgnet.web import server
+from qgnet.web import routes
 from qgnet.web.server import make_app
 
 ORIGIN = {"origin": "http://127.0.0.1"}
-DISC = np.mgrid[:40, :60][0] * 0 + ((np.mgrid[:40, :60][0] - 20) ** 2 + (np.mgrid[:40, :60][1] - 25) ** 2 < 120)
+ROWS, COLUMNS = np.mgrid[:40, :60]
+DISC = ((ROWS - 20) ** 2 + (COLUMNS - 25) ** 2 < 120).astype(np.uint8)
 SERVE = [sys.executable, "-c", "from qgnet.commands import main; main()", "serve"]
 
 
@@ -80,8 +81,8 @@ def paint(page: TestClient, name: str, mask: np.ndarray, support: bool = True) -
 def segment(page: TestClient, first: str = "") -> dict[str, dict]:
     """Run, wait for the end, and give the outcomes by name."""
     assert page.post("/api/segment", json={"first": first}).status_code == 200
-    page.app.state.worker.future.result(timeout=60)
-    assert page.app.state.worker.job["error"] == ""
+    page.app.state.work.worker.future.result(timeout=60)
+    assert page.app.state.work.worker.job["error"] == ""
     return {one["name"]: one["outcome"] for one in page.get("/api/session").json()["pictures"]}
 
 
@@ -162,12 +163,12 @@ def test_a_corrected_prediction_becomes_a_support(page: TestClient) -> None:
     paint(page, "a0.png", DISC)
     segment(page)
     paint(page, "a1.png", DISC, support=False)
-    assert page.app.state.worker.session.kept.painted.keys() == set(list(keys(page).values())[:2])
+    assert page.app.state.work.worker.session.kept.painted.keys() == set(list(keys(page).values())[:2])
     segment(page)
-    assert len(page.app.state.worker.segmenter.supports) == 1
+    assert len(page.app.state.work.worker.segmenter.supports) == 1
     paint(page, "a1.png", DISC, support=True)
     outcomes = segment(page)
-    assert len(page.app.state.worker.segmenter.supports) == 2
+    assert len(page.app.state.work.worker.segmenter.supports) == 2
     assert outcomes["a2.png"]["scores"]
     page.delete(f"/api/pictures/{keys(page)['a1.png']}/mask.png")
     assert segment(page)["a1.png"]["scores"]
@@ -270,7 +271,7 @@ def test_pictures_are_dropped_under_made_up_names(
     monkeypatch.setattr("qgnet.web.pictures.MOST_PIXELS", 100)
     answer = page.post("/api/pictures", content=(folder / "a0.png").read_bytes())
     assert "at most 100 pixels" in answer.json()["error"]
-    monkeypatch.setattr(server, "MOST_BYTES", 100)
+    monkeypatch.setattr(routes, "MOST_BYTES", 100)
     assert page.post("/api/pictures", content=b"x" * 101).status_code == 413
     assert len(list((folder / "dropped").iterdir())) == 1
     assert not list((folder / ".qgnet-page/incoming").iterdir())

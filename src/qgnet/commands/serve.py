@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
 
         class Server(uvicorn.Server):
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-                app.state.worker.end_events()
+                app.state.work.worker.end_events()
                 super().handle_exit(sig, frame)
 
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)

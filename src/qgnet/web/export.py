@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from datamodules.errors import InputError
 from datamodules.to_segment import find_photographs
@@ -11,17 +12,18 @@ from qgnet.outputs.records import record_of, write_coco, write_csv
 from qgnet.web.pictures import Pictures
 from qgnet.web.session import Session
 
-OFFERED = ("index", "coco", "labelme", "overlay")
+Format = Literal["index", "coco", "labelme", "overlay"]
+"""As `qgnet segment` writes them."""
 
 
-def write_zip(session: Session, pictures: Pictures, presence: float, formats: Sequence[str], to: Path) -> Path:
+def write_zip(session: Session, pictures: Pictures, presence: float, formats: Sequence[Format], to: Path) -> Path:
     """Write ``masks.zip`` and return it.
 
     Args:
         session: the work.
         pictures: of the folder.
         presence: least score of a picture that is not left empty.
-        formats: of `OFFERED`, as `qgnet segment` writes them.
+        formats: to write.
         to: an empty folder.
 
     Raises:

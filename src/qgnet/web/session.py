@@ -155,6 +155,11 @@ class Session:
                 raise InputError(f"The class {name!r} is painted in a picture. Erase it there before you take it out.")
         self.change(settings=settings)
 
+    def give_title(self, key: str, title: str) -> None:
+        """Remember the name under which a picture was dropped."""
+        with self.lock:
+            self.change(titles=self.kept.titles | {key: title})
+
     def mask_file(self, key: str) -> Path:
         """Of a painted mask."""
         return self.folder / "masks" / f"{key}.png"

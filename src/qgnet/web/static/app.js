@@ -18,7 +18,8 @@ const state = {
   learnt: {}, // class number → {threshold, expected} of the last run
   presence: 0,
   job: { running: false, done: 0, total: 0, error: "" },
-  key: null, // of the picture on the stage
+  key: null, // of the picture that is chosen
+  shown: null, // of the one on the stage, which may still be the one before
   opening: 0,
   mask: null, // of that picture, once something is painted
   probabilities: null, // of that picture
@@ -127,7 +128,7 @@ async function keepSettings() {
 
 async function open(key) {
   const turn = ++state.opening;
-  const again = key === state.key && stage.picture;
+  const again = key === state.shown;
   state.key = key;
   strip.select(key);
   if (!again) {
@@ -146,6 +147,7 @@ async function open(key) {
     changed(described);
     if (!again) {
       stage.show({ image, width, height });
+      state.shown = key;
       setRadius(Math.max(width, height) * 0.02);
     }
     state.mask = saves.get(key)?.mask || state.mask || mask;
@@ -154,6 +156,7 @@ async function open(key) {
   } catch (error) {
     if (turn !== state.opening) return;
     stage.show(null);
+    state.shown = null;
     $("trouble").textContent = error.message;
     $("trouble").hidden = false;
   }
@@ -236,7 +239,7 @@ function showAbout() {
   about.append(name, `${sizeText()}${describe(one)}`);
 }
 
-const sizeText = () => (stage.picture ? `${stage.picture.width} × ${stage.picture.height} px. ` : "");
+const sizeText = () => (stage.picture && state.shown === state.key ? `${stage.picture.width} × ${stage.picture.height} px. ` : "");
 
 function describe({ painted, outcome }) {
   if (painted?.support || (state.mask && !painted && !outcome)) return "Painted by you, a support.";
@@ -252,7 +255,7 @@ function describe({ painted, outcome }) {
 
 /** A mask to paint in; of a picture with a prediction, the prediction to be corrected. */
 function ensureMask() {
-  if (!stage.picture) return null;
+  if (!stage.picture || state.shown !== state.key) return null;
   if (!state.mask) {
     const { width, height } = stage.picture;
     state.mask = new Mask(width, height, labels());
@@ -351,8 +354,8 @@ async function saveAll() {
 }
 
 async function accept() {
-  const mask = ensureMask();
-  if (!mask || $("accept").disabled) return;
+  const mask = $("accept").disabled ? null : ensureMask();
+  if (!mask) return;
   saveSoon(state.key, mask);
   await saveNow(state.key, !picture().painted?.support);
 }
@@ -561,7 +564,7 @@ function check(nodes, value, of) {
 function setTool(tool) {
   stage.tool = tool;
   $("stage").dataset.tool = tool;
-  check(document.querySelectorAll("[data-tool][role]"), tool, "tool");
+  check(document.querySelectorAll("button[data-tool]"), tool, "tool");
   stage.drawCursor();
 }
 
@@ -601,7 +604,7 @@ function arrows(group, of, set) {
 /** The brush by keys: arrows move it, Space paints, Shift and arrows paint a line. */
 function brushKeys(event) {
   const move = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key];
-  if (!stage.picture || (!move && event.key !== " ") || event.ctrlKey || event.metaKey) return;
+  if (state.shown !== state.key || (!move && event.key !== " ") || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
   const { width, height } = stage.picture;
   const from = stage.point || { x: width / 2, y: height / 2 };

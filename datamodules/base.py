@@ -1,19 +1,33 @@
 """What every DataModule of this project has in common."""
 
-from abc import ABC, abstractmethod
+import hashlib
+import json
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from datamodules.classes import check_split
 from datamodules.episodes import Episode, EpisodeDataset, collate
 from datamodules.errors import InputError
 from datamodules.index import MaskIndex
+from datamodules.internals import (
+    batches_of_epoch,
+    batches_trained,
+    begin_next_epoch,
+    counts_finished_epoch,
+    epochs_trained,
+)
 from datamodules.manifest import read_manifest
+from datamodules.plan import limited, shares, visiting_order
 from datamodules.protocols import Protocol, default_seed
+from datamodules.settings import Checked, Count, Natural, Range, Rising, Share, Side
 from datamodules.sources import LabelledImages
 
 INDEX_FOLDER = "mask_index"
@@ -31,10 +45,14 @@ class IndexSampler(DistributedSampler[int]):
         ranks: number of processes; rank r takes r, r + ranks, …
         batch_size: for training: only whole batches, as many on each rank, and the numbers go on from epoch to
             epoch. None for evaluation: every number, the same in each epoch.
+        visits: for evaluation: the numbers of this rank, in the order in which it takes them.
     """
 
-    def __init__(self, data: Sized, rank: int, ranks: int, batch_size: int | None) -> None:
+    def __init__(
+        self, data: Sized, rank: int, ranks: int, batch_size: int | None, visits: Sequence[int] | None = None
+    ) -> None:
         super().__init__(data, num_replicas=ranks, rank=rank, shuffle=False)  # type: ignore[arg-type]
+        self.visits = visits
         self.training = batch_size is not None
         self.done = 0
         """Numbers of the next epoch that this rank has already had, in the run that is gone on with."""
@@ -45,6 +63,8 @@ class IndexSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """This rank's numbers of the current epoch."""
+        if self.visits is not None:
+            return iter(self.visits)
         start = self.epoch * self.total if self.training else 0
         left = range(start + self.rank, start + self.total, self.num_replicas)[self.done :]
         self.done = 0
@@ -52,6 +72,8 @@ class IndexSampler(DistributedSampler[int]):
 
     def __len__(self) -> int:
         """How many numbers this rank gets in an epoch."""
+        if self.visits is not None:
+            return len(self.visits)
         return len(range(self.rank, self.total, self.num_replicas))
 
 
@@ -68,15 +90,13 @@ class TrainingLoader(DataLoader[Any]):
     def __init__(self, data: Dataset[Any], sampler: IndexSampler, trainer: pl.Trainer, **options: Any) -> None:
         super().__init__(data, sampler=sampler, **options)
         self.trainer = trainer
+        self.ahead = 0
+        """Epochs that are done, but not counted yet by the checkpoint of an epoch's last step."""
 
     @property
     def epoch(self) -> int:
-        """The number of whole epochs that were trained on.
-
-        ``trainer.current_epoch`` lags behind when a checkpoint is written at an epoch's end, and after it was loaded.
-        """
-        progress = self.trainer.fit_loop.epoch_progress.current
-        return int(progress.processed)  # type: ignore[attr-defined]
+        """The number of whole epochs that were trained on."""
+        return epochs_trained(self.trainer)
 
     def __iter__(self) -> Any:
         """The batches of this epoch.
@@ -84,27 +104,29 @@ class TrainingLoader(DataLoader[Any]):
         Lightning sets the sampler's epoch too late for a run that goes on after a whole epoch: workers fetch ahead.
         """
         assert isinstance(self.sampler, IndexSampler)
-        self.sampler.set_epoch(self.epoch)
+        self.sampler.set_epoch(self.epoch + self.ahead)
+        self.ahead = 0
         return super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches are done: none after the last."""
-        loop = self.trainer.fit_loop
-        batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-        return {"epoch": self.epoch, "batches": batches % int(loop.max_batches)}
+        """How many of the epoch's batches are done: none after the last."""
+        return {"batches": batches_trained(self.trainer) % batches_of_epoch(self.trainer)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Leave out the batches that are done."""
         assert isinstance(self.sampler, IndexSampler)
         assert self.batch_size is not None
         self.sampler.done = state["batches"] * self.batch_size
-        if not state["batches"]:  # with `max_steps` Lightning takes up the epoch that is done once more
-            loop = self.trainer.fit_loop
-            loop._restarting = loop.epoch_loop.restarting = False
+        counted = counts_finished_epoch(self.trainer)
+        self.ahead = int(not state["batches"] and not counted)
+        if not state["batches"] and counted:
+            begin_next_epoch(self.trainer)
 
 
-class BaseDataModule(pl.LightningDataModule, ABC):
+class BaseDataModule(pl.LightningDataModule, metaclass=Checked):
     """Loaders and their common settings.
+
+    A subclass names only its own settings, and those with another default here, and hands on the rest as ``kwargs``.
 
     Args:
         batch_size: samples per process and step.
@@ -112,24 +134,43 @@ class BaseDataModule(pl.LightningDataModule, ABC):
         seed: of every random choice about the data.
     """
 
-    def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
+    prefix = "data"
+
+    def __init__(
+        self,
+        batch_size: Count,
+        num_workers: Natural,
+        seed: Natural,
+    ) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
-            if value < least:
-                raise InputError(f"data.{name} is {value}; expected at least {least}.")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
 
-    def loader(self, data: Dataset[Any], training: bool, **options: Any) -> DataLoader[Any]:
-        """A DataLoader that gives each sample once over all processes."""
+    @property
+    def rank(self) -> int:
+        """Of this process."""
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def ranks(self) -> int:
+        """Number of processes."""
+        return self.trainer.world_size if self.trainer else 1
+
+    def loader(
+        self, data: Dataset[Any], training: bool, visits: Sequence[int] | None = None, **options: Any
+    ) -> DataLoader[Any]:
+        """A DataLoader that gives each sample once over all processes; ``visits`` as for :class:`IndexSampler`."""
         trainer = self.trainer
-        sampler = IndexSampler(
-            data,  # type: ignore[arg-type]
-            rank=trainer.global_rank if trainer else 0,
-            ranks=trainer.world_size if trainer else 1,
-            batch_size=self.batch_size if training else None,
-        )
+        count = len(data)  # type: ignore[arg-type]
+        if count < self.ranks:
+            raise InputError(
+                f"There are {count} {'training' if training else 'evaluation'} samples for {self.ranks} "
+                "processes; each needs one. Ask for more (--data.episodes, --data.train_episodes, --data.held_out), or "
+                "lower --trainer.devices."
+            )
+        batch_size = self.batch_size if training else None
+        sampler = IndexSampler(data, self.rank, self.ranks, batch_size, visits)  # type: ignore[arg-type]
         options |= {
             "batch_size": self.batch_size,
             "num_workers": self.num_workers,
@@ -170,24 +211,21 @@ class EpisodeDataModule(BaseDataModule):
 
     def __init__(
         self,
-        fold: int = 0,
-        shots: int = 1,
+        fold: Natural = 0,
+        shots: Count = 1,
         protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
-        seed: int | None = None,
-        episodes: int | None = None,
-        batch_size: int = 4,
-        num_workers: int = 4,
-        image_size: int = 473,
-        min_class_area: int = 2048,
-        scale: tuple[float, float] = (0.9, 1.1),
-        train_episodes: int | None = None,
+        seed: Natural | None = None,
+        episodes: Count | None = None,
+        batch_size: Count = 4,
+        num_workers: Natural = 4,
+        image_size: Annotated[int, Side()] = 473,
+        min_class_area: Count = 2048,
+        scale: Annotated[tuple[float, float], Range(0.1, 10), Rising()] = (0.9, 1.1),
+        train_episodes: Count | None = None,
         episode_file: str | None = None,
-        negative: float = 0.0,
-        inverted: float = 0.0,
+        negative: Share = 0.0,
+        inverted: Share = 0.0,
     ) -> None:
-        for name, share in (("negative", negative), ("inverted", inverted)):
-            if not 0 <= share <= 1:
-                raise InputError(f"data.{name} is {share}; expected a share of the episodes, from 0 to 1.")
         self.protocol = protocol.resolved()
         super().__init__(batch_size, num_workers, default_seed(self.protocol) if seed is None else seed)
         self.fold = fold
@@ -201,6 +239,7 @@ class EpisodeDataModule(BaseDataModule):
         self.negative = negative
         self.inverted = inverted
         self.data: dict[str, EpisodeDataset] = {}
+        self._indexes: dict[str, MaskIndex] = {}
 
     @property
     def default_episodes(self) -> int:
@@ -227,6 +266,21 @@ class EpisodeDataModule(BaseDataModule):
         return None
 
     @property
+    def image_choices(self) -> dict[str, Any]:
+        """How the test's images and masks were chosen, in words."""
+        return {}
+
+    def test_images(self) -> dict[str, Any]:
+        """What tells the test's images and masks from any others, the same in every fold and with every seed.
+
+        Where they lie does not matter: names and class areas make the digest.
+        """
+        data = self.data["val"]
+        areas = [sorted(areas.items()) for areas in data.areas]
+        digest = hashlib.sha256(json.dumps([list(data.source.names), areas]).encode()).hexdigest()
+        return {**self.image_choices, "number": len(areas), "sha256": digest}
+
+    @property
     def novel_classes(self) -> list[int]:
         """Class numbers of this fold, never labelled in training."""
         return list(self.folds[self.fold])
@@ -236,20 +290,31 @@ class EpisodeDataModule(BaseDataModule):
         """Class numbers of the other folds."""
         return [c for c in self.class_names if c not in self.folds[self.fold]]
 
-    def setup(self, stage: str) -> None:
-        """Build what this stage needs, and check it.
+    def prepare_data(self) -> None:
+        """Index the masks in one process of each machine; the others read what it has kept.
 
         Raises:
-            InputError: for a fold, an image side or data that cannot be used.
+            InputError: as `setup`.
         """
+        self.check_settings()
+        training = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        for split in ("train", "val") if training else ("val",):
+            if split not in self.data and self.index_file(split) is not None:
+                self._indexes[split] = self.index(self.source(split), split)
+
+    def check_settings(self) -> None:
+        """InputError for a fold or classes that cannot be used."""
         if not 0 <= self.fold < len(self.folds):
             raise InputError(f"data.fold is {self.fold}; there are the folds 0 … {len(self.folds) - 1}.")
-        if self.image_size % 8 != 1:
-            lower = max(17, (self.image_size - 1) // 8 * 8 + 1)
-            raise InputError(
-                f"data.image_size is {self.image_size}; the encoders need a side of 8n + 1 pixels. "
-                f"Take {lower} or {lower + 8}."
-            )
+        check_split(self.class_names, self.base_classes, self.novel_classes, type(self).__name__)
+
+    def setup(self, stage: str) -> None:
+        """Build what this stage needs.
+
+        Raises:
+            InputError: for a fold or data that cannot be used.
+        """
+        self.check_settings()
         if stage == "fit" and "train" not in self.data:
             self.data["train"] = self._episodes("train")
         if "val" not in self.data:
@@ -259,9 +324,10 @@ class EpisodeDataModule(BaseDataModule):
         training = split == "train"
         source = self.source(split)
         classes = self.base_classes if training else self.novel_classes
+        index = self._indexes.pop(split, None) or self.index(source, split)
         data = EpisodeDataset(
             source,
-            self.index(source, split),
+            index,
             classes={c: self.class_names[c] for c in classes},
             novel=self.novel_classes,
             shots=self.shots,
@@ -284,14 +350,15 @@ class EpisodeDataModule(BaseDataModule):
         """The index of a split's masks, kept in a file if there is one.
 
         Raises:
-            InputError: if an image or mask is bad and `qgnet prepare --skip-bad` did not leave it out.
+            InputError: if an image or mask is bad, and `qgnet prepare --skip-bad` has not ended well since.
         """
         file, title = self.index_file(split), f"Reading the masks of {split}"
         if file is None:
             index = MaskIndex.build(source, title)
         else:
             index = MaskIndex.cached(source, file, title)
-            if index.whole:  # made by `qgnet prepare`, which told of the bad ones
+            if index.accepted:
+                rank_zero_info(f"{len(index.bad)} bad image(s) of {split} are left out, as `qgnet prepare` was told.")
                 return index
         index.raise_bad(" `qgnet prepare --skip-bad` leaves bad files out." if file else "")
         return index
@@ -302,12 +369,21 @@ class EpisodeDataModule(BaseDataModule):
 
     def val_dataloader(self) -> DataLoader[Episode]:
         """The first episodes of the test, the same in each epoch."""
-        return self.loader(self.data["val"], training=False, collate_fn=collate)
+        return self._evaluation(self.trainer.limit_val_batches if self.trainer else None)
 
     def test_dataloader(self) -> DataLoader[Episode]:
         """Episodes of novel classes."""
-        return self.val_dataloader()
+        return self._evaluation(self.trainer.limit_test_batches if self.trainer else None)
 
     def predict_dataloader(self) -> DataLoader[Episode]:
         """As the test."""
-        return self.val_dataloader()
+        return self._evaluation(self.trainer.limit_predict_batches if self.trainer else None)
+
+    def _evaluation(self, limit: int | float | None) -> DataLoader[Episode]:
+        """Each episode once, those of one query together; a limit of batches still takes the first episodes."""
+        data = self.data["val"]
+        batches = -(-len(data) // (self.batch_size * self.ranks))
+        first = min(len(data), limited(limit, batches) * self.batch_size * self.ranks)
+        order = visiting_order([data.query_of(i) for i in range(len(data))], first)
+        visits = [order[i] for part in shares(len(data), first, self.rank, self.ranks) for i in part]
+        return self.loader(data, training=False, visits=visits, collate_fn=collate)

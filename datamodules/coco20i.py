@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
 from datamodules.errors import InputError
+from datamodules.files.lists import read_lines
 from datamodules.files.png import write_plain_png
 from datamodules.pool import processes
-from datamodules.protocols import Protocol
-from datamodules.sources import IGNORE, Array, IndexMasks, read_list, require_folder
+from datamodules.sources import IGNORE, Array, IndexMasks, require_folder
 
 # fmt: off
 COCO_CLASSES = (
@@ -42,20 +42,9 @@ class Coco20iDataModule(EpisodeDataModule):
         year: 2014 or 2017.
         parts: of each instance, all polygons or (RePRI, FPTrans) the first only.
         crowds: instances marked as crowds are ignored (255), or background.
-        fold: which classes are novel, 0 … 3.
-        shots: supports per episode, K.
-        protocol: a name and single choices that replace its own, e.g. ``--data.protocol.name hsnet``.
-        seed: of the episodes and their augmentation; null: the protocol's first.
-        episodes: number of validation and of test episodes; null: the protocol's.
-        batch_size: episodes per process and step.
-        num_workers: loader processes.
         image_size: side of the square that the network sees, in pixels, of the form 8n + 1.
-        min_class_area: pixels a class must cover in an image to count there.
         scale: range of the random scaling in training.
-        train_episodes: episodes per training epoch; null: one per training image.
-        episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
-        negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
-        inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
+        **kwargs: settings of every EpisodeDataModule.
     """
 
     def __init__(
@@ -64,39 +53,15 @@ class Coco20iDataModule(EpisodeDataModule):
         year: Literal[2014, 2017] = 2014,
         parts: Parts = "full",
         crowds: Crowds = "ignore",
-        fold: int = 0,
-        shots: int = 1,
-        protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
-        seed: int | None = None,
-        episodes: int | None = None,
-        batch_size: int = 4,
-        num_workers: int = 4,
         image_size: int = 641,
-        min_class_area: int = 2048,
         scale: tuple[float, float] = (0.8, 1.25),
-        train_episodes: int | None = None,
-        episode_file: str | None = None,
-        negative: float = 0.0,
-        inverted: float = 0.0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            fold,
-            shots,
-            protocol,
-            seed,
-            episodes,
-            batch_size,
-            num_workers,
-            image_size,
-            min_class_area,
-            scale,
-            train_episodes,
-            episode_file,
-            negative,
-            inverted,
-        )
+        super().__init__(image_size=image_size, scale=scale, **kwargs)
         self.root = Path(root)
         self.year = year
+        self.parts = parts
+        self.crowds = crowds
         self.masks = self.root / "masks" / mask_folder(parts, crowds)
 
     @property
@@ -114,6 +79,11 @@ class Coco20iDataModule(EpisodeDataModule):
     def folds(self) -> Sequence[Sequence[int]]:
         """Four folds of twenty classes, interleaved or contiguous as the protocol says."""
         return coco_folds(self.protocol.coco_folds == "interleaved")
+
+    @property
+    def image_choices(self) -> dict[str, Any]:
+        """Which year's, and how the masks were drawn."""
+        return {"year": self.year, "parts": self.parts, "crowds": self.crowds}
 
     def source(self, split: str) -> IndexMasks:
         """The annotated images of the split."""
@@ -143,7 +113,7 @@ def coco_images(root: Path, split: str, masks: Path) -> IndexMasks:
     ready = "COCO as `qgnet prepare coco20i` makes it (the same --year, --parts and --crowds)"
     require_folder(root / split, "data.root", ready)
     require_folder(masks / split, "data.root", ready)
-    names = read_list(masks / f"{split}.txt")
+    names = read_lines(masks / f"{split}.txt")
     images = [root / split / f"{name}.jpg" for name in names]
     return IndexMasks(names, images, [masks / split / f"{name}.png" for name in names], range(1, 81))
 

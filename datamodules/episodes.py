@@ -15,6 +15,7 @@ from datamodules.index import MaskIndex
 from datamodules.manifest import NamedDraw
 from datamodules.protocols import Protocol
 from datamodules.sources import IGNORE, Array, LabelledImages
+from datamodules.streams import stream
 from datamodules.transforms import FitAndPad, Squash, TrainAugmentation
 
 PairTransform = Callable[[Array, Array, int], tuple[Array, Array]]
@@ -115,7 +116,7 @@ class Decoded:
 
 
 class EpisodeDataset(Dataset[Episode]):
-    """Episode number ``i``, drawn from ``default_rng([seed, fold, i])`` and so from nothing else.
+    """Episode number ``i``, drawn from ``stream(seed, fold, i, …)`` and so from nothing else.
 
     Unless the protocol says otherwise, the query is the next image of the list that holds one of ``classes`` (the list
     is walked again when exhausted), its class is drawn from those present, the supports from the class's other images.
@@ -145,7 +146,7 @@ class EpisodeDataset(Dataset[Episode]):
         training: walk the images in a new order each time and augment them, else walk them as they stand.
 
     Raises:
-        InputError: if shots < 1, no image holds any class, none has shots + 1 images (a class without so many is
+        InputError: if no image holds any class, none has shots + 1 images (a class without so many is
             left out, with a warning), or negative episodes are asked for where every image shows every class.
     """
 
@@ -167,8 +168,6 @@ class EpisodeDataset(Dataset[Episode]):
         fold: int,
         training: bool,
     ) -> None:
-        if shots < 1:
-            raise InputError(f"data.shots is {shots}; an episode needs at least 1 support.")
         self.source = source
         self.shots = shots
         self.protocol = protocol
@@ -258,7 +257,7 @@ class EpisodeDataset(Dataset[Episode]):
     def _query(self, i: int) -> int:
         walk, position = divmod(i, len(self.queries))
         if self.training and walk != self._walk:  # the order of a walk is kept until another is asked for
-            order = np.random.default_rng([self.seed, self.fold, walk, 2]).permutation(len(self.queries))
+            order = stream(self.seed, self.fold, walk, 2).permutation(len(self.queries))
             self._walk, self._order = walk, [self.queries[j] for j in order]
         return self._order[position]
 
@@ -273,12 +272,20 @@ class EpisodeDataset(Dataset[Episode]):
         draw = self._draw_present(i)
         if not self.training:
             return draw
-        inverted = np.random.default_rng([self.seed, self.fold, i, 4]).random() < self.inverted
+        inverted = stream(self.seed, self.fold, i, 4).random() < self.inverted
         return self._draw_absent(i, draw.query) or draw._replace(inverted=bool(inverted))
+
+    def query_of(self, i: int) -> int:
+        """The image that is the query of test episode ``i``, without drawing the rest of it."""
+        if self.fixed:
+            return self.fixed[i].query
+        if self.protocol.queries == "pairs":
+            return self.pairs[i % len(self.pairs)][0]
+        return self._query(i)
 
     def _draw_present(self, i: int) -> Draw:
         """Episode ``i`` whose query shows the class."""
-        rng = np.random.default_rng([self.seed, self.fold, i])
+        rng = stream(self.seed, self.fold, i, 0)
         if self.training and self.protocol.training_queries == "classes":
             class_id = int(rng.choice(list(self.images_of)))
             query = int(rng.choice(self.images_of[class_id]))
@@ -293,7 +300,7 @@ class EpisodeDataset(Dataset[Episode]):
 
     def _draw_absent(self, i: int, query: int) -> Draw | None:
         """For a share ``negative`` of the numbers ``i``: the query under supports of a class that it does not show."""
-        rng = np.random.default_rng([self.seed, self.fold, i, 3])
+        rng = stream(self.seed, self.fold, i, 3)
         absent = self.absent_from(query)
         if rng.random() >= self.negative or not absent:
             return None
@@ -354,7 +361,7 @@ class EpisodeDataset(Dataset[Episode]):
     def _load(self, i: int, draw: Draw) -> Episode:
         """The pixels of an episode; ``i`` gives its transforms."""
         class_id, query, supports, present, _ = draw
-        seeds = np.random.default_rng([self.seed, self.fold, i, 1]).integers(2**31, size=1 + self.shots).tolist()
+        seeds = stream(self.seed, self.fold, i, 1).integers(2**31, size=1 + self.shots).tolist()
         original = self._asked(query, draw)
         query_image, query_mask = self.transform(self._image(query), original, seeds[0])
         pairs = [self._support(s, draw, seed) for s, seed in zip(supports, seeds[1:], strict=True)]

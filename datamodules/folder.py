@@ -1,15 +1,20 @@
 """Your own images and masks."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import yaml
+from pytorch_lightning.utilities import rank_zero_only
 
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
+from datamodules.classes import check_distinct, check_printable
 from datamodules.errors import InputError
-from datamodules.protocols import Protocol
-from datamodules.sources import IGNORE, BinaryMasks, IndexMasks, require_folder
-from datamodules.unlabeled import SUFFIXES
+from datamodules.files import find_files
+from datamodules.files.finding import ENDINGS, by_name, one_form, subfolders
+from datamodules.files.lists import read_classes
+from datamodules.files.masks import some_values
+from datamodules.index import MaskIndex
+from datamodules.sources import IGNORE, BinaryMasks, IndexMasks, LabelledImages, require_folder
 
 IMAGES = "images"
 MASKS = "masks"
@@ -24,66 +29,32 @@ class FolderDataModule(EpisodeDataModule):
     """Episodes from your own folder: ``images/`` and ``masks/``.
 
     Masks are either index masks, ``masks/<name>.png`` whose pixels are the class numbers of ``classes.yaml`` (0
-    background, 255 ignore), or binary masks, one ``masks/<class>/<name>.png`` per class that an image shows.
+    background, 255 ignore), or binary masks, one ``masks/<class>/<name>.png`` per class that an image shows. Where
+    ``classes.yaml`` names 255 alone, ``masks/<name>.png`` are binary masks of that one class.
 
     Args:
         root: folder with ``images/`` and ``masks/``.
         novel: names of the novel classes, never labelled in training; all others are base classes. Empty: all are
             novel, for a test without training.
-        fold: 0, there is one only.
-        shots: supports per episode, K.
-        protocol: a name and single choices that replace its own, e.g. ``--data.protocol.name hsnet``.
-        seed: of the episodes and their augmentation; null: the protocol's first.
-        episodes: number of validation and of test episodes; null: the protocol's.
-        batch_size: episodes per process and step.
-        num_workers: loader processes.
-        image_size: side of the square that the network sees, in pixels, of the form 8n + 1.
         min_class_area: pixels a class must cover in an image to count there.
-        scale: range of the random scaling in training.
-        train_episodes: episodes per training epoch; null: one per training image.
-        episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
-        negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
-        inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
+        mask_suffix: what follows an image's name in its mask's, e.g. ``_mask`` for ``a.jpg`` and ``a_mask.png``.
+        **kwargs: settings of every EpisodeDataModule.
     """
 
     def __init__(
         self,
         root: str = "data/folder",
         novel: Sequence[str] = (),
-        fold: int = 0,
-        shots: int = 1,
-        protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
-        seed: int | None = None,
-        episodes: int | None = None,
-        batch_size: int = 4,
-        num_workers: int = 4,
-        image_size: int = 473,
         min_class_area: int = 1,
-        scale: tuple[float, float] = (0.9, 1.1),
-        train_episodes: int | None = None,
-        episode_file: str | None = None,
-        negative: float = 0.0,
-        inverted: float = 0.0,
+        mask_suffix: str = "",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            fold,
-            shots,
-            protocol,
-            seed,
-            episodes,
-            batch_size,
-            num_workers,
-            image_size,
-            min_class_area,
-            scale,
-            train_episodes,
-            episode_file,
-            negative,
-            inverted,
-        )
+        super().__init__(min_class_area=min_class_area, **kwargs)
         self.root = Path(root)
         self.novel = list(novel)
+        self.mask_suffix = mask_suffix
         self._names: dict[int, str] = {}
+        self._source: IndexMasks | BinaryMasks | None = None
 
     @property
     def class_names(self) -> dict[int, str]:
@@ -114,64 +85,169 @@ class FolderDataModule(EpisodeDataModule):
 
     def source(self, split: str) -> IndexMasks | BinaryMasks:
         """All labelled images."""
-        return folder_images(self.root, self.class_names)
+        if self._source is None:
+            self._source = folder_images(self.root, self.mask_suffix)
+        return self._source
+
+    def index(self, source: LabelledImages, split: str) -> MaskIndex:
+        """As in every episodic DataModule; InputError if no mask holds an object."""
+        index = super().index(source, split)
+        check_classes(self.source(split), index)
+        return index
 
     def index_file(self, split: str) -> Path:
         """``mask_index/folder.npz`` beside the images."""
         return self.root / INDEX_FOLDER / "folder.npz"
 
 
-def folder_classes(root: Path) -> dict[int, str]:
-    """Class number → name.
+class Layout(NamedTuple):
+    """How a folder's masks lie.
+
+    Attributes:
+        folders: names of the classes' folders in ``masks/``; none: the masks lie in ``masks/`` itself.
+        masks: all mask files, relative to ``masks/``.
+        white: whether masks in ``masks/`` itself are of one class, in black and white, as ``classes.yaml`` says.
+        classes: number → name.
+        told: what is left out of ``masks/``.
+    """
+
+    folders: list[str]
+    masks: list[str]
+    white: bool
+    classes: dict[int, str]
+    told: list[str]
+
+
+def read_layout(root: Path) -> Layout:
+    """Find the masks and the classes.
 
     Raises:
         InputError: if the folder is not laid out as expected, or ``classes.yaml`` is not what it should be.
     """
     for path in (root, root / IMAGES, root / MASKS):
         require_folder(path, "data.root", LAYOUT)
-    folders = sorted(path.name for path in (root / MASKS).iterdir() if path.is_dir())
-    if folders:
-        return dict(enumerate(folders, start=1))
-    file = root / CLASSES
-    if not file.is_file():
-        raise InputError(f"{file} does not exist. Expected {LAYOUT}.")
-    try:
-        names = yaml.safe_load(file.read_text())
-        numbered = {int(number): str(name) for number, name in names.items()}
-    except (yaml.YAMLError, AttributeError, ValueError, TypeError) as error:
-        raise InputError(f"{file} is not `number: name` lines ({error}). Write it like `1: cat`.") from None
-    if not numbered or not all(0 < number < IGNORE for number in numbered):
-        raise InputError(f"{file} holds the class numbers {sorted(numbered)}; expected numbers from 1 to 254.")
-    return numbered
+    folders = {name: find_files(root / MASKS / name, deep=False) for name in subfolders(root / MASKS)}
+    direct = find_files(root / MASKS, deep=False)
+    if direct.files and any(found.files for found in folders.values()):
+        first = next(name for name, found in folders.items() if found.files)
+        raise InputError(
+            f"{root / MASKS} holds masks ({direct.files[0]}, …) and folders of masks ({first}, …). Expected {LAYOUT}. "
+            "Move one of the two away."
+        )
+    if not direct.files and folders:
+        masks = [f"{name}/{file}" for name, found in folders.items() for file in found.files]
+        told = [found.told(root / MASKS / name) for name, found in folders.items()]
+        names = dict(enumerate(folders, start=1))
+        check_printable(names, str(root / MASKS))
+        check_distinct(names, str(root / MASKS))
+        return Layout(list(folders), masks, False, names, told)
+    told = [direct.told(root / MASKS)]
+    if not (root / CLASSES).is_file():
+        raise InputError(f"{root / CLASSES} does not exist. Expected {LAYOUT}.")
+    names = read_classes(root / CLASSES)
+    check_printable(names, str(root / CLASSES))
+    check_distinct(names, str(root / CLASSES))
+    if list(names) == [IGNORE]:
+        return Layout([], direct.files, True, {1: names[IGNORE]}, told)
+    if not names or not all(0 < number < IGNORE for number in names):
+        raise InputError(
+            f"{root / CLASSES} holds the class numbers {sorted(names)}; expected numbers from 1 to 254, or 255 alone: "
+            "one class, whose masks are black and white."
+        )
+    return Layout([], direct.files, False, names, told)
 
 
-def folder_images(root: Path, classes: dict[int, str]) -> IndexMasks | BinaryMasks:
-    """All images that have a mask.
+def folder_classes(root: Path) -> dict[int, str]:
+    """Class number → name; InputError as of :func:`read_layout`."""
+    return read_layout(root).classes
+
+
+def folder_images(root: Path, suffix: str = "") -> IndexMasks | BinaryMasks:
+    """All images that have a mask; says how many have none, and what else is left out.
+
+    Args:
+        root: folder with ``images/`` and ``masks/``.
+        suffix: what follows an image's name in its mask's.
 
     Raises:
-        InputError: if a mask has no image, two images have one name, or there is no mask.
+        InputError: if a mask has no image, two images or masks have one name, or there is no mask.
     """
-    images: dict[str, Path] = {}
-    for path in sorted((root / IMAGES).iterdir()):
-        if path.suffix.lower() in SUFFIXES:
-            if path.stem in images:
-                raise InputError(f"{path} and {images[path.stem].name} have one name. Rename one, and its mask.")
-            images[path.stem] = path
-    by_class = [path for path in (root / MASKS).iterdir() if path.is_dir()]
-    masks = sorted((root / MASKS).glob("*/*.png" if by_class else "*.png"))
-    if not masks:
-        raise InputError(f"{root / MASKS} holds no .png. Expected {LAYOUT}.")
-    alone = [path for path in masks if path.stem not in images]
+    layout = read_layout(root)
+    if not layout.masks:
+        raise InputError(f"{root / MASKS} holds no mask ({', '.join(sorted(ENDINGS))}). Expected {LAYOUT}.")
+    found = find_files(root / IMAGES, deep=False)
+    images = by_name(root / IMAGES, found.files)
+    masks: dict[str, dict[int, Path]] = {}
+    for number, name in layout.classes.items() if layout.folders else [(1, "")]:
+        files = [file for file in layout.masks if not layout.folders or file.startswith(f"{name}/")]
+        for stem, path in by_name(root / MASKS, files).items():
+            masks.setdefault(stem.removesuffix(one_form(suffix)), {})[number] = path
+    alone = [name for name in masks if name not in images]
     if alone:
         raise InputError(
-            f"{alone[0]} has no image in {root / IMAGES} ({len(alone)} such mask(s)). Add it, or remove it."
+            f"{next(iter(masks[alone[0]].values()))} has no image in {root / IMAGES} ({len(alone)} such mask(s)). Add "
+            f"it, or remove it.{suffix_hint(alone, images)}"
         )
-    names = sorted({path.stem for path in masks})
-    files = [images[name] for name in names]
-    if not by_class:
-        return IndexMasks(names, files, [root / MASKS / f"{name}.png" for name in names], classes)
-    number = {name: i for i, name in classes.items()}
-    of_image: dict[str, dict[int, Path]] = {name: {} for name in names}
-    for path in masks:
-        of_image[path.stem][number[path.parent.name]] = path
-    return BinaryMasks(names, files, [of_image[name] for name in names])
+    say(found.told(root / IMAGES), *layout.told)
+    if len(images) > len(masks):
+        first = next(name for name in images if name not in masks)
+        say(f"{len(images) - len(masks)} image(s) have no mask and are left out, e.g. {images[first]}.")
+    names = sorted(masks)
+    pictures = [images[name] for name in names]
+    if layout.folders or layout.white:
+        return BinaryMasks(names, pictures, [masks[name] for name in names])
+    return IndexMasks(names, pictures, [masks[name][1] for name in names], layout.classes)
+
+
+def suffix_hint(alone: Sequence[str], images: Collection[str]) -> str:
+    """The setting that finds the images of masks which are named otherwise; nothing if there is none for all."""
+    ends = {alone[0][len(name) :] for name in images if alone[0].startswith(name)}
+    for end in sorted(ends, key=len):
+        if all(name.endswith(end) and name.removesuffix(end) in images for name in alone):
+            setting = f"--data.mask_suffix={end} (--mask-suffix={end} of `qgnet prepare`)"
+            return f" If {end!r} follows the image's name, {setting} finds it."
+    return ""
+
+
+def check_classes(source: IndexMasks | BinaryMasks, index: MaskIndex) -> None:
+    """InputError if no mask holds an object, saying what the first that can be read holds instead."""
+    good = [i for i in range(len(source.names)) if i not in index.bad]
+    if not good or any(index.facts[i].areas for i in good):
+        return
+    if isinstance(source, BinaryMasks):
+        first = next(iter(source.masks[good[0]].values()))
+        raise InputError(f"The masks of all {len(good)} images are empty, e.g. {first}. Draw the objects.")
+    values = some_values(source.labels(good[0]))
+    raise InputError(
+        f"None of {len(good)} masks holds a class, e.g. {source.masks[good[0]]}: {values}. "
+        "0 is background and 255 is ignored. If 255 is the object, write `255: <its name>` as the only line of "
+        f"{CLASSES}, or move the masks to {MASKS}/<its name>/."
+    )
+
+
+def notices(source: IndexMasks | BinaryMasks, index: MaskIndex, classes: Mapping[int, str]) -> list[str]:
+    """What is unusual about the masks: classes without or with one image only, and masks without any object."""
+    lines = []
+    for number, name in classes.items():
+        count = len(index.images_of(number, 1))
+        if count < 2:
+            lines.append(f"class {name} has {count} image(s); an episode needs two: it is left out of every episode.")
+    good = [i for i in range(len(source.names)) if i not in index.bad]
+    if isinstance(source, BinaryMasks):
+        for number, name in classes.items():
+            masks = [source.masks[i][number] for i in good if number in source.masks[i].keys() - index.facts[i].areas]
+            if masks:
+                lines.append(f"class {name}: {len(masks)} mask(s) are empty, e.g. {masks[0]}.")
+    else:
+        empty = [i for i in good if not index.facts[i].areas]
+        if empty:
+            first = f"{source.masks[empty[0]]}: {some_values(source.labels(empty[0]))}"
+            lines.append(f"{len(empty)} mask(s) hold no class, only 0 (background) and 255 (ignored), e.g. {first}.")
+    return lines
+
+
+@rank_zero_only
+def say(*lines: str) -> None:
+    """Print the lines that are not empty, in one process of all."""
+    for line in filter(None, lines):
+        print(line)

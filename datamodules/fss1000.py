@@ -2,15 +2,37 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
+from datamodules.classes import check_printable
 from datamodules.errors import InputError
-from datamodules.protocols import Protocol
-from datamodules.sources import BinaryMasks, read_list, require_folder
+from datamodules.files import find_files, picture_size, read_mask
+from datamodules.files.finding import subfolders
+from datamodules.files.lists import read_lines
+from datamodules.sources import BinaryMasks, require_folder
 
 SPLITS = "splits"
+OTHER_NAMES = {"train": "trn", "test": "tst"}
+"""HSNet's, of the split files."""
 LAYOUT = "FSS-1000's folders: <class>/1.jpg … 10.jpg, each with its mask <class>/1.png … 10.png, and splits/*.txt"
+
+
+class FssMasks(BinaryMasks):
+    """FSS-1000's masks by HSNet's rules: the brighter half of any values, brought to the size of the image.
+
+    Seven or more masks of the official archive have another size than their image, and one is a photograph.
+    """
+
+    def read(self, i: int, class_id: int) -> NDArray[np.bool_]:
+        """(H, W): where the class is, in the size of the image."""
+        mask = read_mask(self.masks[i][class_id], halve=True)
+        size = picture_size(self.images[i])
+        return mask if mask.shape == size else nearest(mask, size)
 
 
 class Fss1000DataModule(EpisodeDataModule):
@@ -19,57 +41,20 @@ class Fss1000DataModule(EpisodeDataModule):
     Args:
         root: folder of the class folders and of ``splits/{train,val,test}.txt``, a class name per line.
         evaluate: whose classes are novel: ``test``, or ``val`` to choose a checkpoint without looking at the test.
-        fold: 0, there is one only.
-        shots: supports per episode, K.
-        protocol: a name and single choices that replace its own, e.g. ``--data.protocol.name hsnet``.
-        seed: of the episodes and their augmentation; null: the protocol's first.
-        episodes: number of validation and of test episodes; null: the protocol's.
-        batch_size: episodes per process and step.
-        num_workers: loader processes.
         image_size: side of the square that the network sees, in pixels, of the form 8n + 1.
         min_class_area: pixels a class must cover in an image to count there.
-        scale: range of the random scaling in training.
-        train_episodes: episodes per training epoch; null: one per training image.
-        episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
-        negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
-        inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
+        **kwargs: settings of every EpisodeDataModule.
     """
 
     def __init__(
         self,
         root: str = "data/fss1000",
         evaluate: Literal["val", "test"] = "test",
-        fold: int = 0,
-        shots: int = 1,
-        protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
-        seed: int | None = None,
-        episodes: int | None = None,
-        batch_size: int = 4,
-        num_workers: int = 4,
         image_size: int = 225,
         min_class_area: int = 1,
-        scale: tuple[float, float] = (0.9, 1.1),
-        train_episodes: int | None = None,
-        episode_file: str | None = None,
-        negative: float = 0.0,
-        inverted: float = 0.0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            fold,
-            shots,
-            protocol,
-            seed,
-            episodes,
-            batch_size,
-            num_workers,
-            image_size,
-            min_class_area,
-            scale,
-            train_episodes,
-            episode_file,
-            negative,
-            inverted,
-        )
+        super().__init__(image_size=image_size, min_class_area=min_class_area, **kwargs)
         self.root = Path(root)
         self.evaluate = evaluate
         self._names: dict[int, str] = {}
@@ -79,6 +64,7 @@ class Fss1000DataModule(EpisodeDataModule):
         """The class folders in alphabetical order, 1 … 1000."""
         if not self._names:
             self._names = dict(enumerate(class_folders(self.root), start=1))
+            check_printable(self._names, str(self.root))
         return self._names
 
     @property
@@ -95,7 +81,12 @@ class Fss1000DataModule(EpisodeDataModule):
         number = {name: i for i, name in self.class_names.items()}
         return [number[name] for name in split_classes(self.root, split, number)]
 
-    def source(self, split: str) -> BinaryMasks:
+    @property
+    def image_choices(self) -> dict[str, str]:
+        """Whose classes are tested."""
+        return {"split": self.evaluate}
+
+    def source(self, split: str) -> FssMasks:
         """The images of the base classes, or of the novel ones."""
         classes = self.base_classes if split == "train" else self.novel_classes
         return fss_images(self.root, {c: self.class_names[c] for c in classes})
@@ -105,36 +96,73 @@ class Fss1000DataModule(EpisodeDataModule):
         return self.root / INDEX_FOLDER / f"{split if split == 'train' else self.evaluate}.npz"
 
 
+def nearest(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask resized to (height, width) with nearest-neighbour."""
+    return cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
+
+
+def odd_mask(image: Path, mask: Path) -> str | None:
+    """What is unusual about a mask that is used nevertheless; None if nothing is, or it cannot be read at all."""
+    try:
+        (height, width), (rows, columns) = picture_size(image), picture_size(mask)
+        read_mask(mask, halve=True)
+    except InputError:
+        return None  # the index tells of it
+    if (height, width) != (rows, columns):
+        return f"{mask} is {columns}x{rows} px, its image {width}x{height} px: resized with nearest-neighbour"
+    try:
+        read_mask(mask)
+    except InputError as error:
+        return f"{error} Its brighter half is taken."
+    return None
+
+
 def class_folders(root: Path) -> list[str]:
     """Names of all class folders, sorted; InputError if there is none."""
     require_folder(root, "data.root", LAYOUT)
-    found = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name not in (SPLITS, INDEX_FOLDER))
+    found = [name for name in subfolders(root) if name not in (SPLITS, INDEX_FOLDER)]
     if not found:
         raise InputError(f"{root} holds no class folder. Expected {LAYOUT}. Point --data.root to it.")
     return found
 
 
+def split_file(root: Path, split: str) -> Path:
+    """The list of a split: ``splits/train.txt``, or HSNet's ``trn.txt`` where there is none."""
+    file, other = (root / SPLITS / f"{name}.txt" for name in (split, OTHER_NAMES.get(split, split)))
+    return file if file.is_file() or not other.is_file() else other
+
+
 def split_classes(root: Path, split: str, known: dict[str, int]) -> list[str]:
-    """Class names of one split; InputError if the list is missing or names a class without a folder."""
-    path = root / SPLITS / f"{split}.txt"
-    names = read_list(path)
+    """Class names of one split; InputError if the list is missing or names a class twice or without a folder."""
+    path = split_file(root, split)
+    names = read_lines(path)
     missing = [name for name in names if name not in known]
     if missing:
         raise InputError(
             f"{path} names {len(missing)} class(es) without a folder in {root}, e.g. {missing[0]}. Add the folder, or "
             "take the name out of the list."
         )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path} names {twice} more than once. Keep one line of it.")
     return names
 
 
-def fss_images(root: Path, classes: dict[int, str]) -> BinaryMasks:
-    """All pairs ``<class>/<n>.jpg`` and ``.png`` of the classes; InputError if a class has no image."""
+def fss_images(root: Path, classes: dict[int, str]) -> FssMasks:
+    """All pairs ``<class>/<n>.jpg`` and ``.png`` of the classes; InputError if a class has no image.
+
+    Other files (the archive has some ``.jpeg``) are left alone.
+    """
     names, images, masks = [], [], []
     for class_id, name in classes.items():
-        found = sorted((root / name).glob("*.jpg"), key=lambda path: (len(path.stem), path.stem))
+        files = [root / name / file for file in find_files(root / name, deep=False).files]
+        found = sorted(
+            (path for path in files if path.suffix.lower() == ".jpg"), key=lambda path: (len(path.stem), path.stem)
+        )
         if not found:
             raise InputError(f"{root / name} holds no .jpg. Expected {LAYOUT}.")
+        mask_of = {path.stem: path for path in files if path.suffix.lower() == ".png"}
         names += [f"{name}/{path.stem}" for path in found]
         images += found
-        masks += [{class_id: path.with_suffix(".png")} for path in found]
-    return BinaryMasks(names, images, masks)
+        masks += [{class_id: mask_of.get(path.stem, path.with_suffix(".png"))} for path in found]
+    return FssMasks(names, images, masks)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datamodules.errors import InputError
+from datamodules.text import read_text
 
 FORMAT = "qgnet-episodes-1"
 
@@ -38,7 +39,7 @@ def read_manifest(path: Path) -> list[NamedDraw]:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; expected a manifest written by `qgnet episodes`.")
-    first, _, body = path.read_text().partition("\n")
+    first, _, body = read_text(path).partition("\n")
     try:
         header = json.loads(first)
         rows = [json.loads(line) for line in body.splitlines()]

@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 
 from datamodules.episodes import to_tensor
 from datamodules.errors import InputError
-from datamodules.files import read_index_mask
+from datamodules.files import find_files, read_index_mask
+from datamodules.files.finding import by_name, one_form
 from datamodules.region_maps import Images
 from datamodules.sources import IGNORE, Array
 
@@ -75,7 +76,7 @@ def collate_photographs(photographs: Sequence[Photographs]) -> Photographs:
 
 
 class MaskFolder:
-    """Index masks of images, each named as its image with the ending ``.png``.
+    """Index masks of images, each named as its image, its ending aside.
 
     Args:
         root: folder of masks.
@@ -86,7 +87,12 @@ class MaskFolder:
     """
 
     def __init__(self, root: Path, names: Mapping[int, str]) -> None:
-        self.paths = {i: root / f"{Path(name).stem}.png" for i, name in names.items()}
+        if not root.is_dir():
+            raise InputError(f"data.mask_root is {root}, which is no folder. Give a folder of masks.")
+        found = by_name(root, find_files(root, deep=False).files)
+        self.paths = {
+            i: found.get(one_form(Path(name).stem), root / f"{Path(name).stem}.png") for i, name in names.items()
+        }
         missing = [path for path in self.paths.values() if not path.is_file()]
         if missing:
             raise InputError(

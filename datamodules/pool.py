@@ -1,25 +1,72 @@
 """Processes for what is done to each of many images."""
 
+import math
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
+
+import cv2
+
+GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def processes(prepare: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
-    """A pool of as many processes as there are cores, which end when this one does, however that happens.
+    """A pool of as many processes as there are cores for this job, which end when this one does, however that happens.
 
     Args:
         prepare: called once in each process, with ``arguments``.
         arguments: handed over once, not with each task.
     """
-    return ProcessPoolExecutor(os.cpu_count(), initializer=_begin, initargs=(prepare, arguments))
+    return ProcessPoolExecutor(cores(), initializer=_begin, initargs=(prepare, arguments))
+
+
+def cores() -> int:
+    """How many cores this job may use: not more than its affinity and its control group (container) grant."""
+    try:
+        granted = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows have no such thing
+        granted = os.cpu_count() or 1
+    for folder in group_folders():
+        granted = min(granted, math.ceil(min(quota(folder), granted)))
+    return max(1, granted)
+
+
+def group_folders() -> list[Path]:
+    """The control group of this process and those above it, of both versions of Linux's control groups."""
+    folders = [GROUPS, GROUPS / "cpu"]
+    try:
+        lines = OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        return folders
+    for line in lines:  # e.g. 0::/system.slice/job.service, or 4:cpu,cpuacct:/job
+        _, controllers, path = line.split(":", 2)
+        if not controllers or "cpu" in controllers.split(","):
+            base = GROUPS / "cpu" if controllers else GROUPS
+            own = base / path.lstrip("/")
+            folders += [own, *(above for above in own.parents if above.is_relative_to(base))]
+    return folders
+
+
+def quota(folder: Path) -> float:
+    """Cores that a control group grants; infinite without a limit."""
+    try:
+        if (folder / "cpu.max").exists():
+            most, period = (folder / "cpu.max").read_text().split()
+        else:
+            most, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+    except OSError:
+        return math.inf
+    return math.inf if most in ("max", "-1") else int(most) / int(period)
 
 
 def _begin(prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    cv2.setNumThreads(0)  # the processes are the parallelism
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if prepare is not None:

@@ -1,6 +1,7 @@
 """Makes data sets ready: downloads what is missing, converts it, indexes it, and counts."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,13 +12,15 @@ from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 from tqdm import tqdm
 
+from datamodules.base import INDEX_FOLDER
 from datamodules.coco20i import Crowds, Parts, coco_folds, coco_images, draw_masks, mask_folder
 from datamodules.download import RemoteFile, download, extract
 from datamodules.errors import InputError
+from datamodules.files.lists import read_list
 from datamodules.files.png import write_plain_png
-from datamodules.folder import folder_classes, folder_images
-from datamodules.fss1000 import SPLITS, class_folders, fss_images, split_classes
-from datamodules.index import MaskIndex
+from datamodules.folder import check_classes, folder_classes, folder_images, notices
+from datamodules.fss1000 import SPLITS, class_folders, fss_images, odd_mask, split_classes, split_file
+from datamodules.index import MaskIndex, fingerprint
 from datamodules.pascal5i import IMAGES, LISTS, MASKS, Pascal5iDataModule, voc_images
 from datamodules.pool import processes
 from datamodules.sources import LabelledImages
@@ -61,16 +64,45 @@ class Count(NamedTuple):
     expected: int | None = None
 
 
+@dataclass(frozen=True)
+class Indexed:
+    """An index and where it is kept.
+
+    Attributes:
+        source: the images.
+        file: of the index.
+        index: of their masks, made from whole files.
+    """
+
+    source: LabelledImages
+    file: Path
+    index: MaskIndex
+
+    @classmethod
+    def of(cls, source: LabelledImages, file: Path, split: str) -> "Indexed":
+        """The index in the file, or built and kept there."""
+        return cls(source, file, MaskIndex.cached(source, file, f"Reading {split}", whole=True))
+
+
 class Prepared(NamedTuple):
     """Result of a preparation.
 
     Attributes:
         counts: what was counted.
-        indexes: {list or split: (its images' names, the index)}.
+        indexes: {list or split: its index}.
+        notices: what is unusual, a line each.
     """
 
     counts: list[Count]
-    indexes: dict[str, tuple[Sequence[str], MaskIndex]]
+    indexes: dict[str, Indexed]
+    notices: Sequence[str] = ()
+
+    def accept(self, accepted: bool) -> None:
+        """Record whether later commands may go on without the bad images."""
+        for indexed in self.indexes.values():
+            if indexed.index.accepted != accepted:
+                kept = replace(indexed.index, accepted=accepted)
+                kept.keep(indexed.file, fingerprint(indexed.source))
 
 
 # Images with a base class of at least 2,048 px by PFENet's rule; those left when images that show a novel class are
@@ -100,13 +132,10 @@ def prepare_pascal5i(root: Path, check_only: bool) -> Prepared:
         fetch_pascal5i(root)
     sources = {split: voc_images(root, split) for split in ("train", "val")}
     data = Pascal5iDataModule(str(root))
-    indexes = {
-        split: MaskIndex.cached(source, data.index_file(split), f"Reading {split}", whole=True)
-        for split, source in sources.items()
-    }
+    indexes = {split: Indexed.of(source, data.index_file(split), split) for split, source in sources.items()}
     folds = [list(fold) for fold in data.folds]
-    counts = fold_counts(indexes["train"], indexes["val"], folds, data.class_names, PASCAL_EXPECTED)
-    return Prepared(counts, {split: (sources[split].names, index) for split, index in indexes.items()})
+    counts = fold_counts(indexes["train"].index, indexes["val"].index, folds, data.class_names, PASCAL_EXPECTED)
+    return Prepared(counts, indexes)
 
 
 def fetch_pascal5i(root: Path) -> None:
@@ -142,9 +171,9 @@ def write_list(root: Path, split: str) -> list[str]:
     """Put the list that all published work shares into its place; InputError if another one lies there."""
     shipped = (PASCAL_LISTS / f"{split}.txt").read_text()
     target = root / LISTS / f"{split}.txt"
-    if target.exists() and target.read_text().split() != shipped.split():
+    if target.exists() and (found := read_list(target)) != shipped.split():
         raise InputError(
-            f"{target} is another list ({len(target.read_text().split())} ids; expected the {len(shipped.split())} of "
+            f"{target} is another list ({len(found)} ids; expected the {len(shipped.split())} of "
             "PFENet's). Move it away, or choose another --root."
         )
     if not target.exists():
@@ -197,12 +226,12 @@ def prepare_coco20i(root: Path, check_only: bool, year: int, parts: Parts, crowd
             draw_masks(root / "annotations" / f"instances_{split}{year}.json", masks, f"{split}{year}", parts, crowds)
     sources = {split: coco_images(root, f"{split}{year}", masks) for split in ("train", "val")}
     indexes = {
-        split: MaskIndex.cached(source, masks / "mask_index" / f"{split}{year}.npz", f"Reading {split}", whole=True)
+        split: Indexed.of(source, masks / INDEX_FOLDER / f"{split}{year}.npz", split)
         for split, source in sources.items()
     }
     known = COCO_EXPECTED if (year, parts) == (2014, "full") else {}
-    counts = fold_counts(indexes["train"], indexes["val"], coco_folds(interleaved=True), range(1, 81), known)
-    return Prepared(counts, {split: (sources[split].names, index) for split, index in indexes.items()})
+    train, val = indexes["train"].index, indexes["val"].index
+    return Prepared(fold_counts(train, val, coco_folds(interleaved=True), range(1, 81), known), indexes)
 
 
 def fetch_coco20i(root: Path, year: int) -> None:
@@ -230,7 +259,7 @@ def prepare_fss1000(root: Path) -> Prepared:
     Raises:
         InputError: if folders or lists are missing; says where to get them.
     """
-    if not root.is_dir() or any(not (root / SPLITS / f"{split}.txt").is_file() for split in FSS_EXPECTED):
+    if not root.is_dir() or any(not split_file(root, split).is_file() for split in FSS_EXPECTED):
         raise InputError(
             f"{root} is not laid out as FSS-1000. The data cannot be downloaded by a program: get the archive by the "
             "link on https://github.com/HKUSTCV/FSS-1000 and unpack it so that "
@@ -240,33 +269,38 @@ def prepare_fss1000(root: Path) -> Prepared:
         )
     number = {name: i for i, name in enumerate(class_folders(root), start=1)}
     counts = [Count("classes", len(number), sum(FSS_EXPECTED.values()))]
-    indexes = {}
+    indexes: dict[str, Indexed] = {}
+    pairs: list[tuple[Path, ...]] = []
     for split, classes in FSS_EXPECTED.items():
         names = split_classes(root, split, number)
         source = fss_images(root, {number[name]: name for name in names})
-        index = MaskIndex.cached(source, root / "mask_index" / f"{split}.npz", f"Reading {split}", whole=True)
-        indexes[split] = (source.names, index)
+        indexes[split] = Indexed.of(source, root / INDEX_FOLDER / f"{split}.npz", split)
+        pairs += [(image, *masks.values()) for image, masks in zip(source.images, source.masks, strict=True)]
         counts += [
             Count(f"{split}: classes", len(names), classes),
             Count(f"{split}: images", len(source.names), 10 * classes),
         ]
-    return Prepared(counts, indexes)
+    with processes() as pool:
+        odd = pool.map(odd_mask, *zip(*pairs, strict=True), chunksize=64)
+        found = list(tqdm(odd, "Looking for odd masks", len(pairs), unit="mask", leave=False))
+    return Prepared(counts, indexes, [line for line in found if line])
 
 
-def prepare_folder(root: Path) -> Prepared:
+def prepare_folder(root: Path, mask_suffix: str) -> Prepared:
     """Check, index and count a folder of your own."""
     classes = folder_classes(root)
-    source: LabelledImages = folder_images(root, classes)
-    index = MaskIndex.cached(source, root / "mask_index" / "folder.npz", "Reading masks", whole=True)
+    source = folder_images(root, mask_suffix)
+    indexed = Indexed.of(source, root / INDEX_FOLDER / "folder.npz", "masks")
+    check_classes(source, indexed.index)
     counts = [Count("images", len(source.names))]
-    counts += [Count(f"images with {name}", len(index.images_of(c, 1))) for c, name in classes.items()]
-    return Prepared(counts, {"folder": (source.names, index)})
+    counts += [Count(f"images with {name}", len(indexed.index.images_of(c, 1))) for c, name in classes.items()]
+    return Prepared(counts, {"folder": indexed}, notices(source, indexed.index, classes))
 
 
 def bad_files(prepared: Prepared) -> dict[str, str]:
     """{split: image → why it is bad} as one flat table."""
     return {
-        f"{split} {names[i]}": reason
-        for split, (names, index) in prepared.indexes.items()
-        for i, reason in index.bad.items()
+        f"{split} {indexed.source.names[i]}": reason
+        for split, indexed in prepared.indexes.items()
+        for i, reason in indexed.index.bad.items()
     }

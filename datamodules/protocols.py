@@ -5,7 +5,9 @@ the method it is named after.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from datamodules.settings import Checked, Count, Filled, Range
 
 Novel = Literal["background", "ignore", "drop"]
 Resize = Literal["pad", "squash"]
@@ -18,7 +20,7 @@ CocoFolds = Literal["interleaved", "contiguous"]
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(metaclass=Checked):
     """A named protocol; any choice that is given replaces the name's own.
 
     Args:
@@ -39,6 +41,8 @@ class Protocol:
         seeds: with which results are reported; the first is the default seed.
     """
 
+    prefix = "data.protocol"
+
     name: Literal["qgnet", "pfenet", "hsnet", "bam"] = "qgnet"
     novel_in_training: Novel | None = None
     resize: Resize | None = None
@@ -48,9 +52,9 @@ class Protocol:
     training_queries: TrainingQueries | None = None
     boundary_in_training: Boundary | None = None
     coco_folds: CocoFolds | None = None
-    episodes: int | None = None
-    coco_episodes: int | None = None
-    seeds: tuple[int, ...] | None = None
+    episodes: Count | None = None
+    coco_episodes: Count | None = None
+    seeds: Annotated[tuple[int, ...], Filled(), Range(0)] | None = None
 
     def resolved(self) -> "Protocol":
         """The same with every choice filled in."""

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from datamodules.errors import InputError
 from datamodules.pool import processes
-from datamodules.regions import METHODS, segment
+from datamodules.regions import Method, segment
 from datamodules.sources import Array
 
 PART = 32
@@ -43,19 +43,12 @@ class RegionMaps:
     """Region maps by one method.
 
     Args:
-        method: one of ``METHODS``; ``random`` needs no map, and a ``grid`` is never kept.
+        method: ``random`` needs no map, and a ``grid`` is never kept.
         count: about how many regions an image is cut into.
         folder: where the file of the maps is kept; None computes a map each time.
-
-    Raises:
-        InputError: for an unknown method or count.
     """
 
-    def __init__(self, method: str, count: int, folder: Path | None) -> None:
-        if method not in METHODS:
-            raise InputError(f"data.regions is {method!r}; expected one of {', '.join(METHODS)}.")
-        if not 1 <= count <= 255:
-            raise InputError(f"data.region_count is {count}; expected 1 … 255.")
+    def __init__(self, method: Method, count: int, folder: Path | None) -> None:
         self.method = method
         self.count = count
         kept = folder is not None and method in ("slic", "felzenszwalb")

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb, slic
 
-from datamodules.errors import InputError
+from datamodules.settings import Checked, Range
 from datamodules.sources import Array
 
-METHODS = ("slic", "felzenszwalb", "grid", "random")
+Method = Literal["slic", "felzenszwalb", "grid", "random"]
 """SLIC is the paper's choice, Felzenszwalb its ablation; the last two ask whether regions matter at all."""
 REGION_SIDE = 24
 """Images are shrunk for the segmentation until a region is about this wide: its outline decides only a crop's box."""
@@ -55,30 +55,25 @@ def grid(height: int, width: int, count: int) -> Array:
 
 
 @dataclass(frozen=True)
-class PatchRule:
+class PatchRule(metaclass=Checked):
     """How the two local patches of an image are drawn from its regions.
 
     Args:
         choice: ``each_view``: a region of what each global view shows, cut off where the view ends; ``two_regions`` of
             the image, whatever the views show; ``one_region`` of it twice, with other margins and another augmentation.
             The first two take different regions if there are any.
-        min_area: share in [0, 1) of the image, or of the view, that a region must cover to be cut out.
-        margin: a crop is wider than its region by up to this share, at least 0, on each side; drawn anew each time.
+        min_area: share, up to 0.99, of the image, or of the view, that a region must cover to be cut out.
+        margin: a crop is wider than its region by up to this share, at most 10, on each side; drawn anew each time.
 
     Raises:
         InputError: if a share is out of its range.
     """
 
-    choice: Literal["each_view", "two_regions", "one_region"] = "each_view"
-    min_area: float = 0.01
-    margin: float = 0.15
+    prefix = "data.patches"
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_area < 1 or self.margin < 0:
-            raise InputError(
-                f"data.patches has min_area {self.min_area} and margin {self.margin}; expected 0 ≤ min_area < 1 and a "
-                "margin of at least 0."
-            )
+    choice: Literal["each_view", "two_regions", "one_region"] = "each_view"
+    min_area: Annotated[float, Range(0, 0.99)] = 0.01
+    margin: Annotated[float, Range(0, 10)] = 0.15
 
 
 class Patch(NamedTuple):

@@ -50,8 +50,8 @@ class LabelledImages(Protocol):
     def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
         """InputError unless image ``i`` is of ``size`` (height, width); ``whole`` also decodes its pixels."""
 
-    def files(self, i: int) -> Sequence[Path]:
-        """What image ``i`` and its facts are read from; nothing if it is drawn."""
+    def files(self, i: int) -> Mapping[str, Path]:
+        """What image ``i`` and its facts are read from, by what each file is; nothing if it is drawn."""
 
 
 def binary_mask(labels: Array, class_id: int, ignored: Collection[int] = ()) -> Array:
@@ -68,7 +68,7 @@ class IndexMasks:
     Args:
         names: one per image.
         images: their files.
-        masks: a palette or grey PNG each.
+        masks: a palette or grey file each.
         classes: the class numbers that may occur, beside 0 background and 255 ignore.
     """
 
@@ -109,13 +109,13 @@ class IndexMasks:
         """InputError unless image ``i`` exists and has the mask's size; ``whole`` also finds truncated files."""
         check_image(self.images[i], size, whole)
 
-    def files(self, i: int) -> Sequence[Path]:
+    def files(self, i: int) -> Mapping[str, Path]:
         """The image and its mask."""
-        return self.images[i], self.masks[i]
+        return {"image": self.images[i], "mask": self.masks[i]}
 
 
 class BinaryMasks:
-    """Images with a mask file per class: black and white, or 0 and 1.
+    """Images with a mask file per class, each as :func:`datamodules.files.read_mask` reads it.
 
     Args:
         names: one per image.
@@ -134,17 +134,20 @@ class BinaryMasks:
 
     def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
         """(H, W) uint8: 1 the class, 255 the classes ``ignored``, 0 the rest."""
-        files = self.masks[i]
-        mask = read_mask(files[class_id]).astype(np.uint8)
-        for other in set(ignored) & set(files) - {class_id}:
-            mask[read_mask(files[other]) & (mask == 0)] = IGNORE
+        mask = self.read(i, class_id).astype(np.uint8)
+        for other in set(ignored) & set(self.masks[i]) - {class_id}:
+            mask[self.read(i, other) & (mask == 0)] = IGNORE
         return mask
+
+    def read(self, i: int, class_id: int) -> NDArray[np.bool_]:
+        """(H, W): where the class is."""
+        return read_mask(self.masks[i][class_id])
 
     def facts(self, i: int) -> MaskFacts:
         """Size and class areas; InputError if a mask is missing or broken, or two differ in size."""
         sizes, areas = {}, {}
         for class_id, path in self.masks[i].items():
-            foreground = read_mask(path)
+            foreground = self.read(i, class_id)
             sizes[path] = foreground.shape
             if foreground.any():
                 areas[class_id] = int(np.count_nonzero(foreground))
@@ -158,9 +161,9 @@ class BinaryMasks:
         """InputError unless image ``i`` exists and has the mask's size; ``whole`` also finds truncated files."""
         check_image(self.images[i], size, whole)
 
-    def files(self, i: int) -> Sequence[Path]:
+    def files(self, i: int) -> Mapping[str, Path]:
         """The image and its masks."""
-        return self.images[i], *self.masks[i].values()
+        return {"image": self.images[i]} | {f"class {c}": path for c, path in self.masks[i].items()}
 
 
 def class_areas(labels: Array) -> dict[int, int]:
@@ -179,19 +182,6 @@ def check_image(path: Path, size: tuple[int, int], whole: bool) -> None:
             f"{path} is {width}x{height} px (as a viewer shows it) but its mask is {size[1]}x{size[0]} px. Both must "
             "be of one size; resize the mask with nearest-neighbour, or restore the pair from its source."
         )
-
-
-def read_list(path: Path) -> list[str]:
-    """The ids of a list file, one per line; InputError if it is missing, empty or names one twice."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; expected a text file with one image id per line.")
-    names = path.read_text().split()
-    if not names:
-        raise InputError(f"{path} is empty; expected one image id per line.")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{path} names {twice} more than once. Keep one line of it.")
-    return names
 
 
 def require_folder(path: Path, setting: str, expected: str) -> None:

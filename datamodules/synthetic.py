@@ -4,8 +4,9 @@ A class is a shape family *and* a surface; scene ``i`` is a function of (seed, i
 different classes, so nothing but the support tells which of them is meant.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -13,11 +14,9 @@ from numpy.typing import NDArray
 
 from datamodules.base import EpisodeDataModule
 from datamodules.photographs import PhotographDataset
-from datamodules.protocols import Protocol
-from datamodules.regions import PatchRule
+from datamodules.settings import Count, Range
 from datamodules.sources import Array, MaskFacts, binary_mask
 from datamodules.unlabeled import ViewDataModule
-from datamodules.views import Augmentation
 
 SHAPES = ("disc", "square", "triangle", "star", "cross")
 SURFACES = ("striped", "dotted", "checked", "marbled", "wavy", "ringed", "netted", "plain")
@@ -81,9 +80,9 @@ class SyntheticScenes:
     def check(self, i: int) -> None:
         """Nothing to check: a scene is made, not read."""
 
-    def files(self, i: int) -> Sequence[Path]:
+    def files(self, i: int) -> Mapping[str, Path]:
         """None."""
-        return ()
+        return {}
 
     def identity(self, i: int) -> str:
         """Size and seed."""
@@ -194,56 +193,29 @@ class SyntheticDataModule(EpisodeDataModule):
     """Episodes from built-in scenes; training scenes show base classes only.
 
     Args:
-        fold: which classes are novel, 0 … 3.
-        shots: supports per episode, K.
-        protocol: a name and single choices that replace its own.
-        seed: of the scenes, the episodes and their augmentation; null: the protocol's first.
-        episodes: number of validation and of test episodes; null: the protocol's.
         batch_size: episodes per process and step.
         num_workers: loader processes.
         image_size: side of the scenes in pixels, of the form 8n + 1.
         min_class_area: pixels a class must cover in a scene to count there.
-        scale: range of the random scaling in training.
-        train_episodes: episodes per training epoch; null: one per training scene.
-        episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
-        negative: share of episodes, 0 … 1, whose supports show a class that is not in the query.
-        inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
         scenes: number of training scenes; a quarter as many for the test.
+        **kwargs: settings of every EpisodeDataModule.
     """
 
     def __init__(
         self,
-        fold: int = 0,
-        shots: int = 1,
-        protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
-        seed: int | None = None,
-        episodes: int | None = None,
         batch_size: int = 8,
         num_workers: int = 2,
         image_size: int = 129,
         min_class_area: int = 400,
-        scale: tuple[float, float] = (0.9, 1.1),
-        train_episodes: int | None = None,
-        episode_file: str | None = None,
-        negative: float = 0.0,
-        inverted: float = 0.0,
-        scenes: int = 2000,
+        scenes: Count = 2000,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
-            fold,
-            shots,
-            protocol,
-            seed,
-            episodes,
-            batch_size,
-            num_workers,
-            image_size,
-            min_class_area,
-            scale,
-            train_episodes,
-            episode_file,
-            negative,
-            inverted,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            image_size=image_size,
+            min_class_area=min_class_area,
+            **kwargs,
         )
         self.scenes = scenes
 
@@ -256,6 +228,10 @@ class SyntheticDataModule(EpisodeDataModule):
     def folds(self) -> Sequence[Sequence[int]]:
         """Four folds of ten classes."""
         return FOLDS
+
+    def test_images(self) -> dict[str, int]:
+        """How many scenes the test has; they are drawn anew with each seed."""
+        return {"scenes": len(self.data["val"].source.names)}
 
     def source(self, split: str) -> SyntheticScenes:
         """Scenes of base classes for training, of all classes for the test."""
@@ -272,48 +248,30 @@ class SyntheticViewsDataModule(ViewDataModule):
         scene_size: their side in pixels.
         batch_size: images per process and step.
         num_workers: loader processes.
-        seed: of the scenes, views and patches.
         global_size: side of the global views in pixels.
         local_size: side of the local patches in pixels.
-        regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
-        region_count: about how many regions an image is cut into.
-        region_cache: folder in which the region maps are kept; null computes them each time.
-        patches: how patches are drawn from the regions, e.g. ``--data.patches.choice one_region``.
-        augmentation: of views and patches, e.g. ``--data.augmentation.hue 0``.
-        held_out: number of scenes kept from training, for validation, test and pictures.
         map_size: side of the squares that prior maps are drawn for, in pixels, of the form 8n + 1.
+        **kwargs: settings of every ViewDataModule.
     """
 
     def __init__(
         self,
-        scenes: int = 2000,
-        scene_size: int = 129,
+        scenes: Count = 2000,
+        scene_size: Annotated[int, Range(32)] = 129,
         batch_size: int = 64,
         num_workers: int = 2,
-        seed: int = 321,
         global_size: int = 96,
         local_size: int = 48,
-        regions: str = "slic",
-        region_count: int = 16,
-        region_cache: str | None = None,
-        patches: PatchRule = PatchRule(),  # noqa: B008  (frozen)
-        augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
-        held_out: int = 64,
         map_size: int = 129,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
-            batch_size,
-            num_workers,
-            seed,
-            global_size,
-            local_size,
-            regions,
-            region_count,
-            region_cache,
-            patches,
-            augmentation,
-            held_out,
-            map_size,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            global_size=global_size,
+            local_size=local_size,
+            map_size=map_size,
+            **kwargs,
         )
         self.scenes = scenes
         self.scene_size = scene_size

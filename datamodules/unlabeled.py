@@ -4,23 +4,25 @@ import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
-import numpy as np
+from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from datamodules.base import BaseDataModule
 from datamodules.errors import InputError
-from datamodules.files import read_picture
+from datamodules.files import find_files, read_picture
+from datamodules.files.finding import ENDINGS, one_form
+from datamodules.files.lists import read_lines
 from datamodules.files.pictures import check_picture
 from datamodules.photographs import MaskFolder, PhotographDataset, collate_photographs
 from datamodules.region_maps import Images, RegionMaps
-from datamodules.regions import PatchRule
+from datamodules.regions import Method, PatchRule
+from datamodules.settings import Count, Natural, Range, Side
 from datamodules.sources import Array
+from datamodules.streams import stream
 from datamodules.views import Augmentation, ViewDataset, Views, collate_views
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
 
 
 class ViewDataModule(BaseDataModule):
@@ -43,22 +45,20 @@ class ViewDataModule(BaseDataModule):
 
     def __init__(
         self,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        global_size: int,
-        local_size: int,
-        regions: str,
-        region_count: int,
-        region_cache: str | None,
-        patches: PatchRule,
-        augmentation: Augmentation,
-        held_out: int,
-        map_size: int,
+        batch_size: Count = 256,
+        num_workers: Natural = 8,
+        seed: Natural = 321,
+        global_size: Annotated[int, Range(16)] = 224,
+        local_size: Annotated[int, Range(16)] = 96,
+        regions: Method = "slic",
+        region_count: Annotated[int, Range(1, 255)] = 16,
+        region_cache: str | None = None,
+        patches: PatchRule = PatchRule(),  # noqa: B008  (frozen)
+        augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
+        held_out: Count = 64,
+        map_size: Annotated[int, Side()] = 225,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        if map_size % 8 != 1:
-            raise InputError(f"data.map_size is {map_size}; expected 8n + 1, e.g. {map_size // 8 * 8 + 1}.")
         self.global_size = global_size
         self.local_size = local_size
         self.regions = regions
@@ -92,11 +92,11 @@ class ViewDataModule(BaseDataModule):
         if self.data:
             return
         source, regions = self.images, self.region_maps()
-        order = np.random.default_rng([self.seed, 3]).permutation(len(source.names)).tolist()
+        order = stream(self.seed, 3).permutation(len(source.names)).tolist()
         members = {"val": order[: self.held_out], "train": order[self.held_out :]}
-        if self.held_out < 1 or len(members["train"]) < max(2, self.batch_size):
+        if len(members["train"]) < max(2, self.batch_size):
             raise InputError(
-                f"There are {len(order)} images; {self.held_out} are held out (at least 1 must be) and a batch takes "
+                f"There are {len(order)} images; {self.held_out} are held out and a batch takes "
                 f"{self.batch_size}. Give more images, or lower --data.batch_size or --data.held_out."
             )
         for split, chosen in members.items():
@@ -150,28 +150,26 @@ class ImageFolder:
     def __init__(self, root: Path, list_file: Path | None) -> None:
         if not root.is_dir():
             raise InputError(f"data.root is {root}, which is no folder. Point --data.root to a folder of images.")
-        found: list[str] = []
-        for folder, _, names in os.walk(root):  # and no Path for each of a million names
-            within = os.path.relpath(folder, root)
-            images = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES]
-            found += images if within == os.curdir else [os.path.join(within, name) for name in images]
-        found.sort()
+        searched = find_files(root)
+        found = searched.files
         if list_file is not None:
             found = self._listed(found, list_file)
         if not found:
-            raise InputError(f"{root} holds no image ({', '.join(sorted(SUFFIXES))}). Point --data.root to some.")
+            told = searched.told(root)
+            raise InputError(f"{root} holds no image ({', '.join(sorted(ENDINGS))}). {told} Point --data.root to some.")
+        if list_file is None and searched.left_out:
+            rank_zero_info(searched.told(root))
         self.root = root
         self.names = found
 
     @staticmethod
     def _listed(found: Sequence[str], list_file: Path) -> list[str]:
-        if not list_file.is_file():
-            raise InputError(f"data.list_file is {list_file}, which does not exist. Give a text file of image names.")
-        wanted = [line.strip() for line in list_file.read_text().splitlines() if line.strip()]
+        wanted = [one_form(line).replace("\\", "/").removeprefix("./") for line in read_lines(list_file)]
         known: dict[str, list[str]] = {}
-        for path in map(PurePath, found):
+        for file in found:
+            path = PurePosixPath(one_form(file))
             for name in {str(path), str(path.with_suffix("")), path.name, path.stem}:
-                known.setdefault(name, []).append(str(path))
+                known.setdefault(name, []).append(file)
         missing = [name for name in wanted if name not in known]
         if missing:
             raise InputError(
@@ -194,9 +192,9 @@ class ImageFolder:
         return read_picture(self.root / self.names[i])
 
     def identity(self, i: int) -> str:
-        """Size and time of change, by which rsync, too, tells whether a file is another one."""
+        """Size and time of change, to the nanosecond: a picture may change twice within a second."""
         status = os.stat(os.path.join(self.root, self.names[i]))
-        return f"{status.st_size} {int(status.st_mtime)}"
+        return f"{status.st_size} {status.st_mtime_ns}"
 
     def check(self, i: int) -> None:
         """InputError if the file is broken, be it only at its end."""
@@ -209,55 +207,20 @@ class UnlabeledDataModule(ViewDataModule):
     Args:
         root: folder of images, searched through all its folders.
         list_file: text file with one image name (or path below ``root``) per line; null takes every image.
-        batch_size: images per process and step.
-        num_workers: loader processes.
-        seed: of views, patches and of which images are held out.
-        global_size: side of the global views in pixels.
-        local_size: side of the local patches in pixels.
-        regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
-        region_count: about how many regions an image is cut into.
-        region_cache: folder in which the region maps are kept; null computes them each time.
-        patches: how patches are drawn from the regions, e.g. ``--data.patches.choice one_region``.
-        augmentation: of views and patches, e.g. ``--data.augmentation.hue 0``.
-        held_out: number of images kept from training, for validation, test and pictures.
-        map_size: side of the squares that prior maps are drawn for, in pixels, of the form 8n + 1.
         mask_root: folder of index masks that prior maps are measured on, a PNG per image; null measures nothing.
         mask_list: text file with the names of the images to measure on; null takes those held out.
+        **kwargs: settings of every ViewDataModule.
     """
 
     def __init__(
         self,
         root: str = "data/images",
         list_file: str | None = None,
-        batch_size: int = 256,
-        num_workers: int = 8,
-        seed: int = 321,
-        global_size: int = 224,
-        local_size: int = 96,
-        regions: str = "slic",
-        region_count: int = 16,
-        region_cache: str | None = None,
-        patches: PatchRule = PatchRule(),  # noqa: B008  (frozen)
-        augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
-        held_out: int = 64,
-        map_size: int = 225,
         mask_root: str | None = None,
         mask_list: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            batch_size,
-            num_workers,
-            seed,
-            global_size,
-            local_size,
-            regions,
-            region_count,
-            region_cache,
-            patches,
-            augmentation,
-            held_out,
-            map_size,
-        )
+        super().__init__(**kwargs)
         self.root = Path(root)
         self.list_file = Path(list_file) if list_file is not None else None
         self.mask_root = Path(mask_root) if mask_root is not None else None

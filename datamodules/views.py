@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for updates at import
 
@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.episodes import to_tensor
-from datamodules.errors import InputError
 from datamodules.region_maps import Images, RegionMaps
 from datamodules.regions import Patch, PatchRule, Window, draw_patches
+from datamodules.settings import Checked, Range, Rising, Share
 from datamodules.sources import Array
+from datamodules.streams import stream
 
 VIEWS = 2
 """Global views of an image, and as many local patches."""
@@ -28,7 +29,7 @@ CROP_DRAWS = 10
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(metaclass=Checked):
     """Of global views and local patches; MoCo v2's by default (Chen et al., arXiv 2003.04297).
 
     Args:
@@ -48,35 +49,19 @@ class Augmentation:
         InputError: if a value is out of its range.
     """
 
-    view_area: tuple[float, float] = (0.2, 1.0)
-    view_aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
-    jitter_probability: float = 0.8
-    grey_probability: float = 0.2
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    blur_probability: float = 0.5
-    flip_probability: float = 0.5
+    prefix = "data.augmentation"
 
-    def __post_init__(self) -> None:
-        shares = ("brightness", "contrast", "saturation")
-        probabilities = [name for name in vars(self) if name.endswith("_probability")]
-        limits = dict.fromkeys([*shares, *probabilities], (0.0, 1.0)) | {
-            "hue": (0.0, 0.5),
-            "view_area": (1e-6, 1.0),
-            "view_aspect": (1e-3, 1e3),
-            "blur_sigma": (1e-6, math.inf),
-        }
-        for name, (least, most) in limits.items():
-            value = getattr(self, name)
-            values = value if isinstance(value, tuple) else (value,)
-            if not all(least <= v <= most for v in values) or list(values) != sorted(values):
-                raise InputError(
-                    f"data.augmentation.{name} is {value}; expected {least:g} … {most:g}"
-                    + (", the smaller first." if len(values) == 2 else ".")
-                )
+    view_area: Annotated[tuple[float, float], Range(1e-6, 1), Rising()] = (0.2, 1.0)
+    view_aspect: Annotated[tuple[float, float], Range(1e-3, 1e3), Rising()] = (3 / 4, 4 / 3)
+    brightness: Share = 0.4
+    contrast: Share = 0.4
+    saturation: Share = 0.4
+    hue: Annotated[float, Range(0, 0.5)] = 0.1
+    jitter_probability: Share = 0.8
+    grey_probability: Share = 0.2
+    blur_sigma: Annotated[tuple[float, float], Range(1e-6, 100), Rising()] = (0.1, 2.0)
+    blur_probability: Share = 0.5
+    flip_probability: Share = 0.5
 
     def photometry(self) -> list[A.BasicTransform]:
         """Colour jitter, grey, blur and flip."""
@@ -150,7 +135,7 @@ class Drawn(NamedTuple):
 
 
 class ViewDataset(Dataset[Views]):
-    """Views of image ``i mod len``, drawn from ``default_rng([seed, i])`` and so from nothing else.
+    """Views of image ``i mod len``, drawn from ``stream(seed, i, 0)`` and so from nothing else.
 
     Args:
         source: images.
@@ -193,7 +178,7 @@ class ViewDataset(Dataset[Views]):
     def _member(self, i: int) -> int:
         walk, position = divmod(i, len(self.members))
         if self.shuffled and walk != self._walk:  # the order of a walk is kept until another is asked for
-            order = np.random.default_rng([self.seed, walk, 2]).permutation(len(self.members))
+            order = stream(self.seed, walk, 2).permutation(len(self.members))
             self._walk, self._order = walk, [self.members[j] for j in order]
         return self._order[position]
 
@@ -205,7 +190,7 @@ class ViewDataset(Dataset[Views]):
         """What views number ``i`` are made of."""
         member = self._member(i)
         name, image = self.source.names[member], self.source.image(member)
-        rng = np.random.default_rng([self.seed, i])
+        rng = stream(self.seed, i, 0)
         size = (image.shape[0], image.shape[1])
         views = [self.augmentation.view(size, rng) for _ in range(VIEWS)]
         regions = self.regions.of(image, name, self.source.identity(member))

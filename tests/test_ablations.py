@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 
 from qgnet.commands import main as qgnet
 from qgnet.networks.encoders import Encoder
-from qgnet.networks.qgnet import PriorBank, QGNet, Support
+from qgnet.networks.qgnet import PriorBank, QGNet, Support, stack_shots
 from qgnet.runs import experiment_folder
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights import save_prior_extractor
@@ -73,9 +73,9 @@ def test_without_cross_correspondence_the_head_does_not_see_the_guided_map() -> 
     net = network(Encoder("test_resnet", 3), cross=False)
     with torch.no_grad():
         query = net.encode_query(episode()[0])
-        category, keys, _ = net.encode_support(episode()[1][:, 0], episode()[2][:, 0]).unflatten(2, 1)
-        one = net.decode(query, Support(category, keys), (65, 65))
-        two = net.decode(query, Support(category, torch.randn_like(keys)), (65, 65))
+        category, keys, _ = net.encode_support(episode()[1][:, 0], episode()[2][:, 0])
+        one = net.decode(query, stack_shots([Support(category, keys)]), (65, 65))
+        two = net.decode(query, stack_shots([Support(category, torch.randn_like(keys))]), (65, 65))
     assert not torch.equal(one.guided_map, two.guided_map)
     assert torch.equal(one.logits, two.logits)
 
@@ -136,7 +136,7 @@ def test_a_wrong_bank_is_refused(
     ("arguments", "message"),
     [
         (["--size=100000"], "fewer than the 100000 priors"),
-        (["--image-size=64"], "is not 8n + 1"),
+        (["--image-size=64"], "expected 8n + 1"),
         (["--root=nowhere"], "which is no folder"),
         (["--prior-checkpoint=none.ckpt"], "none.ckpt, which does not exist"),
     ],

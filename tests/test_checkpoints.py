@@ -65,12 +65,12 @@ def test_a_trainer_that_this_machine_cannot_have(
 
 
 @pytest.mark.parametrize("config", ["demo/qgnet.yaml", "demo/pretrain.yaml"])
-def test_a_training_goes_on_in_the_middle_of_an_epoch(command: Command, config: str) -> None:
+def test_a_training_goes_on_in_the_middle_of_an_epoch_and_at_its_last_step(command: Command, config: str) -> None:
     fit = ["fit", config, "--trainer.max_steps=-1", "--trainer.max_epochs=2", "--trainer.limit_train_batches=4"]
     fit += ["--trainer.log_every_n_steps=1", "--trainer.limit_val_batches=0", "--data.num_workers=2"]
     fit += ["--data.train_episodes=8"] if "qgnet" in config else []
-    often = ["--checkpoint.every_n_train_steps=3", "--checkpoint.save_top_k=-1", "--checkpoint.filename={step}"]
+    often = ["--checkpoint.every_n_train_steps=1", "--checkpoint.save_top_k=-1", "--checkpoint.filename={step}"]
     command(*fit, *often, "--checkpoint.monitor=null", "--run=runs/unbroken")
-    for step in (3, 6):
+    for step in (3, 4, 6):  # the fourth is an epoch's last
         command(*fit, f"--ckpt_path=runs/unbroken/checkpoints/step={step}.ckpt", f"--run=runs/from{step}")
         assert train_losses(f"runs/from{step}") == train_losses("runs/unbroken")[step:]

@@ -14,6 +14,7 @@ from PIL import Image
 
 from qgnet.cli import main, parse
 from qgnet.commands import main as qgnet
+from qgnet.tasks.base import make_encoder
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 ON_TOP = ("logging", "ablations")
@@ -78,6 +79,21 @@ def test_another_prior_extractor_is_refused_by_name(command: Command, capsys: py
     error = capsys.readouterr().err
     assert "runs/two/prior_extractor.ckpt" in error
     assert "sha256" in error
+
+
+def test_another_encoder_is_refused_by_name(command: Command, capsys: pytest.CaptureFixture) -> None:
+    for name in ("one", "two"):
+        encoder = make_encoder("test_resnet", 3)
+        torch.save(encoder.net.state_dict(), f"{name}.pth")
+    settings = ["demo/qgnet.yaml", "--model.high_stage=3"]
+    command("fit", *settings, "--run=runs/x", "--model.encoder_weights=one.pth")
+    with pytest.raises(SystemExit) as stop:
+        command("test", *settings, f"--ckpt_path={LAST}", "--model.encoder_weights=two.pth")
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "`model.encoder_weights` is two.pth (sha256" in error
+    assert "set `model.encoder_weights` to random" in error
+    command("test", *settings, f"--ckpt_path={LAST}", "--model.encoder_weights=random", "--run=runs/t")
 
 
 def test_reloaded_checkpoint_gives_the_same_scores(command: Command) -> None:
@@ -185,7 +201,7 @@ MISTAKES = {
     "unknown fold": (["--data.fold=4"], "data.fold is 4"),
     "side not 8n+1": (["--data.image_size=64"], "Take 57 or 65"),
     "too many shots": (["--data.shots=40"], "needs 41"),
-    "no shots": (["--data.shots=0"], "at least 1 support"),
+    "no shots": (["--data.shots=0"], "data.shots is 0; expected at least 1"),
     "negative batch": (["--data.batch_size=0"], "data.batch_size is 0"),
     "no prior": (["--model.prior_checkpoint=null"], "prior_checkpoint` is not set"),
     "missing prior": (["--model.prior_checkpoint=none.ckpt"], "names none.ckpt, which does not exist"),

@@ -89,7 +89,7 @@ def test_inverted_episodes_ask_for_all_but_the_object(voc: Path) -> None:
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
 @pytest.mark.parametrize("name", ["negative", "inverted"])
 def test_a_share_out_of_range_is_refused(name: str, share: float) -> None:
-    with pytest.raises(InputError, match=rf"data.{name} is {share}; expected a share"):
+    with pytest.raises(InputError, match=rf"data.{name} is {share}; expected 0 … 1"):
         Pascal5iDataModule(**{name: share})
 
 

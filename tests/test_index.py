@@ -7,7 +7,7 @@ from fake_data import write_folder, write_fss, write_voc
 from PIL import Image
 
 from datamodules import InputError, Pascal5iDataModule
-from datamodules.folder import folder_classes, folder_images
+from datamodules.folder import folder_images
 from datamodules.fss1000 import fss_images
 from datamodules.index import MaskIndex
 from datamodules.pascal5i import voc_images
@@ -51,7 +51,7 @@ def test_several_processes_count_what_one_counts(own_voc: Path, monkeypatch: pyt
 
 def test_both_kinds_of_masks_of_one_folder_agree(tmp_path: Path) -> None:
     roots = [write_folder(tmp_path / kind, binary=kind == "binary") for kind in ("index", "binary")]
-    one, two = (folder_images(root, folder_classes(root)) for root in roots)
+    one, two = (folder_images(root) for root in roots)
     assert one.names == two.names
     assert MaskIndex.build(one).facts == MaskIndex.build(two).facts
     for i in range(len(one.names)):

@@ -33,10 +33,11 @@ def masks(*shape: int, seed: int = 0) -> Tensor:
     return values.repeat_interleave(8, dim=-1).repeat_interleave(8, dim=-2)
 
 
-def episode(shots: int) -> tuple[Tensor, Positions, Tensor]:
+def episode(shots: int) -> tuple[Tensor, Positions, Tensor, Tensor]:
+    """Query features, its supports' positions, and for plain loops their features (2, K, C, h, w) and masks."""
     query, support, mask = unit(2, 6, SIDE, SIDE, seed=1), unit(2 * shots, 6, SIDE, SIDE, seed=2), masks(2 * shots)
-    found = positions(support, mask)
-    return query, of_all_shots(Positions(*(x.unflatten(0, (2, shots)) for x in found))), mask.unflatten(0, (2, shots))
+    per_shot = [positions(support[k::shots], mask[k::shots]) for k in range(shots)]
+    return query, of_all_shots(per_shot), *(x.unflatten(0, (2, shots)) for x in (support, mask))
 
 
 def slow(name: str, query: np.ndarray, keys: np.ndarray, labels: np.ndarray) -> float:
@@ -60,12 +61,12 @@ def slow(name: str, query: np.ndarray, keys: np.ndarray, labels: np.ndarray) -> 
 @pytest.mark.parametrize("shots", [1, 3])
 @pytest.mark.parametrize("name", MARGINS)
 def test_margins_are_those_of_plain_loops(name: str, shots: int) -> None:
-    query, support, mask = episode(shots)
+    query, support, features, mask = episode(shots)
     found = margins(query, support, [name])[name]
     assert found.shape == (2, 1, SIDE, SIDE)
     for b in range(2):
         labels = mask[b, :, ::8, ::8].flatten().numpy()
-        keys = support.features[b].T.double().numpy()
+        keys = features[b].movedim(1, -1).flatten(0, 2).double().numpy()
         for y, x in ((0, 0), (2, 3), (4, 4)):
             expected = slow(name, query[b, :, y, x].double().numpy(), keys, labels)
             assert float(found[b, 0, y, x]) == pytest.approx(expected, abs=1e-4)
@@ -73,16 +74,16 @@ def test_margins_are_those_of_plain_loops(name: str, shots: int) -> None:
 
 @pytest.mark.parametrize("name", MARGINS)
 def test_foreground_and_background_exchanged_turn_the_sign(name: str) -> None:
-    query, support, _ = episode(shots=2)
+    query, support, *_ = episode(shots=2)
     turned = Positions(support.features, support.background, support.foreground)
     assert torch.allclose(margins(query, support, [name])[name], -margins(query, turned, [name])[name], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", MARGINS)
 def test_a_support_given_twice_and_the_order_of_shots_change_nothing(name: str) -> None:
-    query, support, _ = episode(shots=2)
-    n = SIDE * SIDE
-    for order in ([*range(2 * n)] * 2, [*range(n, 2 * n), *range(n)]):
+    query, support, *_ = episode(shots=2)
+    n = support.features.shape[2]
+    for order in ([*range(n)] * 2, [*range(n // 2, n), *range(n // 2)]):
         other = Positions(support.features[:, :, order], support.foreground[:, order], support.background[:, order])
         assert torch.allclose(margins(query, support, [name])[name], margins(query, other, [name])[name], atol=1e-4)
 
@@ -104,6 +105,21 @@ def test_an_object_smaller_than_a_position_is_kept() -> None:
     found = positions(unit(1, 6, 9, 9, seed=1), mask[0].to(torch.uint8))
     assert (found.foreground > 0).sum() == 1
     assert margins(unit(1, 6, 9, 9, seed=1), found, ["nearest"])["nearest"].max() > 0
+
+
+@pytest.mark.parametrize("name", MARGINS)
+def test_what_is_ignored_altogether_is_not_kept_and_changes_nothing(name: str) -> None:
+    features, mask = unit(2, 6, SIDE, SIDE, seed=2), masks(2)
+    mask[:, :, 24:] = 255
+    mask[1, 16:] = 255
+    found = positions(features, mask)
+    assert found.features.shape[2] == int((mask[0, ::8, ::8] != 255).sum()) < SIDE * SIDE
+    for i in range(2):
+        kept = mask[i, ::8, ::8].flatten() != 255
+        labels = mask[i, ::8, ::8].flatten()[kept]
+        expected = Positions(features[i : i + 1].flatten(2)[:, :, kept], *((labels == v).float()[None] for v in (1, 0)))
+        query, own = unit(1, 6, SIDE, SIDE, seed=1), Positions(*(x[i : i + 1] for x in found))
+        assert torch.allclose(margins(query, own, [name])[name], margins(query, expected, [name])[name], atol=1e-5)
 
 
 def test_the_networks_parts_with_margins_are_the_whole() -> None:

@@ -7,12 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datamodules.errors import InputError
+from datamodules.sides import check_side
 from qgnet.networks import correspondence
 from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.enrichment import FeatureEnrichment, level_size
-from qgnet.networks.qgnet import QGNet, check_side, masked_average, stack_shots
+from qgnet.networks.qgnet import QGNet, foreground_keys, masked_average, stack_shots
 from qgnet.weights import load_encoder_weights
 
 
@@ -108,6 +110,17 @@ KINDS = [
 ]
 
 
+def convolutions(encoder: Encoder, stage: int, feature: torch.Tensor) -> list[torch.nn.Conv2d]:
+    """Those that a stage runs through."""
+    found: list[torch.nn.Conv2d] = []
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_pre_hook(lambda module, _: found.append(module))
+    with torch.no_grad():
+        encoder.run_stage(stage, feature)
+    return found
+
+
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("high_stage", [3, 4])
 def test_encoder_keeps_stride_8_with_the_released_dilations(name: str, high_stage: int) -> None:
@@ -119,8 +132,7 @@ def test_encoder_keeps_stride_8_with_the_released_dilations(name: str, high_stag
         assert features[stage].shape == (1, encoder.channels[stage], 8, 9)
     for stage, dilation in ((3, 2), (4, 4)):
         if stage <= high_stage:
-            modules = [m for key in encoder._stages[stage] for m in encoder.net[key].modules()]
-            convs = [m for m in modules if isinstance(m, torch.nn.Conv2d)]
+            convs = convolutions(encoder, stage, features[stage - 1])
             assert {c.dilation[0] for c in convs if c.kernel_size[0] > 1} == {dilation}
             assert {c.stride for c in convs} == {(1, 1)}
 
@@ -263,8 +275,8 @@ def test_order_of_the_shots_does_not_matter() -> None:
 
 @pytest.mark.parametrize("side", [64, 66, 472])
 def test_sides_other_than_8n_plus_1_are_refused(side: int) -> None:
-    with pytest.raises(ValueError, match=rf"{side} px is not 8n \+ 1"):
-        check_side(side)
+    with pytest.raises(InputError, match=rf"{side} px; expected 8n \+ 1"):
+        check_side(side, "An image side")
 
 
 def test_levels_as_sides_and_as_ratios() -> None:
@@ -272,7 +284,7 @@ def test_levels_as_sides_and_as_ratios() -> None:
     assert [level_size(r, (81, 80)) for r in (1, 0.5, 0.25, 0.125)] == [(81, 80), (40, 40), (20, 20), (10, 10)]
     fem = FeatureEnrichment(4, [1, 0.5, 0.25])
     maps = torch.rand(1, 1, 9, 9)
-    output = fem(torch.rand(1, 4, 9, 9), torch.rand(1, 4, 1, 1), [maps, maps])
+    output = fem(fem.pyramid(torch.rand(1, 4, 9, 9)), torch.rand(1, 4, 1, 1), [maps, maps], (9, 9))
     assert [x.shape[-1] for x in output.level_logits] == [9, 4, 2]
 
 
@@ -308,3 +320,35 @@ def test_key_encoder_is_the_moving_average() -> None:
     assert torch.allclose(key, 0.75 * old + 0.25 * query)
     assert not key.requires_grad
     assert math.isclose(float(pair.key(torch.randn(2, 3, 32, 32)).norm(dim=1).mean()), 1, abs_tol=1e-5)
+
+
+def test_the_foregrounds_keys_give_the_map_of_all_keys_whatever_the_others_of_the_batch() -> None:
+    g = torch.Generator().manual_seed(3)
+    query, key = torch.randn(2, 3, 6, 5, 5, generator=g)  # signed: a dropped position, of similarity 0, can be nearest
+    masks = torch.zeros(3, 1, 5, 5)
+    masks[0, :, :2], masks[1, :, 2, 2], masks[2] = 1, 0.3, 1
+    masked = key * masks
+    keys = [foreground_keys(masked[i : i + 1], masks[i : i + 1]) for i in range(3)]
+    assert [k.shape[2] for k in keys] == [11, 2, 25]
+    together = foreground_keys(masked[:2], masks[:2])
+    assert together.shape[2] == 11
+    for i in range(3):
+        expected = region_map(query[i : i + 1], masked[i : i + 1].flatten(2))
+        assert torch.allclose(region_map(query[i : i + 1], keys[i]), expected, atol=1e-5)
+        if i < 2:
+            assert torch.allclose(region_map(query[i : i + 1], together[i : i + 1]), expected, atol=1e-5)
+
+
+def test_a_query_is_mixed_once_for_all_categories() -> None:
+    torch.manual_seed(0)
+    fem = FeatureEnrichment(4, [1, 0.5]).eval()
+    query, category, maps = torch.rand(1, 4, 9, 9), torch.rand(1, 4, 1, 1), torch.rand(2, 1, 1, 9, 9)
+    with torch.no_grad():
+        pyramid = fem.pyramid(query)
+        whole = fem(pyramid, category, [*maps], (9, 9))
+        lean = fem(pyramid, category, [*maps], (9, 9), with_levels=False)
+        side_by_side = torch.cat([query, category.expand(-1, -1, 9, 9), *maps], dim=1)
+        mixed = torch.relu(pyramid[0] + fem._category_and_maps(0, category, [*maps], (9, 9)))
+        assert torch.allclose(mixed, fem.mix[0](side_by_side), atol=1e-5)
+    assert torch.equal(whole.logits, lean.logits)
+    assert lean.level_logits == []

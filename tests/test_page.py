@@ -38,14 +38,14 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
+def network() -> Segmenter:
     return Segmenter(image_size=65, device="cpu", presence=0)
 
 
 @contextmanager
-def served(folder: Path, segmenter: Segmenter, port: int = 0) -> Iterator[str]:
+def served(folder: Path, network: Segmenter, port: int = 0) -> Iterator[str]:
     """The address of a server of this process."""
-    app = make_app(folder, segmenter)
+    app = make_app(folder, network)
     listener = listening("127.0.0.1", port)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -120,11 +120,9 @@ def mask_of(folder: Path, name: str = "a0.png") -> np.ndarray:
 SIZE = (40, 60)
 
 
-def test_paint_segment_correct_download_and_find_it_again(
-    chromium: Browser, segmenter: Segmenter, tmp_path: Path
-) -> None:
+def test_paint_segment_correct_download_reload(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
     folder = write_scenes(tmp_path / "photographs")
-    with served(folder, segmenter) as server, opened(chromium, server, viewport={"width": 1280, "height": 800}) as page:
+    with served(folder, network) as server, opened(chromium, server, viewport={"width": 1280, "height": 800}) as page:
         green = shown(page, SIZE, 25, 20)
         stroke(page, SIZE, (20, 20), (30, 20))
         assert shown(page, SIZE, 25, 20) != green
@@ -184,9 +182,7 @@ def test_paint_segment_correct_download_and_find_it_again(
         expect(page.locator("#threshold-value")).to_have_text("0.98")
 
 
-def test_a_turned_photograph_gets_its_mask_to_the_pixel(
-    chromium: Browser, segmenter: Segmenter, tmp_path: Path
-) -> None:
+def test_a_turned_photograph_to_the_pixel(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
     """4000 x 3000 px as stored, EXIF 6: seen 3000 x 4000. One pixel of the mark is hit where it is seen."""
     folder = tmp_path / "photographs"
     folder.mkdir()
@@ -196,7 +192,7 @@ def test_a_turned_photograph_gets_its_mask_to_the_pixel(
     exif[0x0112] = 6
     Image.fromarray(np.rot90(upright)).save(folder / "turned.jpg", quality=95, exif=exif)
     with (
-        served(folder, segmenter) as server,
+        served(folder, network) as server,
         opened(chromium, server, viewport={"width": 1280, "height": 800}) as page,
     ):
         x, y = (round(value) for value in on_screen(page, (4000, 3000), 2120, 1220))
@@ -221,9 +217,9 @@ def test_a_turned_photograph_gets_its_mask_to_the_pixel(
         assert np.argwhere(mask).tolist() == [[row, column + i] for i in range(4)]
 
 
-def test_keyboard_alone(chromium: Browser, segmenter: Segmenter, tmp_path: Path) -> None:
+def test_keyboard_alone(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
     folder = write_scenes(tmp_path / "photographs")
-    with served(folder, segmenter) as server, opened(chromium, server, viewport={"width": 1280, "height": 800}) as page:
+    with served(folder, network) as server, opened(chromium, server, viewport={"width": 1280, "height": 800}) as page:
         reached = []
         for _ in range(30):
             page.keyboard.press("Tab")
@@ -257,13 +253,13 @@ def test_keyboard_alone(chromium: Browser, segmenter: Segmenter, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
-def test_accessible_and_hostile_names_are_only_text(
-    chromium: Browser, segmenter: Segmenter, tmp_path: Path, scheme: str, width: int
+def test_accessible_and_names_are_only_text(
+    chromium: Browser, network: Segmenter, tmp_path: Path, scheme: str, width: int
 ) -> None:
     folder = write_scenes(tmp_path / "photographs", 2)
     (folder / "a1.png").rename(folder / HOSTILE)
     options = {"color_scheme": scheme, "viewport": {"width": width, "height": 844}}
-    with served(folder, segmenter) as server, opened(chromium, server, **options) as page:
+    with served(folder, network) as server, opened(chromium, server, **options) as page:
         picture(page, HOSTILE).click()
         expect(page.locator("#about strong")).to_have_text(HOSTILE)
         page.fill("#classes input", "<b>x</b>")
@@ -282,12 +278,10 @@ def test_accessible_and_hostile_names_are_only_text(
             page.keyboard.press("Escape")
 
 
-def test_touch_paints_with_one_finger_and_zooms_with_two(
-    chromium: Browser, segmenter: Segmenter, tmp_path: Path
-) -> None:
+def test_one_finger_paints_and_two_zoom(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
     folder = write_scenes(tmp_path / "photographs")
     options = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-    with served(folder, segmenter) as server, opened(chromium, server, **options) as page:
+    with served(folder, network) as server, opened(chromium, server, **options) as page:
         fingers = page.context.new_cdp_session(page)
 
         def touch(kind: str, *points: tuple[float, float]) -> None:
@@ -310,14 +304,12 @@ def test_touch_paints_with_one_finger_and_zooms_with_two(
         assert shown(page, SIZE, 40, 25) != before
 
 
-def test_dropped_pictures_broken_ones_and_an_empty_folder(
-    chromium: Browser, segmenter: Segmenter, tmp_path: Path
-) -> None:
+def test_dropped_and_broken_pictures_and_an_empty_folder(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
     folder = tmp_path / "photographs"
     folder.mkdir()
     others = write_scenes(tmp_path / "others", 1)
     (others / "no picture.png").write_text("text")
-    with served(folder, segmenter) as server:
+    with served(folder, network) as server:
         context = chromium.new_context()
         page = context.new_page()
         page.goto(server)
@@ -335,19 +327,17 @@ def test_dropped_pictures_broken_ones_and_an_empty_folder(
         context.close()
 
 
-def test_a_server_that_ends_is_told_and_nothing_is_lost(
-    chromium: Browser, segmenter: Segmenter, tmp_path: Path
-) -> None:
+def test_a_server_that_ends_is_told_and_nothing_is_lost(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
     folder = write_scenes(tmp_path / "photographs")
     with ExitStack() as after:
-        with served(folder, segmenter) as server:
+        with served(folder, network) as server:
             allowed = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED"
             page = after.enter_context(opened(chromium, server, allowed))
             port = int(server.rstrip("/").rsplit(":", 1)[1])
         expect(page.locator(".notice[data-kind=lost]")).to_be_visible(timeout=WAIT)
         stroke(page, SIZE, (20, 20), (30, 20))
         expect(page.locator(".notice[data-kind=save]")).to_contain_text("Not saved")
-        after.enter_context(served(folder, segmenter, port))
+        after.enter_context(served(folder, network, port))
         expect(page.locator(".notice")).to_have_count(0, timeout=WAIT)
         saved(page)
         assert mask_of(folder)[20, 20:30].all()

@@ -126,5 +126,5 @@ def test_missing_masks_are_named(images: Path, tmp_path: Path) -> None:
 
 
 def test_a_side_that_does_not_fit_is_refused(images: Path) -> None:
-    with pytest.raises(InputError, match="map_size is 64; expected 8n"):
+    with pytest.raises(InputError, match="map_size is 64; expected a side of 8n"):
         UnlabeledDataModule(str(images), **(SMALL | {"map_size": 64}))

@@ -5,18 +5,19 @@ import math
 import warnings
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import pytorch_lightning as pl
+import timm
 import torch
 from conftest import TINY_PRETRAINING, TINY_SCENES, Command
 from PIL import Image
 
 from datamodules import InputError, UnlabeledDataModule
 from qgnet.callbacks.requeue import Requeue
-from qgnet.callbacks.throughput import Throughput
 from qgnet.cli import parse
 from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.encoders import Encoder
@@ -39,7 +40,15 @@ def logged(run: str = "x") -> dict[str, list[float]]:
 def test_a_run_can_be_watched(command: Command) -> None:
     command("fit", "demo/pretrain.yaml", "--run=runs/x", "--trainer.log_every_n_steps=1", "--trainer.max_steps=-1")
     metrics = logged()
-    for name in ("loss", "global_global", "local_global", "local_local", "accuracy", "spread", "fallback_share"):
+    for name in (
+        "loss",
+        "global_global",
+        "local_global",
+        "local_local",
+        "accuracy/local_local",
+        "spread",
+        "fallback_share",
+    ):
         assert f"val/{name}" in metrics
         assert len(metrics[f"train/{name}"]) == 2
     assert metrics["train/queue_age"] == [0, 1]  # the queue of 8 holds two steps of 2 images with 2 views
@@ -178,7 +187,7 @@ def test_without_local_terms_a_step_is_moco_v2s(workdir: Path) -> None:
     task.trainer = pl.Trainer(logger=False)
     task.log_dict = lambda *_, **__: None
     reference = PlainMoCo(task)
-    optimizer = task._make_optimizer(task.net.query.parameters())
+    optimizer = task.configure_optimizers()["optimizer"]
     task.net.train()
     for batch_idx, views in enumerate(itertools.islice(data.train_dataloader(), 6)):
         loss = task.training_step(views, batch_idx)
@@ -211,15 +220,19 @@ def test_terms_without_weight_cost_nothing(workdir: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "weights", [["--model.global_global=-1"], [*GLOBAL_ONLY, "--model.global_global=0"]], ids=["negative", "none"]
+    ("weights", "message"),
+    [
+        (["--model.global_global=-1"], "model.global_global is -1.0; expected at least 0"),
+        ([*GLOBAL_ONLY, "--model.global_global=0"], "expected at least one above 0"),
+    ],
 )
 def test_weights_that_train_nothing_are_refused(
-    command: Command, weights: list[str], capsys: pytest.CaptureFixture
+    command: Command, weights: list[str], message: str, capsys: pytest.CaptureFixture
 ) -> None:
     with pytest.raises(SystemExit) as stop:
         command("fit", "demo/pretrain.yaml", *weights)
     assert stop.value.code == 2
-    assert "expected none below 0 and at least one above" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def state(run: str) -> dict[str, torch.Tensor]:
@@ -326,7 +339,7 @@ def test_settings_out_of_range_are_refused(command: Command, setting: str, capsy
     with pytest.raises(SystemExit) as stop:
         command("fit", "demo/pretrain.yaml", f"--model.{setting}")
     assert stop.value.code == 2
-    assert "expected at least 1, at least 1, more than 0, and 0 … 1" in capsys.readouterr().err
+    assert f"model.{setting.replace('=', ' is ')}" in capsys.readouterr().err
 
 
 def test_a_training_without_known_length_is_refused(command: Command, capsys: pytest.CaptureFixture) -> None:
@@ -339,22 +352,19 @@ def test_a_training_without_known_length_is_refused(command: Command, capsys: py
 
 def test_what_is_logged_with_accumulated_gradients(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two batches of 2 a step: the queue of 16 is refilled every second step, and speed is measured over both."""
-    measured: list[int] = []
-    restart = Throughput._restart
-
-    def noting(callback: Throughput) -> None:
-        measured.append(getattr(callback, "samples", 0))
-        restart(callback)
-
-    monkeypatch.setattr(Throughput, "_restart", noting)
+    readings = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: next(readings) ** 2)  # no two intervals are equal
+    monkeypatch.setattr("qgnet.callbacks.throughput.time", clock)
     settings = ["--trainer.max_steps=-1", "--trainer.limit_train_batches=8", "--trainer.accumulate_grad_batches=2"]
     command(
         "fit", "demo/pretrain.yaml", "--run=runs/x", *settings, "--trainer.log_every_n_steps=1", "--model.queue_size=16"
     )
     metrics = logged()
     assert metrics["train/queue_age"] == [0, 1, 2, 2]
-    assert len(metrics["train/images_per_second"]) == 4
-    assert [samples for samples in measured if samples] == [2, 4, 4, 4]  # the first batch starts the clock
+    # Readings: one as a batch begins, one as it ends, one when speed was logged; the first batch starts the clock.
+    intervals = [(1, 3, 2), (4, 8, 4), (9, 13, 4), (14, 18, 4)]
+    speeds = [images / (end**2 - begin**2) for begin, end, images in intervals]
+    assert metrics["train/images_per_second"] == pytest.approx(speeds)
 
 
 def test_a_job_is_saved_between_steps_not_with_half_of_the_gradients(
@@ -386,3 +396,21 @@ def test_one_image_alone_is_no_collapse(command: Command) -> None:
 def test_a_queue_larger_than_the_images_is_warned_of(command: Command) -> None:
     with pytest.warns(UserWarning, match="an image's own older keys are among its negatives"):
         command("fit", "demo/pretrain.yaml", "--model.queue_size=500")
+
+
+def test_prior_maps_build_their_network_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    create = timm.create_model
+
+    def counted(name: str, **options: object) -> torch.nn.Module:
+        built.append(name)
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", counted)
+    command("fit", "demo/pretrain.yaml", "--run=runs/one", "--trainer.max_steps=-1", "--trainer.max_epochs=1")
+    once, built[:] = list(built), []
+    settings = ["--trainer.max_steps=-1", "--trainer.max_epochs=3", "--run=runs/x"]
+    command("fit", "demo/pretrain.yaml", *settings)
+    assert len(logged()["val/prior_ap"]) == 3
+    assert len(set(logged()["val/prior_ap"])) > 1  # the weights are those of the moment
+    assert built == once

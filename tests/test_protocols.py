@@ -38,10 +38,10 @@ def test_novel_pixels_in_training(voc: Path) -> None:
         novel, values = range(6, 11), set()
         train.transform = lambda image, mask, seed: (image, mask)
         for i in range(30):
-            draw = train.draw(i)
-            for image in (draw.query, *draw.supports):
+            draw, episode = train.draw(i), train[i]
+            shown = (episode.query_mask, *episode.support_masks)
+            for image, mask in zip((draw.query, *draw.supports), map(np.asarray, shown), strict=True):
                 labels = train.source.labels(image)  # type: ignore[attr-defined]
-                mask = train._mask(image, draw.class_id)
                 values |= set(mask[np.isin(labels, novel)].tolist())
                 assert (mask[labels == 255] == 255).all()
         return [train.source.names[i] for i in train.queries], values
@@ -61,17 +61,19 @@ def test_boundary_becomes_background_in_training_only(voc: Path) -> None:
     train, test = data.data["train"], data.data["val"]
     query = train.draw(0).query
     assert 255 in train.source.labels(query)  # type: ignore[attr-defined]
-    assert set(np.unique(train._mask(query, train.draw(0).class_id))) == {0, 1}
+    train.transform = lambda image, mask, seed: (image, mask)
+    assert set(np.unique(train[0].query_mask)) == {0, 1}
     assert any(255 in episode.original_mask[0] for episode in (test[i] for i in range(4)))
 
 
 def test_ignored_novel_pixels_stay_ignored_where_the_boundary_becomes_background(voc: Path) -> None:
     protocol = Protocol(boundary_in_training="background", novel_in_training="ignore")
     train = make(voc, fold=1, protocol=protocol, train_episodes=10).data["train"]
+    train.transform = lambda image, mask, seed: (image, mask)
     values = set()
     for i in range(10):
-        draw = train.draw(i)
-        labels, mask = train.source.labels(draw.query), train._mask(draw.query, draw.class_id)  # type: ignore[attr-defined]
+        labels = train.source.labels(train.draw(i).query)  # type: ignore[attr-defined]
+        mask = np.asarray(train[i].query_mask)
         values |= set(mask[np.isin(labels, range(6, 11))].tolist())
         assert not mask[labels == 255].any()
     assert values == {255}

@@ -168,3 +168,28 @@ def test_a_table_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         main(["report", str(tmp_path), "--csv", str(tmp_path)])
     assert "cannot be written: Is a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "other", [{"folds": []}, {"trained": []}, {"scores": []}, {"protocol": []}, {"fold": 4}, {"scores": {"QGNet": []}}]
+)
+@pytest.mark.parametrize("classes", [[], ["--classes"]])
+def test_a_result_with_an_empty_list_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture, other: dict, classes: list[str]
+) -> None:
+    write_result(tmp_path / "a", 0.5, **({"fold": 1} | other))
+    with pytest.raises(SystemExit) as stop:
+        main(["report", *classes, str(tmp_path)])
+    assert stop.value.code == 2
+    assert "results.json is no result of this version's `lightning test`" in capsys.readouterr().err
+
+
+def test_names_are_text_in_every_output(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_result(tmp_path / "a", 0.5, experiment="=1+1|x\x1b[31m")
+    table, text = tmp_path / "t.csv", tmp_path / "t.md"
+    main(["report", str(tmp_path), "--csv", str(table), "--markdown", str(text)])
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed + table.read_text() + text.read_text()
+    assert r"=1+1|x\x1b[31m" in printed
+    assert {r["experiment"] for r in csv.DictReader(table.open())} == {r"'=1+1|x\x1b[31m"}
+    assert r"| =1+1\|x\\x1b[31m |" in text.read_text()

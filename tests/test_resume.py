@@ -43,3 +43,14 @@ def test_the_losses_after_a_whole_epoch_are_those_of_an_unbroken_run(
             main([*run, "--run=runs/x"])
     main([*run, "--run=runs/x", "--ckpt_path=last"])
     assert train_losses("runs/x") == unbroken[6:]
+
+
+def test_a_training_goes_on_with_the_optimiser_it_began_with(command: Command, capsys: pytest.CaptureFixture) -> None:
+    command("fit", "demo/qgnet.yaml", "--run=runs/x")
+    again = ["fit", "demo/qgnet.yaml", "--ckpt_path=runs/x/checkpoints/last.ckpt", "--trainer.max_steps=3"]
+    for setting, message in (("lr=0.5", "has lr 0.5, had"), ("weight_decay=0.7", "has weight_decay 0.7, had")):
+        with pytest.raises(SystemExit) as stop:
+            command(*again, f"--model.optimizer.{setting}", f"--run=runs/{setting}")
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+    command(*again, "--trainer.max_epochs=2", "--run=runs/z")

@@ -188,6 +188,17 @@ def test_displayed_orientation(folder: Path) -> None:
     assert Image.open("out/turned.png").size == (70, 90)
 
 
+def test_photographs_of_one_name_keep_their_endings(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    draw(folder / "photos/0.png", 7)
+    draw(folder / "more/0.jpg", 8)
+    segment()
+    assert {path.name for path in Path("out").glob("0*.png")} == {"0.jpg.png", "0.png.png"}
+    with pytest.raises(SystemExit) as stop:
+        main(["segment", "photos/0.jpg", "more", "--support", "a.jpg", "a.png", "--out", "two", *MACHINE, *MODEL])
+    assert stop.value.code == 2
+    assert "would have one name" in capsys.readouterr().err
+
+
 def test_tiles(folder: Path) -> None:
     draw(folder / "photos/large.jpg", 3, size=(200, 150))
     segment("--tile")
@@ -230,4 +241,4 @@ def test_two_classes_of_one_name(folder: Path, capsys: pytest.CaptureFixture) ->
     Path("labelled/masks").mkdir()
     Image.fromarray((mask > 0).astype(np.uint8)).save("labelled/masks/0.png")
     Path("labelled/classes.yaml").write_text(yaml.safe_dump({1: "disc", 2: "disc"}))
-    assert "two classes of the name 'disc'" in refused(capsys, "--supports", "labelled", support=False)
+    assert "names the class disc twice" in refused(capsys, "--supports", "labelled", support=False)

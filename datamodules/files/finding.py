@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +67,8 @@ def find_files(folder: Path, deep: bool = True) -> Found:
             elif entry.is_dir():
                 if deep:
                     (links if entry.is_symlink() else waiting).append(name)
+                else:
+                    left_out["folder(s) in it"] += 1
             elif os.path.splitext(entry.name)[1].lower() not in ENDINGS:
                 left_out[f"{os.path.splitext(entry.name)[1].lower() or 'file(s) without ending'}"] += 1
             elif not entry.is_file():
@@ -76,6 +78,18 @@ def find_files(folder: Path, deep: bool = True) -> Found:
         links.sort()
     files.sort()
     return Found(files, left_out)
+
+
+def by_name(folder: Path, files: Sequence[str]) -> dict[str, Path]:
+    """Name without folder and ending, in one Unicode form → file; InputError if two files have one name."""
+    found: dict[str, Path] = {}
+    for file in files:
+        path = folder / file
+        name = one_form(path.stem)
+        if name in found:
+            raise InputError(f"{path} and {found[name].name} have one name. Rename one, and its mask, or remove it.")
+        found[name] = path
+    return found
 
 
 def subfolders(folder: Path) -> list[str]:

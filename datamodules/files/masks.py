@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.errors import InputError
-from datamodules.files.pixels import Array, Samples, read_samples
+from datamodules.files.pixels import Array, Samples, decode_samples, read_samples
 from datamodules.files.png import read_plain_png
 
 FEW = 8
@@ -40,7 +40,16 @@ def read_mask(path: Path, halve: bool = False) -> NDArray[np.bool_]:
     Raises:
         InputError: if the file cannot be read, or its values mean anything else; they are named.
     """
-    found = read_samples(path)
+    return object_of(path, read_samples(path), halve)
+
+
+def decode_mask(path: Path, data: bytes) -> NDArray[np.bool_]:
+    """The object of a binary mask whose file's bytes are ``data``; ``path`` is what an InputError calls it."""
+    return object_of(path, decode_samples(path, data), halve=False)
+
+
+def object_of(path: Path, found: Samples, halve: bool) -> NDArray[np.bool_]:
+    """The object (H, W), as :func:`read_mask` says."""
     if found.palette is not None:
         return object_of_palette(found.values, found.palette)
     values = over_black(found)
@@ -89,7 +98,8 @@ def without_alpha(found: Samples) -> Array:
 
 def is_grey(colours: Array) -> bool:
     """Whether the three channels (H, W, 3) are the same."""
-    return bool((colours[..., :1] == colours[..., 1:]).all())
+    first, *others = (colours[..., channel] for channel in range(3))
+    return all(np.array_equal(first, other) for other in others)
 
 
 def object_of_palette(indices: Array, palette: Array) -> NDArray[np.bool_]:
@@ -131,9 +141,12 @@ def object_of_colours(path: Path, colours: Array, lossy: bool, halve: bool) -> N
 
 def object_of_greys(path: Path, values: Array, lossy: bool, halve: bool) -> NDArray[np.bool_]:
     """The object (H, W) of grey values (H, W), or of how strong one colour is."""
+    strongest = values.max()
+    if strongest > 0 and np.count_nonzero(values) == np.count_nonzero(values == strongest):
+        return values != 0
     found = np.flatnonzero(np.bincount(values.ravel())) if values.dtype == np.uint8 else np.unique(values)
     lowest, top = found[0], found[-1]
-    if len(found) == 1 or (len(found) == 2 and lowest == 0):
+    if len(found) == 1:
         return values != 0
     if halve:
         return values >= HALF

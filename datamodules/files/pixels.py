@@ -117,7 +117,11 @@ def read_samples(path: Path) -> Samples:
     Raises:
         InputError: if the file is missing, broken, cut off, too large, or of a kind that is not read.
     """
-    data = contents(path)
+    return decode_samples(path, contents(path))
+
+
+def decode_samples(path: Path, data: bytes) -> Samples:
+    """The pixels in a file's bytes; ``path`` is what an InputError calls it."""
     with opened(path, io.BytesIO(data)) as file:
         return samples(path, file, data)
 

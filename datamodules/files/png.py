@@ -43,7 +43,7 @@ def read_plain_png(path: Path) -> NDArray[np.uint8] | None:
         return None
     stream = image_data(data)
     size = height * (width + 1)
-    if data[:8] != SIGNATURE or (depth, interlaced) != (8, 0) or colour not in (0, 3) or EXIF in data:
+    if data[:8] != SIGNATURE or (depth, interlaced) != (8, 0) or colour not in (0, 3):
         return None
     if not 0 < size <= LARGEST_RATIO * len(stream):
         return None
@@ -57,12 +57,14 @@ def read_plain_png(path: Path) -> NDArray[np.uint8] | None:
 
 
 def image_data(data: bytes) -> bytes:
-    """All IDAT chunks of a PNG file, joined."""
+    """All IDAT chunks of a PNG file, joined; nothing if it says how it must be turned."""
     parts, start = [], len(SIGNATURE)
     while start + 8 <= len(data):
         length, kind = struct.unpack(">I4s", data[start : start + 8])
         if kind == b"IDAT":
             parts.append(data[start + 8 : start + 8 + length])
+        elif kind == EXIF:
+            return b""
         start += 12 + length
     return b"".join(parts)
 

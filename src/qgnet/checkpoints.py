@@ -9,6 +9,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from datamodules.errors import InputError
 from qgnet.runs import LAST, SIGNAL, checkpoint_run
+from qgnet.weights import PRIOR_FORMAT, read_tensors
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -41,3 +42,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"The checkpoint {target} cannot be written: {error}. What was there before is whole. Free space, or "
                 "choose another folder with --run, and go on with --ckpt_path."
             ) from error
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint of a training.
+
+        Raises:
+            InputError: if the file cannot be read, runs code, or is something else, such as a prior extractor.
+        """
+        if "://" in str(path) or weights_only is False:  # which the user must have asked for
+            return super().load_checkpoint(path, map_location, weights_only)
+        checkpoint = read_tensors(Path(path), "--ckpt_path")
+        if "pytorch-lightning_version" not in checkpoint or "state_dict" not in checkpoint:
+            is_prior = checkpoint.get("format") == PRIOR_FORMAT
+            raise InputError(
+                f"--ckpt_path: {path} is {'a prior extractor' if is_prior else 'no checkpoint of a training'}. "
+                + ("Give it as --model.prior_checkpoint" if is_prior else "Give weights as --model.encoder_weights")
+                + ", and here a file such as runs/<experiment>/<run>/checkpoints/last.ckpt."
+            )
+        return checkpoint

@@ -1,8 +1,8 @@
 """The ``lightning`` command: fit, validate, test and predict, configured by YAML and command line."""
 
-import os
-import re
 import signal
+import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,16 +11,19 @@ from typing import Any
 import pytorch_lightning as pl
 import yaml
 from jsonargparse import Namespace
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.plugins.io import CheckpointIO
-from torch.distributed import DistNetworkError
 
 import datamodules
 from datamodules.base import BaseDataModule, EpisodeDataModule
 from datamodules.errors import InputError
+from datamodules.files.paths import expanded
+from datamodules.settings import Range, check
+from datamodules.text import read_yaml
+from qgnet.boundary import boundary
+from qgnet.callbacks.announce import Announce
 from qgnet.callbacks.control import ControlPictures
 from qgnet.callbacks.dashboard import Dashboard
 from qgnet.callbacks.descriptors import DescriptorWriter
@@ -33,19 +36,37 @@ from qgnet.callbacks.throughput import Throughput
 from qgnet.checkpoints import AtomicCheckpointIO
 from qgnet.dashboards import name_run, origin
 from qgnet.loggers import Wandb, require_package
-from qgnet.runs import SEED, find_checkpoint, keep_metrics, run_folder
-from qgnet.start import DESCRIPTION, fail
+from qgnet.mistakes import refused_by_lightning
+from qgnet.protocol_layers import name_decides
+from qgnet.runs import SEED, find_checkpoint, keep_metrics, planned_folder, run_folder
+from qgnet.seeds import print_tables, take_first_seed
+from qgnet.start import DESCRIPTION
 from qgnet.tasks.base import Task
 from qgnet.tasks.episodic import EpisodicTask
 from qgnet.tasks.matching import SupportMatching  # noqa: F401  (named in YAML)
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation  # noqa: F401  (named in YAML)
+from qgnet.terminal import quiet
 
 for name in datamodules.__all__:  # imported, its classes can be named without their module in YAML
     getattr(datamodules, name)
 
-LOST = re.compile("closed by peer|reset by peer|Broken pipe|remote process exited", re.IGNORECASE)
-"""What gloo and NCCL say on losing a process."""
+PATHS = {"run", "ckpt_path", "root", "list_file", "mask_root", "mask_list", "region_cache", "episode_file"}
+PATHS |= {"encoder_weights", "prior_checkpoint", "prior_bank", "default_root_dir", "save_dir", "dirpath"}
+"""Settings that are paths (or words like ``imagenet``, which stay as they are)."""
+RUN_RANGES = {"seed_everything": [Range(0, 2**32 - 1)]}
+TRAINER_RANGES = {
+    "accumulate_grad_batches": [Range(1)],
+    "check_val_every_n_epoch": [Range(1)],
+    "val_check_interval": [Range(above=0)],
+    "log_every_n_steps": [Range(0)],
+    "num_sanity_val_steps": [Range(-1)],
+    "num_nodes": [Range(1)],
+    "gradient_clip_val": [Range(0)],
+    "overfit_batches": [Range(0)],
+    "reload_dataloaders_every_n_epochs": [Range(0)],
+}
+"""What Lightning itself does not look at."""
 
 
 class RunConfig(SaveConfigCallback):
@@ -77,13 +98,31 @@ class QGNetCLI(LightningCLI):
     """LightningCLI with a folder for each run, a checkpoint rule, and settings that beat the checkpoint's."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--run`` and ``--checkpoint.*``."""
+        """Add ``--run``, ``--allow_trained_classes``, ``--all_seeds`` and ``--checkpoint.*``."""
         parser.add_argument(
             "--run",
             type=str | None,
             default=None,
             help="Folder of this run, without one in it yet. Default: runs/<names of the YAMLs>/<fold, shots, seed>; "
             "for an evaluation a folder beside its checkpoint's run.",
+        )
+        parser.add_argument(
+            "-v",
+            "--verbose",
+            action="store_true",
+            help="Show also what Lightning and loggers tell of themselves, and where warnings come from.",
+        )
+        parser.add_argument(
+            "--allow_trained_classes",
+            type=bool,
+            default=False,
+            help="Test on classes that the checkpoint was trained on; results.json and qgnet report then say so.",
+        )
+        parser.add_argument(
+            "--all_seeds",
+            type=bool,
+            default=False,
+            help="Of lightning test: a test with each of the protocol's seeds in turn, then mean ± deviation.",
         )
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
@@ -94,6 +133,29 @@ class QGNetCLI(LightningCLI):
             }
         )
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's, without its own ``--verbose`` of a test and a validation: a table of every class's score."""
+        return {name: {*skipped, "verbose"} for name, skipped in LightningCLI.subcommands().items()}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; a protocol's name given on top stands for its choices, ``~`` and ``$VARIABLES`` in paths are replaced.
+
+        From then on keep quiet unless asked not to.
+        """
+        arguments = sys.argv[1:] if args is None else args
+        assert not isinstance(arguments, dict | Namespace)
+        self.config = parser.parse_args(name_decides(arguments))
+        expand_paths(self.config)
+        if not self.config.get(str(self.config.get("subcommand")), self.config).verbose:
+            quiet()
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        options = super()._prepare_subcommand_kwargs(subcommand)
+        if subcommand in ("validate", "test"):
+            options["verbose"] = self.config[subcommand].verbose
+        return options
+
     def _parse_ckpt_path(self) -> None:
         """Do not let a checkpoint's hyper-parameters override YAML and command line (Lightning's default).
 
@@ -101,9 +163,10 @@ class QGNetCLI(LightningCLI):
         """
         if self.config.get("subcommand"):
             config = self.config[self.config.subcommand]
-            for setting in ("run", "ckpt_path"):
-                if config.get(setting):
-                    config[setting] = os.path.expanduser(config[setting])
+            check(RUN_RANGES, config, "")
+            check(TRAINER_RANGES, config.trainer, "trainer")
+            if config.get("run") and Path(config.run).exists() and not Path(config.run).is_dir():
+                raise InputError(f"--run is {config.run}, which is no folder. Name one, or one to be made.")
             keywords = ("last",) if self.config.subcommand == "fit" else ("last", "best")
             if config.get("ckpt_path") in keywords:
                 find_checkpoint(self.config.subcommand, config)
@@ -116,8 +179,7 @@ class QGNetCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """A Trainer whose files all go to the run's folder, its checkpoints whole or not at all."""
-        config = self.config.get(str(self.subcommand), self.config)
-        folder = run_folder(str(self.subcommand), config)
+        folder = self.folder if self.subcommand else planned_folder("None", self.config)
         plugins = self._get(self.config_init, "trainer")["plugins"] or []
         plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -127,7 +189,14 @@ class QGNetCLI(LightningCLI):
             kwargs.setdefault("logger", self._loggers(folder))
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, RuntimeError, ImportError) as error:  # of an unknown strategy, a library it needs, …
+        except (
+            ValueError,
+            TypeError,
+            RuntimeError,
+            ImportError,
+        ) as error:  # an unknown strategy, …
+            if not refused_by_lightning(error):
+                raise
             raise InputError(f"{error} Correct the --trainer.* settings.") from error
 
     def _loggers(self, folder: Path) -> list[Logger]:
@@ -142,23 +211,37 @@ class QGNetCLI(LightningCLI):
         if self.subcommand is None:
             return
         config = self.config[self.subcommand]
+        self.further_tests = take_first_seed(self.subcommand, config) if config.all_seeds else []
         if self.subcommand == "predict" and config.return_predictions is None:
             config.return_predictions = False  # callbacks write them; kept, they would fill the memory
-        loggers = config.trainer.logger
-        folder = run_folder(self.subcommand, config)
-        for logger in loggers if isinstance(loggers, list) else [loggers]:
-            if isinstance(logger, Namespace):
-                require_package(logger.class_path)
-            if isinstance(logger, Namespace) and logger.class_path == f"{Wandb.__module__}.{Wandb.__name__}":
-                name_run(logger.init_args, self.subcommand, config, folder)
-            elif isinstance(logger, Namespace) and logger.get("init_args.save_dir") in (None, "."):
-                logger["init_args.save_dir"] = str(folder)
+        given = config.trainer.logger
+        loggers = [one for one in (given if isinstance(given, list) else [given]) if isinstance(one, Namespace)]
+        for logger in loggers:
+            require_package(logger.class_path)
+        self.folder, self.identity = run_folder(self.subcommand, config)
+        for logger in loggers:
+            if logger.class_path == f"{Wandb.__module__}.{Wandb.__name__}":
+                name_run(logger.init_args, self.subcommand, config, self.folder)
+            elif logger.get("init_args.save_dir") in (None, "."):
+                logger["init_args.save_dir"] = str(self.folder)
+
+    def instantiate_classes(self) -> None:
+        """As Lightning; a run that cannot begin leaves no folder behind."""
+        try:
+            super().instantiate_classes()
+        except BaseException:
+            if self.subcommand:
+                self.identity.release()
+            raise
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run it; if that fails, end the processes that were started for it, which could wait for this one forever."""
+        if isinstance(self.model, EpisodicTask):
+            self.model.allow_trained_classes = self.config[subcommand].allow_trained_classes
         try:
             super()._run_subcommand(subcommand)
         except BaseException:
+            self.identity.release()
             launcher = self.trainer.strategy.launcher
             if launcher is not None:
                 launcher.kill(signal.SIGKILL)
@@ -167,7 +250,7 @@ class QGNetCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
             callbacks = [c for c in callbacks if not isinstance(c, ModelCheckpoint)]
-        own: list[pl.Callback] = [FiniteLoss(), Requeue()]
+        own: list[pl.Callback] = [Announce(), FiniteLoss(), Requeue()]
         if any(isinstance(c, ModelCheckpoint) for c in callbacks):  # `save_last` only follows `best`'s improvements
             last = ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True)
             own.append(last)
@@ -178,6 +261,17 @@ class QGNetCLI(LightningCLI):
         if config["logger"] is not False and not config.get("fast_dev_run"):
             own += [LearningRateMonitor("step"), Throughput()]
         return super()._instantiate_trainer(config, callbacks + own)
+
+
+def expand_paths(settings: Any) -> None:
+    """Replace ``~`` and ``$VARIABLES`` in all settings that are paths, in those of loggers and callbacks too."""
+    for value in settings if isinstance(settings, list) else []:
+        expand_paths(value)
+    for name, value in list(vars(settings).items()) if isinstance(settings, Namespace) else []:
+        if name in PATHS and isinstance(value, str):
+            settings[name] = str(expanded(value)) if "~" in value or "$" in value else value
+        else:
+            expand_paths(value)
 
 
 def build(args: ArgsType, run: bool) -> QGNetCLI:
@@ -198,40 +292,26 @@ def build(args: ArgsType, run: bool) -> QGNetCLI:
 
 def parse(args: Sequence[str]) -> tuple[Any, Any]:
     """The task and the DataModule of a command line without subcommand, e.g. ``["--config", "x.yaml"]``."""
+    check_files(args)
     cli = build(list(args), run=False)
     return cli.model, cli.datamodule
 
 
 def main(args: ArgsType = None) -> None:
-    """The command; a user's mistake ends it with a message and exit code 2."""
-    try:
-        build(args, run=True)
-    except Exception as error:
-        mistake = users_mistake(error)
-        if mistake is None:
-            raise
-        fail(mistake)
+    """The command; see :func:`qgnet.boundary.boundary` for how it ends."""
+    with boundary("What was saved is whole; a training goes on with --ckpt_path last."):
+        given = sys.argv[1:] if args is None else list(args)
+        check_files(given)
+        with warnings.catch_warnings():
+            first = build(args, run=True)
+            folders = [first.folder, *(build([*given, *more], run=True).folder for more in first.further_tests)]
+        if first.further_tests and first.trainer.is_global_zero:
+            print_tables(folders)
 
 
-def users_mistake(error: BaseException | None) -> InputError | None:
-    """The InputError behind an exception, if there is one: jsonargparse wraps what a constructor raises.
-
-    What Lightning and torch say of a Trainer that this machine cannot have is one, too.
-    """
-    while error is not None:
-        if isinstance(error, InputError):
-            return error
-        if isinstance(error, MisconfigurationException):  # more devices than there are, an unknown strategy, …
-            return InputError(f"{error} Correct the --trainer.* settings.")
-        if isinstance(error, DistNetworkError):
-            return InputError(
-                f"The processes could not find each other: {error} If the port is taken, choose another: "
-                "MASTER_PORT=29511 lightning …"
-            )
-        if isinstance(error, RuntimeError) and LOST.search(str(error)):
-            return InputError(
-                f"Another process of this run has ended, and this one cannot go on: {error} Its message says why. "
-                "What was saved is whole; go on with --ckpt_path last."
-            )
-        error = error.__cause__ or error.__context__
-    return None
+def check_files(args: object) -> None:
+    """InputError for a YAML among the arguments that is not in UTF-8, no YAML, or gives a name twice."""
+    for argument in args if isinstance(args, Sequence) else ():
+        path = Path(argument.rpartition("=")[2])
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            read_yaml(path)

@@ -9,7 +9,7 @@ from datamodules.errors import InputError
 from qgnet.models import Model, rebuild
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.matching import Positions
-from qgnet.networks.qgnet import Support
+from qgnet.networks.qgnet import Supports
 from qgnet.outputs.formats import appear
 from qgnet.presence import Calibration
 from qgnet.tuning import SupportReport
@@ -66,15 +66,17 @@ def _encoders(model: Model) -> list[Encoder]:
 
 
 def _plain(encoded: Any) -> Any:
-    """Named tuples → dictionaries."""
+    """Named tuples → dictionaries, of tensors in the main memory."""
     if isinstance(encoded, tuple):
         return {key: _plain(value) for key, value in encoded._asdict().items()}  # type: ignore[attr-defined]
+    if isinstance(encoded, list):
+        return [_plain(part) for part in encoded]
     return encoded if encoded is None else encoded.cpu()
 
 
-def _typed(encoded: dict[str, Any]) -> Positions | Support:
+def _typed(encoded: dict[str, Any]) -> Positions | Supports:
     """The same back."""
     if "features" in encoded:
         return Positions(**encoded)
     positions = encoded["positions"]
-    return Support(encoded["category"], encoded["keys"], positions and Positions(**positions))
+    return Supports(encoded["category"], encoded["keys"], positions and Positions(**positions))

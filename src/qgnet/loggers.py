@@ -4,6 +4,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from lightning_fabric.loggers.logger import rank_zero_experiment
@@ -103,6 +104,11 @@ class Wandb(WandbLogger):
                 self._offline, self._log_model = True, False
                 os.environ["WANDB_MODE"] = "offline"
         return super().experiment
+
+    def whereabouts(self) -> str:
+        """Where the run can be seen, or how to upload it."""
+        run = self.experiment
+        return f"wandb: {run.url}" if run.url else f"wandb: `wandb sync {Path(run.dir).parent}` uploads this run"
 
     def describe(self, facts: Mapping[str, Any]) -> None:
         """Add to the run's config."""

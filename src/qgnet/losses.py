@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datamodules.sources import IGNORE
 from qgnet.networks.layers import resize
 from qgnet.networks.qgnet import QGNetOutput
-
-IGNORE = 255
 
 
 def segmentation_loss(

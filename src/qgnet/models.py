@@ -6,23 +6,32 @@ from typing import Any, NamedTuple
 import yaml
 
 from datamodules.errors import InputError
+from datamodules.files.digest import sha256
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet
 from qgnet.packaged import ENCODER
 from qgnet.presence import Calibration
 from qgnet.runs import checkpoint_run
+from qgnet.shipped import PREFIX, heads, open_head, pack
 from qgnet.tasks.episodic import IMAGE_SIZE
 from qgnet.tasks.matching import SupportMatching
 from qgnet.tasks.segmentation import FewShotSegmentation
-from qgnet.weights import PACKAGED, PRIOR_FORMAT, read_tensors, sha256
+from qgnet.weights import PACKAGED, PRIOR_FORMAT, read_tensors
 
 MATCHING = "matching"
+QGNET = "qgnet"
 DEFAULT = MATCHING
 """What segments if nothing else is asked for."""
 MATCHING_SIDE = 321
 """Side in pixels of the square that photographs are brought to for matching."""
-MATCHING_SETTINGS = {"encoder": ENCODER, "encoder_weights": PACKAGED, "high_stage": 4, "method": "sum"}
-CALIBRATION = Calibration(8.0, 1.0, 0.0, -6.0)
+MATCHING_SETTINGS = {
+    "encoder": ENCODER,
+    "encoder_weights": PACKAGED,
+    "high_stage": 4,
+    "method": "sum",
+    "dilated": False,
+}
+CALIBRATION = Calibration(6.72, 0.5, -0.29, -1.89)
 """Of matching with these settings."""
 SIDES = "Give the side of the square it was trained with, 8n + 1 px (`image_size=` or --image-size)."
 
@@ -49,14 +58,14 @@ class Model(NamedTuple):
 
 def known_models() -> dict[str, str]:
     """Name → what it is."""
-    return {MATCHING: f"training-free matching of the supports on a frozen {ENCODER}, ImageNet's weights"}
+    return {MATCHING: f"training-free matching of the supports on a frozen {ENCODER}, ImageNet's weights", **heads()}
 
 
 def open_model(model: str | Path, image_size: int | None = None, **matching: Any) -> Model:
     """A network by its name, or that of a checkpoint.
 
     Args:
-        model: ``matching``, or the file of a checkpoint of stage 2.
+        model: ``matching``, another name that `known_models` has, or the file of a checkpoint of stage 2.
         image_size: side of the square, in pixels; None: what it was made for.
         matching: settings of :class:`SupportMatching` that differ from ``MATCHING_SETTINGS``.
 
@@ -69,8 +78,10 @@ def open_model(model: str | Path, image_size: int | None = None, **matching: Any
         raise InputError(
             f"{', '.join(matching)} is a setting of `matching` only, and the model is {model}. Leave it out."
         )
-    if str(model).startswith("qgnet/"):
-        raise InputError(f"There is no model {str(model)!r}. There are: {', '.join(known_models())}.")
+    if str(model).startswith(PREFIX):
+        head = open_head(str(model))
+        ready = _ready(head.task.net, image_size or head.image_size, QGNET, head.settings, head.digest)
+        return ready._replace(calibration=head.calibration)
     return checkpoint_model(Path(model), image_size)
 
 
@@ -78,6 +89,7 @@ def matching_model(image_size: int, settings: dict[str, Any]) -> Model:
     """Training-free matching; InputError if the encoder's weights cannot be had."""
     task = SupportMatching(**settings)
     task.load_starting_weights()
+    task.net.margins = (settings["method"],)  # a test scores the others, too
     origin = task.file_hashes.get("encoder_weights", settings["encoder_weights"])
     model = _ready(task.net, image_size, MATCHING, settings, str(origin))
     return model._replace(calibration=CALIBRATION) if settings == MATCHING_SETTINGS else model
@@ -108,7 +120,15 @@ def checkpoint_model(path: Path, image_size: int | None) -> Model:
     task = FewShotSegmentation(**settings)
     task.on_load_checkpoint(content)
     task.load_state_dict(weights)
-    return _ready(task.net, image_size or _trained_size(path, content), "qgnet", settings, sha256(path))
+    return _ready(task.net, image_size or _trained_size(path, content), QGNET, settings, sha256(path))
+
+
+def pack_checkpoint(path: Path, file: Path) -> None:
+    """Write a checkpoint of stage 2 as a head for the package; InputError as of `checkpoint_model`."""
+    model = checkpoint_model(path, None)
+    task = FewShotSegmentation(**model.settings)
+    task.net.load_state_dict(model.net.state_dict())
+    pack(task, model.settings, model.image_size, file)
 
 
 def rebuild(kind: str, settings: dict[str, Any]) -> QGNet | Matcher:

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from datamodules.errors import InputError
+from datamodules.files.digest import sha256
 
 ENCODER = "tf_efficientnet_lite0"
 """timm's name of what the package holds."""
@@ -37,7 +38,7 @@ def packaged_weights(encoder: str, setting: str) -> dict[str, Tensor]:
     Raises:
         InputError: if the encoder is not the packaged one, the package is not installed, or its file is another one.
     """
-    from qgnet.weights import read_tensors, sha256  # noqa: PLC0415  (they import this module)
+    from qgnet.weights import read_tensors  # noqa: PLC0415  (it imports this module)
 
     if encoder != ENCODER:
         raise InputError(f"`{setting}` is `packaged`, which there is for {ENCODER} only, not for {encoder}.")

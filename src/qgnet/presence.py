@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qgnet.networks.matching import Positions, of_all_shots
+from qgnet.networks.matching import Positions
 
 
 class Calibration(NamedTuple):
@@ -35,7 +35,7 @@ def evidence(query: Tensor, supports: Positions, margins: Tensor, inside: Tensor
 
     Args:
         query: (T, C, h, w) features of length 1, as of `matching_feature`.
-        supports: (1, K, …), their positions.
+        supports: (1, …), the positions of all of them.
         margins: (T, S, S), above 0 where the object was found.
         inside: (T, S, S) bool, where the square is not padding.
 
@@ -44,8 +44,7 @@ def evidence(query: Tensor, supports: Positions, margins: Tensor, inside: Tensor
         nearest to it, to the supports' mean; and the mean margin there.
     """
     size = (query.shape[-2], query.shape[-1])
-    shots = of_all_shots(supports)
-    prototype = F.normalize((shots.features * shots.foreground[:, None]).sum(dim=2), dim=1)
+    prototype = F.normalize((supports.features * supports.foreground[:, None]).sum(dim=2), dim=1)
     within = F.adaptive_max_pool2d(inside.float()[:, None], size)[:, 0].flatten(1) > 0
     coarse = F.interpolate(margins.float()[:, None], size, mode="bilinear", align_corners=True)[:, 0].flatten(1)
     coarse = coarse.masked_fill(~within, -torch.inf)

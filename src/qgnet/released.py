@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from datamodules.errors import InputError
+from datamodules.files.digest import sha256
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import QGNet
 from qgnet.tasks.base import make_encoder
 from qgnet.tasks.segmentation import FewShotSegmentation
-from qgnet.weights import save_prior_extractor, sha256
+from qgnet.weights import save_prior_extractor
 
 State = dict[str, Tensor]
 

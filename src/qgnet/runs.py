@@ -10,9 +10,11 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from datamodules.errors import InputError
 from datamodules.protocols import Protocol, default_seed
+from qgnet.identity import Identity, read_identity
 
 RUNS = Path("runs")
 LAST = Path("checkpoints/last.ckpt")
+CONFIG = "config.yaml"
 BEST = Path("checkpoints/best.ckpt")
 SIGNAL = "hpc_ckpt_*.ckpt"
 """Lightning's names of the checkpoints that it writes into a run's folder at SLURM's signal."""
@@ -20,24 +22,58 @@ SEED = 321
 """PFENet's and QGNet's seed."""
 
 
-def run_folder(subcommand: str, config: Namespace) -> Path:
-    """Where this run's files go: a folder that holds no run yet, or the one whose training goes on.
+def run_folder(subcommand: str, config: Namespace) -> tuple[Path, Identity]:
+    """Claim the folder for this run's files: one that holds no run yet, or the one whose training goes on.
 
     Raises:
         InputError: if ``--run`` names a folder with another run in it.
     """
+    identity = Identity(identify(subcommand, config))
     if config.run:
         folder = Path(config.run)
-        if (folder / "config.yaml").exists() and not (subcommand == "fit" and goes_on(config, folder)):
+        resumed = subcommand == "fit" and goes_on(config, folder)
+        if not resumed and ((folder / CONFIG).exists() or not identity.claim(folder)):
             other = "go on with it by --ckpt_path last" if subcommand == "fit" else "leave --run out"
             raise InputError(f"--run {folder} already holds a run. Choose another folder, remove that one, or {other}.")
-        return folder
+        return folder, identity
     base = planned_folder(subcommand, config)
     folder, count = base, 1
-    while (folder / "config.yaml").exists():
+    while (folder / CONFIG).exists() or not identity.claim(folder):
         count += 1
         folder = base.with_name(f"{base.name}-{count}")
-    return folder
+    return folder, identity
+
+
+def identify(subcommand: str, config: Namespace) -> dict[str, Any]:
+    """What a run is, see `Identity`. A folder chosen by ``--run`` is an experiment of its own, unless its name is the
+    one that it would have had anyway.
+    """  # noqa: D205
+    planned, settings = planned_folder(subcommand, config), data_settings(config)
+    checkpoint = config.get("ckpt_path")
+    chosen = Path(config.run).resolve() if config.run else None
+    if chosen is not None:
+        experiment = chosen.parent.name if chosen.name == planned.name else chosen.name
+    elif subcommand != "fit" and checkpoint:
+        experiment = experiment_name(checkpoint_run(Path(checkpoint)))
+    else:
+        experiment = planned.parent.name
+    return {
+        "experiment": experiment,
+        "subcommand": subcommand,
+        "fold": settings.get("fold"),
+        "shots": settings.get("shots"),
+        "data_seed": settings.get("seed"),
+        "seed": config.seed_everything,
+        "checkpoint": checkpoint,
+    }
+
+
+def data_settings(config: Namespace) -> Namespace:
+    """The DataModule's, with the seed that the protocol stands for."""
+    settings = config.data.get("init_args", Namespace()).clone()
+    if settings.get("seed", 0) is None:
+        settings.seed = default_seed(Protocol(**settings.protocol.as_dict()))
+    return settings
 
 
 def goes_on(config: Namespace, folder: Path) -> bool:
@@ -71,10 +107,7 @@ def find_checkpoint(subcommand: str, config: Namespace) -> None:
 
 def planned_folder(subcommand: str, config: Namespace) -> Path:
     """The folder named after experiment, fold, shots and seed, whether there is one yet or not."""
-    settings = config.data.get("init_args", Namespace())
-    if settings.get("seed", 0) is None:
-        settings = settings.clone()
-        settings.seed = default_seed(Protocol(**settings.protocol.as_dict()))
+    settings = data_settings(config)
     details = [f"{key}{settings[key]}" for key in ("fold", "seed") if key in settings]
     if "shots" in settings:
         details.insert(1, f"{settings.shots}shot")
@@ -98,7 +131,7 @@ def experiment_folder(config: Namespace) -> Path:
     files = [Path(str(file)) for file in config.get("config") or [] if file is not None]
     if not files:
         return RUNS / "unnamed"
-    if files[0].name == "config.yaml":
+    if files[0].name == CONFIG:
         return files[0].parent.parent
     return RUNS / "-".join(file.stem for file in files if file.parent.name != "logging")
 
@@ -106,10 +139,13 @@ def experiment_folder(config: Namespace) -> Path:
 def training_of(run: Path) -> dict[str, Any]:
     """What a run's folder says of its training: ``experiment``, ``seed``, ``data_seed`` and ``shots``.
 
-    The last three are None if there is no ``config.yaml`` in it, as for imported weights.
+    The last three are None if nothing in it tells, as for imported weights.
     """
+    known = read_identity(run)
+    if known:
+        return {key: known[key] for key in ("experiment", "seed", "data_seed", "shots")}
     training: dict[str, Any] = {"experiment": experiment_name(run), "seed": None, "data_seed": None, "shots": None}
-    config = run / "config.yaml"
+    config = run / CONFIG
     if config.exists():
         settings = yaml.safe_load(config.read_text())
         data = settings["data"]["init_args"]
@@ -118,7 +154,10 @@ def training_of(run: Path) -> dict[str, Any]:
 
 
 def experiment_name(run: Path) -> str:
-    """The name of the folder above one that `run_folder` named; the name of any other is its own."""
+    """As the run's folder tells it; of older runs, the name of the folder above one that `run_folder` named."""
+    known = read_identity(run)
+    if known:
+        return str(known["experiment"])
     run = run.resolve()
     return run.parent.name if re.match(r"((test|validate|predict)-)?(fold|seed)\d", run.name) else run.name
 
@@ -128,5 +167,6 @@ def keep_metrics(folder: Path) -> None:
     """Set a folder's ``metrics.csv`` aside as ``metrics-1.csv``, -2 …: the logger of a run that goes on begins anew."""
     metrics = folder / "metrics.csv"
     if metrics.exists():
-        number = 1 + len(list(folder.glob("metrics-*.csv")))
+        numbers = [path.stem.rpartition("-")[2] for path in folder.glob("metrics-*.csv")]
+        number = 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
         metrics.rename(folder / f"metrics-{number}.csv")

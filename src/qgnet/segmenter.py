@@ -38,7 +38,7 @@ class Learnt(NamedTuple):
 
     Attributes:
         name: of the class.
-        encoded: its K supports as the network keeps them, (1, K, …).
+        encoded: its K supports, stacked for one query, as the network takes them.
         threshold: probability above which a pixel is of the class.
         supports: how each of them goes with the others.
     """
@@ -85,7 +85,8 @@ class Segmenter:
         presence: least score, in [0, 1], of a photograph that is not left empty; 0 leaves none empty that has a pixel
             above the threshold. Scores are calibrated for the models that `qgnet models` lists, and it counts for them
             alone.
-        matching: settings of ``matching``: ``encoder``, ``encoder_weights``, ``high_stage``, ``method``.
+        matching: settings of ``matching``: ``encoder``, ``encoder_weights``, ``high_stage``, ``method``,
+            ``dilated``.
 
     Raises:
         InputError: if there is no such model, or its weights cannot be had.
@@ -155,9 +156,11 @@ class Segmenter:
         fitted = [fit_support(image, mask, self.model.image_size, self.tile) for image, mask in pairs]
         images, masks = (torch.stack(part).to(self.device) for part in zip(*fitted, strict=True))
         with torch.inference_mode(), self._precision():
-            shots: Any = self.model.net.encode_support(normalise(images), masks)
-            encoded = each_tensor(lambda t: t[None], shots)
-            probabilities, targets = self._try(encoded, images, masks, pairs)
+            net: Any = self.model.net
+            each = zip(normalise(images).split(1), masks.split(1), strict=True)
+            shots = [net.encode_support(image, mask) for image, mask in each]
+            encoded = net.stack_shots(shots)
+            probabilities, targets = self._try(shots, images, masks, pairs)
         if self.threshold is None:
             threshold, ious = choose(probabilities, targets)
         else:
@@ -166,19 +169,20 @@ class Segmenter:
         return Learnt(name, encoded, threshold, reports(name, ious))
 
     def _try(
-        self, encoded: Any, images: Tensor, masks: Tensor, pairs: list[tuple[Array, Array]]
+        self, encoded: list[Any], images: Tensor, masks: Tensor, pairs: list[tuple[Array, Array]]
     ) -> tuple[Tensor, Tensor]:
         """What each support is in the eyes of the others, or a single one's mirrored copy in its own, and the truth."""
-        net, side = self.model.net, self.model.image_size
-        shots = len(images)
+        net: Any = self.model.net
+        side, shots = self.model.image_size, len(images)
         if shots == 1:
             image, mask = fit_support(*mirrored(*pairs[0]), side, self.tile)
             images, masks = image[None].to(self.device), mask[None].to(self.device)
         found = []
         for i in range(shots):
             others = [k for k in range(shots) if k != i] or [0]
-            query: Any = net.encode_query(normalise(images[i : i + 1]))
-            logits = net.decode(query, each_tensor(lambda t, rows=others: t[:, rows], encoded), (side, side)).logits[0]
+            supports = net.stack_shots([encoded[k] for k in others])
+            query = net.encode_query(normalise(images[i : i + 1]))
+            logits = net.decode(query, supports, (side, side), with_levels=False).logits[0]
             found.append((logits[1].float() - logits[0].float()).sigmoid().cpu())
         return torch.stack(found), masks.cpu()
 
@@ -236,7 +240,7 @@ class Segmenter:
         with self._precision():
             query: Any = net.encode_query(normalise(squares.to(self.device)))
             for learnt in self.learnt:
-                output = net.decode(query, learnt.encoded, (side, side))
+                output = net.decode(query, learnt.encoded, (side, side), with_levels=False)
                 margins = output.logits[:, 1] - output.logits[:, 0]
                 prior = None if output.prior_map is None else output.prior_map[:, 0]
                 compared = matching_parts(query, learnt.encoded)

@@ -1,13 +1,15 @@
-"""How both commands start: help and version at once, what takes seconds to import only for what needs it."""
+"""How both commands start: help and version at once, what takes seconds to import only for what needs it.
+
+Ctrl-C is heeded from the first import on.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
 
-from datamodules.errors import InputError
 from qgnet import __version__
+from qgnet.boundary import boundary
 
 DESCRIPTION = "Train, test and apply QGNet."
 SUBCOMMANDS = {
@@ -23,7 +25,9 @@ def lightning(args: Sequence[str] | None = None) -> None:
     """The ``lightning`` command: its own help and version without Lightning, all else by :func:`qgnet.cli.main`."""
     first = (sys.argv[1:] if args is None else args)[:1]
     if first and first[0] not in ("-h", "--help", "--version"):
-        import_module("qgnet.cli").main(args)
+        with boundary("Nothing was written yet."):
+            main = import_module("qgnet.cli").main
+        main(args)
         return
     parser = argparse.ArgumentParser(
         prog="lightning", description=DESCRIPTION, epilog="`lightning fit --help` lists the settings of a training."
@@ -33,10 +37,3 @@ def lightning(args: Sequence[str] | None = None) -> None:
     for name, text in SUBCOMMANDS.items():
         subcommands.add_parser(name, help=text)
     parser.parse_args(first)
-
-
-def fail(mistake: InputError) -> NoReturn:
-    """Print what the user did wrong and exit with 2; a loader process's traceback around it is cut off."""
-    message = str(mistake).rsplit("InputError: ", 1)[-1].strip()
-    print(f"\nerror: {message}", file=sys.stderr)
-    sys.exit(2)

@@ -2,46 +2,16 @@
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datamodules.protocols import Protocol
+from qgnet.conditions import Setting
 
 HEADER = ["experiment", "trained", "checkpoint", "seeds"]
 CONTROLS = {"overlap": "support_overlap", "absent": "absent_to_present"}
 """Columns of the control of the support, see :class:`qgnet.metrics.ControlScore`."""
 MEANS = ["mIoU", "FB-IoU"]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What two tests must share to stand in one table, in words.
-
-    Args:
-        data: the DataModule's name.
-        choices: protocol, number of episodes, sizes.
-        folds: how many the data set has.
-        shots: supports per episode in the test, K.
-    """
-
-    data: str
-    choices: str
-    folds: int
-    shots: int
-
-    @classmethod
-    def of(cls, result: dict[str, Any]) -> "Setting":
-        """The setting of one ``results.json``."""
-        given = result["protocol"]
-        named = asdict(Protocol(name=given["name"]).resolved())
-        silent = ("name", "episodes", "coco_episodes", "seeds")
-        own = [f"{key} {value}" for key, value in given.items() if key not in silent and value != named[key]]
-        choices = [f"protocol {' with '.join([given['name'], *own[:1]])}", *own[1:], f"{result['episodes']} episodes"]
-        if result["episode_file"]:
-            choices[-1] += " of a manifest"
-        choices += [f"{result['image_size']} px", f"objects of {result['min_class_area']} px and more"]
-        return cls(result["data"], ", ".join(choices), result["folds"], result["shots"])
 
 
 @dataclass(frozen=True, order=True)
@@ -136,9 +106,9 @@ class Table:
         """The table's rows as text: mIoU per fold, then the means of mIoU and FB-IoU, all in per cent."""
         lines = []
         for trained, row in self.rows:
-            folds = [spread([miou for miou, _ in row.fold(fold)]) for fold in range(self.setting.folds)]
+            folds = [mean_and_deviation([miou for miou, _ in row.fold(fold)]) for fold in range(self.setting.folds)]
             star = "*" if row.missing or row.partial else ""
-            means = [spread([score[i] for score in row.mean()]) + star for i in (0, 1)]
+            means = [mean_and_deviation([score[i] for score in row.mean()]) + star for i in (0, 1)]
             shots = f"{trained.shots}-shot" if trained.shots else "-"
             control = [self.control(trained, CONTROLS[name]) for name in self.controlled]
             lines.append([trained.experiment, shots, trained.checkpoint, str(len(row.whole)), *folds, *means, *control])
@@ -197,7 +167,7 @@ class Table:
         return records
 
 
-def spread(values: list[float]) -> str:
+def mean_and_deviation(values: list[float]) -> str:
     """Values in [0, 1] as per cent: the mean, ± the sample standard deviation if there are several."""
     if not values:
         return "-"
@@ -213,7 +183,8 @@ def align(rows: list[list[str]]) -> list[str]:
 
 def markdown(rows: list[list[str]]) -> list[str]:
     """The rows as a Markdown table, the first as its head."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    escaped = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in row] for row in rows]
+    lines = ["| " + " | ".join(row) + " |" for row in escaped]
     return [lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]
 
 

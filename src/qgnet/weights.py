@@ -1,6 +1,5 @@
 """Weights from and to files: encoders' starting weights, and the prior extractor that stage 1 leaves for stage 2."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from datamodules.errors import InputError
+from datamodules.files.digest import sha256
 from qgnet.networks.encoders import IMAGENET as IMAGENET_COLOURS
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank
@@ -21,15 +21,6 @@ BANK_FORMAT = "qgnet-prior-bank-1"
 RANDOM = "random"
 IMAGENET = "imagenet"
 PACKAGED = "packaged"
-
-
-def sha256(path: str | Path) -> str:
-    """Hex digest of a file's content."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def load_encoder_weights(encoder: Encoder, weights: str, setting: str) -> str | None:
@@ -113,13 +104,16 @@ def load_prior_bank(bank: PriorBank, file: str, setting: str) -> str:
 
 
 def read_tensors(path: Path, setting: str) -> dict[str, Any]:
-    """What torch.save wrote; InputError if it is anything but tensors and plain values."""
+    """What torch.save wrote, or a .safetensors file; InputError if it is anything but tensors and plain values."""
     try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
         raise InputError(
-            f"`{setting}`: {path} cannot be read as a checkpoint of tensors ({type(error).__name__}). "
-            "Expected a file written by torch.save that loads with weights_only=True."
+            f"`{setting}`: {path} cannot be read as a checkpoint of tensors ({type(error).__name__}): it is cut off, "
+            "of another kind, or holds more than tensors and plain values, which is never run. Fetch it again, or give "
+            "another file written by torch.save or safetensors."
         ) from None
     if not isinstance(content, dict):
         raise InputError(f"`{setting}`: {path} holds a {type(content).__name__}; expected a dictionary of tensors.")
@@ -132,7 +126,7 @@ def _read_state_dict(path: Path, encoder: Encoder, setting: str) -> dict[str, Te
             f"`{setting}` names {path}, which does not exist. Expected: a prior_extractor.ckpt written by stage 1, a "
             "state dict (.pth, .safetensors), `imagenet` or `random`."
         )
-    content: dict[str, Any] = load_file(path) if path.suffix == ".safetensors" else read_tensors(path, setting)
+    content = read_tensors(path, setting)
     if content.get("format") == PRIOR_FORMAT:
         found = (content["encoder"], content["high_stage"])
         if found != (encoder.name, encoder.high_stage):

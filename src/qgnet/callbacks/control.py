@@ -22,17 +22,20 @@ class ControlPictures(pl.Callback):
         self.count = count
         self.rows: list[list[Picture]] = []
         self.labels: list[str] = []
+        self.queries: set[str] = set()
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin a new sheet."""
-        self.rows, self.labels = [], []
+        self.rows, self.labels, self.queries = [], [], set()
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Collect the first queries; an episode of an absent class follows the same query's own."""
-        absent = (~batch.present).nonzero().flatten().tolist()
-        for i in absent[: self.count - len(self.rows)]:
+        for i in (~batch.present).nonzero().flatten().tolist():
+            if len(self.rows) == self.count or batch.query_name[i] in self.queries:
+                continue
+            self.queries.add(batch.query_name[i])
             query = query_picture(batch, i)
             predicted = [overlay(query, outputs.masks[j]) for j in (i - 1, i)]
             truth = overlay(query, batch.original_mask[i - 1])

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 
+from qgnet.terminal import say
+
 
 class DescriptorWriter(pl.Callback):
     """In ``predict``: ``descriptors.npz`` with ``names`` (N,) and ``descriptors`` (N, C) float32 of length 1."""
@@ -26,5 +28,7 @@ class DescriptorWriter(pl.Callback):
         suffix = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
         names = np.array([name for batch in self.batches for name in batch.names])
         descriptors = np.concatenate([batch.descriptors.cpu().numpy() for batch in self.batches])
-        np.savez(folder / f"descriptors{suffix}.npz", names=names, descriptors=descriptors)
+        file = folder / f"descriptors{suffix}.npz"
+        np.savez(file, names=names, descriptors=descriptors)
+        say(f"Descriptors: {file}")
         self.batches = []

@@ -16,6 +16,7 @@ from skimage.segmentation import find_boundaries
 from torch import Tensor
 
 from datamodules.episodes import Episode
+from datamodules.internals import batches_of_epoch, batches_trained
 from datamodules.photographs import Photographs
 from datamodules.transforms import fit_size
 from datamodules.unlabeled import ViewDataModule
@@ -59,7 +60,7 @@ class Shown(NamedTuple):
 
 
 class EpisodePictures(pl.Callback):
-    """A contact sheet of the first episodes, and of a test's worst and best.
+    """A contact sheet of the first episodes, one of each query, and of a test's worst and best.
 
     ``pictures/step-<n>.png`` after each validation; ``contact_sheet.png`` and ``worst_and_best.png`` of a test, the
     latter with the lowest and the highest foreground IoU of all processes. Weights & Biases gets the same episodes
@@ -75,6 +76,7 @@ class EpisodePictures(pl.Callback):
 
     def _begin(self) -> None:
         self.first: list[Shown] = []
+        self.queries: set[str] = set()
         self.worst: list[Shown] = []
         self.best: list[Shown] = []
 
@@ -89,9 +91,11 @@ class EpisodePictures(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Collect the first episodes whose query shows the class."""
-        for i in shown_episodes(batch)[: self.count - len(self.first)]:
-            self.first.append(show(pl_module, outputs, batch, i, episode_iou(outputs, batch, i)))
+        """Collect each query's first episode in which it shows the class."""
+        for i in shown_episodes(batch):
+            if len(self.first) < self.count and batch.query_name[i] not in self.queries:
+                self.queries.add(batch.query_name[i])
+                self.first.append(show(pl_module, outputs, batch, i, episode_iou(outputs, batch, i)))
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -275,9 +279,8 @@ def next_number(trainer: pl.Trainer, batch_size: int, begun: bool) -> int:
         batch_size: per process.
         begun: after some training; a run that goes on after a whole epoch still counts that one's batches as it begins.
     """
-    loop, sampler = trainer.fit_loop, trainer.train_dataloader.sampler  # type: ignore[union-attr]
-    batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
-    whole, part = divmod(batches, int(loop.max_batches))
+    sampler = trainer.train_dataloader.sampler  # type: ignore[union-attr]
+    whole, part = divmod(batches_trained(trainer), batches_of_epoch(trainer))
     epoch = trainer.current_epoch + (whole if begun else 0)
     return int(epoch * sampler.total + part * batch_size * trainer.world_size)
 

@@ -6,6 +6,9 @@ from typing import Any
 import pytorch_lightning as pl
 from PIL import Image
 
+from qgnet.printable import printable
+from qgnet.terminal import say
+
 
 class MaskWriter(pl.Callback):
     """In ``predict``: ``predictions/<episode>_<query>_<class>.png`` at the query's own size, 0 and 255."""
@@ -16,9 +19,14 @@ class MaskWriter(pl.Callback):
         """Write the batch's masks."""
         folder = Path(trainer.default_root_dir) / "predictions"
         folder.mkdir(parents=True, exist_ok=True)
-        first = batch_idx * trainer.datamodule.batch_size  # type: ignore[attr-defined]
-        masks = zip(batch.query_name, batch.class_id.tolist(), outputs.masks, strict=True)
-        for i, (name, class_id, mask) in enumerate(masks):
-            number = (first + i) * trainer.world_size + trainer.global_rank
-            stem = f"{number:05d}_{name}_{pl_module.class_names[class_id]}".replace("/", "_").replace(" ", "_")
+        numbers = trainer.predict_dataloaders.batch_sampler.seen_batch_indices[batch_idx]  # type: ignore[union-attr]
+        for number, name, class_id, mask in zip(
+            numbers, batch.query_name, batch.class_id.tolist(), outputs.masks, strict=True
+        ):
+            stem = printable(f"{number:05d}_{name}_{pl_module.class_names[class_id]}")
+            stem = stem.replace("/", "_").replace("\\", "_").replace(" ", "_")
             Image.fromarray((mask * 255).cpu().numpy()).save(folder / f"{stem}.png")
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say where they are."""
+        say(f"Masks: {Path(trainer.default_root_dir) / 'predictions'}")

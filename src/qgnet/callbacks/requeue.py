@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
+from datamodules.internals import cluster_environment
 from qgnet.tasks.base import ends_step
 
 
@@ -24,7 +25,7 @@ class Requeue(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the place of Lightning's handler, if there is one."""
-        environment = trainer._accelerator_connector.cluster_environment
+        environment = cluster_environment(trainer)
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             self.signum = environment.requeue_signal or signal.SIGUSR1
             self.save_and_requeue = signal.getsignal(self.signum)

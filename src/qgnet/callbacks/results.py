@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,13 @@ import torch
 
 from datamodules.base import EpisodeDataModule
 from datamodules.episodes import Episode
+from qgnet.conditions import conditions
 from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.layers import resize
 from qgnet.results import EVERYTHING, RESULTS, THRESHOLDS, guided, matching
 from qgnet.runs import checkpoint_run, training_of
 from qgnet.tasks.episodic import EpisodicTask, Segmented, restore
+from qgnet.terminal import say
 
 
 class TestResults(pl.Callback):
@@ -53,7 +54,7 @@ class TestResults(pl.Callback):
             folder.mkdir(parents=True, exist_ok=True)
             result = summary(trainer, pl_module, scores)
             (folder / RESULTS).write_text(json.dumps(result, indent=2) + "\n")
-            print(f"Results: {folder / RESULTS}")
+            say(f"Results: {folder / RESULTS}")
 
 
 def count_baselines(baselines: dict[str, EpisodeIoU], segmented: Segmented, episode: Episode) -> None:
@@ -82,17 +83,7 @@ def summary(trainer: pl.Trainer, task: EpisodicTask, scores: dict[str, EpisodeSc
         "method": task.method,
         "trained": training_of(checkpoint_run(checkpoint) if checkpoint else Path(trainer.default_root_dir)),
         "checkpoint": str(checkpoint) if checkpoint else None,
-        "data": type(data).__name__,
-        "fold": data.fold,
-        "folds": len(data.folds),
-        "shots": data.shots,
-        "seed": data.seed,
-        "episodes": task.scores["test"].episodes,  # fewer than `data.episodes` with --trainer.limit_test_batches
-        "episode_file": data.episode_file,
-        "protocol": asdict(data.protocol),
-        "negative": data.negative,
-        "image_size": data.image_size,
-        "min_class_area": data.min_class_area,
+        **conditions(data, task.scores["test"].episodes, task.leaked_classes(refuse=False)),
         "files_sha256": task.file_hashes,
         "control": control and {k: (None if math.isnan(x) else x) for k, x in control._asdict().items()},
         "scores": {

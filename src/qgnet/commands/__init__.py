@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from datamodules.errors import InputError
-from qgnet.start import VERSION, fail
+from qgnet.boundary import boundary
+from qgnet.start import VERSION
 
 COMMANDS = {
     "segment": "a few masks in, all the others out: segment photographs",
@@ -23,21 +23,16 @@ COMMANDS = {
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one subcommand; a user's mistake ends it with a message and exit code 2, Ctrl-C with 130."""
+    """Run one subcommand; see :func:`qgnet.boundary.boundary` for how it ends."""
     args = sys.argv[1:] if args is None else args
     parser = argparse.ArgumentParser(prog="qgnet", description="Data sets, weights, episodes and results of QGNet.")
     parser.add_argument("--version", action="version", version=VERSION)
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, text in COMMANDS.items():
-        if name in args[:1]:
-            import_module(f"{__name__}.{name.replace('-', '_')}").add_parser(subcommands)
-        else:
-            subcommands.add_parser(name, help=text)
-    options = parser.parse_args(args)
-    try:
+    with boundary("Run the same command again to go on."):
+        for name, text in COMMANDS.items():
+            if name in args[:1]:
+                import_module(f"{__name__}.{name.replace('-', '_')}").add_parser(subcommands)
+            else:
+                subcommands.add_parser(name, help=text)
+        options = parser.parse_args(args)
         options.run(options)
-    except InputError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        print("\nStopped. Run the same command again to go on.", file=sys.stderr)
-        sys.exit(130)

@@ -1,11 +1,11 @@
 """``qgnet episodes``: the test episodes of a configuration as a manifest, for another run or another codebase."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from datamodules.base import EpisodeDataModule
 from datamodules.errors import InputError
+from datamodules.files.paths import expanded
 from datamodules.manifest import write_manifest
 from qgnet.cli import parse
 
@@ -18,7 +18,7 @@ def add_parser(subcommands: Any) -> None:
         epilog="example: qgnet episodes fold0.jsonl --config lightning_configs/pascal5i.yaml --data.fold 0; "
         "then lightning test … --data.episode_file fold0.jsonl",
     )
-    parser.add_argument("output", type=Path, help="file of JSON lines to write")
+    parser.add_argument("output", type=expanded, help="file of JSON lines to write")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="as for lightning test: --config FILE, --data.*")
     parser.set_defaults(run=run)
 

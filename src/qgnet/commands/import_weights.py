@@ -1,9 +1,9 @@
 """``qgnet import-weights``: weights of the released QGNet, PFENet, ImageNet ResNets or MoCo in this project's form."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from datamodules.files.paths import expanded
 from qgnet.released import import_weights
 
 
@@ -14,8 +14,8 @@ def add_parser(subcommands: Any) -> None:
         description=__doc__,
         epilog="example: qgnet import-weights released.pth ours.ckpt; it prints the command to use the result with",
     )
-    parser.add_argument("source", type=Path, help="file of weights written by torch.save; what it is shows by itself")
-    parser.add_argument("output", type=Path, help="file to write; it must not exist")
+    parser.add_argument("source", type=expanded, help="file of weights by torch.save; what it is shows by itself")
+    parser.add_argument("output", type=expanded, help="file to write; it must not exist")
     parser.add_argument(
         "--levels",
         type=level,

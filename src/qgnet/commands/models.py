@@ -1,18 +1,36 @@
 """``qgnet models``: what segments without a checkpoint of one's own."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from qgnet.models import DEFAULT, known_models
+from datamodules.errors import InputError
+from qgnet.models import DEFAULT, known_models, pack_checkpoint
+from qgnet.shipped import HEADS
 
 
 def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
-    parser = subcommands.add_parser("models", description=__doc__)
+    parser = subcommands.add_parser("models", description="Lists what `qgnet segment --model` knows by name.")
+    parser.add_argument(
+        "--pack", nargs=2, metavar=("CKPT", "NAME"), help=f"for developers: add a trained head to {HEADS}"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """A line per model."""
+    """A line per model; or write a head.
+
+    Raises:
+        InputError: if the checkpoint cannot be used, or there is a head of that name.
+    """
+    if options.pack:
+        checkpoint, name = options.pack
+        file = HEADS / f"{name}.pt"
+        if file.exists():
+            raise InputError(f"{file} exists. Choose another name, or remove it.")
+        pack_checkpoint(Path(checkpoint), file)
+        print(f"{file}: {file.stat().st_size / 2**20:.1f} MB. Write its model card to {file.with_suffix('.md')}.")
+        return
     for name, description in known_models().items():
         print(f"{name + (' (default)' if name == DEFAULT else ''):28}{description}")

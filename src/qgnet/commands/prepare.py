@@ -7,6 +7,8 @@ from typing import Any, get_args
 
 from datamodules.coco20i import Crowds, Parts
 from datamodules.errors import InputError
+from datamodules.files.paths import expanded
+from datamodules.labels import Tool, convert
 from datamodules.prepare import (
     COCO_FILES,
     Count,
@@ -32,7 +34,28 @@ def add_parser(subcommands: Any) -> None:
     fss = add_kind(kinds, "fss1000", "FSS-1000, checked (it cannot be downloaded)", "data/fss1000")
     fss.set_defaults(prepare=lambda o: prepare_fss1000(o.root))
     folder = add_kind(kinds, "folder", "your own images and masks, checked", "data/folder")
-    folder.set_defaults(prepare=lambda o: prepare_folder(o.root))
+    folder.add_argument("--mask-suffix", default="", help="what follows an image's name in its mask's, e.g. _mask")
+    folder.add_argument(
+        "--from",
+        dest="labels",
+        nargs=2,
+        metavar=("TOOL", "SOURCE"),
+        help=f"first write the folder from what a tool ({', '.join(get_args(Tool))}) has labelled",
+    )
+    folder.set_defaults(prepare=labelled_folder)
+
+
+def labelled_folder(options: argparse.Namespace) -> Prepared:
+    """Write the folder of ``--from`` if that is given, and prepare it."""
+    if options.labels:
+        tool, source = options.labels
+        if tool not in get_args(Tool):
+            raise InputError(f"--from is given {tool}; expected one of {', '.join(get_args(Tool))}, and its folder.")
+        if options.check:
+            raise InputError("--from writes a folder and --check writes nothing. Leave one of them out.")
+        for line in convert(tool, expanded(source), options.root):
+            print(f"note: {line}")
+    return prepare_folder(options.root, options.mask_suffix)
 
 
 def add_kind(kinds: Any, name: str, text: str, root: str) -> argparse.ArgumentParser:
@@ -40,7 +63,7 @@ def add_kind(kinds: Any, name: str, text: str, root: str) -> argparse.ArgumentPa
     parser: argparse.ArgumentParser = kinds.add_parser(
         name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--root", type=Path, default=Path(root), help="folder of the data set")
+    parser.add_argument("--root", type=expanded, default=Path(root), help="folder of the data set")
     parser.add_argument("--check", action="store_true", help="download and convert nothing, only check")
     parser.add_argument("--skip-bad", action="store_true", help="list bad files and leave them out")
     parser.set_defaults(run=run)
@@ -55,8 +78,11 @@ def run(options: argparse.Namespace) -> None:
     """
     prepared: Prepared = options.prepare(options)
     bad = bad_files(prepared)
+    prepared.accept(False)  # until this has ended well, an earlier --skip-bad does not count
     for image, reason in bad.items():
         print(f"bad: {image}: {reason}")
+    for line in prepared.notices:
+        print(f"note: {line}")
     if bad and not options.skip_bad:
         raise InputError(
             f"{len(bad)} image(s) are bad, listed above. Restore them, or run this with --skip-bad: they are then left "
@@ -71,6 +97,7 @@ def run(options: argparse.Namespace) -> None:
             f"{len(different)} count(s) differ from the literature's, the first: {different[0]}. Results on this data "
             "are not comparable; remove the folder and prepare it again, or find out which files differ."
         )
+    prepared.accept(bool(bad))
     print(f"{options.root} is ready.")
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -11,10 +10,11 @@ from tqdm import tqdm
 
 from datamodules.episodes import to_tensor
 from datamodules.errors import InputError
+from datamodules.files.paths import expanded
+from datamodules.sides import check_side
 from datamodules.transforms import TrainAugmentation
 from datamodules.unlabeled import ImageFolder
 from qgnet.bank import Method, build_bank
-from qgnet.networks.qgnet import check_side
 from qgnet.tasks.base import make_encoder, normalise
 from qgnet.weights import load_encoder_weights, prior_architecture, save_prior_bank
 
@@ -27,10 +27,10 @@ def add_parser(subcommands: Any) -> None:
         epilog="example: qgnet prior-bank bank.pt --prior-checkpoint prior_extractor.ckpt "
         "--root data/pascal/JPEGImages; then lightning fit … --model.prior_bank bank.pt --model.bank_size 256",
     )
-    parser.add_argument("output", type=Path, help="file to write")
-    parser.add_argument("--prior-checkpoint", type=Path, required=True, help="prior_extractor.ckpt of stage 1")
-    parser.add_argument("--root", type=Path, required=True, help="folder of images, searched through all its folders")
-    parser.add_argument("--list-file", type=Path, help="image names, one per line; all images by default")
+    parser.add_argument("output", type=expanded, help="file to write")
+    parser.add_argument("--prior-checkpoint", type=expanded, required=True, help="prior_extractor.ckpt of stage 1")
+    parser.add_argument("--root", type=expanded, required=True, help="folder of images, searched in depth")
+    parser.add_argument("--list-file", type=expanded, help="image names, one per line; all images by default")
     parser.add_argument("--size", type=int, default=256, help="number of priors (default 256)")
     parser.add_argument("--method", choices=get_args(Method), default="kmeans", help="default kmeans")
     parser.add_argument("--images", type=int, default=500, help="how many images to draw at most (default 500)")
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     source = ImageFolder(options.root, options.list_file)
     chosen = np.random.default_rng(options.seed).permutation(len(source.names))[: options.images].tolist()
     try:
-        check_side(options.image_size)
+        check_side(options.image_size, "--image-size")
         images = crops(source, tqdm(chosen, "Features", unit="image"), options.image_size, options.seed)
         vectors = build_bank(encoder, images, options.size, options.method, options.seed)
     except ValueError as error:

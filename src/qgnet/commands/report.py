@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import InputError
+from datamodules.files.paths import expanded
+from qgnet.conditions import Setting
+from qgnet.printable import printable
 from qgnet.results import EVERYTHING, RESULTS, THRESHOLDS, guided
-from qgnet.tables import Setting, Table, Trained, align, collect, markdown
+from qgnet.tables import Table, align, collect, markdown, own_score
 
 COLUMN = 14
 
@@ -21,12 +24,12 @@ def add_parser(subcommands: Any) -> None:
         description="One table per data set, protocol and number of shots: mIoU of each fold, then the means of mIoU "
         "and FB-IoU over the folds, in per cent; ± is the sample standard deviation over seeds.",
     )
-    parser.add_argument("runs", nargs="+", type=Path, help="folders, searched for results.json at any depth")
+    parser.add_argument("runs", nargs="+", type=expanded, help="folders, searched for results.json at any depth")
     parser.add_argument("--classes", action="store_true", help="IoU of each class, beside two baselines, instead")
     parser.add_argument(
-        "--csv", type=Path, metavar="FILE", help="write all scores as CSV, one line per experiment and fold"
+        "--csv", type=expanded, metavar="FILE", help="write all scores as CSV, one line per experiment and fold"
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
+    parser.add_argument("--markdown", type=expanded, metavar="FILE", help="write the tables as Markdown")
     parser.set_defaults(run=run)
 
 
@@ -63,8 +66,13 @@ def write_csv(file: Path, tables: list[Table]) -> None:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({key: no_formula(value) for key, value in record.items()} for record in records)
     write(file, text.getvalue())
+
+
+def no_formula(value: Any) -> Any:
+    """A text that a spreadsheet would compute, behind an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
 def write(file: Path, text: str) -> None:
@@ -90,23 +98,34 @@ def read_results(folders: list[Path]) -> dict[Path, dict[str, Any]]:
     results = {}
     for path in sorted(find_results(folders), key=lambda path: path.stat().st_mtime):
         try:
-            results[path] = json.loads(path.read_text())
-            Setting.of(results[path]), Trained.of(results[path])
-        except (ValueError, LookupError, TypeError) as error:
+            results[path] = printable(json.loads(path.read_text()))
+            check(results[path])
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path} is no result of this version's `lightning test` ({error!r}). Run the test again, or remove it."
             ) from error
     return results
 
 
+def check(result: dict[str, Any]) -> None:
+    """An error of any kind unless a result can stand in a table, and its classes in another."""
+    if not 0 <= result["fold"] < result["folds"]:
+        raise ValueError(f"fold {result['fold']} of {result['folds']}")
+    if not own_score(result)["class_iou"].values():
+        raise ValueError("no class")
+    Table(Setting.of(result)).add(result)
+    class_table([result])
+
+
 def print_classes(results: dict[Path, dict[str, Any]]) -> None:
-    """A table per data set, fold and seed; one block of columns per test."""
-    groups: dict[tuple[str, int, int], list[tuple[Path, dict[str, Any]]]] = {}
+    """A table per setting (but for the shots), fold and seed; one block of columns per test."""
+    groups: dict[tuple[str, int, int, str], list[tuple[Path, dict[str, Any]]]] = {}
     for path, result in results.items():
-        groups.setdefault((result["data"], result["fold"], result["seed"]), []).append((path, result))
-    for (data, fold, seed), tests in sorted(groups.items()):
+        key = (result["data"], result["fold"], result["seed"], Setting.of(result).choices)
+        groups.setdefault(key, []).append((path, result))
+    for (data, fold, seed, choices), tests in sorted(groups.items()):
         tests.sort(key=lambda test: (test[1]["shots"], str(test[0])))
-        print(f"\n{data}, fold {fold}, seed {seed} (IoU in %)")
+        print(f"\n{data}, fold {fold}, seed {seed} (IoU in %)\n{choices}")
         print(class_table([result for _, result in tests]))
         for number, (path, result) in enumerate(tests, start=1):
             print(f"  [{number}] {result['shots']}-shot, {result['episodes']} episodes: {path}")

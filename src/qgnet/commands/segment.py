@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 
 from datamodules.errors import InputError
-from datamodules.folder import CLASSES, IMAGES, LAYOUT, MASKS, folder_classes, folder_images
+from datamodules.folder import IMAGES, LAYOUT, MASKS, folder_classes, folder_images
 from datamodules.sources import Array
 from datamodules.to_segment import PhotographsDataModule, find_photographs
 from qgnet.callbacks.segments import SegmentWriter
@@ -28,7 +28,7 @@ from qgnet.outputs.records import (
     write_contact_sheet,
     write_csv,
 )
-from qgnet.segmenter import Segmenter, read_supports
+from qgnet.segmenter import PRESENCE, Segmenter, read_supports
 from qgnet.tasks.photographs import PhotographSegmentation
 
 Supports = dict[str, list[tuple[Array, Array]]]
@@ -71,6 +71,7 @@ def add_parser(subcommands: Any) -> None:
     model.add_argument(
         "--threshold", type=float, help="probability above which a pixel counts (default: by the supports)"
     )
+    model.add_argument("--presence", type=float, default=PRESENCE, help="least score of what is not left empty (0.5)")
     output = parser.add_argument_group("what is written")
     output.add_argument(
         "--format", nargs="+", choices=list(FORMATS), default=["index"], help="one or more (default index)"
@@ -124,10 +125,7 @@ def given_supports(options: argparse.Namespace) -> Supports:
     if not (root / IMAGES).is_dir() or not (root / MASKS).is_dir():
         raise InputError(f"--supports {root} is not laid out as expected: {LAYOUT}.")
     names = folder_classes(root)
-    twice = [name for name in names.values() if list(names.values()).count(name) > 1]
-    if twice:
-        raise InputError(f"{root / CLASSES} has two classes of the name {twice[0]!r}. Give each a name of its own.")
-    source = folder_images(root, names)
+    source = folder_images(root)
     pairs: dict[str, list[tuple[Array, Array]]] = {name: [] for name in names.values()}
     for i in range(len(source.names)):
         for number in source.facts(i).areas:
@@ -147,6 +145,7 @@ def make_segmenter(options: argparse.Namespace) -> Segmenter:
         bf16=options.bf16,
         tile=options.tile,
         threshold=options.threshold,
+        presence=options.presence,
         **{key: value for key, value in own.items() if value is not None},
     )
 
@@ -179,15 +178,21 @@ def fingerprint_of(options: argparse.Namespace, segmenter: Segmenter, supports: 
             digest.update(
                 f"{image.shape}".encode() + np.ascontiguousarray(image).data + np.ascontiguousarray(mask).data
             )
-    settings = [segmenter.model.identity, segmenter.threshold, segmenter.tile, segmenter.bf16, sorted(options.format)]
-    digest.update(json.dumps(settings).encode())
+    use = [segmenter.model.identity, segmenter.threshold, segmenter.presence, segmenter.tile, segmenter.bf16]
+    digest.update(json.dumps([*use, segmenter.model.calibration, sorted(options.format)]).encode())
     return digest.hexdigest()
 
 
 def tell(segmenter: Segmenter, photographs: int, left: int) -> None:
     """Say what was learnt and what there is to do."""
     for learnt in segmenter.learnt:
-        print(f"{learnt.name}: threshold {learnt.threshold:.2f}")
+        shots = len(learnt.supports)
+        among = "what the supports find in each other" if shots > 1 else "what it finds in its mirrored copy"
+        print(f"{learnt.name}: {shots} support(s), threshold {learnt.threshold:.2f}")
+        print(f"  IoU to expect: {learnt.expected_iou:.2f}, of {among}")
+        for report in learnt.supports:
+            if report.disagrees:
+                print(f"  support {report.number} disagrees with the others (IoU {report.iou:.2f}). Is its mask right?")
     done = f", {photographs - left} of them done before" if left < photographs else ""
     print(f"{photographs} photographs{done}")
 

@@ -20,16 +20,22 @@ def region_map(query: Tensor, keys: Tensor) -> Tensor:
 
     Args:
         query: (B, C, h, w) features.
-        keys: (B, C, N) features; an all-zero column (a masked-out support position) has similarity 0.
+        keys: (B, C, N) features, or (1, C, N) for all queries; an all-zero column (a masked-out support position) has
+            similarity 0.
 
     Returns:
         (B, 1, h, w) float32 in [0, 1]. Computed in float32 even under autocast: high-level cosines lie close
         together, and the normalisation would turn bfloat16's rounding into steps.
     """
+    return unit_region_map(unit(query), keys)
+
+
+def unit_region_map(query: Tensor, keys: Tensor) -> Tensor:
+    """:func:`region_map` of query features that are float32 of length 1 already, as :func:`unit` makes them."""
     batch, _, height, width = query.shape
     with torch.autocast(query.device.type, enabled=False):
-        unit_query = _unit(query.flatten(2))
-        blocks = [torch.bmm(_unit(block).transpose(1, 2), unit_query).amax(dim=1) for block in keys.split(BLOCK, dim=2)]
+        flat = query.flatten(2)
+        blocks = [(unit(block).transpose(1, 2) @ flat).amax(dim=1) for block in keys.split(BLOCK, dim=2)]
         best = torch.stack(blocks).amax(dim=0)
     return _min_max(best).view(batch, 1, height, width)
 
@@ -49,8 +55,8 @@ def untrained_prior_map(priors: Tensor) -> Tensor:
     """
     batch, _, height, width = priors.shape
     with torch.autocast(priors.device.type, enabled=False):
-        unit = _unit(priors.flatten(2))
-        mean_similarity = (unit * unit.mean(dim=2, keepdim=True)).sum(dim=1)
+        features = unit(priors.flatten(2))
+        mean_similarity = (features * features.mean(dim=2, keepdim=True)).sum(dim=1)
     return _min_max(-mean_similarity).view(batch, 1, height, width)
 
 
@@ -60,7 +66,7 @@ def _min_max(values: Tensor) -> Tensor:
     return (values - low) / (high - low + EPS)
 
 
-def _unit(features: Tensor) -> Tensor:
-    """(B, C, N) of any floating dtype → float32 columns of length 1; zero columns stay zero."""
+def unit(features: Tensor) -> Tensor:
+    """(B, C, …) of any floating dtype → float32, each position of length 1; zero positions stay zero."""
     features = features.float()
     return features / (features.norm(dim=1, keepdim=True) + EPS)

@@ -1,4 +1,4 @@
-"""What networks keep of encoded images: named tuples of tensors, which may hold further ones, or None."""
+"""What networks keep of encoded images: named tuples of tensors, which may hold further ones, lists, or None."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,4 +15,6 @@ def each_tensor(change: Callable[[Tensor], Tensor], encoded: Encoded) -> Encoded
     if isinstance(encoded, tuple):
         parts: list[Any] = [each_tensor(change, part) for part in encoded]
         return type(encoded)(*parts)
+    if isinstance(encoded, list):
+        return [each_tensor(change, part) for part in encoded]  # type: ignore[return-value]
     return encoded

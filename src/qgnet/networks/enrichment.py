@@ -15,7 +15,7 @@ class EnrichmentOutput(NamedTuple):
 
     Attributes:
         logits: (B, 2, h, w) at the feature side.
-        level_logits: one (B, 2, h_l, w_l) per pyramid level, for the auxiliary loss.
+        level_logits: one (B, 2, h_l, w_l) per pyramid level, for the auxiliary loss; empty if not asked for.
     """
 
     logits: Tensor
@@ -36,6 +36,7 @@ class FeatureEnrichment(nn.Module):
     def __init__(self, width: int = 256, levels: Sequence[float] = (60, 30, 15, 8), maps: int = 2) -> None:
         super().__init__()
         self.levels = tuple(levels)
+        self.width = width
         self.mix = nn.ModuleList(conv_relu(2 * width + maps, width) for _ in levels)
         self.from_finer = nn.ModuleList(conv_relu(2 * width, width) for _ in levels[1:])
         self.refine = nn.ModuleList(refine(width) for _ in levels)
@@ -44,25 +45,62 @@ class FeatureEnrichment(nn.Module):
         self.refine_merged = refine(width)
         self.classifier = classifier(width)
 
-    def forward(self, query: Tensor, category: Tensor, maps: Sequence[Tensor]) -> EnrichmentOutput:
-        """Predict from query (B, width, h, w), category (B, width, 1, 1) and region maps (B, 1, h, w)."""
+    def pyramid(self, query: Tensor) -> list[Tensor]:
+        """What the mixing convolutions make of the query (B, width, h, w) alone: (B, width, h_l, w_l) per level.
+
+        A 1x1 convolution of things side by side is the sum of the convolutions of each: the query's share is the same
+        for all categories.
+        """
         full = (query.shape[-2], query.shape[-1])
+        pooled = [F.adaptive_avg_pool2d(query, level_size(level, full)) for level in self.levels]
+        return [F.conv2d(x, self._weights(i)[0]) for i, x in enumerate(pooled)]
+
+    def forward(
+        self,
+        pyramid: Sequence[Tensor],
+        category: Tensor,
+        maps: Sequence[Tensor],
+        full: tuple[int, int],
+        with_levels: bool = True,
+    ) -> EnrichmentOutput:
+        """Predict.
+
+        Args:
+            pyramid: of the query, by :meth:`pyramid`.
+            category: (B, width, 1, 1).
+            maps: region maps (B, 1, h, w).
+            full: (h, w), the feature side.
+            with_levels: whether the levels are classified, too.
+        """
         enriched: list[Tensor] = []
         level_logits = []
-        for i, level in enumerate(self.levels):
-            size = level_size(level, full)
-            pooled = F.adaptive_avg_pool2d(query, size)
-            resized = [resize(region_map, size) for region_map in maps]
-            x = self.mix[i](torch.cat([pooled, category.expand(-1, -1, *size), *resized], dim=1))
+        for i, query in enumerate(pyramid):
+            size = (query.shape[-2], query.shape[-1])
+            x = F.relu(query + self._category_and_maps(i, category, maps, size))
             if i > 0:
                 finer = resize(enriched[-1], size)
                 x = x + self.from_finer[i - 1](torch.cat([x, finer], dim=1))
             x = x + self.refine[i](x)
-            level_logits.append(self.level_classifiers[i](x))
+            if with_levels:
+                level_logits.append(self.level_classifiers[i](x))
             enriched.append(resize(x, full))
         merged = self.merge(torch.cat(enriched, dim=1))
         merged = merged + self.refine_merged(merged)
         return EnrichmentOutput(self.classifier(merged), level_logits)
+
+    def _category_and_maps(self, i: int, category: Tensor, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """The other shares of a level's mixing convolution; the category's is one vector."""
+        _, of_category, of_maps = self._weights(i)
+        share = F.conv2d(category, of_category)
+        if not maps:
+            return share
+        resized = [resize(region_map, size) for region_map in maps]
+        return share + F.conv2d(torch.cat(resized, dim=1), of_maps)
+
+    def _weights(self, i: int) -> tuple[Tensor, ...]:
+        """Of a level's mixing convolution: what meets the query, the category and the region maps."""
+        (weight,) = self.mix[i].parameters()
+        return weight.split([self.width, self.width, weight.shape[1] - 2 * self.width], dim=1)
 
 
 def level_size(level: float, full: tuple[int, int]) -> tuple[int, int]:

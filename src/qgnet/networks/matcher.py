@@ -1,13 +1,13 @@
 """Few-shot segmentation without training: the support matched to the query on a frozen encoder's features."""
 
-import torch
 from torch import Tensor, nn
 
+from datamodules.sides import check_side
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.layers import resize
 from qgnet.networks.matching import MARGINS, Positions, margins, matching_feature, of_all_shots, positions
-from qgnet.networks.qgnet import QGNetOutput, check_side, two_labels
+from qgnet.networks.qgnet import QGNetOutput, two_labels
 
 
 class Matcher(nn.Module):
@@ -30,31 +30,37 @@ class Matcher(nn.Module):
         self.margins = tuple(MARGINS)
 
     def forward(self, query: Tensor, support_images: Tensor, support_masks: Tensor) -> QGNetOutput:
-        """Segment a batch of episodes; arguments as :meth:`QGNet.forward`."""
-        check_side(*query.shape[-2:])
-        episodes, shots = support_images.shape[:2]
-        features = self.encode_query(torch.cat([query, support_images.flatten(0, 1)]))
-        found = positions(features[episodes:], support_masks.flatten(0, 1))
-        support = Positions(*(x.unflatten(0, (episodes, shots)) for x in found))
-        return self.decode(features[:episodes], support, (query.shape[-2], query.shape[-1]))
+        """Segment a batch of episodes; arguments and result as :meth:`QGNet.forward` and :meth:`decode`."""
+        shots = zip(support_images.unbind(1), support_masks.unbind(1), strict=True)
+        supports = self.stack_shots([self.encode_support(image, mask) for image, mask in shots])
+        return self.decode(self.encode_query(query), supports, (query.shape[-2], query.shape[-1]))
 
     def encode_query(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised floats → features (B, C, h, w), all that is kept of a query."""
+        """(B, 3, H, W) normalised floats → (B, C, h, w) float32 of length 1, what is compared.
+
+        Raises:
+            InputError: if a side is not 8n + 1.
+        """
+        for side in image.shape[-2:]:
+            check_side(side, "An image side")
         return matching_feature(self.encoder(image), self.encoder.high_stage)
 
     def encode_support(self, image: Tensor, mask: Tensor) -> Positions:
-        """(B, 3, H, W) normalised floats and their masks (B, H, W) → all that is kept of supports."""
+        """(B, 3, H, W) normalised floats and their masks (B, H, W) → the positions and what they show."""
         return positions(self.encode_query(image), mask)
 
-    def decode(self, query: Tensor, supports: Positions, size: tuple[int, int]) -> QGNetOutput:
-        """The prediction at ``size`` for B encoded queries and their supports (B, K, …), or (1, K, …) for all.
+    stack_shots = staticmethod(of_all_shots)
+
+    def decode(
+        self, query: Tensor, supports: Positions, size: tuple[int, int], with_levels: bool = True
+    ) -> QGNetOutput:
+        """The answer at ``size`` for B encoded queries and their supports by :meth:`stack_shots`, B or one for all.
 
         Returns:
             ``margins`` holds those of all methods, ``guided_map`` the similarity to the nearest foreground position,
-            min-max normalised; there is no prior map and no level.
+            min-max normalised; there is no prior map and no level, whatever ``with_levels``.
         """
-        support = of_all_shots(supports)
-        answers = margins(query, support, self.margins)
-        foreground = support.features * (support.foreground > 0)[:, None]
-        guided_map = region_map(query, foreground.expand(len(query), -1, -1))
-        return QGNetOutput(resize(two_labels(answers[self.method]), size), guided_map, None, [], answers)
+        answers = margins(query, supports, self.margins)
+        guided_map = region_map(query, supports.features * (supports.foreground > 0)[:, None])
+        logits = resize(two_labels(answers[self.method]), size)
+        return QGNetOutput(logits, guided_map, None, [], answers)

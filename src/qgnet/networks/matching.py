@@ -40,25 +40,31 @@ class Positions(NamedTuple):
 def matching_feature(stages: dict[int, Tensor], last: int) -> Tensor:
     """The last two stages side by side, each of length 1: (B, C, h, w) float32 of length 1.
 
-    Side by side they tell classes apart better than either alone, and no stage drowns the other.
+    Side by side they tell classes apart better than either alone, and no stage drowns the other. They have the
+    positions of the stage before the last, which are finer where the encoder is not dilated.
     """
-    size = (stages[last].shape[-2], stages[last].shape[-1])
+    size = (stages[last - 1].shape[-2], stages[last - 1].shape[-1])
     parts = [F.normalize(resize(stages[stage].float(), size), dim=1, eps=EPS) for stage in (last, last - 1)]
     return torch.cat(parts, dim=1) / len(parts) ** 0.5
 
 
 def positions(feature: Tensor, mask: Tensor) -> Positions:
-    """The positions of support images: (B, C, h, w) features and masks (B, H, W) in {0, 1, 255}."""
+    """The positions of support images that show something: (B, C, h, w) features and masks (B, H, W) in {0, 1, 255}.
+
+    Those that are ignored altogether, e.g. of the padding, are left out. N is that of the image with most others; what
+    another has fewer is filled up with its ignored ones, which count for nothing.
+    """
     size = (feature.shape[-2], feature.shape[-1])
     covered = [F.adaptive_avg_pool2d((mask == label).float(), size).flatten(1) for label in (1, 0)]
-    return Positions(feature.flatten(2), *covered)
+    known = covered[0] + covered[1] > 0
+    order = known.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, int(known.sum(dim=1).max()))]
+    features = feature.flatten(2).gather(2, order[:, None].expand(-1, feature.shape[1], -1))
+    return Positions(features, *(cover.gather(1, order) for cover in covered))
 
 
-def of_all_shots(shots: Positions) -> Positions:
-    """(B, K, …) per shot → one set of K * N positions."""
-    return Positions(
-        shots.features.transpose(1, 2).flatten(2), shots.foreground.flatten(1), shots.background.flatten(1)
-    )
+def of_all_shots(shots: Sequence[Positions]) -> Positions:
+    """K times (B, C, N_k) → one set of all positions."""
+    return Positions(*(torch.cat(parts, dim=-1) for parts in zip(*shots, strict=True)))
 
 
 def nearest_margin(query: Tensor, support: Positions) -> Tensor:

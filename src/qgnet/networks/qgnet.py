@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qgnet.networks.correspondence import region_map
+from datamodules.sides import check_side
+from qgnet.networks.correspondence import region_map, unit, unit_region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.enrichment import FeatureEnrichment
 from qgnet.networks.layers import reducer, resize
@@ -24,13 +25,13 @@ class Query(NamedTuple):
     """All that QGNet keeps of a query image.
 
     Attributes:
-        feature: (B, width, h, w), the reduced mid-level feature.
-        high: (B, C, h, w), E's high-level feature.
+        pyramid: per level of the FEM (B, width, h_l, w_l), what it makes of the reduced mid-level feature.
+        high: (B, C, h, w) float32 of length 1, E's high-level feature.
         prior_map: (B, 1, h, w) in [0, 1], from self-correspondence; None without it.
         matching: (B, C', h, w) of length 1, what margins compare; None without them.
     """
 
-    feature: Tensor
+    pyramid: list[Tensor]
     high: Tensor
     prior_map: Tensor | None
     matching: Tensor | None = None
@@ -41,7 +42,7 @@ class Support(NamedTuple):
 
     Attributes:
         category: (B, width, 1, 1), the masked average of the reduced mid-level feature.
-        keys: (B, C, h * w), the masked high-level feature's positions.
+        keys: (B, C, N), the masked high-level feature's foreground positions, as :func:`foreground_keys` picks them.
         positions: what margins compare; None without them.
     """
 
@@ -49,20 +50,54 @@ class Support(NamedTuple):
     keys: Tensor
     positions: Positions | None = None
 
-    def unflatten(self, episodes: int, shots: int) -> "Support":
-        """(B * K, …) → (B, K, …)."""
-        known = self.positions and Positions(*(x.unflatten(0, (episodes, shots)) for x in self.positions))
-        category, keys = (x.unflatten(0, (episodes, shots)) for x in (self.category, self.keys))
-        return Support(category, keys, known)
+    def of_shots(self, shots: int) -> "list[Support]":
+        """(B * K, …) → K times (B, …)."""
+        return [
+            Support(
+                self.category[k::shots],
+                self.keys[k::shots],
+                self.positions and Positions(*(x[k::shots] for x in self.positions)),
+            )
+            for k in range(shots)
+        ]
 
 
-def stack_shots(shots: Sequence[Support]) -> Support:
-    """K supports (B, …) of :meth:`QGNet.encode_support` → one (B, K, …) for :meth:`QGNet.decode`."""
-    category = torch.stack([shot.category for shot in shots], dim=1)
-    keys = torch.stack([shot.keys for shot in shots], dim=1)
-    found = [shot.positions for shot in shots if shot.positions is not None]
-    known = Positions(*(torch.stack(field, dim=1) for field in zip(*found, strict=True))) if found else None
-    return Support(category, keys, known)
+class Supports(NamedTuple):
+    """What QGNet compares a query with: all K shots of an episode.
+
+    Attributes:
+        category: (B, width, 1, 1), their mean.
+        keys: K times (B, C, N_k).
+        positions: of all shots together; None without margins.
+    """
+
+    category: Tensor
+    keys: list[Tensor]
+    positions: Positions | None
+
+
+def stack_shots(shots: Sequence[Support]) -> Supports:
+    """K supports (B, …) of :meth:`QGNet.encode_support` → what :meth:`QGNet.decode` takes."""
+    category = torch.stack([shot.category for shot in shots]).mean(dim=0)
+    known = [shot.positions for shot in shots if shot.positions is not None]
+    return Supports(category, [shot.keys for shot in shots], of_all_shots(known) if known else None)
+
+
+def foreground_keys(masked: Tensor, foreground: Tensor) -> Tensor:
+    """The positions of a masked feature that can be anything's nearest.
+
+    Args:
+        masked: (B, C, h, w), zero outside the foreground.
+        foreground: (B, 1, h, w), above 0 at the foreground.
+
+    Returns:
+        (B, C, N): the foreground's positions and, where there are others, one of them, whose similarity is 0 as that of
+        all of them. N is that of the largest foreground; the rest of a smaller one is filled up with zero positions.
+    """
+    inside = foreground.flatten(1) > 0
+    most = min(inside.shape[1], int(inside.sum(dim=1).max()) + 1)
+    order = inside.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+    return masked.flatten(2).gather(2, order[:, None].expand(-1, masked.shape[1], -1))
 
 
 class QGNetOutput(NamedTuple):
@@ -72,7 +107,7 @@ class QGNetOutput(NamedTuple):
         logits: (B, 2, H, W), background and foreground, at the image's size.
         guided_map: (B, 1, h, w) in [0, 1], mean over the shots.
         prior_map: (B, 1, h, w) in [0, 1]; None without self-correspondence.
-        level_logits: one (B, 2, h_l, w_l) per level of the FEM.
+        level_logits: one (B, 2, h_l, w_l) per level of the FEM; empty where no loss is taken.
         margins: name → (B, 1, h, w), above 0 where support matching says foreground; empty without them.
     """
 
@@ -166,15 +201,17 @@ class QGNet(nn.Module):
             support_masks: (B, K, H, W) in {0, 1, 255}; only 1 is foreground.
 
         Raises:
-            ValueError: if a side is not 8n + 1.
+            InputError: if a side is not 8n + 1.
         """
-        check_side(*query.shape[-2:])
+        for side in query.shape[-2:]:
+            check_side(side, "An image side")
         episodes, shots = support_images.shape[:2]
         stages = self.encoder(torch.cat([query, support_images.flatten(0, 1)]), last=3)
         query_stages = {stage: x[:episodes] for stage, x in stages.items()}
         support_stages = {stage: x[episodes:] for stage, x in stages.items()}
-        support = self._support(support_stages, support_masks.flatten(0, 1)).unflatten(episodes, shots)
-        return self.decode(self._query(query, query_stages), support, (query.shape[-2], query.shape[-1]))
+        supports = self._support(support_stages, support_masks.flatten(0, 1)).of_shots(shots)
+        encoded = self._query(query, query_stages)
+        return self.decode(encoded, stack_shots(supports), (query.shape[-2], query.shape[-1]))
 
     def encode_query(self, image: Tensor) -> Query:
         """(B, 3, H, W) normalised floats → what depends on the query alone."""
@@ -184,26 +221,31 @@ class QGNet(nn.Module):
         """(B, 3, H, W) normalised floats and their masks (B, H, W) → what depends on the support alone."""
         return self._support(self.encoder(image, last=3), mask)
 
-    def decode(self, query: Query, supports: Support, size: tuple[int, int]) -> QGNetOutput:
-        """The prediction at ``size`` for B encoded queries and their supports (B, K, …), or (1, K, …) for all."""
-        batch = len(query.feature)
-        category = supports.category.mean(dim=1).expand(batch, -1, -1, -1)
-        shots = supports.keys.expand(batch, -1, -1, -1).unbind(1)
-        guided_map = torch.stack([region_map(query.high, keys) for keys in shots]).mean(dim=0)
+    stack_shots = staticmethod(stack_shots)
+
+    def decode(self, query: Query, supports: Supports, size: tuple[int, int], with_levels: bool = True) -> QGNetOutput:
+        """The prediction at ``size`` for B encoded queries and their supports by :func:`stack_shots`, B or one for all.
+
+        ``with_levels`` False leaves out the level logits, which only a loss needs.
+        """
+        guided_map = torch.stack([unit_region_map(query.high, keys) for keys in supports.keys]).mean(dim=0)
         maps = [guided_map] if self.cross_correspondence else []
         if query.prior_map is not None:
             maps.append(query.prior_map)
         found = self._margins(query, supports)
-        logits, level_logits = self.enrichment(query.feature, category, [*maps, *found.values()])
+        full = (query.high.shape[-2], query.high.shape[-1])
+        logits, level_logits = self.enrichment(
+            query.pyramid, supports.category, [*maps, *found.values()], full, with_levels
+        )
         if self.margin_weights is not None:
             weighted = zip(self.margin_weights, found.values(), strict=True)
             logits = logits + two_labels(torch.stack([weight * margin for weight, margin in weighted]).sum(dim=0))
         return QGNetOutput(resize(logits, size), guided_map, query.prior_map, level_logits, found)
 
-    def _margins(self, query: Query, supports: Support) -> dict[str, Tensor]:
+    def _margins(self, query: Query, supports: Supports) -> dict[str, Tensor]:
         if query.matching is None or supports.positions is None:
             return {}
-        return margins(query.matching, of_all_shots(supports.positions), self.margins)
+        return margins(query.matching, supports.positions, self.margins)
 
     def _matching(self, stages: dict[int, Tensor], high: Tensor) -> Tensor | None:
         """What margins compare, if there are any."""
@@ -214,7 +256,8 @@ class QGNet(nn.Module):
         high = stages[3] if self.encoder.high_stage == 3 else self.encoder.run_stage(4, stages[3])
         priors = self._priors(image)
         prior_map = None if priors is None else region_map(self.reduce_self(high), priors)
-        return Query(self.reduce_query(mid_level(stages)), high, prior_map, self._matching(stages, high))
+        pyramid = self.enrichment.pyramid(self.reduce_query(mid_level(stages)))
+        return Query(pyramid, unit(high), prior_map, self._matching(stages, high))
 
     def _priors(self, image: Tensor) -> Tensor | None:
         """(B, width, N): what self-correspondence compares the query with."""
@@ -231,9 +274,9 @@ class QGNet(nn.Module):
         whole = (mask == 1).to(below.dtype).unsqueeze(1)
         high = self.encoder.run_stage(last, below * resize_mask(whole, (below.shape[-2], below.shape[-1])))
         foreground = resize_mask(whole, (high.shape[-2], high.shape[-1]))
-        high = high * foreground
+        keys = foreground_keys(high * foreground, foreground)
         category = masked_average(self.reduce_support(mid_level(stages)), foreground)
-        return Support(category, high.flatten(2), self._positions(stages, mask))
+        return Support(category, keys, self._positions(stages, mask))
 
     def _positions(self, stages: dict[int, Tensor], mask: Tensor) -> Positions | None:
         """What margins compare the query with: background counts, too, so the picture is not masked."""
@@ -266,11 +309,3 @@ def masked_average(feature: Tensor, mask: Tensor) -> Tensor:
     """Mean of (B, C, h, w) over a soft mask (B, 1, h, w) → (B, C, 1, 1)."""
     area = mask.sum(dim=(2, 3), keepdim=True) + AREA_EPS
     return (feature * mask).sum(dim=(2, 3), keepdim=True) / area
-
-
-def check_side(*sides: int) -> None:
-    """Raise ValueError unless each image side is of the form 8n + 1, so that strided and dilated stages line up."""
-    for side in sides:
-        if side % 8 != 1:
-            lower = (side - 1) // 8 * 8 + 1
-            raise ValueError(f"An image side of {side} px is not 8n + 1; take {lower} or {lower + 8}.")

@@ -87,7 +87,8 @@ def write_csv(out: Path, records: Mapping[str, Record]) -> None:
 
 def write_coco(out: Path, records: Mapping[str, Record], classes: Sequence[str], as_polygons: bool) -> None:
     """``annotations.json``: COCO's format, masks as compressed run lengths or as polygons."""
-    images, annotations = [], []
+    images: list[Record] = []
+    annotations: list[Record] = []
     for number, (name, record) in enumerate(records.items(), start=1):
         height, width = record["size"]
         images.append({"id": number, "file_name": name + Path(record["file"]).suffix, "height": height, "width": width})
@@ -136,7 +137,7 @@ def write_contact_sheet(out: Path, records: Mapping[str, Record]) -> None:
 def thumbnail(record: Record) -> Array:
     """A small picture of a photograph with its masks."""
     image = read_picture(Path(record["file"]))
-    height, width = fit_size(*image.shape[:2], CELL)
+    height, width = fit_size(image.shape[0], image.shape[1], CELL)
     mask = np.zeros(image.shape[:2], np.uint8)
     for number, segment in enumerate(record["segments"], start=1):
         mask[decoded(record, segment) == 1] = number

@@ -2,20 +2,23 @@
 
 import math
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from datamodules.errors import InputError
+from datamodules.internals import do_not_send_buffers, logs_this_step
+from datamodules.settings import FINITE, Checked, Range, check
 from qgnet.networks.encoders import IMAGENET, Encoder
 from qgnet.networks.synchronised import synchronise_batch_norm
 
@@ -23,26 +26,37 @@ FILES = "frozen_files"
 """Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
 NORMALISATION = "normalisation"
 """Key of a checkpoint under which mean and standard deviation of each encoder's images are kept."""
+HighStage = Annotated[int, Range(3, 4)]
+Weight = Annotated[float, Range(0)]
+OPTIMIZER = "optimizer"
+"""Key of a checkpoint under which the optimiser's class is kept."""
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """Those that keep float32 weights."""
 
 
-class Task(pl.LightningModule, ABC):
+class Task(pl.LightningModule, metaclass=Checked):
     """A LightningModule over a plain network.
 
     Args:
         optimizer: makes the optimiser from the trainable parameters; None where nothing is trained.
         schedule: factor of the learning rate at a progress from 0 to 1, applied at each step; None likewise.
+
+    Raises:
+        InputError: if the optimiser refuses its settings.
     """
 
+    prefix = "model"
     net: nn.Module
 
     def __init__(
         self,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        optimizer: MakeOptimizer | None = None,
         schedule: Callable[[float], float] | None = None,
     ) -> None:
         super().__init__()
+        if optimizer is not None:
+            check_optimizer(optimizer)
         self._make_optimizer = optimizer
         self._schedule = schedule
         self.file_hashes: dict[str, str] = {}
@@ -68,8 +82,7 @@ class Task(pl.LightningModule, ABC):
         self.net = self.net.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
         if stage == "fit" and self.trainer.world_size > 1:
             self.net = synchronise_batch_norm(self.net, self.trainer.strategy.root_device.type)
-            buffers = [name for name, _ in self.named_buffers()]
-            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, buffers)
+            do_not_send_buffers(self)
 
     def on_fit_start(self) -> None:
         """Load the starting weights, unless a checkpoint, which holds all weights, was restored before."""
@@ -114,8 +127,22 @@ class Task(pl.LightningModule, ABC):
             )
         return min(1.0, step / max(1, int(steps)))
 
+    def _log_means(self, stage: str, values: dict[str, Tensor], batch_size: int) -> None:
+        """Log scalars by the names ``<stage>/…``, as their means over all processes.
+
+        One message carries all of them, and a training sends it only for the steps that are written down.
+        """
+        if self.trainer.world_size > 1 and (stage != "train" or logs_this_step(self.trainer)):
+            together = torch.stack([value.detach().float() for value in values.values()])
+            means = self.trainer.strategy.reduce(together, reduce_op="mean")
+            values = dict(zip(values, means.unbind(), strict=True))
+        named = {f"{stage}/{name}": value for name, value in values.items()}
+        self.log_dict(named, batch_size=batch_size, add_dataloader_idx=False)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the sha256 of the files that the frozen parts came from, and each encoder's normalisation."""
+        if self._make_optimizer is not None:
+            checkpoint[OPTIMIZER] = type(sample(self._make_optimizer)).__name__
         checkpoint[FILES] = dict(self.file_hashes)
         checkpoint[NORMALISATION] = {name: [*map(list, (e.mean, e.std))] for name, e in self._encoders()}
 
@@ -123,7 +150,13 @@ class Task(pl.LightningModule, ABC):
         return [(name, module) for name, module in self.named_modules() if isinstance(module, Encoder)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the recorded sha256 and normalisation; subclasses compare the former with their settings."""
+        """Take over the recorded sha256 and normalisation; subclasses compare the former with their settings.
+
+        Raises:
+            InputError: for another network's checkpoint, or one whose training had another optimiser and is to go on.
+        """
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING and self._make_optimizer:
+            check_same_optimizer(sample(self._make_optimizer), checkpoint)
         self.file_hashes = dict(checkpoint.get(FILES, {}))
         recorded = checkpoint.get(NORMALISATION, {})
         for name, encoder in self._encoders():  # before it was recorded, every encoder had ImageNet's
@@ -148,6 +181,40 @@ class Task(pl.LightningModule, ABC):
             )
 
 
+def sample(optimizer: MakeOptimizer) -> Optimizer:
+    """One over a single parameter, to look at its settings."""
+    return optimizer([nn.Parameter(torch.zeros(1, 1))])
+
+
+def check_same_optimizer(optimizer: Optimizer, checkpoint: dict[str, Any]) -> None:
+    """InputError unless the training that goes on had this optimiser: its state, settings included, is restored."""
+    had = checkpoint["optimizer_states"][0]["param_groups"][0]
+    now = optimizer.param_groups[0]
+    had = had | {"lr": had.get("initial_lr", had["lr"])}  # without the schedule
+    kind = type(optimizer).__name__
+    differing = [f"is {kind}, was {checkpoint[OPTIMIZER]}"] if checkpoint.get(OPTIMIZER, kind) != kind else []
+    differing += [
+        f"has {name} {now[name]}, had {had[name]}"
+        for name in now
+        if name in had and name != "params" and now[name] != had[name]
+    ]
+    if differing:
+        raise InputError(
+            f"model.optimizer {'; '.join(differing)}: a training goes on with the optimiser it began with. Give its "
+            "settings (config.yaml in its run's folder), or start a new training without --ckpt_path."
+        )
+
+
+def check_optimizer(optimizer: MakeOptimizer) -> None:
+    """InputError if one cannot be made, or a setting is infinite or NaN."""
+    try:
+        made = sample(optimizer)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"model.optimizer: {error}. Correct its settings.") from None
+    for name, value in made.param_groups[0].items():
+        check({name: [FINITE]}, {name: value}, "model.optimizer")
+
+
 def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
     """Whether the optimiser steps with this training batch; not if more gradients are to be accumulated first."""
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
@@ -155,15 +222,22 @@ def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
 
 def is_logged(trainer: pl.Trainer, batch_idx: int) -> bool:
     """Whether the trainer writes a line of metrics after this training batch."""
-    return ends_step(trainer, batch_idx) and trainer._logger_connector.should_update_logs
+    return ends_step(trainer, batch_idx) and logs_this_step(trainer)
+
+
+@contextmanager
+def of_the_model() -> Iterator[None]:
+    """What a network says of its arguments, said of the settings ``model.*`` that they come from."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"model: {error}") from None
 
 
 def make_encoder(name: str, high_stage: int, dilated: bool = True) -> Encoder:
     """An encoder from the user's settings; InputError if there is none of that name or stage."""
-    try:
+    with of_the_model():
         return Encoder(name, high_stage, dilated)
-    except ValueError as error:
-        raise InputError(str(error)) from None
 
 
 def normalise(images: Tensor) -> Tensor:

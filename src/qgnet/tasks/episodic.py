@@ -4,16 +4,26 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.base import EpisodeDataModule
 from datamodules.episodes import Episode
 from datamodules.errors import InputError
+from datamodules.settings import Natural
+from qgnet.classes import TrainedClasses
 from qgnet.metrics import ControlScore, EpisodeIoU, EpisodeScore, SupportControl
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet, QGNetOutput
+from qgnet.reuse import EncodedEpisodes
 from qgnet.tasks.base import Task, normalise
 
+UNTOLD = "This checkpoint does not tell its classes: see to it yourself that it was not trained on these novel ones."
+
+LEAK_REMEDY = (
+    "Choose the fold or --data.novel of its training, or give the checkpoint that belongs to this choice. If you mean "
+    "it, set --allow_trained_classes true; the result and the report will say so."
+)
 IMAGE_SIZE = "image_size"
 """Key of a checkpoint under which the side of the network's square is kept."""
 
@@ -30,22 +40,38 @@ class Segmented(NamedTuple):
     masks: list[Tensor]
 
 
+REUSE_MB = 4096
+"""Keeps all supports of a fold of PASCAL-5i: ResNet-50, 473 px, float32."""
+
+
 class EpisodicTask(Task):
     """Segments the queries of episodes and scores the result.
+
+    Args:
+        reuse: an evaluation encodes each image once and keeps what it needs of it. False encodes it for each episode;
+            the result is the same.
+        reuse_mb: how much is kept at most, in MB per process and on its device.
+        args: as for :class:`Task`.
 
     Attributes:
         method: its name in tables.
         scores: of the last ``val`` and ``test``.
         controls: of the last ``val`` and ``test``; None without episodes whose supports show an absent class.
+        trained: the classes that it was trained on; None before a training, and if its checkpoint does not tell.
+        allow_trained_classes: whether a test may ask for classes that it was trained on.
     """
 
     net: QGNet | Matcher
     method: str
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, reuse: bool, reuse_mb: Natural, *args: Any) -> None:
         super().__init__(*args)
+        self.encoded = EncodedEpisodes(reuse_mb if reuse else 0)
         self.scores: dict[str, EpisodeScore] = {}
         self.controls: dict[str, ControlScore | None] = {}
+        self.trained: TrainedClasses | None = None
+        self.tells_classes = True
+        self.allow_trained_classes = False
 
     def setup(self, stage: str) -> None:
         """Refuse a DataModule without episodes; make the metrics."""
@@ -61,9 +87,54 @@ class EpisodicTask(Task):
         super().setup(stage)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the image size, too, which a network is best used with."""
+        """Keep the image size, too, which a network is best used with, and the classes trained on."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[IMAGE_SIZE] = self.trainer.datamodule.image_size  # type: ignore[attr-defined]
+        if self.trained is not None:
+            self.trained.keep(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the classes trained on, too."""
+        super().on_load_checkpoint(checkpoint)
+        self.trained = TrainedClasses.read(checkpoint)
+        self.tells_classes = self.trained is not None
+
+    def on_fit_start(self) -> None:
+        """Load the starting weights; from here on the base classes are trained on.
+
+        Raises:
+            InputError: if the novel classes were trained on before and ``allow_trained_classes`` is not set.
+        """
+        super().on_fit_start()
+        self.leaked_classes(refuse=not self.allow_trained_classes)
+        if self.trainer.training and self.tells_classes:
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.trained = TrainedClasses.of(data, self.trained)
+
+    on_validation_start = on_test_start = on_fit_start
+
+    def on_predict_start(self) -> None:
+        """As before a test, but classes that were trained on are only told of."""
+        super().on_fit_start()
+        self.leaked_classes(refuse=False)
+
+    def leaked_classes(self, refuse: bool) -> list[str] | None:
+        """The novel classes of this data that the network was trained on; None if its checkpoint does not tell.
+
+        Raises:
+            InputError: if there are any and ``refuse`` is set.
+        """
+        if not self.tells_classes:
+            rank_zero_warn(UNTOLD)
+            return None
+        if self.trained is None:
+            return []
+        leaked = self.trained.among_novel(self.trainer.datamodule)  # type: ignore[attr-defined]
+        if leaked and refuse:
+            raise InputError(f"{self.trained.say(leaked)} {LEAK_REMEDY}")
+        if leaked:
+            rank_zero_warn(self.trained.say(leaked))
+        return leaked
 
     def forward(self, episode: Episode) -> QGNetOutput:
         """The network on a batch of episodes."""
@@ -71,7 +142,7 @@ class EpisodicTask(Task):
 
     def predict_step(self, episode: Episode, batch_idx: int) -> Segmented:
         """Masks at the queries' own sizes."""
-        output = self(episode)
+        output = self.encoded.segment(self.net, episode)
         margins = output.logits[:, 1] - output.logits[:, 0]
         sizes = zip(margins, episode.fitted_size, episode.original_size, strict=True)
         full = [restore(margin, fitted, size) for margin, fitted, size in sizes]
@@ -91,6 +162,25 @@ class EpisodicTask(Task):
         """As in validation."""
         return self.validation_step(episode, batch_idx)
 
+    def on_validation_epoch_start(self) -> None:
+        """Forget what other weights have made of the images."""
+        self.encoded.clear()
+
+    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
+
+    def on_predict_epoch_end(self) -> None:
+        """Free the memory of encoded images."""
+        self._free()
+
+    def _free(self) -> None:
+        missing = self.encoded.missing()
+        if missing:
+            rank_zero_warn(
+                f"model.reuse_mb is too small for the largest encoded image, which takes {missing} MB, so it was "
+                "encoded anew for each episode. The result is the same; with a larger model.reuse_mb it is faster."
+            )
+        self.encoded.clear()
+
     def on_validation_epoch_end(self) -> None:
         """Log ``val/miou``, ``val/fb_iou``, each class's IoU, and the control of the support if there is one."""
         self._log_score("val")
@@ -100,6 +190,7 @@ class EpisodicTask(Task):
         self._log_score("test")
 
     def _log_score(self, stage: str) -> None:
+        self._free()
         score, control = self.metric.compute(), self.control.compute()
         self.metric.reset()
         self.control.reset()

@@ -1,11 +1,11 @@
 """Support matching without training: a baseline over any frozen encoder."""
 
-from typing import Any
+from typing import Any, Literal
 
 from datamodules.errors import InputError
 from qgnet.networks.matcher import Matcher
-from qgnet.tasks.base import make_encoder
-from qgnet.tasks.episodic import EpisodicTask
+from qgnet.tasks.base import HighStage, make_encoder
+from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
 from qgnet.weights import load_encoder_weights
 
 
@@ -19,6 +19,11 @@ class SupportMatching(EpisodicTask):
         method: ``nearest`` (foreground against background position), ``prototype`` (means of both), ``ridge`` (ridge
             regression on all positions), or ``sum`` (ridge and nearest). The test scores all four; this one is drawn
             and stands in the report.
+        dilated: whether the encoder's last stages are dilated to stride 8, as QGNet's are. False leaves them as they
+            were trained.
+        reuse: the test encodes each image once and keeps what it needs of it. False encodes it anew for each episode;
+            the result is the same.
+        reuse_mb: how much is kept at most, in MB per process and on its device.
     """
 
     net: Matcher
@@ -27,17 +32,17 @@ class SupportMatching(EpisodicTask):
         self,
         encoder: str = "resnet50",
         encoder_weights: str = "imagenet",
-        high_stage: int = 4,
-        method: str = "sum",
+        high_stage: HighStage = 4,
+        method: Literal["nearest", "prototype", "ridge", "sum"] = "sum",
+        dilated: bool = True,
+        reuse: bool = True,
+        reuse_mb: int = REUSE_MB,
     ) -> None:
-        super().__init__()
+        super().__init__(reuse, reuse_mb)
         self.save_hyperparameters()
         self.encoder_weights = encoder_weights
         self.method = f"matching by {method}"
-        try:
-            self.net = Matcher(make_encoder(encoder, high_stage), method)
-        except ValueError as error:
-            raise InputError(f"model.{error}") from None
+        self.net = Matcher(make_encoder(encoder, high_stage, dilated), method)
         self.net.encoder.freeze()
 
     def load_starting_weights(self) -> None:

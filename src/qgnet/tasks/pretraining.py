@@ -3,16 +3,17 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.cli import OptimizerCallable
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.errors import InputError
 from datamodules.photographs import Photographs
+from datamodules.settings import Count, Range, Share
 from datamodules.unlabeled import ViewDataModule
 from datamodules.views import Views
 from qgnet.losses import KINDS, contrastive_accuracy, global_local_loss, view_pairs
@@ -22,7 +23,8 @@ from qgnet.networks.correspondence import untrained_prior_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.layers import resize
-from qgnet.tasks.base import Task, ends_step, make_encoder, normalise
+from qgnet.tasks.base import HighStage, Task, Weight, ends_step, make_encoder, normalise
+from qgnet.terminal import say
 from qgnet.weights import load_encoder_weights, save_prior_extractor
 
 PRIOR_FILE = "prior_extractor.ckpt"
@@ -57,15 +59,18 @@ class PriorMaps:
     """Prior maps without stage 2: an encoder's weights, at the output stride that P has there.
 
     Args:
-        encoder: the key encoder, as it is now.
+        encoder: the key encoder.
     """
 
     def __init__(self, encoder: Encoder) -> None:
-        device = next(encoder.parameters()).device
-        self.encoder = make_encoder(encoder.name, encoder.high_stage).to(device)
+        self.encoder = make_encoder(encoder.name, encoder.high_stage)
+        self.encoder.freeze()
+
+    def follow(self, encoder: Encoder) -> None:
+        """Take over the key encoder's weights of this moment, and its device."""
+        self.encoder.to(next(encoder.parameters()).device)
         self.encoder.load_state_dict(encoder.state_dict())
         self.encoder.mean, self.encoder.std = encoder.mean, encoder.std
-        self.encoder.freeze()
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
@@ -94,28 +99,24 @@ class GlobalLocalPretraining(Task):
     """
 
     net: MomentumPair
-    prior_maps: "PriorMaps"
+    prior_maps: PriorMaps | None = None
+    """Made for the first validation."""
 
     def __init__(
         self,
         encoder: str = "resnet50",
         encoder_weights: str = "random",
-        high_stage: int = 4,
-        dim: int = 128,
-        queue_size: int = 65536,
-        momentum: float = 0.999,
-        temperature: float = 0.2,
-        global_global: float = 1.0,
-        local_global: float = 1.0,
-        local_local: float = 1.0,
+        high_stage: HighStage = 4,
+        dim: Count = 128,
+        queue_size: Count = 65536,
+        momentum: Share = 0.999,
+        temperature: Annotated[float, Range(above=0)] = 0.2,
+        global_global: Weight = 1.0,
+        local_global: Weight = 1.0,
+        local_local: Weight = 1.0,
         schedule: Literal["cosine", "step", "constant"] = "cosine",
         optimizer: OptimizerCallable = sgd,
     ) -> None:
-        if queue_size < 1 or dim < 1 or temperature <= 0 or not 0 <= momentum <= 1:
-            raise InputError(
-                f"model.queue_size is {queue_size}, model.dim {dim}, model.temperature {temperature} and "
-                f"model.momentum {momentum}; expected at least 1, at least 1, more than 0, and 0 … 1."
-            )
         super().__init__(optimizer, SCHEDULES[schedule])
         self.save_hyperparameters(ignore=["optimizer"])
         self.encoder_weights = encoder_weights
@@ -136,14 +137,14 @@ class GlobalLocalPretraining(Task):
             views = self.trainer.datamodule.data["train"]  # type: ignore[attr-defined]
             images = [views[i].global_views[0] for i in range(min(CALIBRATION_IMAGES, len(views)))]
             unfold(encoder, normalise(torch.stack(images).to(self.device)))
-            rank_zero_info(f"{self.encoder_weights}: batch norms were folded; statistics from {len(images)} images.")
+            say(f"{self.encoder_weights}: batch norms were folded; statistics from {len(images)} images.")
         self.net.copy_query_to_key()
 
     def setup(self, stage: str) -> None:
         """Refuse a DataModule without views and weights that train nothing."""
-        if min(self.term_weights.values()) < 0 or not any(self.term_weights.values()):
+        if not any(self.term_weights.values()):
             raise InputError(
-                f"The weights of the terms are {self.term_weights}; expected none below 0 and at least one above. Set "
+                f"The weights of the terms are {self.term_weights}; expected at least one above 0. Set "
                 "model.global_global, model.local_global or model.local_local."
             )
         data = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -188,7 +189,8 @@ class GlobalLocalPretraining(Task):
     def on_validation_epoch_start(self) -> None:
         """Give the key encoder of this moment to the prior maps."""
         self.map_quality.reset()
-        self.prior_maps = PriorMaps(self.net.key.encoder)
+        self.prior_maps = self.prior_maps or PriorMaps(self.net.key.encoder)
+        self.prior_maps.follow(self.net.key.encoder)
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -205,6 +207,7 @@ class GlobalLocalPretraining(Task):
         if isinstance(batch, Views):
             self._loss(batch, stage)
             return None
+        assert self.prior_maps is not None
         maps = self.prior_maps(batch.image)
         for prior_map, objects in zip(maps[:, 0], batch.objects, strict=True):
             self.map_quality.update(prior_map, objects)
@@ -245,16 +248,15 @@ class GlobalLocalPretraining(Task):
         embedded = (query_globals, query_locals, key_globals, key_locals)
         terms = global_local_loss(*embedded, negatives, self.temperature, on)
         loss = torch.stack([self.term_weights[kind] * term for kind, term in terms.items()]).sum()
-        query, key = view_pairs(on[0], *embedded)[0]
-        logged = {f"{stage}/{kind}": term for kind, term in terms.items()}
-        logged[f"{stage}/loss"] = loss
-        logged[f"{stage}/accuracy"] = contrastive_accuracy(query, key, negatives)
-        logged[f"{stage}/spread"] = spread(query)
-        logged[f"{stage}/fallback_share"] = views.fallback.float().mean()
-        if stage == "train":  # on the device of the others: a GPU's and a CPU's tensors cannot be reduced together
-            age = self._queue_age(len(key_globals) * batch)
-            logged["train/queue_age"] = torch.tensor(age, device=loss.device)
-        self.log_dict(logged, batch_size=batch, sync_dist=True, add_dataloader_idx=False)
+        logged = {**terms, "loss": loss}
+        for kind in on:
+            query, key = view_pairs(kind, *embedded)[0]
+            logged[f"accuracy/{kind}"] = contrastive_accuracy(query, key, negatives)
+        logged["spread"] = spread(view_pairs(on[0], *embedded)[0][0])
+        logged["fallback_share"] = views.fallback.float().mean()
+        if stage == "train":  # on the device of the others, as they are reduced together
+            logged["queue_age"] = torch.tensor(self._queue_age(len(key_globals) * batch), device=loss.device)
+        self._log_means(stage, logged, batch)
         return loss, torch.stack(key_globals)
 
     def _queue_age(self, keys: int) -> float:

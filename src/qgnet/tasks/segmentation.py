@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pytorch_lightning.cli import OptimizerCallable
@@ -10,13 +10,15 @@ from torch import Tensor
 
 from datamodules.episodes import Episode
 from datamodules.errors import InputError
+from datamodules.files.digest import sha256
+from datamodules.settings import Count, Filled, Range
 from qgnet.losses import segmentation_loss, total_weight
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.qgnet import PriorBank, QGNet
-from qgnet.tasks.base import FILES, make_encoder, normalise
-from qgnet.tasks.episodic import EpisodicTask
-from qgnet.weights import load_encoder_weights, load_prior_bank, sha256
+from qgnet.tasks.base import FILES, HighStage, Weight, make_encoder, normalise, of_the_model
+from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
+from qgnet.weights import RANDOM, load_encoder_weights, load_prior_bank
 
 POLY_POWER = 0.9
 """Of the poly schedule per iteration (released code)."""
@@ -33,6 +35,17 @@ HOW_TO_GET = {
 def sgd(params: Any) -> torch.optim.Optimizer:
     """The paper's optimiser; 0.025 is the base rate 0.0025 times the 10 that the released schedule multiplies in."""
     return torch.optim.SGD(params, lr=0.025, momentum=0.9, weight_decay=1e-4)
+
+
+class Level(Range):
+    """Of the FEM's pyramid."""
+
+    def holds(self, number: Any) -> bool:
+        """Whether one level is a side or a ratio."""
+        return super().holds(number) and (number <= 1 or number == int(number))
+
+    def __str__(self) -> str:
+        return "whole sides above 1, or ratios above 0 and up to 1"
 
 
 class FewShotSegmentation(EpisodicTask):
@@ -59,6 +72,10 @@ class FewShotSegmentation(EpisodicTask):
         foreground_weight: of foreground pixels in both losses. 1 is the paper's; more makes up for a short training
             on few classes, after which novel classes are recognised, but with less confidence than base classes.
         optimizer: takes the trainable parameters.
+        reuse: a validation, test or prediction encodes each image once and keeps what it needs of it. False encodes it
+            anew for each episode; the result is the same.
+        reuse_mb: how much is kept at most, in MB per process and on its device; what has not been asked for the longest
+            is let go.
     """
 
     net: QGNet
@@ -73,18 +90,20 @@ class FewShotSegmentation(EpisodicTask):
         prior_checkpoint: str | None = None,
         self_correspondence: bool = True,
         cross_correspondence: bool = True,
-        bank_size: int | None = None,
+        bank_size: Count | None = None,
         prior_bank: str | None = None,
-        high_stage: int = 4,
-        width: int = 256,
-        levels: Sequence[float] = (60, 30, 15, 8),
+        high_stage: HighStage = 4,
+        width: Count = 256,
+        levels: Annotated[Sequence[float], Filled(), Level(above=0)] = (60, 30, 15, 8),
         margins: Sequence[str] = (),
         add_margins: bool = False,
-        auxiliary_weight: float = 1.0,
-        foreground_weight: float = 1.0,
+        auxiliary_weight: Weight = 1.0,
+        foreground_weight: Weight = 1.0,
         optimizer: OptimizerCallable = sgd,
+        reuse: bool = True,
+        reuse_mb: int = REUSE_MB,
     ) -> None:
-        super().__init__(optimizer, lambda progress: (1 - progress) ** POLY_POWER)
+        super().__init__(reuse, reuse_mb, optimizer, lambda progress: (1 - progress) ** POLY_POWER)
         self.save_hyperparameters(ignore=["optimizer"])
         self.encoder_weights = encoder_weights
         self.auxiliary_weight = auxiliary_weight
@@ -96,10 +115,8 @@ class FewShotSegmentation(EpisodicTask):
             if bank_size is not None:
                 priors = PriorBank(bank_size, priors.high_channels)
         network = make_encoder(encoder, high_stage), priors, width, levels, cross_correspondence, margins, add_margins
-        try:
+        with of_the_model():
             self.net = QGNet(*network)
-        except ValueError as error:
-            raise InputError(f"model.{error}") from None
         if freeze_encoder:
             self.net.encoder.freeze()
         self.files = {"prior_checkpoint": prior_checkpoint, "prior_bank": prior_bank}
@@ -126,9 +143,9 @@ class FewShotSegmentation(EpisodicTask):
         return file
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint trained on other priors than those that the settings name."""
+        """Refuse a checkpoint trained on other priors, or on another E, than those that the settings name."""
         super().on_load_checkpoint(checkpoint)
-        for setting, file in self.files.items():
+        for setting, file in {"encoder_weights": self.encoder_weights, **self.files}.items():
             recorded = checkpoint.get(FILES, {}).get(setting)
             if recorded is None or file is None or not Path(file).is_file():
                 continue
@@ -136,8 +153,8 @@ class FewShotSegmentation(EpisodicTask):
             if found != recorded:
                 raise InputError(
                     f"`model.{setting}` is {file} (sha256 {found[:12]}…), but this checkpoint was trained on one with "
-                    f"sha256 {recorded[:12]}…. Give that file, or leave `model.{setting}` null: the checkpoint holds "
-                    "its own copy."
+                    f"sha256 {recorded[:12]}…. Give that file, or set `model.{setting}` to "
+                    f"{RANDOM if setting == 'encoder_weights' else 'null'}: the checkpoint holds its own copy."
                 )
 
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
@@ -148,6 +165,6 @@ class FewShotSegmentation(EpisodicTask):
             total = self.trainer.strategy.reduce(total, reduce_op="mean")
         main, auxiliary = segmentation_loss(self(episode), mask, self.foreground_weight, total)
         loss = main + self.auxiliary_weight * auxiliary
-        losses = {"train/loss": loss, "train/main_loss": main, "train/auxiliary_loss": auxiliary}
-        self.log_dict(losses, batch_size=len(episode.class_id), sync_dist=True)
+        losses = {"loss": loss, "main_loss": main, "auxiliary_loss": auxiliary}
+        self._log_means("train", losses, len(episode.class_id))
         return loss

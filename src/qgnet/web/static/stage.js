@@ -24,7 +24,7 @@ export class Stage {
     this.pinch = null;
     this.waiting = false;
     this.fitted = true;
-    new ResizeObserver(() => this.resize()).observe(canvas);
+    new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
     this.listen();
   }
 
@@ -40,8 +40,12 @@ export class Stage {
     return window.devicePixelRatio || 1;
   }
 
+  /** Whole pixels: a canvas that is stretched by a fraction would show things beside where they are. */
   resize() {
+    const area = this.canvas.parentElement.getBoundingClientRect();
     for (const one of [this.canvas, this.cursor]) {
+      one.style.width = `${Math.floor(area.width)}px`;
+      one.style.height = `${Math.floor(area.height)}px`;
       one.width = Math.max(1, Math.round(this.canvas.clientWidth * this.ratio));
       one.height = Math.max(1, Math.round(this.canvas.clientHeight * this.ratio));
     }

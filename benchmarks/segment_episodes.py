@@ -1,0 +1,105 @@
+"""Does ``qgnet segment`` lose anything? The test's episodes through the command, beside the score of the test protocol.
+
+python benchmarks/segment_episodes.py --root data/voc20 --fold 2 --episodes 40
+
+Each episode's supports are written as files and its query is segmented by the command with ``--threshold 0.5
+--presence 0`` (the test's rule) and with the command's own threshold and least score; each query is also asked for a
+class that it does not show. ``--data coco`` takes COCO's layout as `qgnet prepare coco20i` leaves it.
+"""
+
+import argparse
+import contextlib
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from datamodules.base import EpisodeDataModule
+from datamodules.coco20i import Coco20iDataModule
+from datamodules.episodes import Episode, EpisodeDataset, collate
+from datamodules.pascal5i import Pascal5iDataModule
+from qgnet.commands import main as qgnet
+from qgnet.metrics import EpisodeIoU
+from qgnet.models import open_model
+from qgnet.tasks.base import normalise
+from qgnet.tasks.episodic import restore
+
+RULES = {"test's rule": ["--threshold", "0.5", "--presence", "0"], "default": []}
+SIDE = 321
+
+
+def main() -> None:
+    """Print the scores."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=("voc", "coco"), default="voc")
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--shots", type=int, default=1)
+    parser.add_argument("--episodes", type=int, default=40)
+    parser.add_argument("--min-class-area", type=int, default=512)
+    options = parser.parse_args()
+    settings = {"fold": options.fold, "shots": options.shots, "image_size": SIDE, "episodes": options.episodes}
+    settings |= {"min_class_area": options.min_class_area, "negative": 1.0}
+    data: EpisodeDataModule
+    if options.data == "voc":
+        data = Pascal5iDataModule(options.root, **settings)
+    else:
+        data = Coco20iDataModule(options.root, **settings)
+    data.setup("test")
+    episodes = data.data["val"]
+    net = open_model("matching").net
+    scores = {name: EpisodeIoU(data.novel_classes) for name in ("test", *RULES)}
+    empty: dict[str, list[bool]] = {f"{rule}, {asked}": [] for rule in RULES for asked in ("absent", "present")}
+    for i in tqdm(range(options.episodes)):
+        right, wrong = episodes[i], episodes.control(i)
+        target, class_id = right.original_mask[0], int(right.class_id)
+        scores["test"].update(protocol(net, right), target, class_id)
+        for asked, episode in (("present", right), ("absent", wrong)):
+            if episode is not None:
+                for rule, mask in segmented(episodes, episode).items():
+                    empty[f"{rule}, {asked}"].append(not mask.any())
+                    if asked == "present":
+                        scores[rule].update(mask, target, class_id)
+    for name, score in scores.items():
+        print(f"mIoU {100 * score.compute().miou:5.1f}  {name}")
+    for name, values in empty.items():
+        print(f"left empty {100 * np.mean(values):3.0f} % of {len(values)}  {name}")
+
+
+@torch.inference_mode()
+def protocol(net: torch.nn.Module, episode: Episode) -> torch.Tensor:
+    """The mask that the test protocol scores."""
+    batch = collate([episode])
+    output = net(normalise(batch.query_image), normalise(batch.support_images), batch.support_masks)
+    margin = output.logits[0, 1] - output.logits[0, 0]
+    return (restore(margin, batch.fitted_size[0], batch.original_size[0]) > 0).to(torch.uint8)
+
+
+def segmented(episodes: EpisodeDataset, episode: Episode) -> dict[str, torch.Tensor]:
+    """Masks of an episode's query by the command, for each of the rules."""
+    source, masks = episodes.source, {}
+    number = {name: n for n, name in enumerate(source.names)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "query").mkdir()
+        Image.fromarray(source.image(number[episode.query_name[0]])).save(folder / "query/q.png")
+        supports: list[str] = []
+        for k, support in enumerate(episode.support_names[0]):
+            Image.fromarray(source.image(number[support])).save(folder / f"{k}.png")
+            Image.fromarray(source.mask(number[support], int(episode.class_id))).save(folder / f"{k}m.png")
+            supports += ["--support", str(folder / f"{k}.png"), str(folder / f"{k}m.png")]
+        for rule, arguments in RULES.items():
+            out = folder / rule
+            line = ["segment", str(folder / "query"), *supports, "--out", str(out), "--workers", "0", *arguments]
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                qgnet(line)
+            masks[rule] = torch.from_numpy(np.array(Image.open(out / "q.png")))
+    return masks
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Photographs per second of ``qgnet segment`` beside the bare network's, and its memory.
+
+python benchmarks/segment_throughput.py --photographs 1000 --encoder-weights weights/resnet18_stage3.safetensors
+
+Drawn photographs of 500 x 375 px; ResNet-18 up to stage 3 at 193 px, one support. The bare network is encoder
+and matching on arrays that are decoded and brought to its square beforehand. The clock and the processors' time are
+both given, since other work on the machine changes the first.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from datamodules.fitted import fit_picture
+from qgnet.commands import main as qgnet
+from qgnet.segmenter import BATCH, Segmenter
+from qgnet.tasks.base import normalise
+
+SIDE = 193
+
+
+def main() -> None:
+    """Draw, time both, and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photographs", type=int, default=1000)
+    parser.add_argument("--encoder-weights", default="random")
+    options = parser.parse_args()
+    encoder = {"encoder": "resnet18", "encoder_weights": options.encoder_weights, "high_stage": 3}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "photographs").mkdir()
+        rng = np.random.default_rng(0)
+        for i in range(options.photographs):
+            coarse = rng.integers(0, 255, (15, 20, 3), dtype=np.uint8)
+            image = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC)
+            cv2.imwrite(str(folder / f"photographs/{i:05d}.jpg"), image)
+        mask = np.zeros((375, 500), np.uint8)
+        mask[100:250, 150:350] = 255
+        cv2.imwrite(str(folder / "mask.png"), mask)
+        support = [str(folder / "photographs/00000.jpg"), str(folder / "mask.png")]
+        bare(Segmenter("matching", SIDE, **encoder).fit([(support[0], support[1])]), image, options.photographs)
+        flags = [word for key, value in encoder.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+        sizes = ["--image-size", str(SIDE), "--workers", "1", "--accelerator", "cpu"]
+        started = now()
+        out = ["--out", str(folder / "out")]
+        qgnet(["segment", str(folder / "photographs"), "--support", *support, *out, *flags, *sizes])
+        tell("qgnet segment, with start and end", started, options.photographs)
+        print(f"memory: at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MiB")
+
+
+@torch.inference_mode()
+def bare(segmenter: Segmenter, image: np.ndarray, photographs: int) -> None:
+    """Time the network alone."""
+    net, known = segmenter.model.net, segmenter.learnt[0].encoded
+    batch = fit_picture(image, SIDE).squares.expand(BATCH, -1, -1, -1)
+    net.decode(net.encode_query(normalise(batch)), known, (SIDE, SIDE))  # type: ignore[arg-type]
+    started = now()
+    for _ in range(0, photographs, BATCH):
+        net.decode(net.encode_query(normalise(batch)), known, (SIDE, SIDE))  # type: ignore[arg-type]
+    tell("bare network", started, photographs)
+
+
+def now() -> tuple[float, float]:
+    """Seconds of the clock, and of all processors for this process and its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return time.perf_counter(), sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def tell(what: str, started: tuple[float, float], photographs: int) -> None:
+    """Print a rate."""
+    clock, processors = (end - start for end, start in zip(now(), started, strict=True))
+    rate = photographs / clock
+    print(f"{what}: {rate:.1f} photographs a second, {1000 * processors / photographs:.1f} ms of processor each")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Text files as people have them: lists of images or classes, and class numbers with their names."""
+
+import re
+from pathlib import Path, PurePosixPath
+
+import yaml
+
+from datamodules.errors import InputError
+from datamodules.files.finding import ENDINGS
+
+PAIR = re.compile(r"(.+)__\d+")
+"""HSNet's image and class, e.g. ``2007_000033__01``."""
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, stripped, without empty ones and those that begin with ``#``.
+
+    Raises:
+        InputError: if the file is missing, is no UTF-8 text (with or without a byte order mark), or holds no line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{path} does not exist; expected a text file with one name per line.") from None
+    except PermissionError:
+        raise InputError(f"{path} cannot be read (permission denied). Give yourself the right to read it.") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is no text in UTF-8 (byte {error.start}). Save it as UTF-8, a name per line."
+        ) from None
+    found = [line.strip() for line in lines]
+    found = [line for line in found if line and not line.startswith("#")]
+    if not found:
+        raise InputError(f"{path} is empty; expected one name per line.")
+    return found
+
+
+def read_list(path: Path) -> list[str]:
+    """The image ids of a list file.
+
+    A line may be an id (``2007_000033``), a file (``JPEGImages/2007_000033.jpg``), PFENet's image and mask file
+    (``JPEGImages/2007_000033.jpg SegmentationClassAug/2007_000033.png``), or HSNet's id and class
+    (``2007_000033__01``), of which an image may have several.
+
+    Raises:
+        InputError: if the file is missing, empty or no text, names an image twice, or a line names two images.
+    """
+    names: dict[str, bool] = {}
+    for line in read_lines(path):
+        columns = line.split()
+        stems = {stem(column) for column in columns}
+        if len(stems) > 1:
+            raise InputError(
+                f"{path} has the line {line!r}; expected one image id, or an image and its mask of one name."
+            )
+        pair = PAIR.fullmatch(columns[0])
+        name = pair[1] if pair else stems.pop()
+        if name in names and not (pair and names[name]):
+            raise InputError(f"{path} names {name} more than once. Keep one line of it.")
+        names[name] = bool(pair)
+    return list(names)
+
+
+def stem(column: str) -> str:
+    """The id in a column: without folders and, where it is a picture's file, without ending."""
+    path = PurePosixPath(column.replace("\\", "/"))
+    return path.stem if path.suffix.lower() in ENDINGS else path.name
+
+
+def read_classes(path: Path) -> dict[int, str]:
+    """Class number → name of a ``classes.yaml``; names are text as written, be it ``no``, ``007`` or ``null``.
+
+    Raises:
+        InputError: if the file is missing or no such lines, or a number or a name is there twice.
+    """
+    expected = f"{path} is not `number: name` lines"
+    try:
+        content = yaml.compose(path.read_bytes(), yaml.BaseLoader)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; expected `number: name` lines, like `1: cat`.") from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{expected} ({error}). Write it in UTF-8, like `1: cat`.") from None
+    if not isinstance(content, yaml.MappingNode):
+        raise InputError(f"{expected}. Write it like `1: cat`.")
+    names: dict[int, str] = {}
+    for key, value in content.value:
+        if not str(key.value).isdecimal() or not isinstance(value, yaml.ScalarNode) or not value.value:
+            raise InputError(f"{expected} (line {key.start_mark.line + 1}). Write each like `1: cat`.")
+        number, name = int(key.value), str(value.value)
+        if number in names:
+            raise InputError(f"{path} has the number {number} twice. Give each class a number of its own.")
+        if name in names.values():
+            raise InputError(f"{path} names the class {name} twice. Give each class one number.")
+        names[number] = name
+    return names

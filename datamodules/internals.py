@@ -1,0 +1,54 @@
+"""What this project uses of Lightning and torch that is not in their public interface, and nothing else of them.
+
+When one of these moves, its test in ``tests/test_internals.py`` says what breaks. The methods of LightningCLI that
+``qgnet.cli`` overrides are listed there as well.
+"""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def epochs_trained(trainer: pl.Trainer) -> int:
+    """Whole epochs that were trained on; ``trainer.current_epoch`` lags behind at an epoch's end and after loading."""
+    return int(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+
+
+def counts_finished_epoch(trainer: pl.Trainer) -> bool:
+    """Whether each epoch begun is counted as trained on; not yet in the checkpoint of an epoch's last step."""
+    progress = trainer.fit_loop.epoch_progress.current
+    return bool(progress.processed == progress.ready)  # type: ignore[attr-defined]
+
+
+def batches_trained(trainer: pl.Trainer) -> int:
+    """Batches of the epoch that were trained on; those only fetched do not count."""
+    return int(trainer.fit_loop.epoch_loop.batch_progress.current.processed)  # type: ignore[attr-defined]
+
+
+def batches_of_epoch(trainer: pl.Trainer) -> int:
+    """Batches that an epoch has under the trainer's limits."""
+    return int(trainer.fit_loop.max_batches)
+
+
+def begin_next_epoch(trainer: pl.Trainer) -> None:
+    """Do not take up the epoch that a loaded checkpoint has finished once more, as Lightning does with `max_steps`."""
+    loop = trainer.fit_loop
+    loop._restarting = loop.epoch_loop.restarting = False
+
+
+def logs_this_step(trainer: pl.Trainer) -> bool:
+    """Whether `log_every_n_steps` lets the trainer write a line of metrics after this step."""
+    return bool(trainer._logger_connector.should_update_logs)
+
+
+def cluster_environment(trainer: pl.Trainer) -> Any:
+    """SLURM's, torchrun's, … or None."""
+    return trainer._accelerator_connector.cluster_environment
+
+
+def do_not_send_buffers(module: nn.Module) -> None:
+    """Let DistributedDataParallel leave the buffers of a module alone: they are equal on all processes."""
+    names = [name for name, _ in module.named_buffers()]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, names)

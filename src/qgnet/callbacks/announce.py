@@ -1,0 +1,74 @@
+"""The lines of a run on the terminal: what runs, where its files go, and what came out."""
+
+import math
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.trainer.states import TrainerFn
+
+from datamodules.base import EpisodeDataModule
+from qgnet.loggers import Wandb
+from qgnet.terminal import say
+
+PREFIXES = {"fit": "val/", "validate": "val/", "test": "test/"}
+"""Of the scores that are told at the end."""
+OF_ONE_CLASS = "/iou/"
+
+
+class Announce(pl.Callback):
+    """Says at the start what runs and where its files go, at the end what came out."""
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What runs, and how much of it learns."""
+        begin(trainer, pl_module)
+        sizes = [(p.numel(), p.requires_grad) for p in pl_module.parameters()]
+        trained, total = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+        say(f"Trains {trained:,} of {total:,} parameters")
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What runs, unless this is a part of a training."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            begin(trainer, pl_module)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What runs."""
+        begin(trainer, pl_module)
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What runs."""
+        begin(trainer, pl_module)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Scores, the checkpoints of a training, and how to see what a logger keeps elsewhere."""
+        if stage == "fit":
+            say(f"Trained {trainer.global_step} steps")
+        scores = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if stage in PREFIXES and name.startswith(PREFIXES[stage]) and OF_ONE_CLASS not in name
+        }
+        known = [f"{name} {value:.4g}" for name, value in scores.items() if not math.isnan(value)]
+        if known:
+            say(", ".join(known))
+        if stage == "fit":
+            for saved in trainer.checkpoint_callbacks:
+                if isinstance(saved, ModelCheckpoint) and Path(saved.best_model_path).is_file():
+                    say(f"Checkpoint: {saved.best_model_path}")
+        for logger in trainer.loggers:
+            if isinstance(logger, Wandb) and trainer.is_global_zero:
+                say(logger.whereabouts())
+
+
+def begin(trainer: pl.Trainer, task: pl.LightningModule) -> None:
+    """What runs, on what, the checkpoint it starts from, and the run's folder."""
+    assert trainer.state.fn is not None
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    parts = [f"{trainer.state.fn.value}: {type(task).__name__} on {type(data).__name__}"]
+    if isinstance(data, EpisodeDataModule):
+        parts += [f"fold {data.fold}", f"{data.shots}-shot"]
+    processes = f"{trainer.world_size} processes on " if trainer.world_size > 1 else ""
+    say(", ".join([*parts, f"seed {data.seed}", f"{processes}{trainer.strategy.root_device.type}"]))
+    if trainer.ckpt_path:
+        say(f"Weights: {trainer.ckpt_path}")
+    say(f"Files: {trainer.default_root_dir}")

@@ -1,0 +1,139 @@
+"""No DataModule's test asks for a class that its training has seen labelled, over real commands."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Command
+from fake_data import write_folder, write_fss
+
+from datamodules import FolderDataModule, Fss1000DataModule, InputError
+from datamodules.classes import across_data
+from qgnet.commands import main as qgnet
+
+LAST = "runs/x/checkpoints/last.ckpt"
+SETTINGS = {
+    "pascal5i.yaml": (["--data.fold=0"], ["--data.fold=1"], "aeroplane, bicycle"),
+    "coco20i.yaml": (["--data.fold=0"], ["--data.protocol.coco_folds=contiguous"], "bicycle, car"),
+    "folder.yaml": (["--data.novel=[cup]"], ["--data.novel=[boot, cup]"], "boot"),
+    "demo/qgnet.yaml": (["--data.fold=2"], ["--data.fold=0"], "disc"),
+}
+
+
+def refused(command: Command, capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        command(*arguments)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config", SETTINGS)
+def test_classes_that_were_trained_on_are_refused_by_name(
+    command: Command, capsys: pytest.CaptureFixture, config: str
+) -> None:
+    training, leaking, name = SETTINGS[config]
+    command("fit", config, *training, "--run=runs/x")
+    kept = torch.load(LAST, weights_only=True)["classes"]
+    assert not set(kept["base"]) & set(kept["novel"])
+    for subcommand in ("test", "validate", "fit"):
+        error = refused(command, capsys, subcommand, config, *leaking, f"--ckpt_path={LAST}")
+        assert name.split(", ")[-1] in error
+        assert kept["novel"][0] in error
+        assert "asked for as novel, but this checkpoint was trained on" in error
+    with pytest.warns(UserWarning, match="this checkpoint was trained on"):
+        command("predict", config, *leaking, f"--ckpt_path={LAST}", "--run=runs/p")
+    command("test", config, *training, f"--ckpt_path={LAST}", "--run=runs/t")
+    assert json.loads(Path("runs/t/results.json").read_text())["trained_classes"] == []
+
+
+def test_fss_is_tested_on_the_other_lists_and_never_on_a_list_with_a_base_class(
+    command: Command, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    root = f"--data.root={write_fss(tmp_path / 'fss')}"
+    command("fit", "fss1000.yaml", root, "--run=runs/x")
+    for split in ("val", "test"):
+        command("test", "fss1000.yaml", root, f"--ckpt_path={LAST}", f"--data.evaluate={split}", f"--run=runs/{split}")
+    lists = tmp_path / "fss/splits"
+    train = (lists / "train.txt").read_text()
+    (lists / "test.txt").write_text("class_00\nclass_09\n")
+    error = refused(command, capsys, "fit", "fss1000.yaml", root)
+    assert "class_00 is a base class and a novel class" in error
+    (lists / "train.txt").write_text(train.replace("class_00\n", ""))
+    error = refused(command, capsys, "test", "fss1000.yaml", root, f"--ckpt_path={LAST}")
+    assert "class_00: asked for as novel" in error
+
+
+def test_meant_leaks_are_said_in_result_and_report(command: Command, capsys: pytest.CaptureFixture) -> None:
+    command("fit", "folder.yaml", "--data.novel=[cup]")
+    for checkpoint in ("last", "best"):
+        error = refused(command, capsys, "test", "folder.yaml", "--data.novel=[boot]", f"--ckpt_path={checkpoint}")
+        assert "boot" in error
+        assert "--allow_trained_classes true" in error
+    meant = ["--data.novel=[boot]", "--ckpt_path=last", "--allow_trained_classes=true"]
+    with pytest.warns(UserWarning, match="trained on it"):
+        command("test", "folder.yaml", *meant)
+    command("test", "folder.yaml", "--data.novel=[cup]", "--ckpt_path=last")
+    capsys.readouterr()
+    qgnet(["report", "runs"])
+    assert capsys.readouterr().out.count("on classes that were trained on: boot") == 1
+    last = next(Path("runs/folder").glob("*/checkpoints/last.ckpt"))
+    command(
+        "fit",
+        "folder.yaml",
+        *meant,
+        f"--ckpt_path={last}",
+        "--trainer.max_epochs=2",
+        "--trainer.max_steps=-1",
+        "--run=runs/y",
+    )
+    saved = torch.load("runs/y/checkpoints/last.ckpt", weights_only=True)["classes"]  # of both trainings
+    assert set(saved["base"]) == {"apple", "boot", "cup", "drum"}
+
+
+def test_checkpoints_that_do_not_tell_their_classes_still_work(command: Command) -> None:
+    command("fit", "pascal5i.yaml", "--run=runs/x")
+    old = torch.load(LAST, weights_only=True)
+    del old["classes"]
+    torch.save(old, "old.ckpt")
+    with pytest.warns(UserWarning, match="does not tell its classes"):
+        command("test", "pascal5i.yaml", "--data.fold=1", "--ckpt_path=old.ckpt", "--run=runs/t")
+    assert json.loads(Path("runs/t/results.json").read_text())["trained_classes"] is None
+    command(
+        "fit",
+        "pascal5i.yaml",
+        "--ckpt_path=old.ckpt",
+        "--run=runs/y",
+        "--trainer.max_epochs=2",
+        "--trainer.max_steps=-1",
+    )
+    assert "classes" not in torch.load("runs/y/checkpoints/last.ckpt", weights_only=True)
+
+
+def test_another_data_sets_name_of_a_class_is_the_same_class(command: Command, capsys: pytest.CaptureFixture) -> None:
+    assert across_data("pottedplant") == across_data("potted plant")
+    command("fit", "coco20i.yaml", "--data.fold=1", "--run=runs/x")
+    same_network = ["--model.encoder=test_resnet", "--model.width=8", "--model.levels=[1,0.5]"]
+    error = refused(command, capsys, "test", "pascal5i.yaml", "--data.fold=0", f"--ckpt_path={LAST}", *same_network)
+    assert "aeroplane" in error
+    assert "Coco20iDataModule" in error
+
+
+@pytest.mark.parametrize("twin", ["cup", "Cup "])
+def test_two_classes_of_one_name_are_refused(tmp_path: Path, twin: str) -> None:
+    root = write_folder(tmp_path / "folder", binary=False)
+    file = root / "classes.yaml"
+    file.write_text(file.read_text().replace("drum", f"'{twin}'"))
+    with pytest.raises(InputError, match="gives the classes 3 and 4 one name"):
+        FolderDataModule(str(root), novel=["cup"]).setup("fit")
+
+
+def test_names_that_no_terminal_should_see_are_refused(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "folder", binary=False)
+    (root / "classes.yaml").write_text('1: apple\n2: "\\e[31mboot"\n3: cup\n4: drum\n')
+    with pytest.raises(InputError, match=r"names class 2 '\\x1b\[31mboot'"):
+        FolderDataModule(str(root), novel=["cup"]).setup("fit")
+    fss = write_fss(tmp_path / "fss")
+    (fss / "class_03").rename(fss / "class\x1b[2J")
+    with pytest.raises(InputError, match=r"'class\\x1b\[2J'"):
+        Fss1000DataModule(str(fss)).setup("fit")

@@ -1,0 +1,147 @@
+"""What a user may do wrong beside the settings: files of another kind, and what callbacks and loggers say."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import EPISODIC, Command
+
+from datamodules.index import user_cache
+from qgnet import start
+from qgnet.boundary import boundary
+from qgnet.cli import main
+from qgnet.commands import main as qgnet
+from qgnet.tasks.segmentation import FewShotSegmentation
+
+Refused = Callable[..., str]
+
+
+class Code:
+    """What an attacker would put into a checkpoint."""
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("it_ran",)
+
+
+@pytest.fixture
+def refused(workdir: Path, capsys: pytest.CaptureFixture) -> Refused:
+    """The message that a command ends with, and nothing else: no traceback, exit code 2."""
+
+    def run(subcommand: str, *extra: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main([subcommand, *EPISODIC, *extra])
+        assert stop.value.code == 2
+        return capsys.readouterr().err.rsplit("error: ", 1)[1]
+
+    return run
+
+
+def test_files_that_are_no_checkpoints(command: Command, refused: Refused) -> None:
+    command("fit", "demo/pretrain.yaml", "--run=runs/one")
+    whole = Path("runs/one/checkpoints/last.ckpt").read_bytes()
+    torch.save({"state_dict": {}, "more": Code()}, "payload.ckpt")
+    Path("pickle.ckpt").write_bytes(pickle.dumps(Code()))
+    Path("empty.ckpt").touch()
+    Path("cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    torch.save([1, 2], "list.ckpt")
+    torch.save({"weight": torch.zeros(1)}, "plain.ckpt")
+    for kind in ("payload", "pickle", "empty", "cut"):
+        message = refused("test", f"--ckpt_path={kind}.ckpt")
+        assert f"{kind}.ckpt cannot be read as a checkpoint of tensors" in message
+        assert "weights_only" not in message  # torch suggests to switch it off
+    assert not Path("it_ran").exists()
+    assert "holds a list" in refused("test", "--ckpt_path=list.ckpt")
+    assert "is no checkpoint of a training" in refused("test", "--ckpt_path=plain.ckpt")
+    for subcommand in ("fit", "test"):
+        message = refused(subcommand, "--ckpt_path=runs/one/prior_extractor.ckpt")
+        assert "is a prior extractor. Give it as --model.prior_checkpoint" in message
+    Path("broken.safetensors").write_bytes(b"\x05\0\0\0\0\0\0\0hello")
+    assert "broken.safetensors cannot be read" in refused("fit", "--model.prior_checkpoint=broken.safetensors")
+
+
+def test_text_files_of_another_kind(refused: Refused) -> None:
+    Path("latin.yaml").write_bytes("# größe\ntrainer:\n  max_epochs: 1\n".encode("latin-1"))
+    assert "latin.yaml is no text in UTF-8" in refused("fit", "--config=latin.yaml")
+    assert "latin.yaml is no text in UTF-8" in refused("fit", "--config", "latin.yaml")
+    Path("twice.yaml").write_text("trainer:\n  max_epochs: 1\n  max_time: null\n  max_epochs: 2\n")
+    assert "'max_epochs' stands here and in line 2" in refused("fit", "--config=twice.yaml")
+    Path("cut.yaml").write_text("trainer: [1\n")
+    assert "cut.yaml cannot be read as YAML" in refused("fit", "--config=cut.yaml")
+    Path("binary.jsonl").write_bytes(b"\x80\xff\xfe")
+    assert "binary.jsonl is no text in UTF-8" in refused("fit", "--data.episode_file=binary.jsonl")
+
+
+def test_names_of_classes_given_twice(refused: Refused, data: dict[str, Path], tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+    (tmp_path / "own/classes.yaml").write_text("1: cat\n2: dog\n1: cow\n")
+    folder = ["--data=FolderDataModule", f"--data.root={tmp_path}/own"]
+    assert "1 stands here and in line 1" in refused("fit", *folder)
+
+
+def test_places_where_no_run_can_lie(refused: Refused) -> None:
+    Path("file").touch()
+    assert "--run is file, which is no folder" in refused("fit", "--run=file")
+    assert "file/x lies below something that is no folder" in refused("fit", "--run=file/x")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=nothing"], "settings of this callback"),
+        (["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.save_top_k=-5"], "save_top_k=-5"),
+        (["--trainer.logger=CometLogger"], "CometLogger cannot be made"),
+        (["--checkpoint.every_n_epochs=-1"], "Correct the --checkpoint"),
+    ],
+)
+def test_what_lightnings_callbacks_and_loggers_refuse(refused: Refused, settings: list[str], message: str) -> None:
+    assert message in refused("fit", *settings)
+
+
+def test_a_fault_of_a_callback_is_not_called_a_wrong_setting(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("qgnet.callbacks.throughput.Throughput.__init__", fails)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        main(["fit", *EPISODIC])
+
+
+def test_ctrl_c_among_the_imports_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(start, "import_module", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        start.lightning()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err.strip() == "Stopped. Nothing was written yet."
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), boundary(""):
+        _ = 1 / 0
+    with pytest.raises(FileNotFoundError), boundary(""):
+        Path("nowhere").read_text()
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert user_cache(Path("x.npz")) is None
+
+
+def test_qgnets_commands_end_at_the_same_boundary(workdir: Path, capsys: pytest.CaptureFixture) -> None:
+    Path("file").touch()
+    with pytest.raises(SystemExit) as stop:
+        qgnet(["episodes", "file/x.jsonl", *EPISODIC])
+    assert stop.value.code == 2
+    assert "error: file" in capsys.readouterr().err
+
+
+def test_a_task_is_read_from_a_checkpoint_in_python(command: Command) -> None:
+    command("fit", "demo/qgnet.yaml", "--run=runs/x")
+    FewShotSegmentation.load_from_checkpoint("runs/x/checkpoints/last.ckpt", map_location="cpu")

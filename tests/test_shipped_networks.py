@@ -1,0 +1,45 @@
+"""Each shipped configuration's own network is built, on the meta device: no memory, no weights, no data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import CONFIGS
+
+import qgnet
+
+STAGE_1 = ("global_", "patches_")
+
+
+def settings(*files: Path) -> str:
+    """Class and arguments of the task of some YAMLs, a later one on top."""
+    merged: dict[str, Any] = {}
+    for file in files:
+        model = yaml.safe_load(file.read_text()).get("model", {})
+        merged |= {"class": model.get("class_path", merged.get("class"))} | model.get("init_args", {})
+    merged.pop("optimizer", None)
+    return json.dumps(merged, sort_keys=True)
+
+
+def experiments() -> list[str]:
+    """The different networks of all shipped YAMLs, an ablation on top of the experiment of its stage."""
+    own = [settings(path) for folder in (CONFIGS, CONFIGS / "demo") for path in folder.glob("*.yaml")]
+    for path in (CONFIGS / "ablations").glob("*.yaml"):
+        base = "pretrain_voc.yaml" if path.stem.startswith(STAGE_1) else "pascal5i_support.yaml"
+        own.append(settings(CONFIGS / base, path))
+    return sorted(set(own))
+
+
+@pytest.mark.parametrize("experiment", experiments())
+def test_network(experiment: str) -> None:
+    arguments = json.loads(experiment)
+    name = arguments.pop("class")
+    with torch.device("meta"):
+        task = getattr(qgnet, name)(**arguments)
+    assert {parameter.device.type for parameter in task.parameters()} <= {"meta"}
+    encoders = {key: value for key, value in arguments.items() if key == "encoder"}
+    assert {key: task.hparams[key] for key in encoders} == encoders
+    assert any(parameter.requires_grad for parameter in task.parameters()) == (name != "SupportMatching")

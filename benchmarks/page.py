@@ -3,15 +3,19 @@
     python benchmarks/page.py pictures docs       # page.png, page_dark.png, page_narrow.png
     python benchmarks/page.py times               # click to prediction, the longest pause meanwhile, 2,000 pictures
 
+What else is given goes to ``qgnet serve``, e.g. ``--image-size 193``.
+
 Needs Debian's ``chromium`` (or ``--browser``), and ``pip install 'qgnet-lightning[test]'``. The photographs come with
 scikit-image, whose licence lets them be shown.
 """
 
 import argparse
+import math
 import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +38,19 @@ PAUSE = """() => {
 }"""
 
 
+UNTIL_FOUND = """() => {
+  const about = document.querySelector("#about");
+  about.textContent = "";
+  document.querySelector("#segment").addEventListener("click", () => { window.clicked = performance.now(); });
+  window.found = 0;
+  new MutationObserver((_, observer) => {
+    if (!about.textContent.includes("score") || !window.clicked) return;
+    window.found = performance.now();
+    observer.disconnect();
+  }).observe(about, { childList: true });
+}"""
+
+
 def write_photographs(folder: Path) -> None:
     """Parts of a photograph of coins, each with one or two of them, and a few others."""
     folder.mkdir()
@@ -41,7 +58,7 @@ def write_photographs(folder: Path) -> None:
     for row, top in enumerate((0, 75, 145, 213)):
         for column, left in enumerate((0, 95, 190, 264)):
             part = coins.crop((left, top, left + 120, top + 90)).resize((720, 540), Image.Resampling.LANCZOS)
-            part.save(folder / f"coin {4 * row + column + 1}.jpg", quality=92)
+            part.save(folder / f"coin {4 * row + column + 1:02d}.jpg", quality=92)
     coins.resize((1152, 909), Image.Resampling.LANCZOS).save(folder / "tray.jpg", quality=92)
     Image.fromarray(data.coffee()).save(folder / "coffee.jpg", quality=92)
     Image.fromarray(data.chelsea()).save(folder / "cat.jpg", quality=92)
@@ -76,17 +93,21 @@ def choose(page: Page, name: str) -> None:
 
 
 def paint(page: Page, x: float, y: float, radius: float) -> None:
-    """A disc around a point, all as parts of the whole canvas's width and height, by the mouse."""
+    """A disc around a point, all as parts of the canvas's height from its middle: its outline by mouse, then filled."""
     box = page.locator("#stage").bounding_box()
     assert box is not None
+    left, top = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.keyboard.press("b")
-    for step in range(9):
-        at = radius * (step / 4 - 1)
-        half = (radius**2 - at**2) ** 0.5
-        page.mouse.move(box["x"] + box["width"] * x - half * box["height"], box["y"] + box["height"] * (y + at))
-        page.mouse.down()
-        page.mouse.move(box["x"] + box["width"] * x + half * box["height"], box["y"] + box["height"] * (y + at))
-        page.mouse.up()
+    around = [2 * math.pi * step / 40 for step in range(41)]
+    places = [(x + radius * math.cos(angle), y + radius * math.sin(angle)) for angle in around]
+    page.mouse.move(left + places[0][0] * box["height"], top + places[0][1] * box["height"])
+    page.mouse.down()
+    for place in places:
+        page.mouse.move(left + place[0] * box["height"], top + place[1] * box["height"])
+    page.mouse.up()
+    page.keyboard.press("f")
+    page.mouse.click(left + x * box["height"], top + y * box["height"])
+    page.keyboard.press("b")
 
 
 def segment(page: Page) -> None:
@@ -100,24 +121,57 @@ def take_pictures(browser: Browser, address: str, to: Path) -> None:
     """Light, dark and narrow."""
     page = open_page(browser, address, 1280, 800)
     page.fill("#classes input", "coin")
-    choose(page, "coin 2.jpg")
-    paint(page, 0.5, 0.56, 0.3)
+    choose(page, "coin 02.jpg")
+    paint(page, 0, 0.06, 0.24)
     segment(page)
-    page.locator("#strip li").nth(3).click()
+    choose(page, "coin 08.jpg")
     take(page, to / "page.png")
-    for name, width, height, scheme in (("page_dark", 1280, 800, "dark"), ("page_narrow", 390, 844, "light")):
-        other = open_page(browser, address, width, height, scheme)
-        choose(other, "tray.jpg")
-        take(other, to / f"{name}.png", full=width < 1000)
+    dark = open_page(browser, address, 1280, 800, "dark")
+    choose(dark, "coin 05.jpg")
+    dark.get_by_role("radio", name="Guided").click()
+    take(dark, to / "page_dark.png")
+    narrow = open_page(browser, address, 390, 844)
+    choose(narrow, "coin 06.jpg")
+    take(narrow, to / "page_narrow.png")
 
 
-def take(page: Page, file: Path, full: bool = False) -> None:
-    """A picture of the page, in 256 colours."""
+def take(page: Page, file: Path) -> None:
+    """A picture of what is seen, in 128 colours."""
     page.mouse.move(1, 1)
     page.wait_for_timeout(1500)
-    page.screenshot(path=file, full_page=full)
+    page.screenshot(path=file)
     with Image.open(file) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
+        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)
+
+
+def measure(browser: Browser, folder: Path, arguments: list[str]) -> None:
+    """Print how long the page lets one wait."""
+    write_photographs(folder)
+    with serving(folder, *arguments) as address:
+        page = open_page(browser, address, 1280, 800)
+        choose(page, "coin 02.jpg")
+        paint(page, 0, 0.06, 0.24)
+        choose(page, "coin 05.jpg")
+        for attempt in ("first", "second"):
+            expect(page.locator("#status")).to_have_text(re.compile("Saved|done"), timeout=WAIT)
+            page.evaluate(PAUSE)
+            page.evaluate(UNTIL_FOUND)
+            page.click("#segment")
+            expect(page.locator("#status")).to_contain_text("All", timeout=WAIT)
+            waited, longest = page.evaluate("() => [window.found - window.clicked, window.longest]")
+            print(f"{attempt} run: click to prediction {waited:.0f} ms, longest pause of the page {longest:.0f} ms")
+    many = folder.with_name("many")
+    many.mkdir()
+    small = Image.fromarray(data.coffee())
+    for number in range(2000):
+        small.save(many / f"{number:04d}.jpg")
+    with serving(many, *arguments) as address:
+        started = time.perf_counter()
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(address)
+        expect(page.locator("#strip li")).to_have_count(2000, timeout=WAIT)
+        page.locator("#strip li img:not([hidden])").nth(8).wait_for(timeout=WAIT)
+        print(f"2,000 pictures: strip with its first nine thumbnails after {time.perf_counter() - started:.2f} s")
 
 
 def main() -> None:
@@ -126,14 +180,16 @@ def main() -> None:
     parser.add_argument("what", choices=("pictures", "times"))
     parser.add_argument("to", type=Path, nargs="?", default=Path("docs"))
     parser.add_argument("--browser", default="/usr/bin/chromium")
-    options = parser.parse_args()
+    options, arguments = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=options.browser, args=["--no-sandbox"])
         folder = Path(temporary) / "photographs"
         if options.what == "pictures":
             write_photographs(folder)
-            with serving(folder) as address:
+            with serving(folder, *arguments) as address:
                 take_pictures(browser, address, options.to)
+        else:
+            measure(browser, folder, arguments)
 
 
 if __name__ == "__main__":

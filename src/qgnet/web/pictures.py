@@ -84,7 +84,7 @@ def scaled(picture: Picture, side: int, to: Path) -> Path:
     if not file.is_file():
         pixels = read_picture(picture.path)
         if max(pixels.shape[:2]) > side:
-            height, width = fit_size(*pixels.shape[:2], side)
+            height, width = fit_size(pixels.shape[0], pixels.shape[1], side)
             pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
         appear(file, lambda part: Image.fromarray(pixels).save(part, format="JPEG", quality=90))
     return file

@@ -243,7 +243,9 @@ class Session:
             return None
         found = {n: self.result_file(picture.key, n) for n in outcome.scores if n in self.names}
         names = self.names
-        probabilities = {names[n]: np.asarray(Image.open(file)).astype(np.float32) / 255 for n, file in found.items()}
+        probabilities = {
+            names[n]: np.asarray(Image.open(file)).astype(np.float32) / np.float32(255) for n, file in found.items()
+        }
         thresholds = {names[n]: self.thresholds[n] for n in found}
         return as_result(probabilities, thresholds, {names[n]: outcome.scores[n] for n in found}, presence)
 

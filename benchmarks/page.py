@@ -51,17 +51,20 @@ UNTIL_FOUND = """() => {
 }"""
 
 
+COINS = [(51, 44), (55, 98), (50, 155), (50, 215), (45, 335), (125, 45), (120, 270), (195, 210), (260, 47), (260, 170)]
+"""Rows and columns of some coins' middles in scikit-image's photograph."""
+
+
 def write_photographs(folder: Path) -> None:
-    """Parts of a photograph of coins, each with one or two of them, and a few others."""
+    """Parts of a photograph of coins, each around one of them, and a few others."""
     folder.mkdir()
     coins = Image.fromarray(data.coins())
-    for row, top in enumerate((0, 75, 145, 213)):
-        for column, left in enumerate((0, 95, 190, 264)):
-            part = coins.crop((left, top, left + 120, top + 90)).resize((720, 540), Image.Resampling.LANCZOS)
-            part.save(folder / f"coin {4 * row + column + 1:02d}.jpg", quality=92)
-    coins.resize((1152, 909), Image.Resampling.LANCZOS).save(folder / "tray.jpg", quality=92)
-    Image.fromarray(data.coffee()).save(folder / "coffee.jpg", quality=92)
-    Image.fromarray(data.chelsea()).save(folder / "cat.jpg", quality=92)
+    for number, (row, column) in enumerate(COINS, start=1):
+        top, left = max(0, row - 36), max(0, column - 36)
+        part = coins.crop((left, top, left + 72, top + 72)).resize((648, 648), Image.Resampling.LANCZOS)
+        part.save(folder / f"coin {number:02d}.jpg", quality=92)
+    for name in ("coffee", "chelsea", "rocket"):
+        Image.fromarray(getattr(data, name)()).save(folder / f"{name}.jpg", quality=92)
 
 
 @contextmanager
@@ -122,26 +125,28 @@ def take_pictures(browser: Browser, address: str, to: Path) -> None:
     page = open_page(browser, address, 1280, 800)
     page.fill("#classes input", "coin")
     choose(page, "coin 02.jpg")
-    paint(page, 0, 0.06, 0.24)
+    paint(page, 0, 0, 0.3)
     segment(page)
-    choose(page, "coin 08.jpg")
+    choose(page, "coin 06.jpg")
     take(page, to / "page.png")
     dark = open_page(browser, address, 1280, 800, "dark")
     choose(dark, "coin 05.jpg")
     dark.get_by_role("radio", name="Guided").click()
     take(dark, to / "page_dark.png")
     narrow = open_page(browser, address, 390, 844)
-    choose(narrow, "coin 06.jpg")
+    choose(narrow, "coin 05.jpg")
     take(narrow, to / "page_narrow.png")
 
 
 def take(page: Page, file: Path) -> None:
-    """A picture of what is seen, in 128 colours."""
+    """A picture of what is seen, in 256 colours, rare ones among them."""
     page.mouse.move(1, 1)
     page.wait_for_timeout(1500)
     page.screenshot(path=file)
     with Image.open(file) as image:
-        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)
+        rgb = image.convert("RGB")
+        palette = rgb.quantize(256, Image.Quantize.MAXCOVERAGE)
+        rgb.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(file, optimize=True)
 
 
 def measure(browser: Browser, folder: Path, arguments: list[str]) -> None:
@@ -150,7 +155,7 @@ def measure(browser: Browser, folder: Path, arguments: list[str]) -> None:
     with serving(folder, *arguments) as address:
         page = open_page(browser, address, 1280, 800)
         choose(page, "coin 02.jpg")
-        paint(page, 0, 0.06, 0.24)
+        paint(page, 0, 0, 0.3)
         choose(page, "coin 05.jpg")
         for attempt in ("first", "second"):
             expect(page.locator("#status")).to_have_text(re.compile("Saved|done"), timeout=WAIT)

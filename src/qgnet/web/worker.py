@@ -77,6 +77,7 @@ class Worker:
         self.thread.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, first: str, stopped: Event) -> None:
+        self.tell_job(running=True, done=0, total=0, error="")  # the run before may have told its end meanwhile
         try:
             self._learn()
             self.session.forget_results()

@@ -42,7 +42,7 @@ UNTIL_FOUND = """() => {
   const about = document.querySelector("#about");
   about.textContent = "";
   document.querySelector("#segment").addEventListener("click", () => { window.clicked = performance.now(); });
-  window.found = 0;
+  window.found = window.clicked = 0;
   new MutationObserver((_, observer) => {
     if (!about.textContent.includes("score") || !window.clicked) return;
     window.found = performance.now();

@@ -70,6 +70,7 @@ REFUSED = [
     (2, "trainer.accumulate_grad_batches", 0, "expected at least 1"),
     (2, "trainer.check_val_every_n_epoch", 0, "expected at least 1"),
     (2, "trainer.gradient_clip_val", float("nan"), "expected at least 0"),
+    (1, "data.seed", None, "expected a value"),
     (1, "data.global_size", 0, "expected at least 16"),
     (1, "data.map_size", 64, "Take 57 or 65"),
     (1, "data.region_count", 0, "expected 1 … 255"),

@@ -34,11 +34,13 @@ def test_a_training_ended_by_a_signal(
         if task.current_epoch == 1:
             signal.raise_signal(number)
 
-    with monkeypatch.context() as patched, pytest.raises(SystemExit) as stop:
+    fit = ["fit", *EPISODIC, "--run=runs/x", "--trainer.max_epochs=3"]
+    with monkeypatch.context() as patched:
         patched.setattr(Task, "on_train_epoch_start", signalled, raising=False)
-        lightning(["fit", *EPISODIC, "--run=runs/x", "--trainer.max_epochs=3"])
+        with pytest.raises(SystemExit) as stop:
+            lightning(fit)
     assert stop.value.code == code
     error = capsys.readouterr().err
     assert "a training goes on with --ckpt_path last" in error
     assert "Traceback" not in error
-    lightning(["fit", *EPISODIC, "--run=runs/x", "--ckpt_path=last", "--trainer.max_epochs=3"])
+    lightning([*fit, "--ckpt_path=last"])

@@ -3,14 +3,16 @@
 python benchmarks/segment_episodes.py --root data/voc20 --fold 2 --episodes 40
 
 Each episode's supports are written as files and its query is segmented by the command with ``--threshold 0.5
---presence 0`` (the test's rule) and with the command's own threshold and least score; each query is also asked for a
-class that it does not show. ``--data coco`` takes COCO's layout as `qgnet prepare coco20i` leaves it.
+--presence 0`` (the test's rule) and with the command's own threshold and least score; by the latter each query is also
+asked for a class that it does not show. ``--data folder`` takes what `qgnet prepare folder` leaves, with all of its
+classes; nothing is trained here.
 """
 
 import argparse
 import contextlib
 import io
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from datamodules.base import EpisodeDataModule
-from datamodules.coco20i import Coco20iDataModule
 from datamodules.episodes import Episode, EpisodeDataset, collate
+from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.commands import main as qgnet
 from qgnet.metrics import EpisodeIoU
@@ -35,7 +37,7 @@ SIDE = 321
 def main() -> None:
     """Print the scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=("voc", "coco"), default="voc")
+    parser.add_argument("--data", choices=("voc", "folder"), default="voc")
     parser.add_argument("--root", required=True)
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--shots", type=int, default=1)
@@ -48,22 +50,21 @@ def main() -> None:
     if options.data == "voc":
         data = Pascal5iDataModule(options.root, **settings)
     else:
-        data = Coco20iDataModule(options.root, **settings)
+        data = FolderDataModule(options.root, **settings)
     data.setup("test")
     episodes = data.data["val"]
     net = open_model("matching").net
     scores = {name: EpisodeIoU(data.novel_classes) for name in ("test", *RULES)}
-    empty: dict[str, list[bool]] = {f"{rule}, {asked}": [] for rule in RULES for asked in ("absent", "present")}
+    empty: dict[str, list[bool]] = {name: [] for name in ("test's rule, present", "default, present", "default, absent")}
     for i in tqdm(range(options.episodes)):
         right, wrong = episodes[i], episodes.control(i)
         target, class_id = right.original_mask[0], int(right.class_id)
         scores["test"].update(protocol(net, right), target, class_id)
-        for asked, episode in (("present", right), ("absent", wrong)):
-            if episode is not None:
-                for rule, mask in segmented(episodes, episode).items():
-                    empty[f"{rule}, {asked}"].append(not mask.any())
-                    if asked == "present":
-                        scores[rule].update(mask, target, class_id)
+        for rule, mask in segmented(episodes, right, list(RULES)).items():
+            empty[f"{rule}, present"].append(not mask.any())
+            scores[rule].update(mask, target, class_id)
+        if wrong is not None:
+            empty["default, absent"].append(not segmented(episodes, wrong, ["default"])["default"].any())
     for name, score in scores.items():
         print(f"mIoU {100 * score.compute().miou:5.1f}  {name}")
     for name, values in empty.items():
@@ -79,7 +80,7 @@ def protocol(net: torch.nn.Module, episode: Episode) -> torch.Tensor:
     return (restore(margin, batch.fitted_size[0], batch.original_size[0]) > 0).to(torch.uint8)
 
 
-def segmented(episodes: EpisodeDataset, episode: Episode) -> dict[str, torch.Tensor]:
+def segmented(episodes: EpisodeDataset, episode: Episode, rules: Sequence[str]) -> dict[str, torch.Tensor]:
     """Masks of an episode's query by the command, for each of the rules."""
     source, masks = episodes.source, {}
     number = {name: n for n, name in enumerate(source.names)}
@@ -92,9 +93,9 @@ def segmented(episodes: EpisodeDataset, episode: Episode) -> dict[str, torch.Ten
             Image.fromarray(source.image(number[support])).save(folder / f"{k}.png")
             Image.fromarray(source.mask(number[support], int(episode.class_id))).save(folder / f"{k}m.png")
             supports += ["--support", str(folder / f"{k}.png"), str(folder / f"{k}m.png")]
-        for rule, arguments in RULES.items():
+        for rule in rules:
             out = folder / rule
-            line = ["segment", str(folder / "query"), *supports, "--out", str(out), "--workers", "0", *arguments]
+            line = ["segment", str(folder / "query"), *supports, "--out", str(out), "--workers", "0", *RULES[rule]]
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 qgnet(line)
             masks[rule] = torch.from_numpy(np.array(Image.open(out / "q.png")))

@@ -163,7 +163,7 @@ class BaseDataModule(pl.LightningDataModule, metaclass=Checked):
         """A DataLoader that gives each sample once over all processes; ``visits`` as for :class:`IndexSampler`."""
         trainer = self.trainer
         count = len(data)  # type: ignore[arg-type]
-        if count < self.ranks:
+        if count < self.ranks and not self.allow_zero_length_dataloader_with_multiple_devices:
             raise InputError(
                 f"There are {count} {'training' if training else 'evaluation'} samples for {self.ranks} "
                 "processes; each needs one. Ask for more (--data.episodes, --data.train_episodes, --data.held_out), or "

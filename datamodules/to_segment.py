@@ -71,6 +71,7 @@ class PhotographsDataModule(BaseDataModule):
         self, files: dict[str, Path], image_size: int, tile: bool = False, batch_size: int = 8, num_workers: int = 2
     ) -> None:
         super().__init__(batch_size, num_workers, seed=0)
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # one photograph for several processes
         self.files = files
         self.image_size = image_size
         self.tile = tile

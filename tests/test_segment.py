@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -153,6 +155,34 @@ def test_killed_and_run_again(folder: Path) -> None:
     assert {name: path.stat().st_mtime_ns for name, path in done.items()} == before
     assert len(table()) == 80
     assert not list(Path("out").rglob("*.part"))
+
+
+def test_two_processes_share_the_photographs(folder: Path) -> None:
+    """They say what one says, and the terminal shows our own lines and the progress bar only."""
+    line = ["segment", "photos", "--support", "a.jpg", "a.png", *MACHINE, "--image-size", "65", "--batch-size", "2"]
+    two = start_qgnet(*line, "--out", "two", "--devices", "2")
+    main([*line, "--out", "one"])
+    out, error = two.communicate(timeout=200)
+    assert two.returncode == 0, error[-3000:]
+    shown = out.splitlines()
+    assert shown[0].startswith("object: 1 support(s)")
+    assert shown[1].startswith("  IoU to expect")
+    assert shown[2] == "5 photographs"
+    assert shown[3].startswith("5 segmented")
+    assert len(shown) == 4
+    assert not [part for part in re.split(r"[\r\n]+", error) if part and not part.startswith("Predicting")]
+    assert Path("two/segments.csv").read_text() == Path("one/segments.csv").read_text()
+    masks = [path.relative_to("one") for path in Path("one").rglob("*.png")]
+    assert len(masks) == NUMBER
+    for name in masks:
+        assert np.array_equal(np.asarray(Image.open("two" / name)), np.asarray(Image.open("one" / name)))
+
+
+def start_qgnet(*arguments: str) -> subprocess.Popen:
+    """The real command in a process of its own, on one core."""
+    command = [str(Path(sys.executable).parent / "qgnet"), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_several_classes_from_a_folder(folder: Path) -> None:

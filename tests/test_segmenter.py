@@ -147,12 +147,13 @@ def test_the_threshold_is_the_one_that_serves_the_supports() -> None:
     assert choose(torch.where(mask == 1, 0.9, 0.1), mask)[0] == 0.5
 
 
-def test_a_photograph_of_nothing_like_it_is_left_empty() -> None:
+@pytest.mark.parametrize("shots", [1, 5])
+def test_a_photograph_of_nothing_like_it_is_left_empty(shots: int) -> None:
     """A cat's face in two places is found, and nothing in a photograph of coins; the default model."""
     cat = chelsea()
     mask = np.zeros(cat.shape[:2], bool)
     mask[40:280, 90:330] = True
-    segmenter = qgnet.Segmenter().fit([(cat, mask)])
+    segmenter = qgnet.Segmenter().fit([(cat[:, 8 * n :], mask[:, 8 * n :]) for n in range(shots)])
     again, nothing = segmenter.predict(cat[:, ::-1]), segmenter.predict(coins())
     assert not again.empty
     assert nothing.empty

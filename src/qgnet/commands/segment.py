@@ -30,6 +30,7 @@ from qgnet.outputs.records import (
 )
 from qgnet.segmenter import PRESENCE, Segmenter, read_supports
 from qgnet.tasks.photographs import PhotographSegmentation
+from qgnet.terminal import quiet
 
 Supports = dict[str, list[tuple[Array, Array]]]
 
@@ -93,6 +94,7 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         InputError: for anything that cannot be used, before the work starts.
     """
+    quiet()
     if {"index", "binary"} <= set(options.format):
         raise InputError("--format index and binary write files of the same names. Choose one of them.")
     files = find_photographs(options.photographs, options.out)

@@ -70,4 +70,5 @@ class Requeue(pl.Callback):
     def _save_and_requeue(self) -> None:
         self.signalled = False
         assert callable(self.save_and_requeue)
+        assert self.signum is not None
         self.save_and_requeue(self.signum, None)

@@ -39,7 +39,7 @@ class Identity:
         self.facts = facts | {"job": job_name()}
         self.written: Path | None = None
         self.made: list[Path] = []
-        """Folders that there were not before, the innermost first."""
+        """Folders that were not there before, the inner ones first."""
 
     def claim(self, folder: Path) -> bool:
         """Write the file into a folder unless there is one; whether the folder now is this command's.
@@ -47,8 +47,8 @@ class Identity:
         Raises:
             InputError: if the folder cannot be written to.
         """
-        missing = [place for place in (folder, *folder.parents) if not place.exists()]
         try:
+            missing = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             with open(folder / RUN_FILE, "x", encoding="utf-8") as file:
                 json.dump(self.facts, file, indent=2)
@@ -66,10 +66,10 @@ class Identity:
         if self.written is None or (self.written / "config.yaml").exists():
             return
         (self.written / RUN_FILE).unlink(missing_ok=True)
-        for folder in self.made:
-            if any(folder.iterdir()):
+        for path in self.made:
+            if any(path.iterdir()):
                 break
-            folder.rmdir()
+            path.rmdir()
 
 
 def read_identity(folder: Path) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from conftest import EPISODIC, Command
 
-from datamodules.index import user_cache
 from qgnet import start
 from qgnet.boundary import boundary
 from qgnet.cli import main
@@ -126,12 +125,6 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
         _ = 1 / 0
     with pytest.raises(FileNotFoundError), boundary(""):
         Path("nowhere").read_text()
-
-
-def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    assert user_cache(Path("x.npz")) is None
 
 
 def test_qgnets_commands_end_at_the_same_boundary(workdir: Path, capsys: pytest.CaptureFixture) -> None:

@@ -55,7 +55,9 @@ def main() -> None:
     episodes = data.data["val"]
     net = open_model("matching").net
     scores = {name: EpisodeIoU(data.novel_classes) for name in ("test", *RULES)}
-    empty: dict[str, list[bool]] = {name: [] for name in ("test's rule, present", "default, present", "default, absent")}
+    empty: dict[str, list[bool]] = {
+        name: [] for name in ("test's rule, present", "default, present", "default, absent")
+    }
     for i in tqdm(range(options.episodes)):
         right, wrong = episodes[i], episodes.control(i)
         target, class_id = right.original_mask[0], int(right.class_id)

@@ -271,4 +271,4 @@ def test_two_classes_of_one_name(folder: Path, capsys: pytest.CaptureFixture) ->
     Path("labelled/masks").mkdir()
     Image.fromarray((mask > 0).astype(np.uint8)).save("labelled/masks/0.png")
     Path("labelled/classes.yaml").write_text(yaml.safe_dump({1: "disc", 2: "disc"}))
-    assert "names the class disc twice" in refused(capsys, "--supports", "labelled", support=False)
+    assert "gives the classes 1 and 2 one name" in refused(capsys, "--supports", "labelled", support=False)

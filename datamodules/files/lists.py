@@ -71,7 +71,7 @@ def read_classes(path: Path) -> dict[int, str]:
     """Class number → name of a ``classes.yaml``; names are text as written, be it ``no``, ``007`` or ``null``.
 
     Raises:
-        InputError: if the file is missing or no such lines, or a number or a name is there twice.
+        InputError: if the file is missing or no such lines, or a number is there twice.
     """
     expected = f"{path} is not `number: name` lines"
     try:
@@ -89,7 +89,5 @@ def read_classes(path: Path) -> dict[int, str]:
         number, name = int(key.value), str(value.value)
         if number in names:
             raise InputError(f"{path} has the number {number} twice. Give each class a number of its own.")
-        if name in names.values():
-            raise InputError(f"{path} names the class {name} twice. Give each class one number.")
         names[number] = name
     return names

@@ -38,6 +38,8 @@ class Identity:
     def __init__(self, facts: dict[str, Any]) -> None:
         self.facts = facts | {"job": job_name()}
         self.written: Path | None = None
+        self.made: list[Path] = []
+        """Folders that were not there before, the inner ones first."""
 
     def claim(self, folder: Path) -> bool:
         """Write the file into a folder unless there is one; whether the folder now is this command's.
@@ -46,10 +48,11 @@ class Identity:
             InputError: if the folder cannot be written to.
         """
         try:
+            missing = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             with open(folder / RUN_FILE, "x", encoding="utf-8") as file:
                 json.dump(self.facts, file, indent=2)
-            self.written = folder
+            self.written, self.made = folder, missing
         except FileExistsError:
             if not folder.is_dir():
                 raise InputError(f"{folder} is a file; a run needs a folder. Choose another with --run.") from None
@@ -63,8 +66,10 @@ class Identity:
         if self.written is None or (self.written / "config.yaml").exists():
             return
         (self.written / RUN_FILE).unlink(missing_ok=True)
-        if not any(self.written.iterdir()):
-            self.written.rmdir()
+        for path in self.made:
+            if any(path.iterdir()):
+                break
+            path.rmdir()
 
 
 def read_identity(folder: Path) -> dict[str, Any] | None:

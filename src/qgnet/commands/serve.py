@@ -1,0 +1,88 @@
+"""``qgnet serve``: a page on this machine where one paints an object and sees it found in all photographs."""
+
+import argparse
+import socket
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from datamodules.errors import InputError
+
+
+def add_parser(subcommands: Any) -> None:
+    """Register the subcommand."""
+    parser = subcommands.add_parser(
+        "serve",
+        description="Opens a page in which one paints an object in one or a few photographs of a folder, sees it found "
+        "in all others, corrects, and downloads. The work is kept in the folder itself (.qgnet-page).",
+        epilog="example: qgnet serve photographs/",
+    )
+    parser.add_argument("photographs", type=Path, help="a folder, searched through")
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument("--model", help="a name that `qgnet models` lists (default: the one it says)")
+    model.add_argument("--ckpt", type=Path, metavar="FILE", help="a checkpoint of your own training, instead")
+    parser.add_argument("--image-size", type=int, help="side of the square it works on, 8n + 1 px")
+    parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default 8000)")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="where it listens (default 127.0.0.1: this machine alone can open the page; else the address that is "
+        "printed holds a token)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Serve until Ctrl-C.
+
+    Raises:
+        InputError: if the folder, the model or the port cannot be had, or the extra ``web`` is not installed.
+    """
+    try:
+        import uvicorn  # noqa: PLC0415
+
+        from qgnet.web.server import make_app, new_token  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name not in ("uvicorn", "fastapi", "pydantic", "starlette"):
+            raise
+        raise InputError(
+            f"The page needs {error.name}, which is not installed: pip install 'qgnet-lightning[web]'"
+        ) from None
+    from qgnet.models import DEFAULT  # noqa: PLC0415
+    from qgnet.segmenter import Segmenter  # noqa: PLC0415
+    from qgnet.web.security import is_local  # noqa: PLC0415
+
+    if not options.photographs.is_dir():
+        raise InputError(f"{options.photographs} is no folder. Give the folder of the photographs.")
+    with listening(options.host, options.port) as listener:
+        token = None if is_local(options.host) else new_token()
+        segmenter = Segmenter(options.ckpt or options.model or DEFAULT, options.image_size)
+        app = make_app(options.photographs, segmenter, options.host, token)
+        print(f"Open {address(listener, options.host, token)}\nCtrl-C ends it; what you did is kept.", flush=True)
+
+        class Server(uvicorn.Server):
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                app.state.work.worker.end_events()
+                super().handle_exit(sig, frame)
+
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        Server(config).run(sockets=[listener])
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that waits for browsers; InputError if there can be none."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--host {host} --port {port} cannot be used ({error}). Choose another port, e.g. --port {port + 1}, or "
+            "--port 0 for any that is free."
+        ) from None
+
+
+def address(listener: socket.socket, host: str, token: str | None) -> str:
+    """What to type into a browser."""
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    page = f"http://{name}:{listener.getsockname()[1]}/"
+    return page if token is None else f"{page}?token={token}"

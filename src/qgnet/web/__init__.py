@@ -1,0 +1,1 @@
+"""The page of ``qgnet serve``: paint an object in a few pictures of a folder, see it found in all others."""

@@ -1,0 +1,127 @@
+"""The pictures of the folder: by identifiers, never by paths, and nothing that lies outside of it."""
+
+import hashlib
+import secrets
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+from PIL import Image
+
+from datamodules.errors import InputError
+from datamodules.files import find_files, picture_size, read_picture
+from datamodules.transforms import fit_size
+from qgnet.outputs.formats import appear
+
+THUMBNAIL = 160
+"""Longer side in pixels."""
+DISPLAY = 2560
+"""Longer side in pixels of what the page shows of a picture; masks keep the picture's own size."""
+MOST_PIXELS = 100_000_000
+"""Of a picture that is dropped onto the page."""
+DROPPED = "dropped"
+"""Folder for such pictures, in that of the photographs."""
+ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif"}
+"""Of pictures that may be dropped, by Pillow's names of their formats."""
+
+
+class Picture(NamedTuple):
+    """A picture of the folder.
+
+    Attributes:
+        key: made of its name; what the page calls it.
+        name: its path below the folder, with ``/`` between folders.
+        path: its file.
+    """
+
+    key: str
+    name: str
+    path: Path
+
+
+class Pictures:
+    """All pictures of a folder, as they are now.
+
+    Args:
+        folder: of the photographs, with the folders in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.known: dict[str, Picture] = {}
+
+    def find(self) -> list[Picture]:
+        """Search the folder; what is a link to elsewhere is left out. InputError if the folder is gone."""
+        if not self.folder.is_dir():
+            raise InputError(
+                f"The folder {self.folder} is gone. Put it back; nothing that you painted is lost with it."
+            )
+        root = self.folder.resolve()
+        found = {}
+        for name in find_files(self.folder).files:
+            path = self.folder / name
+            if path.resolve().is_relative_to(root):
+                key = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
+                found[key] = Picture(key, name.encode(errors="surrogateescape").decode(errors="replace"), path)
+        self.known = found
+        return list(found.values())
+
+    def get(self, key: str) -> Picture:
+        """The picture of this key; KeyError if there is none (any more) in the folder."""
+        picture = self.known[key]
+        if not picture.path.resolve().is_relative_to(self.folder.resolve()):
+            raise KeyError(key)
+        return picture
+
+
+def scaled(picture: Picture, side: int, to: Path) -> Path:
+    """A JPEG of the picture whose longer side is at most ``side``; made once, and again when the picture changes.
+
+    Raises:
+        InputError: if the picture cannot be read.
+    """
+    file = to / f"{picture.key}-{picture.path.stat().st_mtime_ns}.jpg"
+    if not file.is_file():
+        pixels = read_picture(picture.path)
+        if max(pixels.shape[:2]) > side:
+            height, width = fit_size(pixels.shape[0], pixels.shape[1], side)
+            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        appear(file, lambda part: Image.fromarray(pixels).save(part, format="JPEG", quality=90))
+    return file
+
+
+def add_dropped(folder: Path, content: bytes, to: Path) -> str:
+    """Store a picture that was dropped onto the page under a name of our own; its path below the folder.
+
+    Args:
+        folder: of the photographs.
+        content: of the file.
+        to: folder for what is not known to be a picture yet.
+
+    Raises:
+        InputError: if it is no whole picture of a known format, or has too many pixels.
+    """
+    made_up = secrets.token_hex(8)
+    to.mkdir(parents=True, exist_ok=True)
+    part = to / made_up
+    try:
+        part.write_bytes(content)
+        try:
+            height, width = picture_size(part)
+            if height * width > MOST_PIXELS:
+                raise InputError(f"it has {width}x{height} px; at most {MOST_PIXELS:,} pixels can be dropped.")
+            read_picture(part)
+        except InputError as error:
+            raise InputError(str(error).replace(str(part), "it")) from None
+        with Image.open(part) as file:
+            ending = ENDINGS.get(str(file.format))
+        if ending is None:
+            raise InputError(f"its format is {file.format}; expected one of {', '.join(ENDINGS)}.")
+        name = f"{DROPPED}/{made_up}{ending}"
+        (folder / DROPPED).mkdir(exist_ok=True)
+        if not (folder / DROPPED).resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{folder / DROPPED} is a link out of the folder. Take it away.")
+        part.replace(folder / name)
+    finally:
+        part.unlink(missing_ok=True)
+    return name

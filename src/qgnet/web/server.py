@@ -1,0 +1,75 @@
+"""The server behind the page."""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from datamodules.errors import InputError
+from qgnet.segmenter import Segmenter
+from qgnet.web.routes import of_pictures, of_work
+from qgnet.web.security import Guard
+from qgnet.web.work import Work
+
+
+def make_app(folder: Path, segmenter: Segmenter, host: str = "127.0.0.1", token: str | None = None) -> FastAPI:
+    """The application; its ``state.work`` is what it serves.
+
+    Args:
+        folder: of the photographs.
+        segmenter: finds what is painted.
+        host: where it listens.
+        token: needed in the address; None: none.
+
+    Raises:
+        InputError: if the folder does not exist, or no session can be kept in it.
+    """
+    work = Work(folder, segmenter)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        work.worker.close()
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None)
+    app.state.work = work
+    app.add_middleware(Guard, host=host, token=token)
+    tell_errors(app)
+    app.include_router(of_work(work))
+    app.include_router(of_pictures(work))
+    app.mount("/", StaticFiles(directory=str(files("qgnet.web") / "static"), html=True))
+    return app
+
+
+def new_token() -> str:
+    """A token that cannot be guessed."""
+    return secrets.token_urlsafe(24)
+
+
+def tell_errors(app: FastAPI) -> None:
+    """Every failure becomes ``{"error": message}``, for the page to show."""
+
+    def told(status: int, message: str) -> JSONResponse:
+        return JSONResponse({"error": message}, status)
+
+    @app.exception_handler(InputError)
+    def mistake(request: Request, error: InputError) -> Response:
+        return told(422, str(error))
+
+    @app.exception_handler(HTTPException)
+    def refused(request: Request, error: HTTPException) -> Response:
+        return told(error.status_code, str(error.detail))
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(request: Request, error: RequestValidationError) -> Response:
+        return told(422, "; ".join(str(one["msg"]) for one in error.errors()))
+
+    @app.exception_handler(OSError)
+    def failed(request: Request, error: OSError) -> Response:
+        return told(507, f"{error.strerror or error}: nothing was written. Make room or give the right to write.")

@@ -1,0 +1,275 @@
+"""What is kept of the work on a folder, in a folder of its own within it, so that nothing is lost with the browser."""
+
+import json
+import shutil
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from datamodules.errors import InputError
+from datamodules.sources import IGNORE
+from qgnet.outputs.formats import write_grey, write_text
+from qgnet.segmenter import OBJECT
+from qgnet.segments import Result, Segment
+from qgnet.web.pictures import Picture
+
+FOLDER = ".qgnet-page"
+"""In the folder of the photographs."""
+MOST_CLASSES = 99
+Labels = NDArray[np.uint8]
+
+
+class ClassEntry(BaseModel):
+    """A class: its number in the masks, which never changes, and its name, which may."""
+
+    number: int = Field(ge=1, le=MOST_CLASSES)
+    name: str = Field(min_length=1, max_length=60)
+
+
+class Settings(BaseModel):
+    """What the user has set.
+
+    Attributes:
+        classes: in the order in which they are shown and exported.
+        thresholds: class number → probability, where the user has chosen one.
+    """
+
+    classes: list[ClassEntry] = Field(default=[ClassEntry(number=1, name=OBJECT)], min_length=1)
+    thresholds: dict[int, float] = {}
+
+    @field_validator("classes")
+    @classmethod
+    def distinct(cls, classes: list[ClassEntry]) -> list[ClassEntry]:
+        """Each number and each name once."""
+        if len({c.number for c in classes}) < len(classes) or len({c.name for c in classes}) < len(classes):
+            raise ValueError("two classes have one number or one name")
+        return classes
+
+
+class Painted(BaseModel):
+    """A painted mask: whether it is a support, and the numbers of the classes in it."""
+
+    support: bool
+    classes: list[int]
+
+
+class Outcome(BaseModel):
+    """What the last run said of a picture, or why it could not be read.
+
+    Attributes:
+        scores: class number → how sure it is that the picture shows the class, in [0, 1].
+        stamp: of the file at that time.
+    """
+
+    scores: dict[int, float] = {}
+    stamp: int
+    error: str = ""
+
+
+class Learnt(BaseModel):
+    """What the last run learnt of a class: its threshold and how well its supports find each other, as IoU."""
+
+    threshold: float
+    expected: float
+
+
+class Kept(BaseModel):
+    """The session file."""
+
+    settings: Settings = Settings()
+    painted: dict[str, Painted] = {}
+    learnt: dict[int, Learnt] = {}
+    titles: dict[str, str] = {}
+
+
+class Session:
+    """The work on a folder; every change is on disk before a call returns. May be used from several threads.
+
+    Args:
+        folder: of the photographs.
+
+    Raises:
+        InputError: if the folder for the session cannot be made, or its file is broken.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / FOLDER
+        self.file = self.folder / "session.json"
+        self.lock = RLock()
+        try:
+            self.folder.mkdir(exist_ok=True)
+            (self.folder / "incoming").mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{self.folder} cannot be made ({error.strerror}), and the work is kept there. Copy the photographs to "
+                "a folder that you may write to."
+            ) from None
+        try:
+            text = self.file.read_text(encoding="utf-8") if self.file.exists() else "{}"
+            self.kept = Kept.model_validate_json(text)
+        except (OSError, ValidationError) as error:
+            raise InputError(f"{self.file} cannot be read ({error}). Move it away; the masks beside it stay.") from None
+        self.outcomes = self._read_outcomes()
+
+    def _read_outcomes(self) -> dict[str, Outcome]:
+        """The log's last word on each picture; a line that was cut off by the end of the server is left out."""
+        log = self.folder / "results.jsonl"
+        outcomes = {}
+        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+            try:
+                key, outcome = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            outcomes[key] = Outcome.model_validate(outcome)
+        return outcomes
+
+    def change(self, **changes: Any) -> None:
+        """Write the session with these fields exchanged; it is left as it was where that fails."""
+        with self.lock:
+            kept = self.kept.model_copy(update=changes)
+            write_text(self.file, kept.model_dump_json(indent=1))
+            self.kept = kept
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Class number → name, in their order."""
+        return {c.number: c.name for c in self.kept.settings.classes}
+
+    @property
+    def thresholds(self) -> dict[int, float]:
+        """Class number → the user's threshold, or else that of the supports."""
+        return {n: learnt.threshold for n, learnt in self.kept.learnt.items()} | self.kept.settings.thresholds
+
+    def set(self, settings: Settings) -> None:
+        """Exchange the settings; InputError if a class that is painted somewhere would vanish."""
+        left = {c.number for c in settings.classes}
+        for painted in self.kept.painted.values():
+            gone = [number for number in painted.classes if number not in left]
+            if gone:
+                name = self.names[gone[0]]
+                raise InputError(f"The class {name!r} is painted in a picture. Erase it there before you take it out.")
+        self.change(settings=settings)
+
+    def give_title(self, key: str, title: str) -> None:
+        """Remember the name under which a picture was dropped."""
+        with self.lock:
+            self.change(titles=self.kept.titles | {key: title})
+
+    def mask_file(self, key: str) -> Path:
+        """Of a painted mask."""
+        return self.folder / "masks" / f"{key}.png"
+
+    def mask(self, key: str) -> Labels:
+        """(H, W): 0 background, 255 ignored, and class numbers."""
+        return np.asarray(Image.open(self.mask_file(key)))
+
+    def paint(self, key: str, mask: Labels, support: bool) -> Painted:
+        """Keep a mask; InputError if it holds a number that is no class, or is to be a support and shows nothing."""
+        classes = [number for number in np.unique(mask).tolist() if number not in (0, IGNORE)]
+        unknown = [number for number in classes if number not in self.names]
+        if unknown:
+            raise InputError(f"The mask holds the number {unknown[0]}, which is no class.")
+        if support and not classes:
+            raise InputError("The mask is empty, and a support must show something. Paint the object first.")
+        with self.lock:
+            write_grey(self.mask_file(key), mask)
+            painted = Painted(support=support, classes=classes)
+            self.change(painted=self.kept.painted | {key: painted})
+        return painted
+
+    def clear(self, key: str) -> None:
+        """Forget a painted mask."""
+        with self.lock:
+            self.change(painted={k: painted for k, painted in self.kept.painted.items() if k != key})
+            self.mask_file(key).unlink(missing_ok=True)
+
+    def result_file(self, key: str, number: int, kind: str = "probability") -> Path:
+        """Grey, 0 … 255 for 0 … 1; ``probability`` at the picture's size, the maps ``guided`` and ``prior`` small."""
+        return self.folder / "results" / key / f"{number}-{kind}.png"
+
+    def keep_result(self, picture: Picture, result: Result, maps: dict[str, dict[str, Labels]]) -> Outcome:
+        """Keep what a run said of a picture.
+
+        Args:
+            picture: that was segmented.
+            result: of the Segmenter.
+            maps: class name → kind of map → (h, w) uint8.
+        """
+        scores = {}
+        for number, name in self.names.items():
+            segment = result.segments.get(name)
+            if segment is None:
+                continue
+            write_grey(self.result_file(picture.key, number), eight_bits(segment.probability))
+            for kind, values in maps[name].items():
+                write_grey(self.result_file(picture.key, number, kind), values)
+            scores[number] = round(segment.score, 4)
+        return self.log(picture, Outcome(scores=scores, stamp=picture.path.stat().st_mtime_ns))
+
+    def log(self, picture: Picture, outcome: Outcome) -> Outcome:
+        """Add a line to the log, after all files."""
+        with self.lock:
+            with open(self.folder / "results.jsonl", "a", encoding="utf-8") as log:
+                log.write(json.dumps([picture.key, outcome.model_dump()]) + "\n")
+            self.outcomes[picture.key] = outcome
+        return outcome
+
+    def forget_results(self) -> None:
+        """Before a run with other supports: what was found by the earlier ones is no longer true."""
+        with self.lock:
+            (self.folder / "results.jsonl").unlink(missing_ok=True)
+            shutil.rmtree(self.folder / "results", ignore_errors=True)
+            self.outcomes = {}
+
+    def outcome(self, picture: Picture) -> Outcome | None:
+        """What the last run said of the picture; None if it has changed since, or there is nothing."""
+        outcome = self.outcomes.get(picture.key)
+        changed = outcome is not None and outcome.stamp != picture.path.stat().st_mtime_ns
+        return None if changed else outcome
+
+    def result(self, picture: Picture, presence: float) -> Result | None:
+        """What there is of the picture, for files: the painted mask, or what was found at today's thresholds."""
+        painted = self.kept.painted.get(picture.key)
+        if painted is not None:
+            mask = self.mask(picture.key)
+            return as_result({name: (mask == n).astype(np.float32) for n, name in self.names.items()}, {}, {}, 0)
+        outcome = self.outcome(picture)
+        if outcome is None or outcome.error:
+            return None
+        found = {n: self.result_file(picture.key, n) for n in outcome.scores if n in self.names}
+        names = self.names
+        probabilities = {
+            names[n]: np.asarray(Image.open(file)).astype(np.float32) / np.float32(255) for n, file in found.items()
+        }
+        thresholds = {names[n]: self.thresholds[n] for n in found}
+        return as_result(probabilities, thresholds, {names[n]: outcome.scores[n] for n in found}, presence)
+
+
+def as_result(
+    probabilities: dict[str, NDArray[np.float32]],
+    thresholds: dict[str, float],
+    scores: dict[str, float],
+    presence: float,
+) -> Result:
+    """A Result of (H, W) probabilities by class; without a threshold it is 0.5, without a score 1."""
+    margins = np.stack([p - thresholds.get(name, 0.5) for name, p in probabilities.items()])
+    for margin, name in zip(margins, probabilities, strict=True):
+        if scores.get(name, 1.0) < presence:
+            margin[:] = -1
+    winner = np.where(margins.max(axis=0) > 0, margins.argmax(axis=0), -1)
+    return Result(
+        {
+            name: Segment(name, (winner == i).astype(np.uint8), p, scores.get(name, 1.0), p, None)
+            for i, (name, p) in enumerate(probabilities.items())
+        }
+    )
+
+
+def eight_bits(values: NDArray[np.float32]) -> Labels:
+    """0 … 1 → 0 … 255."""
+    return (values * 255).round().astype(np.uint8)

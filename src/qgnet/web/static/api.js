@@ -1,0 +1,42 @@
+// The server's answers, and its refusals as errors with a message to show.
+
+export class Refusal extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Ask the server; a Response, or a Refusal with what went wrong. */
+export async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch {
+    throw new Refusal("The server does not answer. Start `qgnet serve` again: what was saved is still there.", 0);
+  }
+  if (answer.ok) return answer;
+  const text = await answer.text();
+  let message = text || answer.statusText;
+  try {
+    message = JSON.parse(text).error;
+  } catch {
+    // not one of the server's own messages: shown as it is
+  }
+  throw new Refusal(message, answer.status);
+}
+
+export const getJson = async (path) => (await ask(path)).json();
+
+export const sendJson = (method, path, content) =>
+  ask(path, { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });
+
+/** A file's bytes, or null where there is none. */
+export async function getBytes(path) {
+  try {
+    return await (await ask(path)).arrayBuffer();
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}

@@ -1,0 +1,282 @@
+// The large canvas: a picture, what lies over it, zoom and pan, and pointers turned into strokes.
+
+import { colourOf } from "./found.js";
+
+const MOST_ZOOM = 64; // screen pixels per pixel of the picture
+const INSIDE = 115; // opacity of a mask, of 255
+
+export class Stage {
+  /** `on` is told of what the user does: begin(), stroke(from, to, erase), end(), cancel(), fill(point), moved(). */
+  constructor(canvas, cursor, on) {
+    this.canvas = canvas;
+    this.cursor = cursor;
+    this.on = on;
+    this.picture = null; // {image, width, height}: what is shown, and the picture's own size
+    this.labels = null; // bytes at the picture's own size
+    this.map = null; // a canvas that is laid over the picture instead
+    this.view = { scale: 1, x: 0, y: 0 }; // screen = picture * scale + (x, y)
+    this.tool = "brush";
+    this.radius = 10; // in pixels of the picture
+    this.point = null; // where the cursor is, in pixels of the picture
+    this.pointers = new Map();
+    this.stroking = null;
+    this.panning = null;
+    this.pinch = null;
+    this.waiting = false;
+    this.fitted = true;
+    new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
+    this.listen();
+  }
+
+  show(picture) {
+    this.picture = picture;
+    this.labels = null;
+    this.map = null;
+    this.point = null;
+    this.fit();
+  }
+
+  get ratio() {
+    return window.devicePixelRatio || 1;
+  }
+
+  /** Whole pixels: a canvas that is stretched by a fraction would show things beside where they are. */
+  resize() {
+    const area = this.canvas.parentElement.getBoundingClientRect();
+    for (const one of [this.canvas, this.cursor]) {
+      one.style.width = `${Math.floor(area.width)}px`;
+      one.style.height = `${Math.floor(area.height)}px`;
+      one.width = Math.max(1, Math.round(this.canvas.clientWidth * this.ratio));
+      one.height = Math.max(1, Math.round(this.canvas.clientHeight * this.ratio));
+    }
+    if (this.fitted) this.fit();
+    this.draw();
+  }
+
+  /** The whole picture in the middle. */
+  fit() {
+    if (!this.picture) return this.draw();
+    const { width, height } = this.picture;
+    const scale = Math.min(this.canvas.clientWidth / width, this.canvas.clientHeight / height) || 1;
+    this.view = {
+      scale,
+      x: (this.canvas.clientWidth - width * scale) / 2,
+      y: (this.canvas.clientHeight - height * scale) / 2,
+    };
+    this.fitted = true;
+    this.draw();
+  }
+
+  /** Zoom by a factor, with a point of the screen (relative to the canvas) staying where it is. */
+  zoom(factor, at = { x: this.canvas.clientWidth / 2, y: this.canvas.clientHeight / 2 }) {
+    if (!this.picture) return;
+    const least = 0.5 * Math.min(
+      this.canvas.clientWidth / this.picture.width,
+      this.canvas.clientHeight / this.picture.height,
+      1,
+    );
+    const scale = Math.min(MOST_ZOOM, Math.max(least, this.view.scale * factor));
+    const by = scale / this.view.scale;
+    this.view = { scale, x: at.x - (at.x - this.view.x) * by, y: at.y - (at.y - this.view.y) * by };
+    this.fitted = false;
+    this.draw();
+  }
+
+  pan(dx, dy) {
+    this.view.x += dx;
+    this.view.y += dy;
+    this.fitted = false;
+    this.draw();
+  }
+
+  toPicture({ x, y }) {
+    return { x: (x - this.view.x) / this.view.scale, y: (y - this.view.y) / this.view.scale };
+  }
+
+  onScreen({ x, y }) {
+    return { x: x * this.view.scale + this.view.x, y: y * this.view.scale + this.view.y };
+  }
+
+  /** Draw at the next frame. */
+  draw() {
+    if (this.waiting) return;
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      this.drawNow();
+      this.drawCursor();
+    });
+  }
+
+  drawNow() {
+    const context = this.canvas.getContext("2d");
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    if (!this.picture) return;
+    const { image, width, height } = this.picture;
+    const scale = this.view.scale * this.ratio;
+    context.setTransform(scale, 0, 0, scale, this.view.x * this.ratio, this.view.y * this.ratio);
+    context.imageSmoothingEnabled = scale < 3;
+    context.drawImage(image, 0, 0, width, height);
+    if (this.map) {
+      context.imageSmoothingEnabled = true;
+      context.drawImage(this.map, 0, 0, width, height);
+    } else if (this.labels) {
+      this.drawLabels(context, scale);
+    }
+  }
+
+  /** Labels are looked up for each pixel of the screen: masks of any size cost the same. */
+  drawLabels(context, scale) {
+    const { width, height } = this.picture;
+    const ox = this.view.x * this.ratio;
+    const oy = this.view.y * this.ratio;
+    const left = Math.max(0, Math.floor(ox));
+    const top = Math.max(0, Math.floor(oy));
+    const right = Math.min(this.canvas.width, Math.ceil(ox + width * scale));
+    const bottom = Math.min(this.canvas.height, Math.ceil(oy + height * scale));
+    if (right <= left || bottom <= top) return;
+    const columns = new Int32Array(right - left);
+    for (let x = left; x < right; x++) {
+      columns[x - left] = Math.min(width - 1, Math.max(0, Math.floor((x + 0.5 - ox) / scale)));
+    }
+    const data = new ImageData(right - left, bottom - top);
+    const pixels = new Uint32Array(data.data.buffer);
+    const inside = new Uint32Array(256);
+    const edge = new Uint32Array(256);
+    for (let label = 1; label < 256; label++) {
+      const [r, g, b] = colourOf(label);
+      inside[label] = (INSIDE << 24) | (b << 16) | (g << 8) | r;
+      edge[label] = (255 << 24) | (b << 16) | (g << 8) | r;
+    }
+    const labels = this.labels;
+    const columnCount = columns.length;
+    let above = new Uint8Array(columnCount);
+    let row = new Uint8Array(columnCount);
+    for (let y = top; y < bottom; y++) {
+      const from = Math.min(height - 1, Math.max(0, Math.floor((y + 0.5 - oy) / scale))) * width;
+      const at = (y - top) * columnCount;
+      let before = 0;
+      for (let x = 0; x < columnCount; x++) {
+        const label = labels[from + columns[x]];
+        row[x] = label;
+        if (label) pixels[at + x] = label !== before || label !== above[x] ? edge[label] : inside[label];
+        if (before && before !== label && x) pixels[at + x - 1] = edge[before];
+        if (above[x] && above[x] !== label && y > top) pixels[at + x - columnCount] = edge[above[x]];
+        before = label;
+      }
+      [above, row] = [row, above];
+    }
+    const layer = new OffscreenCanvas(data.width, data.height);
+    layer.getContext("2d").putImageData(data, 0, 0);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.drawImage(layer, left, top);
+  }
+
+  /** The ring that shows the brush. */
+  drawCursor() {
+    const context = this.cursor.getContext("2d");
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.cursor.width, this.cursor.height);
+    if (!this.point || !this.picture || this.tool === "hand") return;
+    const { x, y } = this.onScreen(this.point);
+    const radius = this.tool === "fill" ? 4 : Math.max(2, this.radius * this.view.scale);
+    context.scale(this.ratio, this.ratio);
+    for (const [colour, line] of [["rgba(0,0,0,0.75)", 3], ["white", 1.5]]) {
+      context.strokeStyle = colour;
+      context.lineWidth = line;
+      context.beginPath();
+      context.arc(x, y, radius, 0, 2 * Math.PI);
+      context.stroke();
+    }
+  }
+
+  listen() {
+    const { canvas } = this;
+    const where = (event) => {
+      const box = canvas.getBoundingClientRect();
+      return { x: event.clientX - box.left, y: event.clientY - box.top };
+    };
+    canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+    canvas.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      const pixels = event.deltaY * (event.deltaMode === 1 ? 30 : 1);
+      this.zoom(Math.exp(-pixels * (event.ctrlKey ? 0.01 : 0.002)), where(event));
+    }, { passive: false });
+    canvas.addEventListener("pointerdown", (event) => {
+      if (!this.picture) return;
+      event.preventDefault();
+      canvas.focus({ preventScroll: true });
+      canvas.setPointerCapture(event.pointerId);
+      this.pointers.set(event.pointerId, where(event));
+      if (event.pointerType === "touch" && this.pointers.size === 2) return this.beginPinch();
+      if (this.pointers.size > 1) return;
+      if (event.button === 1 || this.tool === "hand") {
+        this.panning = where(event);
+        return;
+      }
+      this.press(this.toPicture(where(event)), event.button === 2 || event.button === 5);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      const at = where(event);
+      this.point = this.toPicture(at);
+      if (this.pointers.has(event.pointerId)) this.pointers.set(event.pointerId, at);
+      if (this.pinch) this.movePinch();
+      else if (this.panning) {
+        this.pan(at.x - this.panning.x, at.y - this.panning.y);
+        this.panning = at;
+      } else if (this.stroking) {
+        const parts = event.getCoalescedEvents?.() || [];
+        for (const one of parts.length ? parts : [event]) this.drag(this.toPicture(where(one)));
+      }
+      this.drawCursor();
+    });
+    const release = (event) => {
+      this.pointers.delete(event.pointerId);
+      if (this.pointers.size < 2) this.pinch = null;
+      this.panning = null;
+      if (this.stroking) {
+        this.stroking = null;
+        if (event.type === "pointerup") this.on.end();
+        else this.on.cancel();
+      }
+    };
+    canvas.addEventListener("pointerup", release);
+    canvas.addEventListener("pointercancel", release);
+    canvas.addEventListener("pointerleave", () => {
+      this.point = null;
+      this.drawCursor();
+    });
+  }
+
+  press(point, erase) {
+    if (this.tool === "fill") return this.on.fill(point);
+    if (!this.on.begin()) return;
+    this.stroking = { point, erase: erase || this.tool === "eraser" };
+    this.on.stroke(point, point, this.stroking.erase);
+  }
+
+  drag(point) {
+    this.on.stroke(this.stroking.point, point, this.stroking.erase);
+    this.stroking.point = point;
+  }
+
+  beginPinch() {
+    if (this.stroking) this.on.cancel();
+    this.stroking = null;
+    this.panning = null;
+    this.pinch = this.spread();
+  }
+
+  spread() {
+    const [a, b] = [...this.pointers.values()];
+    return { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2, length: Math.hypot(a.x - b.x, a.y - b.y) || 1 };
+  }
+
+  movePinch() {
+    const now = this.spread();
+    this.pan(now.x - this.pinch.x, now.y - this.pinch.y);
+    this.zoom(now.length / this.pinch.length, now);
+    this.pinch = now;
+  }
+}

@@ -1,0 +1,178 @@
+// The folder's pictures, small, in one row; what is out of sight is not loaded.
+
+import { getBytes } from "./api.js";
+import { labelsOf, loadProbabilities, paintLabels } from "./found.js";
+import { decodeGrey } from "./png.js";
+
+export class Strip {
+  /** `choose(key)` is called when the user picks one; `settings()` gives {thresholds, presence}. */
+  constructor(list, choose, settings) {
+    this.list = list;
+    this.choose = choose;
+    this.settings = settings;
+    this.items = new Map(); // key → {picture, node, image, layer, badge, small, seen}
+    this.current = null;
+    this.observer = new IntersectionObserver((entries) => entries.forEach((entry) => this.sight(entry)), {
+      root: list,
+      rootMargin: "0px 600px",
+    });
+    list.addEventListener("click", (event) => {
+      const node = event.target.closest("[data-key]");
+      if (node) this.choose(node.dataset.key);
+    });
+    list.addEventListener("keydown", (event) => this.move(event));
+  }
+
+  get order() {
+    return [...this.list.children].map((node) => node.dataset.key);
+  }
+
+  /** Show these pictures in this order. */
+  fill(pictures) {
+    const nodes = pictures.map((picture) => {
+      const item = this.items.get(picture.key) || this.make(picture);
+      item.picture = picture;
+      this.describe(item);
+      return item.node;
+    });
+    this.list.replaceChildren(...nodes);
+  }
+
+  make(picture) {
+    const node = document.createElement("li");
+    node.setAttribute("role", "option");
+    node.setAttribute("aria-selected", "false");
+    node.dataset.key = picture.key;
+    node.tabIndex = -1;
+    const frame = document.createElement("span");
+    frame.className = "frame";
+    const image = document.createElement("img");
+    image.alt = "";
+    image.hidden = true;
+    image.addEventListener("load", () => (image.hidden = false));
+    image.addEventListener("error", () => node.classList.add("broken"));
+    const layer = document.createElement("canvas");
+    layer.setAttribute("aria-hidden", "true");
+    const badge = document.createElement("span");
+    badge.className = "badge";
+    const name = document.createElement("span");
+    name.className = "name";
+    frame.append(image, layer, badge);
+    node.append(frame, name);
+    const item = { picture, node, image, layer, badge, name, small: null, seen: false };
+    this.items.set(picture.key, item);
+    this.observer.observe(node);
+    return item;
+  }
+
+  /** What is said of a picture: its score, or that it is painted. */
+  describe(item) {
+    const { painted, outcome, name } = item.picture;
+    const scores = Object.values(outcome?.scores || {});
+    let text = "";
+    let kind = "";
+    if (painted) [text, kind] = painted.support ? ["support", "support"] : ["corrected", "corrected"];
+    else if (outcome?.error) [text, kind] = ["unreadable", "error"];
+    else if (scores.length) [text, kind] = [Math.max(...scores).toFixed(2), "score"];
+    item.badge.textContent = text;
+    item.badge.dataset.kind = kind;
+    item.name.textContent = name;
+    item.node.title = outcome?.error || name;
+    item.node.setAttribute("aria-label", [name, kind === "score" ? `score ${text}` : text].filter(Boolean).join(", "));
+  }
+
+  /** A picture has changed: what is laid over it, too. */
+  update(picture) {
+    const item = this.items.get(picture.key);
+    if (!item) return;
+    item.picture = picture;
+    item.small = null;
+    this.describe(item);
+    if (item.seen) this.overlay(item);
+  }
+
+  sight({ target, isIntersecting }) {
+    const item = this.items.get(target.dataset.key);
+    item.seen = isIntersecting;
+    if (!isIntersecting) {
+      item.small = null;
+      return;
+    }
+    if (!item.image.src) item.image.src = `/api/pictures/${item.picture.key}/thumbnail.jpg`;
+    this.overlay(item);
+  }
+
+  /** Draw what was painted or found over the small picture. */
+  async overlay(item) {
+    const { picture } = item;
+    item.small ||= this.load(picture);
+    const small = await item.small;
+    if (item.picture !== picture) return;
+    const { thresholds, presence } = this.settings();
+    const layer = item.layer;
+    if (!small) return layer.getContext("2d").clearRect(0, 0, layer.width, layer.height);
+    [layer.width, layer.height] = [small.width, small.height];
+    const labels = small.labels || labelsOf(small.probabilities, picture.outcome.scores, thresholds, presence);
+    const data = new ImageData(small.width, small.height);
+    paintLabels(data.data, labels, small.width, small.height);
+    layer.getContext("2d").putImageData(data, 0, 0);
+  }
+
+  async load({ key, painted, outcome }) {
+    try {
+      if (painted) {
+        const bytes = await getBytes(`/api/pictures/${key}/mask.png?small=true`);
+        if (!bytes) return null;
+        const { values, width, height } = await decodeGrey(bytes);
+        return { labels: values, width, height };
+      }
+      const probabilities = await loadProbabilities(key, outcome, true);
+      const [first] = Object.values(probabilities);
+      return first ? { probabilities, width: first.width, height: first.height } : null;
+    } catch {
+      return null; // the page says elsewhere that the server is away
+    }
+  }
+
+  /** The thresholds have changed. */
+  redraw() {
+    for (const item of this.items.values()) if (item.seen && !item.picture.painted) this.overlay(item);
+  }
+
+  select(key) {
+    const before = this.items.get(this.current);
+    if (before) {
+      before.node.setAttribute("aria-selected", "false");
+      before.node.tabIndex = -1;
+    }
+    this.current = key;
+    const now = this.items.get(key);
+    if (!now) return;
+    now.node.setAttribute("aria-selected", "true");
+    now.node.tabIndex = 0;
+    this.reveal();
+  }
+
+  /** Bring the chosen picture into sight, without moving the page. */
+  reveal() {
+    const node = this.items.get(this.current)?.node;
+    if (!node) return;
+    const { left, right } = node.getBoundingClientRect();
+    const box = this.list.getBoundingClientRect();
+    if (left < box.left || right > box.right) this.list.scrollLeft += left - box.left - (box.width - node.offsetWidth) / 2;
+  }
+
+  move(event) {
+    const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 8, PageUp: -8 };
+    const order = this.order;
+    const at = order.indexOf(this.current);
+    let to = at + (steps[event.key] || 0);
+    if (event.key === "Home") to = 0;
+    if (event.key === "End") to = order.length - 1;
+    to = Math.min(order.length - 1, Math.max(0, to));
+    if (to === at) return;
+    event.preventDefault();
+    this.choose(order[to]);
+    this.items.get(order[to]).node.focus({ preventScroll: true });
+  }
+}

@@ -1,0 +1,49 @@
+"""The work on a folder, all of it: its pictures, what is kept of them, and the thread with the network."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+
+from qgnet.segmenter import Segmenter
+from qgnet.web.pictures import Picture, Pictures
+from qgnet.web.session import Session
+from qgnet.web.worker import Worker
+
+
+class Work:
+    """What the server is a thin layer over.
+
+    Args:
+        folder: of the photographs.
+        segmenter: finds what is painted.
+
+    Raises:
+        InputError: if the folder does not exist, or no session can be kept in it.
+    """
+
+    def __init__(self, folder: Path, segmenter: Segmenter) -> None:
+        self.folder = folder
+        self.pictures = Pictures(folder)
+        self.pictures.find()
+        self.session = Session(folder)
+        self.worker = Worker(segmenter, self.session, self.pictures)
+        self.presence = segmenter.presence if segmenter.model.calibration is not None else 0.0
+        self.maps = ["guided", "prior"] if segmenter.model.kind == "qgnet" else ["guided"]
+
+    def wanted(self, key: str) -> Picture:
+        """The picture of this key; 404 if it is not in the folder."""
+        try:
+            return self.pictures.get(key)
+        except KeyError:
+            raise HTTPException(404, "This picture is no longer in the folder. Load the page again.") from None
+
+    def described(self, picture: Picture) -> dict[str, Any]:
+        """What the page knows of a picture."""
+        painted, outcome = self.session.kept.painted.get(picture.key), self.session.outcome(picture)
+        return {
+            "key": picture.key,
+            "name": self.session.kept.titles.get(picture.key, picture.name),
+            "painted": painted and painted.model_dump(),
+            "outcome": outcome and outcome.model_dump(exclude={"stamp"}),
+        }

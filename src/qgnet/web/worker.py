@@ -1,0 +1,194 @@
+"""The one thread that uses the network, and what it tells all open pages."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event, Lock
+from typing import Any, TypedDict
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.errors import InputError
+from datamodules.files import read_picture
+from datamodules.fitted import Fitted, fit_picture
+from datamodules.sources import IGNORE
+from qgnet.segmenter import BATCH, Segmenter
+from qgnet.segments import Result
+from qgnet.web.pictures import Picture, Pictures
+from qgnet.web.session import Labels, Learnt, Outcome, Session, eight_bits
+
+MAP = 256
+"""Longer side in pixels of the maps."""
+ALIVE = 15.0
+"""Seconds of silence after which a page is sent a sign of life."""
+
+
+class Job(TypedDict):
+    """The run as the page shows it: whether it goes on, how many pictures it has done of how many, what went wrong."""
+
+    running: bool
+    done: int
+    total: int
+    error: str
+
+
+class Worker:
+    """Runs the Segmenter over the folder's pictures, one run after the other, in a thread of its own."""
+
+    def __init__(self, segmenter: Segmenter, session: Session, pictures: Pictures) -> None:
+        self.segmenter = segmenter
+        self.session = session
+        self.pictures = pictures
+        self.job = Job(running=False, done=0, total=0, error="")
+        self.stopped = Event()
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segmenter")
+        self.future: Future[None] | None = None
+        self.lock = Lock()
+        self.pages: dict[asyncio.Queue[str | None], asyncio.AbstractEventLoop] = {}
+
+    def start(self, first: str) -> None:
+        """Begin a run, after ending the one that goes on.
+
+        Args:
+            first: key of the picture that is looked at, which is segmented before all others.
+
+        Raises:
+            InputError: if there is no support.
+        """
+        supports = {key for key, painted in self.session.kept.painted.items() if painted.support}
+        if not supports & self.pictures.known.keys():
+            raise InputError("Nothing is painted yet. Paint the object in at least one picture, then press Segment.")
+        with self.lock:
+            self.stopped.set()
+            stopped = self.stopped = Event()
+            self.tell_job(running=True, done=0, total=0, error="")
+            self.future = self.thread.submit(self._run, first, stopped)
+
+    def stop(self) -> None:
+        """End the run after the pictures that are in the network."""
+        self.stopped.set()
+
+    def close(self) -> None:
+        """End the run and the thread."""
+        self.stop()
+        self.thread.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, first: str, stopped: Event) -> None:
+        self.tell_job(running=True, done=0, total=0, error="")  # the run before may have told its end meanwhile
+        try:
+            self._learn()
+            self.session.forget_results()
+            self._segment(first, stopped)
+        except InputError as error:
+            self.tell_job(running=False, error=str(error))
+        except OSError as error:
+            self.tell_job(running=False, error=f"{error.strerror}: what was found last could not be written.")
+        except Exception as error:
+            self.tell_job(running=False, error=f"The run ended by an error of the program: {error!r}")
+            raise
+        else:
+            self.tell_job(running=False)
+
+    def _learn(self) -> None:
+        """Fit the Segmenter to all supports."""
+        pairs: dict[int, list[tuple[Any, Any]]] = {}
+        for key, painted in self.session.kept.painted.items():
+            if not painted.support or key not in self.pictures.known:
+                continue
+            pixels, mask = read_picture(self.pictures.get(key).path), self.session.mask(key)
+            for number in painted.classes:
+                binary = np.where(mask == IGNORE, IGNORE, mask == number).astype(np.uint8)
+                pairs.setdefault(number, []).append((pixels, binary))
+        names = self.session.names
+        self.segmenter.fit({name: pairs[number] for number, name in names.items() if number in pairs})
+        found = {one.name: Learnt(threshold=one.threshold, expected=one.expected_iou) for one in self.segmenter.learnt}
+        self.session.change(learnt={number: found[name] for number, name in names.items() if name in found})
+        self.tell("learnt", {number: learnt.model_dump() for number, learnt in self.session.kept.learnt.items()})
+
+    def _segment(self, first: str, stopped: Event) -> None:
+        """Segment all pictures that nothing is painted in; the first one alone, so that it is seen at once."""
+        waiting = [p for p in self.pictures.find() if p.key not in self.session.kept.painted]
+        waiting.sort(key=lambda picture: picture.key != first)
+        self.tell_job(total=len(waiting))
+        batches = [waiting[:1], *(waiting[i : i + BATCH] for i in range(1, len(waiting), BATCH))]
+        for batch in batches:
+            if stopped.is_set():
+                return
+            self._segment_some(batch)
+            self.tell_job(done=self.job["done"] + len(batch))
+
+    def _segment_some(self, batch: Sequence[Picture]) -> None:
+        fitted: list[tuple[Picture, Fitted]] = []
+        for picture in batch:
+            try:
+                pixels = read_picture(picture.path)
+            except InputError as error:
+                stamp = picture.path.stat().st_mtime_ns if picture.path.exists() else 0
+                self._tell_outcome(picture, self.session.log(picture, Outcome(stamp=stamp, error=str(error))))
+                continue
+            fitted.append((picture, fit_picture(pixels, self.segmenter.model.image_size)))
+        if not fitted:
+            return
+        results = self.segmenter.segment([f for _, f in fitted])
+        for (picture, f), result in zip(fitted, results, strict=True):
+            maps = maps_of(result, f, self.segmenter.model.image_size)
+            self._tell_outcome(picture, self.session.keep_result(picture, result, maps))
+
+    def _tell_outcome(self, picture: Picture, outcome: Outcome) -> None:
+        self.tell("result", {"key": picture.key, **outcome.model_dump()})
+
+    def tell_job(self, **changes: Any) -> None:
+        """Change the state of the run and tell it."""
+        self.job = Job(**{**self.job, **changes})  # type: ignore[typeddict-item]
+        self.tell("job", self.job)
+
+    def tell(self, event: str, content: object) -> None:
+        """Send an event to all open pages; from any thread."""
+        self._send(f"event: {event}\ndata: {json.dumps(content)}\n\n")
+
+    def end_events(self) -> None:
+        """Let pages go: the server ends."""
+        self._send(None)
+
+    def _send(self, message: str | None) -> None:
+        for queue, loop in list(self.pages.items()):
+            loop.call_soon_threadsafe(queue.put_nowait, message)
+
+    async def events(self) -> AsyncIterator[str]:
+        """What a page is told from now on, as server-sent events; first how the run stands."""
+        queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self.pages[queue] = asyncio.get_running_loop()
+        try:
+            message: str | None = f"event: job\ndata: {json.dumps(self.job)}\n\n"
+            while message is not None:
+                yield message
+                try:
+                    message = await asyncio.wait_for(queue.get(), ALIVE)
+                except asyncio.TimeoutError:
+                    message = ": alive\n\n"
+        finally:
+            del self.pages[queue]
+
+
+def maps_of(result: Result, photograph: Fitted, side: int) -> dict[str, dict[str, Labels]]:
+    """Class name → its maps, without what lies over padding, at most `MAP` px long."""
+    shown = photograph.windows[0].fitted
+    return {
+        name: {
+            kind: eight_bits(without_padding(values, shown, side))
+            for kind, values in (("guided", segment.guided_map), ("prior", segment.prior_map))
+            if values is not None
+        }
+        for name, segment in result.segments.items()
+    }
+
+
+def without_padding(values: NDArray[np.float32], shown: tuple[int, int], side: int) -> NDArray[np.float32]:
+    """A map (h, w) of the network's square → the part over the photograph, (h', w') of `shown`, at most `MAP` px."""
+    square = cv2.resize(values, (side, side), interpolation=cv2.INTER_LINEAR)[: shown[0], : shown[1]]
+    scale = min(1.0, MAP / max(shown))
+    size = (max(1, round(shown[1] * scale)), max(1, round(shown[0] * scale)))
+    return cv2.resize(square, size, interpolation=cv2.INTER_AREA).astype(np.float32).clip(0, 1)

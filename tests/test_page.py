@@ -1,0 +1,343 @@
+"""The page of ``qgnet serve`` in a real browser, with real events of mouse, keys and touch."""
+
+import hashlib
+import io
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Thread
+
+import numpy as np
+import pytest
+import uvicorn
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from test_serve import write_scenes
+
+from qgnet.commands.serve import address, listening
+from qgnet.segmenter import Segmenter
+from qgnet.web.server import make_app
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+WAIT = 60_000
+HOSTILE = "<img src=x onerror=document.title='hit'>&\"'.png"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium on the PATH to test the page in (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def network() -> Segmenter:
+    return Segmenter(image_size=65, device="cpu", presence=0)
+
+
+@contextmanager
+def served(folder: Path, network: Segmenter, port: int = 0) -> Iterator[str]:
+    """The address of a server of this process."""
+    app = make_app(folder, network)
+    listener = listening("127.0.0.1", port)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    thread = Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield address(listener, "127.0.0.1", None)
+    finally:
+        server.should_exit = True
+        app.state.work.worker.end_events()
+        thread.join()
+
+
+@contextmanager
+def opened(browser: Browser, address: str, allowed: str = "^$", **options: object) -> Iterator[Page]:
+    """The page with its first picture; nothing but what is allowed may appear in the console."""
+    context = browser.new_context(accept_downloads=True, **options)
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+    said = []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(address)
+    ready(page)
+    yield page
+    assert not [text for text in said if not re.search(allowed, text)]
+    context.close()
+
+
+def ready(page: Page) -> None:
+    expect(page.locator("#about")).to_contain_text("px", timeout=WAIT)
+
+
+def saved(page: Page) -> None:
+    expect(page.locator("#status")).to_have_text(re.compile("Saved|done"), timeout=WAIT)
+
+
+def picture(page: Page, name: str) -> Locator:
+    return page.locator("#strip li").filter(has=page.get_by_text(name, exact=True))
+
+
+def on_screen(page: Page, size: tuple[int, int], x: float, y: float) -> tuple[float, float]:
+    """Where the point (x, y) of the whole picture of (height, width) is seen: in the middle of the canvas, fitted."""
+    box = page.locator("#stage").bounding_box()
+    scale = min(box["width"] / size[1], box["height"] / size[0])
+    left, top = box["x"] + (box["width"] - size[1] * scale) / 2, box["y"] + (box["height"] - size[0] * scale) / 2
+    return left + x * scale, top + y * scale
+
+
+def stroke(page: Page, size: tuple[int, int], *points: tuple[float, float], button: str = "left") -> None:
+    places = [on_screen(page, size, *point) for point in points]
+    page.mouse.move(*places[0])
+    page.mouse.down(button=button)
+    for place in places[1:]:
+        page.mouse.move(*place, steps=4)
+    page.mouse.up(button=button)
+
+
+def shown(page: Page, size: tuple[int, int], x: float, y: float) -> tuple[int, ...]:
+    """The colour that is seen there."""
+    page.wait_for_timeout(100)  # the next frame
+    left, top = on_screen(page, size, x, y)
+    clip = {"x": left - 1, "y": top - 1, "width": 3, "height": 3}
+    return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB").getpixel((1, 1))
+
+
+def mask_of(folder: Path, name: str = "a0.png") -> np.ndarray:
+    """What is kept of a picture's mask."""
+    key = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return np.asarray(Image.open(folder / f".qgnet-page/masks/{key}.png"))
+
+
+SIZE = (40, 60)
+
+
+def test_paint_segment_correct_download_reload(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "photographs")
+    with served(folder, network) as server, opened(chromium, server, viewport={"width": 1280, "height": 800}) as page:
+        green = shown(page, SIZE, 25, 20)
+        stroke(page, SIZE, (20, 20), (30, 20))
+        assert shown(page, SIZE, 25, 20) != green
+        saved(page)
+        first = mask_of(folder)
+        assert first[20, 20:30].all()
+        assert not first[:15].any()
+        stroke(page, SIZE, (50, 35), (50, 36))
+        page.click("#undo")
+        saved(page)
+        assert np.array_equal(mask_of(folder), first)
+        page.keyboard.press("Control+y")
+        saved(page)
+        assert mask_of(folder)[35, 50] == 1
+        stroke(page, SIZE, (50, 33), (50, 38), button="right")  # erases
+        page.click("#size")
+        for _ in range(12):
+            page.keyboard.press("]")
+        stroke(page, SIZE, (22, 18), (28, 22))
+        saved(page)
+        assert mask_of(folder)[35, 50] == 0
+
+        page.fill("#classes input", "disc")
+        page.keyboard.press("Enter")
+        page.click("#segment")
+        expect(page.locator("#status")).to_have_text("All 2 done", timeout=WAIT)
+        expect(page.locator("#order")).to_have_value("certain")
+        expect(page.locator(".badge[data-kind=score]")).to_have_count(2)
+        picture(page, "a1.png").click()
+        expect(page.locator("#about")).to_contain_text("disc: score")
+        page.locator("#threshold").fill("0.02")
+        everything = shown(page, SIZE, 25, 20)
+        page.locator("#threshold").fill("0.98")
+        assert shown(page, SIZE, 25, 20) != everything
+        page.get_by_role("radio", name="Guided").click()
+        page.get_by_role("radio", name="Mask").click()
+
+        stroke(page, SIZE, (23, 20), (27, 20))  # corrects the prediction
+        expect(page.locator("#about")).to_contain_text("Corrected by you")
+        saved(page)
+        page.click("#accept")
+        expect(picture(page, "a1.png").locator(".badge")).to_have_text("support")
+        with page.expect_download() as download:
+            page.click("#download")
+            page.get_by_role("checkbox", name="COCO").check()
+            page.locator("#download-dialog button.primary").click()
+        download.value.save_as(tmp_path / "masks.zip")
+        with zipfile.ZipFile(tmp_path / "masks.zip") as archive:
+            assert {"a0.png", "a1.png", "a2.png", "annotations.json", "segments.csv"} <= set(archive.namelist())
+            for name in ("a0.png", "a1.png"):
+                assert np.array_equal(np.asarray(Image.open(archive.open(name))), mask_of(folder, name))
+        page.reload()
+        ready(page)
+        expect(page.locator("#classes input")).to_have_value("disc")
+        expect(page.locator(".badge[data-kind=support]")).to_have_count(2)
+        expect(page.locator(".badge[data-kind=score]")).to_have_count(1)
+        expect(page.locator("#threshold-value")).to_have_text("0.98")
+
+
+def test_a_turned_photograph_to_the_pixel(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
+    """4000 x 3000 px as stored, EXIF 6: seen 3000 x 4000. One pixel of the mark is hit where it is seen."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    upright = np.full((4000, 3000, 3), 90, np.uint8)
+    upright[1190:1250, 2090:2150] = (250, 30, 220)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(upright)).save(folder / "turned.jpg", quality=95, exif=exif)
+    with (
+        served(folder, network) as server,
+        opened(chromium, server, viewport={"width": 1280, "height": 800}) as page,
+    ):
+        x, y = (round(value) for value in on_screen(page, (4000, 3000), 2120, 1220))
+        left, top = on_screen(page, (4000, 3000), 0, 0)
+        scale = on_screen(page, (4000, 3000), 1, 0)[0] - left
+        column, row = int((x - left) / scale), int((y - top) / scale)
+        page.mouse.move(x, y)
+        for _ in range(20):
+            page.mouse.wheel(0, -200)  # up to 64 px of the screen for each of the picture
+        for _ in range(30):
+            page.keyboard.press("[")
+        expect(page.locator("#size-value")).to_have_text("1 px")
+        page.wait_for_timeout(500)
+        seen = Image.open(io.BytesIO(page.screenshot())).convert("RGB").getpixel((x + 20, y + 20))
+        assert np.abs(np.subtract(seen, (250, 30, 220))).max() < 12  # the mark
+        page.mouse.down()
+        page.mouse.move(x + 3 * 64, y, steps=3)
+        page.mouse.up()
+        saved(page)
+        mask = mask_of(folder, "turned.jpg")
+        assert mask.shape == (4000, 3000)
+        assert np.argwhere(mask).tolist() == [[row, column + i] for i in range(4)]
+
+
+def test_keyboard_alone(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "photographs")
+    with served(folder, network) as server, opened(chromium, server, viewport={"width": 1280, "height": 800}) as page:
+        reached = []
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            reached.append(
+                page.evaluate("() => document.activeElement.id || document.activeElement.dataset.tool || ''")
+            )
+        assert {"segment", "download", "help", "brush", "size", "stage", "add-class", "order"} <= set(reached)
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("() => document.activeElement.id") == "stage":
+                break
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Space")
+        for _ in range(4):
+            page.keyboard.press("Shift+ArrowLeft")
+        saved(page)
+        assert mask_of(folder)[20, 25:29].all()
+        page.keyboard.press("s")
+        expect(page.locator("#status")).to_have_text("All 2 done", timeout=WAIT)
+        page.keyboard.press(".")
+        page.keyboard.press(",")
+        page.keyboard.press("?")
+        expect(page.locator("#help-dialog")).to_be_visible()
+        page.keyboard.press("Escape")
+        picture(page, "a0.png").focus()
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("#accept")).to_be_enabled()
+        page.keyboard.press("a")
+        expect(page.locator(".badge[data-kind=support]")).to_have_count(2)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_accessible_and_names_are_only_text(
+    chromium: Browser, network: Segmenter, tmp_path: Path, scheme: str, width: int
+) -> None:
+    folder = write_scenes(tmp_path / "photographs", 2)
+    (folder / "a1.png").rename(folder / HOSTILE)
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 844}}
+    with served(folder, network) as server, opened(chromium, server, **options) as page:
+        picture(page, HOSTILE).click()
+        expect(page.locator("#about strong")).to_have_text(HOSTILE)
+        page.fill("#classes input", "<b>x</b>")
+        page.keyboard.press("Enter")
+        ready(page)
+        stroke(page, SIZE, (20, 20), (30, 20))
+        saved(page)
+        assert "photographs" in page.title()
+        assert page.locator("#strip b, #strip [onerror], #classes b").count() == 0
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+        for selector in (None, "#download", "#help"):
+            if selector and page.locator(selector).is_visible():
+                page.click(selector)
+            serious = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+            assert not serious, [(v["id"], [node["html"] for node in v["nodes"]]) for v in serious]
+            page.keyboard.press("Escape")
+
+
+def test_one_finger_paints_and_two_zoom(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "photographs")
+    options = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with served(folder, network) as server, opened(chromium, server, **options) as page:
+        fingers = page.context.new_cdp_session(page)
+
+        def touch(kind: str, *points: tuple[float, float]) -> None:
+            places = [dict(zip("xy", on_screen(page, SIZE, *point), strict=True)) for point in points]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+        touch("touchStart", (20, 20))
+        touch("touchMove", (30, 20))
+        touch("touchEnd")
+        saved(page)
+        painted = mask_of(folder)
+        assert painted[20, 20:30].all()
+        before = shown(page, SIZE, 40, 25)
+        touch("touchStart", (28, 20))
+        touch("touchStart", (28, 20), (22, 20))
+        touch("touchMove", (45, 20), (5, 20))
+        touch("touchEnd")
+        saved(page)
+        assert np.array_equal(mask_of(folder), painted)  # two fingers leave no paint
+        assert shown(page, SIZE, 40, 25) != before
+
+
+def test_dropped_and_broken_pictures_and_an_empty_folder(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    others = write_scenes(tmp_path / "others", 1)
+    (others / "no picture.png").write_text("text")
+    with served(folder, network) as server:
+        context = chromium.new_context()
+        page = context.new_page()
+        page.goto(server)
+        expect(page.get_by_text("No pictures here yet")).to_be_visible(timeout=WAIT)
+        page.set_input_files("#files", [others / "no picture.png", others / "a0.png"])
+        expect(page.locator(".notice")).to_contain_text("no picture.png was not taken")
+        expect(page.locator("#strip li")).to_have_count(1)
+        ready(page)
+        (folder / "broken.jpg").write_bytes(b"nothing")
+        page.reload()
+        picture(page, "broken.jpg").click()
+        expect(page.locator("#trouble")).to_contain_text("cannot be decoded")
+        page.click("#segment")
+        expect(page.locator(".notice")).to_contain_text("Nothing is painted yet")
+        context.close()
+
+
+def test_a_server_that_ends_is_told_and_nothing_is_lost(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
+    folder = write_scenes(tmp_path / "photographs")
+    with ExitStack() as after:
+        with served(folder, network) as server:
+            allowed = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED"
+            page = after.enter_context(opened(chromium, server, allowed))
+            port = int(server.rstrip("/").rsplit(":", 1)[1])
+        expect(page.locator(".notice[data-kind=lost]")).to_be_visible(timeout=WAIT)
+        stroke(page, SIZE, (20, 20), (30, 20))
+        expect(page.locator(".notice[data-kind=save]")).to_contain_text("Not saved")
+        after.enter_context(served(folder, network, port))
+        expect(page.locator(".notice")).to_have_count(0, timeout=WAIT)
+        saved(page)
+        assert mask_of(folder)[20, 20:30].all()

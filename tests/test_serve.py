@@ -1,0 +1,362 @@
+"""The server of ``qgnet serve``: what it keeps, gives and refuses."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from datamodules.errors import InputError
+from qgnet.commands import main
+from qgnet.segmenter import Segmenter
+from qgnet.web import routes
+from qgnet.web.server import make_app
+
+ORIGIN = {"origin": "http://127.0.0.1"}
+ROWS, COLUMNS = np.mgrid[:40, :60]
+DISC = ((ROWS - 20) ** 2 + (COLUMNS - 25) ** 2 < 120).astype(np.uint8)
+SERVE = [sys.executable, "-c", "from qgnet.commands import main; main()", "serve"]
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter(image_size=65, device="cpu", presence=0)
+
+
+def write_scenes(folder: Path, count: int = 3) -> Path:
+    """``a0.png`` … of a red disc on green, each brighter than the one before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        pixels = np.where(DISC[..., None], (180 + 10 * i, 30, 40), (30, 150, 60)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"a{i}.png")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_scenes(tmp_path / "photographs")
+
+
+def browser(folder: Path, segmenter: Segmenter, **options: str | None) -> TestClient:
+    """A client that sends what the page sends."""
+    app = make_app(folder, segmenter, **options)
+    return TestClient(app, base_url="http://127.0.0.1", headers=ORIGIN, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def page(folder: Path, segmenter: Segmenter) -> Iterator[TestClient]:
+    with browser(folder, segmenter) as client:
+        yield client
+
+
+def keys(page: TestClient) -> dict[str, str]:
+    return {one["name"]: one["key"] for one in page.get("/api/session").json()["pictures"]}
+
+
+def as_png(values: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(values.astype(np.uint8)).save(file, format="PNG")
+    return file.getvalue()
+
+
+def paint(page: TestClient, name: str, mask: np.ndarray, support: bool = True) -> dict:
+    path = f"/api/pictures/{keys(page)[name]}/mask.png"
+    answer = page.put(path, params={"support": support}, content=as_png(mask))
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def segment(page: TestClient, first: str = "") -> dict[str, dict]:
+    """Run, wait for the end, and give the outcomes by name."""
+    assert page.post("/api/segment", json={"first": first}).status_code == 200
+    page.app.state.work.worker.future.result(timeout=60)
+    assert page.app.state.work.worker.job["error"] == ""
+    return {one["name"]: one["outcome"] for one in page.get("/api/session").json()["pictures"]}
+
+
+def unzipped(answer: object) -> zipfile.ZipFile:
+    return zipfile.ZipFile(io.BytesIO(answer.content))
+
+
+def test_one_painted_mask_finds_the_others_and_comes_back(page: TestClient, folder: Path, segmenter: Segmenter) -> None:
+    painted = paint(page, "a0.png", DISC)
+    assert painted["painted"] == {"support": True, "classes": [1]}
+    key = keys(page)
+    back = np.asarray(Image.open(io.BytesIO(page.get(f"/api/pictures/{key['a0.png']}/mask.png").content)))
+    assert np.array_equal(back, DISC)
+    outcomes = segment(page, first=key["a2.png"])
+    assert outcomes["a0.png"] is None
+    assert 0 < outcomes["a1.png"]["scores"]["1"] <= 1
+    truth = segmenter.fit({"object": [(folder / "a0.png", DISC)]}).predict(folder / "a1.png").segments["object"]
+    answer = page.get(f"/api/pictures/{key['a1.png']}/1/probability.png")
+    found = np.asarray(Image.open(io.BytesIO(answer.content)))
+    assert np.abs(found / 255 - truth.probability).max() < 0.01
+    assert page.get(f"/api/pictures/{key['a1.png']}/1/guided.png").status_code == 200
+    assert page.get(f"/api/pictures/{key['a1.png']}/1/prior.png").status_code == 404
+    with unzipped(page.post("/api/download", params={"formats": ["index", "coco", "labelme"]})) as archive:
+        mask = np.asarray(Image.open(archive.open("a1.png")))
+        assert np.mean(mask == truth.mask) > 0.99
+        assert np.array_equal(np.asarray(Image.open(archive.open("a0.png"))), DISC)
+        assert len(json.loads(archive.read("annotations.json"))["images"]) == 3
+        assert json.loads(archive.read("labelme/a0.json"))["imageWidth"] == 60
+
+
+def test_a_threshold_needs_no_run(page: TestClient) -> None:
+    paint(page, "a0.png", DISC)
+    segment(page)
+    areas = []
+    for threshold in (0.02, 0.98):
+        settings = {"classes": [{"number": 1, "name": "disc"}], "thresholds": {"1": threshold}}
+        assert page.put("/api/settings", json=settings).status_code == 200
+        with unzipped(page.post("/api/download", params={"formats": "index"})) as archive:
+            areas.append(np.asarray(Image.open(archive.open("a1.png"))).sum())
+            assert archive.read("classes.txt") == b"disc\n"
+    assert areas[0] > areas[1]
+
+
+def test_classes_keep_their_pixels(page: TestClient) -> None:
+    both = {"classes": [{"number": 2, "name": "b"}, {"number": 1, "name": "a"}], "thresholds": {}}
+    assert page.put("/api/settings", json=both).status_code == 200
+    mask = np.where(np.arange(60) < 25, DISC * 1, DISC * 2)
+    mask[0] = 255
+    paint(page, "a0.png", mask)
+    assert "painted in a picture" in page.put("/api/settings", json={"classes": both["classes"][:1]}).json()["error"]
+    assert page.put("/api/settings", json={"classes": both["classes"] * 2}).status_code == 422
+    assert set(segment(page)["a1.png"]["scores"]) == {"1", "2"}
+    with unzipped(page.post("/api/download", params={"formats": "index"})) as archive:
+        exported = np.asarray(Image.open(archive.open("a0.png")))
+    assert np.array_equal(exported[1:] == 1, mask[1:] == 2)  # the order of the list, not the numbers within
+
+
+def test_what_cannot_be_painted(page: TestClient) -> None:
+    path = f"/api/pictures/{keys(page)['a0.png']}/mask.png"
+    for content, message in (
+        (as_png(DISC[1:]), "60x39 px"),
+        (as_png(DISC * 3), "number 3, which is no class"),
+        (as_png(DISC * 0), "must show something"),
+        (as_png(np.zeros((40, 60, 3))), "grey"),
+        (b"<svg/>", "no PNG"),
+        (as_png(DISC)[:60], "no PNG"),
+    ):
+        answer = page.put(path, params={"support": True}, content=content)
+        assert answer.status_code == 422
+        assert message in answer.json()["error"]
+    assert page.get(path).status_code == 404
+    assert "Nothing is painted yet" in page.post("/api/segment", json={}).json()["error"]
+    assert "nothing to download" in page.post("/api/download", params={"formats": "index"}).json()["error"]
+    assert page.post("/api/download", params={"formats": "../x"}).status_code == 422
+
+
+def test_a_corrected_prediction_becomes_a_support(page: TestClient) -> None:
+    paint(page, "a0.png", DISC)
+    segment(page)
+    paint(page, "a1.png", DISC, support=False)
+    assert page.app.state.work.worker.session.kept.painted.keys() == set(list(keys(page).values())[:2])
+    segment(page)
+    assert len(page.app.state.work.worker.segmenter.supports) == 1
+    paint(page, "a1.png", DISC, support=True)
+    outcomes = segment(page)
+    assert len(page.app.state.work.worker.segmenter.supports) == 2
+    assert outcomes["a2.png"]["scores"]
+    page.delete(f"/api/pictures/{keys(page)['a1.png']}/mask.png")
+    assert segment(page)["a1.png"]["scores"]
+
+
+def test_a_killed_server_has_lost_nothing(folder: Path, segmenter: Segmenter) -> None:
+    with browser(folder, segmenter) as page:
+        paint(page, "a0.png", DISC)
+        page.put("/api/settings", json={"classes": [{"number": 1, "name": "disc"}], "thresholds": {"1": 0.3}})
+        segment(page)
+        before = page.get("/api/session").json()
+    with open(folder / ".qgnet-page/results.jsonl", "a") as log:
+        log.write('["cut off by the ki')
+    (folder / ".qgnet-page/.session.json.part").write_text('{"cut')
+    with browser(folder, segmenter) as page:
+        assert page.get("/api/session").json() == before
+    (folder / ".qgnet-page/session.json").write_text("{")
+    with pytest.raises(InputError, match=r"session\.json cannot be read"):
+        make_app(folder, segmenter)
+
+
+def test_pictures_that_cannot_be_read_do_not_end_a_run(page: TestClient, folder: Path) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    (folder / "a2.png").write_bytes((folder / "a2.png").read_bytes()[:90])
+    paint(page, "a0.png", DISC)
+    outcomes = segment(page)
+    assert "cannot be decoded" in outcomes["broken.jpg"]["error"]
+    assert outcomes["a2.png"]["error"]
+    assert outcomes["a1.png"]["scores"]
+    answer = page.get(f"/api/pictures/{keys(page)['broken.jpg']}/thumbnail.jpg")
+    assert (answer.status_code, "cannot be decoded" in answer.json()["error"]) == (422, True)
+
+
+def test_a_full_disk_is_told_and_changes_nothing(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    paint(page, "a0.png", DISC)
+    before = page.get("/api/session").json()
+
+    def full(self: Path, *args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        answer = page.put("/api/settings", json={"classes": [{"number": 1, "name": "other"}]})
+    assert answer.status_code == 507
+    assert "No space left" in answer.json()["error"]
+    assert page.get("/api/session").json() == before
+
+
+def test_the_folder_is_gone(page: TestClient, folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+    answer = page.get("/api/session")
+    assert answer.status_code == 422
+    assert "is gone" in answer.json()["error"]
+
+
+def test_only_pictures_of_the_folder_are_served(folder: Path, segmenter: Segmenter, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (8, 8)).save(secret)
+    write_scenes(tmp_path / "others", 1)
+    (folder / "link.png").symlink_to(secret)
+    (folder / "linked").symlink_to(tmp_path / "others")
+    with browser(folder, segmenter) as page:
+        assert sorted(keys(page)) == ["a0.png", "a1.png", "a2.png"]
+        key = keys(page)["a1.png"]
+        (folder / "a1.png").unlink()
+        (folder / "a1.png").symlink_to(secret)  # after the folder was searched
+        for file in ("display.jpg", "thumbnail.jpg", ""):
+            assert page.get(f"/api/pictures/{key}/{file}".rstrip("/")).status_code == 404
+        for path in (
+            "/..%2f..%2fsecret.png",
+            "/%2e%2e/server.py",
+            "//etc/passwd",
+            "/api/pictures/..%2fsecret.png/display.jpg",
+            f"/api/pictures/{secret}/display.jpg",
+            f"/api/pictures/{key}/1/..%2f..%2fsession.png",
+            "/server.py",
+        ):
+            assert page.get(path).status_code in (404, 405, 422), path
+
+
+def test_pictures_are_dropped_under_made_up_names(
+    page: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = "../../<img src=x onerror=alert(1)>.png"
+    answer = page.post("/api/pictures", params={"name": hostile}, content=(folder / "a0.png").read_bytes())
+    assert answer.status_code == 200
+    assert answer.json()["name"] == hostile
+    (stored,) = (folder / "dropped").iterdir()
+    assert len(stored.stem) == 16
+    assert stored.suffix == ".png"
+    assert len(keys(page)) == 4
+    for content, message in (
+        (b"GIF89a", "cannot be decoded"),
+        (b"<svg onload=alert(1)>", "format is unknown"),
+        (b"", ""),
+    ):
+        answer = page.post("/api/pictures", params={"name": "x.png"}, content=content)
+        assert answer.status_code == 422
+        assert message in answer.json()["error"]
+    monkeypatch.setattr("qgnet.web.pictures.MOST_PIXELS", 100)
+    answer = page.post("/api/pictures", content=(folder / "a0.png").read_bytes())
+    assert "at most 100 pixels" in answer.json()["error"]
+    monkeypatch.setattr(routes, "MOST_BYTES", 100)
+    assert page.post("/api/pictures", content=b"x" * 101).status_code == 413
+    assert len(list((folder / "dropped").iterdir())) == 1
+    assert not list((folder / ".qgnet-page/incoming").iterdir())
+
+
+def test_foreign_pages_are_refused(page: TestClient) -> None:
+    path = "/api/segment"
+    for headers in ({"origin": "http://evil.example"}, {"origin": "null"}, {"origin": "http://127.0.0.1:1"}):
+        assert page.post(path, json={}, headers=headers).status_code == 403
+    del page.headers["origin"]
+    assert page.post(path, json={}).status_code == 403
+    assert page.get("/api/session").status_code == 200
+    assert page.get("/api/session", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    for host in ("evil.example", "127.0.0.1.evil.example", "", "10.0.0.1"):
+        assert page.get("/", headers={"host": host}).status_code == 421
+    assert page.get("/", headers={"host": "localhost:9000"}).status_code == 200
+    answer = page.get("/")
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert page.get("/openapi.json").status_code == page.get("/docs").status_code == 404
+
+
+def test_other_machines_need_the_token(folder: Path, segmenter: Segmenter) -> None:
+    with browser(folder, segmenter, host="0.0.0.0", token="right") as page:
+        for path in ("/", "/app.js", "/api/session", "/?token=wrong", "/api/session?token=right"):
+            assert page.get(path).status_code == 401
+        assert page.get("/", headers={"host": "evil.example"}).status_code == 421
+        answer = page.get("/?token=right", follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert "HttpOnly" in answer.headers["set-cookie"]
+        assert "samesite=strict" in answer.headers["set-cookie"].lower()
+        assert page.get("/api/session").status_code == 200
+        assert page.get("/api/session", headers={"host": "10.1.2.3:8000"}).status_code == 200
+
+
+def test_mistakes_of_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.ckpt").write_bytes(b"")
+    with subprocess.Popen([*SERVE, str(folder), "--port=0"], stdout=subprocess.PIPE, text=True) as process:
+        address = process.stdout.readline().split()[1]
+        port = address.rstrip("/").rsplit(":", 1)[1]
+        for arguments, message in (
+            ([str(tmp_path / "none")], "is no folder"),
+            ([str(folder), f"--port={port}"], "Choose another port"),
+            ([str(folder), "--port=99999"], "Choose another port"),
+            ([str(folder), "--port=0", f"--ckpt={tmp_path / 'none.ckpt'}"], "does not exist"),
+        ):
+            with pytest.raises(SystemExit) as ended:
+                main(["serve", *arguments])
+            assert ended.value.code == 2
+            assert message in capsys.readouterr().err
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+
+
+def test_the_command_tells_a_page_what_happens(folder: Path) -> None:
+    """Server-sent events of the real server; the token is in no log; killed and started again, all is there."""
+    command = [*SERVE, str(folder), "--port=0", "--host=0.0.0.0", "--image-size=65"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        address = process.stdout.readline().split()[1]
+        token = address.partition("?token=")[2]
+        assert len(token) > 20
+        here = f"http://127.0.0.1:{address.rsplit(':', 1)[1].partition('/')[0]}"
+
+        def ask(method: str, path: str, body: bytes = b"") -> object:
+            headers = {"Origin": here, "Cookie": f"qgnet-token={token}", "Content-Type": "application/json"}
+            request = urllib.request.Request(here + path, data=body or None, headers=headers, method=method)
+            return urllib.request.urlopen(request, timeout=60)
+
+        key = json.load(ask("GET", "/api/session"))["pictures"][0]["key"]
+        ask("PUT", f"/api/pictures/{key}/mask.png?support=true", as_png(DISC))
+        events = ask("GET", "/api/events")
+        threading.Thread(target=lambda: (time.sleep(0.2), ask("POST", "/api/segment", b"{}"))).start()
+        seen = []
+        while '"running": false, "done": 2, "total": 2' not in (line := events.readline().decode()):
+            seen += [line.split()[1]] if line.startswith("event:") else []
+        assert [event for event in seen if event != "job"] == ["learnt", "result", "result"]
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.stderr.read() == ""
+    assert len((folder / ".qgnet-page/results.jsonl").read_text().splitlines()) == 2
+
+
+def test_without_the_extra_the_command_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = (
+        f"import sys; sys.modules['uvicorn'] = None; from qgnet.commands import main; main(['serve', {str(folder)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'qgnet-lightning[web]'" in done.stderr

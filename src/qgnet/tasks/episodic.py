@@ -57,6 +57,7 @@ class EpisodicTask(Task):
         method: its name in tables.
         scores: of the last ``val`` and ``test``.
         controls: of the last ``val`` and ``test``; None without episodes whose supports show an absent class.
+        image_size: side of the square that it is used with, in pixels; None before its first run.
         trained: the classes that it was trained on; None before a training, and if its checkpoint does not tell.
         allow_trained_classes: whether a test may ask for classes that it was trained on.
     """
@@ -69,6 +70,7 @@ class EpisodicTask(Task):
         self.encoded = EncodedEpisodes(reuse_mb if reuse else 0)
         self.scores: dict[str, EpisodeScore] = {}
         self.controls: dict[str, ControlScore | None] = {}
+        self.image_size: int | None = None
         self.trained: TrainedClasses | None = None
         self.tells_classes = True
         self.allow_trained_classes = False
@@ -82,6 +84,7 @@ class EpisodicTask(Task):
                 "Take an episodic DataModule such as Pascal5iDataModule."
             )
         self.class_names = data.class_names
+        self.image_size = data.image_size
         self.metric = EpisodeIoU(data.novel_classes)
         self.control = SupportControl()
         super().setup(stage)
@@ -89,7 +92,8 @@ class EpisodicTask(Task):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the image size, too, which a network is best used with, and the classes trained on."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint[IMAGE_SIZE] = self.trainer.datamodule.image_size  # type: ignore[attr-defined]
+        if self.image_size is not None:
+            checkpoint[IMAGE_SIZE] = self.image_size
         if self.trained is not None:
             self.trained.keep(checkpoint)
 

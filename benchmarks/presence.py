@@ -1,11 +1,17 @@
-"""Fits the calibration of training-free matching's scores on one list of photographs and measures it on another.
+"""Fits the calibration of training-free matching on one list of photographs and measures it on another.
 
-python benchmarks/presence.py --root data/voc20
+python benchmarks/presence.py --root data/voc20 --write src/qgnet/calibrations/matching.json
 
-Draws episodes as a test does, half of them with supports of a class that the query does not show.
+Draws pairs of episodes: a query with supports of a class that it shows, and of one that it does not. Prints, on each
+list, what leaving photographs empty brings and costs: mIoU, and the mean of the photographs' IoUs, of those that show
+the class at the threshold of a half with none left empty (the test's rule), and at the calibration's threshold with
+and without those that it leaves empty.
 """
 
 import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +27,10 @@ from qgnet.metrics import EpisodeIoU
 from qgnet.models import Model, open_model
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import of_all_shots, positions
-from qgnet.presence import Calibration, evidence
+from qgnet.presence import Calibration, evidence, mean_feature, within
 from qgnet.segmenter import PRESENCE
 from qgnet.tasks.base import normalise
+from qgnet.tuning import CHOICES, HALF, iou
 
 CLASSES = range(1, 21)
 LEAST = 512
@@ -47,7 +54,7 @@ class Trial(NamedTuple):
     shots: int
     present: bool
     evidence: Tensor
-    mask: Tensor
+    probability: Tensor
     truth: Tensor
 
 
@@ -59,26 +66,40 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=300, help="for each number of shots")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--image-size", type=int, help="side of the square, 8n + 1 px (default: the model's)")
+    parser.add_argument("--write", type=Path, help="file to write the calibration to")
     options = parser.parse_args()
     model = open_model("matching", options.image_size)
-    trials = {split: draw(model, split, options) for split in ("train", "val")}
-    calibration = fit(trials["train"])
-    print(f"fitted: {calibration}")
+    photos = {split: read(model, split, options) for split in ("train", "val")}
+    centre = centre_of(photos["train"])
+    trials = {split: draw(model, photos[split], centre, options) for split in photos}
+    calibration = fit(trials["train"], centre)
+    print(f"fitted: {calibration._replace(centre=calibration.centre[:2])}")
     for split, of_split in trials.items():
         for shots in options.shots:
-            chosen = [trial for trial in of_split if trial.shots == shots]
-            print(f"{split} {shots}-shot, fitted: {measure(chosen, calibration)}")
-            if model.calibration:
-                print(f"{split} {shots}-shot, as it is in the package: {measure(chosen, model.calibration)}")
+            print(f"{split} {shots}-shot: {measure([t for t in of_split if t.shots == shots], calibration)}")
+    if options.write:
+        options.write.write_text(json.dumps(calibration._asdict()) + "\n")
 
 
 @torch.inference_mode()
-def draw(model: Model, split: str, options: argparse.Namespace) -> list[Trial]:
-    """Trials of a list, for each number of shots."""
+def read(model: Model, split: str, options: argparse.Namespace) -> list[Photo]:
+    """Photographs of a list, drawn at random."""
     source = Pascal5iDataModule(options.root, fold=0, min_class_area=LEAST).source(split)
-    rng = np.random.default_rng(0)
-    numbers = rng.permutation(len(source.names))[: options.photographs].tolist()
-    photos = [encode(model, source, i) for i in tqdm(numbers, split)]
+    numbers = np.random.default_rng(0).permutation(len(source.names))[: options.photographs].tolist()
+    return [encode(model, source, i) for i in tqdm(numbers, split)]
+
+
+def centre_of(photos: Sequence[Photo]) -> Tensor:
+    """(C,) mean feature of photographs, each counting alike."""
+    size = (photos[0].features.shape[-2], photos[0].features.shape[-1])
+    means = [mean_feature(p.features.float().flatten(2), within(p.inside, size).float()) for p in photos]
+    return torch.cat(means).mean(dim=0)
+
+
+@torch.inference_mode()
+def draw(model: Model, photos: Sequence[Photo], centre: Tensor, options: argparse.Namespace) -> list[Trial]:
+    """Trials among photographs, for each number of shots."""
+    rng = np.random.default_rng(1)
     trials = []
     for shots in options.shots:
         of_class = {c: [i for i, photo in enumerate(photos) if c in photo.shown] for c in CLASSES}
@@ -91,7 +112,7 @@ def draw(model: Model, split: str, options: argparse.Namespace) -> list[Trial]:
             for class_id in (right, wrong):
                 others = [i for i in of_class[class_id] if i != query]
                 supports = [photos[i] for i in rng.choice(others, shots, replace=False)]
-                trials.append(attempt(model, photos[query], supports, class_id))
+                trials.append(attempt(model, photos[query], supports, class_id, centre))
     return trials
 
 
@@ -106,15 +127,15 @@ def encode(model: Model, source: Any, i: int) -> Photo:
     return Photo(features.half(), fitted.inside(), square, shown, set(np.unique(labels).tolist()))
 
 
-def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int) -> Trial:
+def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, centre: Tensor) -> Trial:
     """Segment a query by supports of a class."""
     found = [positions(s.features.float(), binary(s.labels, class_id)[None]) for s in supports]
     known = of_all_shots(found)
     output = model.net.decode(query.features.float(), known, (model.image_size, model.image_size))  # type: ignore[arg-type]
     margins = output.logits[:, 1] - output.logits[:, 0]
-    told = evidence(query.features, known, margins, query.inside)[0]
-    mask = (margins[0] > 0).to(torch.uint8)
-    return Trial(class_id, len(supports), class_id in query.whole, told, mask, binary(query.labels, class_id))
+    told = evidence(query.features, known, margins, query.inside, centre)[0]
+    probability, truth = margins[0].sigmoid().half(), binary(query.labels, class_id)
+    return Trial(class_id, len(supports), class_id in query.whole, told, probability, truth)
 
 
 def binary(labels: Tensor, class_id: int) -> Tensor:
@@ -122,33 +143,47 @@ def binary(labels: Tensor, class_id: int) -> Tensor:
     return torch.where(labels == 255, 255, (labels == class_id).to(torch.uint8)).to(torch.uint8)
 
 
-def fit(trials: list[Trial]) -> Calibration:
-    """Logistic regression of presence on the evidence and the number of shots."""
+def fit(trials: Sequence[Trial], centre: Tensor) -> Calibration:
+    """Logistic regression of presence on the evidence and the number of shots, and the threshold of a single one."""
     rows = [[*trial.evidence.tolist(), np.log2(trial.shots), 1.0] for trial in trials]
     x, y = np.array(rows), np.array([1.0 if trial.present else -1.0 for trial in trials])
 
     def loss(weights: NDArray[np.float64]) -> float:
         return float(np.logaddexp(0, -y * (x @ weights)).mean())
 
-    return Calibration(*(round(float(w), 2) for w in minimize(loss, np.zeros(4)).x))
+    similarity, strength, shots, offset = (round(float(w), 2) for w in minimize(loss, np.zeros(4)).x)
+    alone = [trial for trial in trials if trial.shots == 1 and trial.present]
+    threshold = max(CHOICES, key=lambda t: sum(iou(trial.probability > t, trial.truth) for trial in alone))
+    known = tuple(round(float(c), 5) for c in centre)
+    return Calibration(similarity, strength, shots, offset, threshold, known)
 
 
-def measure(trials: list[Trial], calibration: Calibration) -> str:
-    """What leaving photographs empty brings and costs."""
-    classes = sorted({trial.class_id for trial in trials if trial.present})
-    before, after = EpisodeIoU(classes), EpisodeIoU(classes)
-    kept: dict[bool, list[bool]] = {True: [], False: []}
-    for trial in trials:
-        keep = bool(calibration.probability(trial.evidence[None], trial.shots) >= PRESENCE)
-        kept[trial.present].append(keep)
-        if trial.present:
-            before.update(trial.mask, trial.truth, trial.class_id)
-            after.update(trial.mask * keep, trial.truth, trial.class_id)
-    absent, present = 1 - np.mean(kept[False]), np.mean(kept[True])
+def measure(trials: Sequence[Trial], calibration: Calibration) -> str:
+    """What the threshold, and leaving photographs empty, bring and cost."""
+    kept = [float(calibration.probability(trial.evidence[None], trial.shots)) >= PRESENCE for trial in trials]
+    shown = [(trial, keep) for trial, keep in zip(trials, kept, strict=True) if trial.present]
+    absent = [not keep for trial, keep in zip(trials, kept, strict=True) if not trial.present]
+    threshold = calibration.threshold if trials[0].shots == 1 else HALF
+    masks = {
+        "test's rule": [trial.probability > HALF for trial, _ in shown],
+        f"threshold {threshold}": [trial.probability > threshold for trial, _ in shown],
+        "and empty ones": [(trial.probability > threshold) & keep for trial, keep in shown],
+    }
+    scores = [f"{name} {score([trial for trial, _ in shown], found)}" for name, found in masks.items()]
     return (
-        f"{100 * absent:.0f} % of the absent left empty, {100 * present:.0f} % of the present kept, mIoU "
-        f"{100 * before.compute().miou:.1f} → {100 * after.compute().miou:.1f}"
+        f"{100 * np.mean(absent):.0f} % of {len(absent)} absent left empty, "
+        f"{100 * np.mean([keep for _, keep in shown]):.0f} % of {len(shown)} present kept; mIoU and mean IoU: "
+        f"{', '.join(scores)}"
     )
+
+
+def score(trials: Sequence[Trial], masks: Sequence[Tensor]) -> str:
+    """MIoU over classes, and the mean IoU of the photographs."""
+    total = EpisodeIoU(sorted({trial.class_id for trial in trials}))
+    for trial, mask in zip(trials, masks, strict=True):
+        total.update(mask.to(torch.uint8), trial.truth, trial.class_id)
+    each = [iou(mask, trial.truth) for trial, mask in zip(trials, masks, strict=True)]
+    return f"{100 * total.compute().miou:.1f} / {100 * np.mean(each):.1f}"
 
 
 if __name__ == "__main__":

@@ -147,6 +147,16 @@ def test_the_threshold_is_the_one_that_serves_the_supports() -> None:
     assert choose(torch.where(mask == 1, 0.9, 0.1), mask)[0] == 0.5
 
 
+def test_a_single_support_moves_the_expected_threshold_only_where_its_copy_says_much() -> None:
+    mask = torch.zeros(1, 10, 10, dtype=torch.uint8)
+    mask[:, :5] = 1
+    little, much = torch.full((1, 10, 10), 0.1), torch.full((1, 10, 10), 0.62)
+    little[:, 5:6] = 0.44  # a row too many
+    assert choose(torch.where(mask == 1, 0.75, little), mask, alone=0.4)[0] == 0.4
+    assert choose(torch.where(mask == 1, 0.75, much), mask, alone=0.4)[0] == 0.65
+    assert choose(torch.where(mask == 1, 0.75, little), mask)[0] == 0.5
+
+
 @pytest.mark.parametrize("shots", [1, 5])
 def test_a_photograph_of_nothing_like_it_is_left_empty(shots: int) -> None:
     """A cat's face in two places is found, and nothing in a photograph of coins; the default model."""

@@ -10,7 +10,7 @@ from datamodules.files.digest import sha256
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet
 from qgnet.packaged import ENCODER
-from qgnet.presence import Calibration
+from qgnet.presence import Calibration, read_calibration
 from qgnet.runs import checkpoint_run
 from qgnet.shipped import PREFIX, heads, open_head, pack
 from qgnet.tasks.episodic import IMAGE_SIZE
@@ -31,8 +31,8 @@ MATCHING_SETTINGS = {
     "method": "sum",
     "dilated": False,
 }
-CALIBRATION = Calibration(6.72, 0.5, -0.29, -1.89)
-"""Of matching with these settings."""
+CALIBRATION = Path(__file__).parent / "calibrations/matching.json"
+"""Of matching with these settings; written by ``benchmarks/presence.py``."""
 SIDES = "Give the side of the square it was trained with, 8n + 1 px (`image_size=` or --image-size)."
 
 
@@ -92,7 +92,7 @@ def matching_model(image_size: int, settings: dict[str, Any]) -> Model:
     task.net.margins = (settings["method"],)  # a test scores the others, too
     origin = task.file_hashes.get("encoder_weights", settings["encoder_weights"])
     model = _ready(task.net, image_size, MATCHING, settings, str(origin))
-    return model._replace(calibration=CALIBRATION) if settings == MATCHING_SETTINGS else model
+    return model._replace(calibration=read_calibration(CALIBRATION)) if settings == MATCHING_SETTINGS else model
 
 
 def checkpoint_model(path: Path, image_size: int | None) -> Model:

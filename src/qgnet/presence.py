@@ -1,5 +1,7 @@
 """Whether a photograph shows the class at all: what was found in it, compared with the supports' object."""
 
+import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,16 +15,20 @@ class Calibration(NamedTuple):
     """Turns evidence into a probability, for one encoder; fitted by ``benchmarks/presence.py``.
 
     Attributes:
-        similarity: weight of the cosine between what was found and the supports' object.
+        similarity: weight of the cosine between what was found and the supports' object, both from `centre`.
         strength: weight of the mean margin of what was found.
         shots: weight of the binary logarithm of the number of supports.
         offset: added.
+        threshold: the one that serves best where there is but one support.
+        centre: (C,) mean feature of photographs. What all of them have in common tells no class from another.
     """
 
     similarity: float
     strength: float
     shots: float
     offset: float
+    threshold: float
+    centre: tuple[float, ...]
 
     def probability(self, evidence: Tensor, shots: int) -> Tensor:
         """(T, 2) of `evidence` → (T,), as likely as not at 0.5 where half of the photographs show the class."""
@@ -30,7 +36,18 @@ class Calibration(NamedTuple):
         return (evidence @ weights + self.shots * torch.tensor(float(shots)).log2() + self.offset).sigmoid()
 
 
-def evidence(query: Tensor, supports: Positions, margins: Tensor, inside: Tensor) -> Tensor:
+def read_calibration(file: Path) -> Calibration:
+    """A calibration that ``benchmarks/presence.py`` wrote."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return Calibration(**{**content, "centre": tuple(content["centre"])})
+
+
+def within(inside: Tensor, size: tuple[int, int]) -> Tensor:
+    """(T, S, S) bool → (T, h * w), the positions that are not padding alone."""
+    return F.adaptive_max_pool2d(inside.float()[:, None], size)[:, 0].flatten(1) > 0
+
+
+def evidence(query: Tensor, supports: Positions, margins: Tensor, inside: Tensor, centre: Tensor) -> Tensor:
     """How similar what was found is to the supports' object, and how strong the answer is.
 
     Args:
@@ -38,21 +55,25 @@ def evidence(query: Tensor, supports: Positions, margins: Tensor, inside: Tensor
         supports: (1, …), the positions of all of them.
         margins: (T, S, S), above 0 where the object was found.
         inside: (T, S, S) bool, where the square is not padding.
+        centre: (C,) mean feature of photographs.
 
     Returns:
         (T, 2): the cosine of the mean feature of what was found, or where that is nothing of the position that comes
-        nearest to it, to the supports' mean; and the mean margin there.
+        nearest to it, to the supports' mean, both from `centre`; and the mean margin there.
     """
     size = (query.shape[-2], query.shape[-1])
-    prototype = F.normalize((supports.features * supports.foreground[:, None]).sum(dim=2), dim=1)
-    within = F.adaptive_max_pool2d(inside.float()[:, None], size)[:, 0].flatten(1) > 0
+    prototype = mean_feature(supports.features, supports.foreground) - centre
     coarse = F.interpolate(margins.float()[:, None], size, mode="bilinear", align_corners=True)[:, 0].flatten(1)
-    coarse = coarse.masked_fill(~within, -torch.inf)
+    coarse = coarse.masked_fill(~within(inside, size), -torch.inf)
     found = (coarse > 0) | (coarse == coarse.amax(dim=1, keepdim=True))
-    weight = found * coarse.sigmoid()
-    mean = F.normalize((query.float().flatten(2) * weight[:, None]).sum(dim=2), dim=1)
+    mean = mean_feature(query.float().flatten(2), found * coarse.sigmoid()) - centre
     strength = torch.where(found, coarse, 0.0).sum(dim=1) / found.sum(dim=1)
-    return torch.stack([(mean * prototype).sum(dim=1), strength], dim=1)
+    return torch.stack([F.cosine_similarity(mean, prototype), strength], dim=1)
+
+
+def mean_feature(features: Tensor, weights: Tensor) -> Tensor:
+    """(B, C, N) features by (B, N) weights → (B, C)."""
+    return (features * weights[:, None]).sum(dim=2) / weights.sum(dim=1, keepdim=True)
 
 
 def matching_parts(query: Any, supports: Any) -> tuple[Tensor, Positions] | None:

@@ -162,7 +162,9 @@ class Segmenter:
             encoded = net.stack_shots(shots)
             probabilities, targets = self._try(shots, images, masks, pairs)
         if self.threshold is None:
-            threshold, ious = choose(probabilities, targets)
+            threshold, ious = choose(
+                probabilities, targets, self.model.calibration and self.model.calibration.threshold
+            )
         else:
             threshold = self.threshold
             ious = [iou(p > threshold, mask) for p, mask in zip(probabilities, targets, strict=True)]
@@ -243,11 +245,18 @@ class Segmenter:
                 output = net.decode(query, learnt.encoded, (side, side), with_levels=False)
                 margins = output.logits[:, 1] - output.logits[:, 0]
                 prior = None if output.prior_map is None else output.prior_map[:, 0]
-                compared = matching_parts(query, learnt.encoded)
-                known = None if compared is None else evidence(*compared, margins, inside.to(self.device))
+                known = self._evidence(query, learnt, margins, inside)
                 maps = Maps(margins, output.guided_map[:, 0], prior, known)
                 answers.append(each_tensor(lambda t: t.float().cpu(), maps))
         return answers
+
+    def _evidence(self, query: Any, learnt: Learnt, margins: Tensor, inside: Tensor) -> Tensor | None:
+        """What `_present` goes by; None without a calibration, or of a network that compares nothing."""
+        compared = matching_parts(query, learnt.encoded)
+        if self.model.calibration is None or compared is None:
+            return None
+        centre = margins.new_tensor(self.model.calibration.centre, dtype=torch.float32)
+        return evidence(*compared, margins, inside.to(self.device), centre)
 
     def _result(self, photograph: Fitted, answers: Sequence[Maps]) -> Result:
         """Masks that share no pixel: where two classes are above their thresholds, the one further above has it."""

@@ -188,6 +188,8 @@ def sample(optimizer: MakeOptimizer) -> Optimizer:
 
 def check_same_optimizer(optimizer: Optimizer, checkpoint: dict[str, Any]) -> None:
     """InputError unless the training that goes on had this optimiser: its state, settings included, is restored."""
+    if not checkpoint["optimizer_states"]:  # imported weights, with which a training begins
+        return
     had = checkpoint["optimizer_states"][0]["param_groups"][0]
     now = optimizer.param_groups[0]
     had = had | {"lr": had.get("initial_lr", had["lr"])}  # without the schedule

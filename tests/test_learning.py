@@ -16,7 +16,7 @@ from qgnet.losses import segmentation_loss
 from qgnet.networks.qgnet import QGNet
 from qgnet.tasks.base import normalise
 
-STEPS, BATCH = 400, 8
+STEPS, BATCH = 600, 8
 
 
 class Colours(nn.Module):

@@ -200,7 +200,6 @@ def test_a_head_over_the_packaged_encoder(
     few = ["--model.self_correspondence=false", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=0"]
     main(["fit", *EPISODIC, *weights, *few, f"--run={tmp_path / 'run'}"])
     monkeypatch.setattr("qgnet.shipped.HEADS", tmp_path)
-    monkeypatch.setattr("qgnet.commands.models.HEADS", tmp_path)
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     qgnet_command(["models", "--pack", str(checkpoint), "small"])
     (tmp_path / "small.md").write_text("# small\n\nTrained\nfor a test.\n\nMore.\n")

@@ -1,13 +1,12 @@
 """``qgnet episodes``: the test episodes of a configuration as a manifest, for another run or another codebase."""
+# ruff: noqa: PLC0415  (what takes seconds to import is imported when it runs, not for --help)
 
 import argparse
 from typing import Any
 
-from datamodules.base import EpisodeDataModule
 from datamodules.errors import InputError
 from datamodules.files.paths import expanded
 from datamodules.manifest import write_manifest
-from qgnet.cli import parse
 
 
 def add_parser(subcommands: Any) -> None:
@@ -29,6 +28,9 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         InputError: if the configuration has no episodes, or its data cannot be used.
     """
+    from datamodules.base import EpisodeDataModule
+    from qgnet.cli import parse
+
     _, data = parse(options.arguments)
     if not isinstance(data, EpisodeDataModule):
         raise InputError(f"{type(data).__name__} has no episodes. Give the configuration of an episodic DataModule.")

@@ -1,10 +1,10 @@
 """``qgnet import-weights``: weights of the released QGNet, PFENet, ImageNet ResNets or MoCo in this project's form."""
+# ruff: noqa: PLC0415  (what takes seconds to import is imported when it runs, not for --help)
 
 import argparse
 from typing import Any
 
 from datamodules.files.paths import expanded
-from qgnet.released import import_weights
 
 
 def add_parser(subcommands: Any) -> None:
@@ -37,4 +37,6 @@ def level(text: str) -> float:
 
 def run(options: argparse.Namespace) -> None:
     """Convert, and say what was found and how to use the result."""
+    from qgnet.released import import_weights
+
     print(import_weights(options.source, options.output, options.levels))

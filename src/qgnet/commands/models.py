@@ -1,19 +1,18 @@
 """``qgnet models``: what segments without a checkpoint of one's own."""
+# ruff: noqa: PLC0415  (what takes seconds to import is imported when it runs, not for --help)
 
 import argparse
 from pathlib import Path
 from typing import Any
 
 from datamodules.errors import InputError
-from qgnet.models import DEFAULT, known_models, pack_checkpoint
-from qgnet.shipped import HEADS
 
 
 def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
     parser = subcommands.add_parser("models", description="Lists what `qgnet segment --model` knows by name.")
     parser.add_argument(
-        "--pack", nargs=2, metavar=("CKPT", "NAME"), help=f"for developers: add a trained head to {HEADS}"
+        "--pack", nargs=2, metavar=("CKPT", "NAME"), help="for developers: add a trained head to the package"
     )
     parser.set_defaults(run=run)
 
@@ -24,6 +23,9 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         InputError: if the checkpoint cannot be used, or there is a head of that name.
     """
+    from qgnet.models import DEFAULT, known_models, pack_checkpoint
+    from qgnet.shipped import HEADS
+
     if options.pack:
         checkpoint, name = options.pack
         file = HEADS / f"{name}.pt"

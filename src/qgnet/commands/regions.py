@@ -1,11 +1,10 @@
 """``qgnet regions``: the region maps of stage 1's images, computed before the training asks for them."""
+# ruff: noqa: PLC0415  (what takes seconds to import is imported when it runs, not for --help)
 
 import argparse
 from typing import Any
 
 from datamodules.errors import InputError
-from datamodules.unlabeled import ViewDataModule
-from qgnet.cli import parse
 
 
 def add_parser(subcommands: Any) -> None:
@@ -28,6 +27,9 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         InputError: if the configuration keeps no region maps, or they cannot be made.
     """
+    from datamodules.unlabeled import ViewDataModule
+    from qgnet.cli import parse
+
     _, data = parse(["--config", options.config, *options.arguments])
     file = data.region_maps().file if isinstance(data, ViewDataModule) else None
     if file is None:

@@ -193,8 +193,8 @@ class EpisodeDataset(Dataset[Episode]):
         if negative and not any(self.absent_from(i) for i in self.queries):
             raise InputError(
                 f"data.negative is {negative}, but every image shows all of the classes "
-                f"{some(list(classes.values()))}, so none can be asked for where it is absent. Set --data.negative 0, "
-                "or add images without some class."
+                f"{some([classes[c] for c in self.images_of])}, so none can be asked for where it is absent. Set "
+                "--data.negative 0, or add images without some class."
             )
         self.length = length or len(self.queries)
         self.fixed: Sequence[Draw] = ()

@@ -4,6 +4,8 @@ When one of these moves, its test in ``tests/test_internals.py`` says what break
 ``qgnet.cli`` overrides are listed there as well.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -36,6 +38,18 @@ def begin_next_epoch(trainer: pl.Trainer) -> None:
     """Do not take up the epoch that a loaded checkpoint has finished once more, as Lightning does with `max_steps`."""
     loop = trainer.fit_loop
     loop._restarting = loop.epoch_loop.restarting = False
+
+
+@contextmanager
+def repeated_validation(trainer: pl.Trainer) -> Iterator[None]:
+    """A checkpoint saved within is of the validation's first batch, at which a training that goes on begins."""
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    kept = progress.state_dict()
+    for counts in (progress.total, progress.current):
+        counts.ready = counts.started = 1  # type: ignore[attr-defined]
+        counts.processed = counts.completed = 0  # type: ignore[attr-defined]
+    yield
+    progress.load_state_dict(kept)
 
 
 def logs_this_step(trainer: pl.Trainer) -> bool:

@@ -45,6 +45,8 @@ def test_a_run_can_be_watched(command: Command) -> None:
         "global_global",
         "local_global",
         "local_local",
+        "accuracy/global_global",
+        "accuracy/local_global",
         "accuracy/local_local",
         "spread",
         "fallback_share",

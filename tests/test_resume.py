@@ -1,8 +1,12 @@
 """A training that was cut off between two epochs, where ``last.ckpt`` is written, goes on as if nothing had been."""
 
+import csv
+
 import pytest
+import pytorch_lightning as pl
 from conftest import CONFIGS, TINY_PRETRAINING, TINY_SCENES, TINY_SEGMENTATION, Command, train_losses
 
+from qgnet.callbacks.requeue import Requeue
 from qgnet.cli import main
 from qgnet.tasks.base import Task
 
@@ -54,3 +58,42 @@ def test_a_training_goes_on_with_the_optimiser_it_began_with(command: Command, c
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
     command(*again, "--trainer.max_epochs=2", "--run=runs/z")
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("config", STAGES)
+def test_a_validation_that_slurm_broke_off_is_repeated(
+    command: Command, monkeypatch: pytest.MonkeyPatch, config: str, length: str
+) -> None:
+    steps, epochs = LENGTHS[length]
+    run = ["fit", f"--config={CONFIGS / config}", *STAGES[config], *QUIET, "--trainer.num_sanity_val_steps=0"]
+    run += [f"--trainer.max_steps={steps}", f"--trainer.max_epochs={epochs}"]
+    run += ["--trainer.limit_train_batches=3", "--trainer.limit_val_batches=2"]
+    main([*run, "--run=runs/unbroken"])
+
+    def begun(callback: Requeue, trainer: pl.Trainer, task: Task) -> None:
+        def save(signum: int, frame: None) -> None:
+            trainer.save_checkpoint("runs/x/hpc_ckpt_1.ckpt")
+            raise CutOff
+
+        callback.signum, callback.save_and_requeue = 10, save
+
+    def signalled(callback: Requeue, trainer: pl.Trainer, *_: object) -> None:
+        callback.signalled = trainer.global_step == 6
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Requeue, "on_train_start", begun)
+        patched.setattr(Requeue, "on_validation_batch_start", signalled)
+        with pytest.raises(CutOff):
+            main([*run, "--run=runs/x"])
+    main([*run, "--run=runs/x", "--ckpt_path=last"])
+    assert train_losses("runs/x") == train_losses("runs/unbroken")[6:]
+    assert len(validations("runs/x")) == 3
+    assert validations("runs/x") == validations("runs/unbroken")[1:]
+
+
+def validations(run: str) -> list[dict[str, str]]:
+    """Scores of each validation that was written down."""
+    with open(f"{run}/metrics.csv") as file:
+        rows = [{name: value for name, value in row.items() if name.startswith("val/")} for row in csv.DictReader(file)]
+    return [row for row in rows if any(row.values())]

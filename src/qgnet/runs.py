@@ -71,7 +71,7 @@ def identify(subcommand: str, config: Namespace) -> dict[str, Any]:
 def data_settings(config: Namespace) -> Namespace:
     """The DataModule's, with the seed that the protocol stands for."""
     settings = config.data.get("init_args", Namespace()).clone()
-    if settings.get("seed", 0) is None:
+    if "protocol" in settings and settings.get("seed") is None:
         settings.seed = default_seed(Protocol(**settings.protocol.as_dict()))
     return settings
 

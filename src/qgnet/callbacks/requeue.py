@@ -1,13 +1,14 @@
-"""SLURM's signal that the time is up, heeded between two steps."""
+"""SLURM's signal that the time is up, heeded between two steps, or two batches of a validation."""
 
 import signal
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
-from datamodules.internals import cluster_environment
+from datamodules.internals import cluster_environment, repeated_validation
 from qgnet.tasks.base import ends_step
 
 
@@ -16,12 +17,14 @@ class Requeue(pl.Callback):
 
     Lightning's own handler does both, but at once: one process may then wait for the others to save while they wait for
     its gradients, and a step may be saved half done. Here the signal is only noted, and Lightning's handler is called
-    when the step is over.
+    when the step is over. A validation can be long, so it is broken off: the training that goes on repeats it.
     """
 
     def __init__(self) -> None:
         self.signalled = False
         self.signum: int | None = None
+        self.common: list[int] = []
+        """Batches of each validation loader that every process has."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the place of Lightning's handler, if there is one."""
@@ -38,9 +41,34 @@ class Requeue(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save and requeue if any process has had the signal; gradients half accumulated could not be saved."""
-        if self.signum is None or not ends_step(trainer, batch_idx):
-            return
-        if trainer.strategy.reduce_boolean_decision(self.signalled, all=False):
-            self.signalled = False
-            assert callable(self.save_and_requeue)
-            self.save_and_requeue(self.signum, None)
+        if self.signum is not None and ends_step(trainer, batch_idx) and self._signalled_anywhere(trainer):
+            self._save_and_requeue()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Agree on the batches that all processes have."""
+        if self.signum is not None:
+            own = torch.tensor(trainer.num_val_batches, device=pl_module.device)  # of each loader
+            self.common = trainer.strategy.reduce(own, reduce_op="min").tolist()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """The same within a validation."""
+        if self.signum is not None and batch_idx < self.common[dataloader_idx] and self._signalled_anywhere(trainer):
+            with repeated_validation(trainer):
+                self._save_and_requeue()
+
+    def _signalled_anywhere(self, trainer: pl.Trainer) -> bool:
+        return bool(trainer.strategy.reduce_boolean_decision(self.signalled, all=False))
+
+    def _save_and_requeue(self) -> None:
+        self.signalled = False
+        assert callable(self.save_and_requeue)
+        assert self.signum is not None
+        self.save_and_requeue(self.signum, None)

@@ -38,7 +38,7 @@ class Positions(NamedTuple):
 
 
 def matching_feature(stages: dict[int, Tensor], last: int) -> Tensor:
-    """The last two stages side by side, each of length 1: (B, C, h, w) float32 of length 1.
+    """The last two stages side by side, each of length 1: (B, C, h, w) float32 of length 1, h and w of the finer one.
 
     Side by side they tell classes apart better than either alone, and no stage drowns the other. They have the
     positions of the stage before the last, which are finer where the encoder is not dilated.

@@ -148,8 +148,8 @@ class QGNet(nn.Module):
     """Segments in a query image what a few masks show in support images.
 
     Args:
-        encoder: E, dilated.
-        priors: P, dilated: the priors are the positions of the query's own feature (the
+        encoder: E, dilated in the paper.
+        priors: P, of the same stages: the priors are the positions of the query's own feature (the
             released code). Or a bank of them, fixed beforehand. None leaves self-correspondence out.
         width: channels of the head (256 in the paper).
         levels: sides or ratios of the FEM's pyramid, see :class:`FeatureEnrichment`.
@@ -239,7 +239,7 @@ class QGNet(nn.Module):
         )
         if self.margin_weights is not None:
             weighted = zip(self.margin_weights, found.values(), strict=True)
-            logits = logits + two_labels(torch.stack([weight * margin for weight, margin in weighted]).sum(dim=0))
+            logits = logits + two_labels(sum(weight * resize(margin, full) for weight, margin in weighted))
         return QGNetOutput(resize(logits, size), guided_map, query.prior_map, level_logits, found)
 
     def _margins(self, query: Query, supports: Supports) -> dict[str, Tensor]:
@@ -254,6 +254,7 @@ class QGNet(nn.Module):
 
     def _query(self, image: Tensor, stages: dict[int, Tensor]) -> Query:
         high = stages[3] if self.encoder.high_stage == 3 else self.encoder.run_stage(4, stages[3])
+        high = resize(high, (stages[3].shape[-2], stages[3].shape[-1]))  # smaller only if nothing is dilated
         priors = self._priors(image)
         prior_map = None if priors is None else region_map(self.reduce_self(high), priors)
         pyramid = self.enrichment.pyramid(self.reduce_query(mid_level(stages)))
@@ -275,7 +276,8 @@ class QGNet(nn.Module):
         high = self.encoder.run_stage(last, below * resize_mask(whole, (below.shape[-2], below.shape[-1])))
         foreground = resize_mask(whole, (high.shape[-2], high.shape[-1]))
         keys = foreground_keys(high * foreground, foreground)
-        category = masked_average(self.reduce_support(mid_level(stages)), foreground)
+        reduced = self.reduce_support(mid_level(stages))
+        category = masked_average(reduced, resize_mask(whole, (reduced.shape[-2], reduced.shape[-1])))
         return Support(category, keys, self._positions(stages, mask))
 
     def _positions(self, stages: dict[int, Tensor], mask: Tensor) -> Positions | None:

@@ -63,6 +63,8 @@ class FewShotSegmentation(EpisodicTask):
             the same for every query, from ``prior_bank``; P itself is then not needed.
         prior_bank: file written by ``qgnet prior-bank``.
         high_stage: last stage of both encoders, 4 (the paper) or 3.
+        dilated: the encoders' last stages are kept at an eighth of the image's side (the paper). False leaves them as
+            they were trained, a sixteenth and a 32nd: better where dilation harms them, as EfficientNets.
         width: channels of the head.
         levels: the FEM's pyramid: sides above 1, ratios of the feature side up to 1.
         auxiliary_weight: of the FEM levels' mean cross-entropy.
@@ -93,6 +95,7 @@ class FewShotSegmentation(EpisodicTask):
         bank_size: Count | None = None,
         prior_bank: str | None = None,
         high_stage: HighStage = 4,
+        dilated: bool = True,
         width: Count = 256,
         levels: Annotated[Sequence[float], Filled(), Level(above=0)] = (60, 30, 15, 8),
         margins: Sequence[str] = (),
@@ -110,11 +113,19 @@ class FewShotSegmentation(EpisodicTask):
         self.foreground_weight = foreground_weight
         priors: Encoder | PriorBank | None = None
         if self_correspondence:
-            priors = make_encoder(prior_encoder, high_stage)
+            priors = make_encoder(prior_encoder, high_stage, dilated)
             priors.freeze()
             if bank_size is not None:
                 priors = PriorBank(bank_size, priors.high_channels)
-        network = make_encoder(encoder, high_stage), priors, width, levels, cross_correspondence, margins, add_margins
+        network = (
+            make_encoder(encoder, high_stage, dilated),
+            priors,
+            width,
+            levels,
+            cross_correspondence,
+            margins,
+            add_margins,
+        )
         with of_the_model():
             self.net = QGNet(*network)
         if freeze_encoder:

@@ -126,6 +126,7 @@ def test_no_other_file_reaches_into_lightning() -> None:
                 owner = ast.unparse(node.value)
                 private = node.attr.startswith("_") and not node.attr.startswith("__") and "trainer" in owner
                 assert not private, f"{path.name}: {ast.unparse(node)}"
-                assert not node.attr.endswith("_loop"), f"{path.name}: {ast.unparse(node)}"
+                loop = node.attr.endswith("_loop") and owner != "asyncio"
+                assert not loop, f"{path.name}: {ast.unparse(node)}"
     own = {name for name in vars(QGNetCLI) if name.startswith("_") and hasattr(LightningCLI, name)}
     assert {name for name in own if not name.startswith("__") and name != "_abc_impl"} <= set(OVERRIDDEN)

@@ -309,7 +309,10 @@ def test_other_machines_need_the_token(folder: Path, segmenter: Segmenter) -> No
 
 def test_mistakes_of_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty.ckpt").write_bytes(b"")
-    with subprocess.Popen([*SERVE, str(folder), "--port=0"], stdout=subprocess.PIPE, text=True) as process:
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs start with it ignored
+    started = subprocess.Popen([*SERVE, str(folder), "--port=0"], stdout=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, heeded)
+    with started as process:
         address = process.stdout.readline().split()[1]
         port = address.rstrip("/").rsplit(":", 1)[1]
         for arguments, message in (

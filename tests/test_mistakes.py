@@ -115,7 +115,7 @@ def test_ctrl_c_among_the_imports_is_one_line(monkeypatch: pytest.MonkeyPatch, c
 
     monkeypatch.setattr(start, "import_module", interrupted)
     with pytest.raises(SystemExit) as stop:
-        start.lightning()
+        start.lightning(["fit"])
     assert stop.value.code == 130
     assert capsys.readouterr().err.strip() == "Stopped. Nothing was written yet."
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from skimage.data import coins
 
-from datamodules.sources import IGNORE
+from datamodules.files.sources import IGNORE
 from qgnet.commands import main as qgnet
 from qgnet.outputs.formats import painted
 

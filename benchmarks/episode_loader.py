@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import EpisodeDataModule, one_thread
-from datamodules.episodes import Decoded, EpisodeDataset, collate
+from datamodules.episodes.dataset import Decoded, EpisodeDataset, collate
 from qgnet.cli import parse
 from qgnet.networks.encoders import IMAGENET
 

@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.base import EpisodeDataModule
-from datamodules.episodes import Episode, EpisodeDataset, collate
-from datamodules.manifest import NamedDraw
+from datamodules.episodes.dataset import Episode, EpisodeDataset, collate
+from datamodules.episodes.manifest import NamedDraw
 from qgnet.cli import parse
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.correspondence import EPS

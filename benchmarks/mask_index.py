@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from datamodules.index import MaskIndex
-from datamodules.sources import IndexMasks
+from datamodules.files.index import MaskIndex
+from datamodules.files.sources import IndexMasks
 
 MIN_AREA = 2048
 

@@ -1,6 +1,6 @@
 """Fits the calibration of training-free matching on one list of photographs and measures it on another.
 
-python benchmarks/presence.py --root data/voc20 --write src/qgnet/calibrations/matching.json
+python benchmarks/presence.py --root data/voc20 --write src/qgnet/segmenting/calibrations/matching.json
 
 Draws pairs of episodes: a query with supports of a class that it shows, and of one that it does not. Prints, on each
 list, what leaving photographs empty brings and costs: mIoU, and the mean of the photographs' IoUs, of those that show
@@ -21,16 +21,16 @@ from scipy.optimize import minimize
 from torch import Tensor
 from tqdm import tqdm
 
-from datamodules.fitted import fit_picture, fit_support
+from datamodules.episodes.fitted import fit_picture, fit_support
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.metrics import EpisodeIoU
-from qgnet.models import Model, open_model
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import of_all_shots, positions
-from qgnet.presence import Calibration, evidence, mean_feature, within
-from qgnet.segmenter import PRESENCE
+from qgnet.segmenting.models import Model, open_model
+from qgnet.segmenting.presence import Calibration, evidence, mean_feature, within
+from qgnet.segmenting.segmenter import PRESENCE
+from qgnet.segmenting.tuning import CHOICES, HALF, iou
 from qgnet.tasks.base import normalise
-from qgnet.tuning import CHOICES, HALF, iou
 
 CLASSES = range(1, 21)
 LEAST = 512

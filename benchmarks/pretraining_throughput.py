@@ -21,9 +21,9 @@ import pytorch_lightning as pl
 import torch
 from skimage.segmentation import slic
 
-from datamodules.region_maps import RegionMaps
-from datamodules.sources import Array
+from datamodules.files.sources import Array
 from datamodules.unlabeled import ViewDataModule
+from datamodules.views.region_maps import RegionMaps
 from qgnet.cli import parse
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datamodules.photographs import MaskFolder, PhotographDataset
 from datamodules.unlabeled import ImageFolder
+from datamodules.views.photographs import MaskFolder, PhotographDataset
 from qgnet.metrics import MapQuality
 from qgnet.tasks.base import make_encoder
 from qgnet.tasks.pretraining import PriorMaps
-from qgnet.weights import load_encoder_weights
+from qgnet.weights.store import load_encoder_weights
 
 SALIENCY_SIDE = 64
 """Side at which the spectral residual is taken, as in its paper."""

@@ -21,12 +21,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from datamodules.base import EpisodeDataModule
-from datamodules.episodes import Episode, EpisodeDataset, collate
+from datamodules.episodes.dataset import Episode, EpisodeDataset, collate
 from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.commands import main as qgnet
 from qgnet.metrics import EpisodeIoU
-from qgnet.models import open_model
+from qgnet.segmenting.models import open_model
 from qgnet.tasks.base import normalise
 from qgnet.tasks.episodic import restore
 

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 import torch
 
-from datamodules.fitted import fit_picture
+from datamodules.episodes.fitted import fit_picture
 from qgnet.commands import main as qgnet
-from qgnet.segmenter import BATCH, Segmenter
+from qgnet.segmenting.segmenter import BATCH, Segmenter
 from qgnet.tasks.base import normalise
 
 SIDE = 193

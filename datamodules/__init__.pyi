@@ -1,19 +1,17 @@
 from .coco20i import Coco20iDataModule
-from .episodes import Episode
-from .errors import InputError
+from .episodes.dataset import Episode
 from .folder import FolderDataModule
 from .fss1000 import Fss1000DataModule
 from .pascal5i import Pascal5iDataModule
 from .synthetic import SyntheticDataModule, SyntheticViewsDataModule
 from .unlabeled import UnlabeledDataModule
-from .views import Views
+from .views.dataset import Views
 
 __all__ = [
     "Coco20iDataModule",
     "Episode",
     "FolderDataModule",
     "Fss1000DataModule",
-    "InputError",
     "Pascal5iDataModule",
     "SyntheticDataModule",
     "SyntheticViewsDataModule",

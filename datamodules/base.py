@@ -12,23 +12,23 @@ import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from datamodules.classes import check_split
-from datamodules.episodes import Episode, EpisodeDataset, collate
-from datamodules.errors import InputError
-from datamodules.index import MaskIndex
-from datamodules.internals import (
+from datamodules.episodes.classes import check_split
+from datamodules.episodes.dataset import Episode, EpisodeDataset, collate
+from datamodules.episodes.manifest import read_manifest
+from datamodules.episodes.plan import limited, shares, visiting_order
+from datamodules.episodes.protocols import Protocol, default_seed
+from datamodules.files.index import MaskIndex
+from datamodules.files.sources import LabelledImages
+from qgnet.common.errors import InputError
+from qgnet.common.internals import (
     batches_of_epoch,
     batches_trained,
     begin_next_epoch,
     counts_finished_epoch,
     epochs_trained,
 )
-from datamodules.manifest import read_manifest
-from datamodules.plan import limited, shares, visiting_order
-from datamodules.protocols import Protocol, default_seed
-from datamodules.settings import Checked, Count, Natural, Range, Rising, Share, Side
-from datamodules.sources import LabelledImages
-from datamodules.terminal import say
+from qgnet.common.say import say
+from qgnet.common.settings import Checked, Count, Natural, Range, Rising, Share, Side
 
 INDEX_FOLDER = "mask_index"
 """Beside a data set's masks."""

@@ -12,11 +12,11 @@ from pycocotools.mask import decode, frPyObjects, merge
 from tqdm import tqdm
 
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
-from datamodules.errors import InputError
 from datamodules.files.lists import read_lines
 from datamodules.files.png import write_plain_png
-from datamodules.pool import processes
-from datamodules.sources import IGNORE, Array, IndexMasks, require_folder
+from datamodules.files.sources import IGNORE, Array, IndexMasks, require_folder
+from qgnet.common.errors import InputError
+from qgnet.common.pool import processes
 
 # fmt: off
 COCO_CLASSES = (

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
-from datamodules.classes import check_distinct, check_printable
-from datamodules.errors import InputError
+from datamodules.episodes.classes import check_distinct, check_printable
 from datamodules.files import find_files
 from datamodules.files.finding import ENDINGS, by_name, one_form, subfolders
+from datamodules.files.index import MaskIndex
 from datamodules.files.lists import read_classes
 from datamodules.files.masks import some_values
-from datamodules.index import MaskIndex
-from datamodules.sources import IGNORE, BinaryMasks, IndexMasks, LabelledImages, require_folder
-from datamodules.terminal import say
+from datamodules.files.sources import IGNORE, BinaryMasks, IndexMasks, LabelledImages, require_folder
+from qgnet.common.errors import InputError
+from qgnet.common.say import say
 
 IMAGES = "images"
 MASKS = "masks"

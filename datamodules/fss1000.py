@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
-from datamodules.classes import check_printable
-from datamodules.errors import InputError
+from datamodules.episodes.classes import check_printable
 from datamodules.files import find_files, picture_size, read_mask
 from datamodules.files.finding import subfolders
 from datamodules.files.lists import read_lines
-from datamodules.sources import BinaryMasks, require_folder
+from datamodules.files.sources import BinaryMasks, require_folder
+from qgnet.common.errors import InputError
 
 SPLITS = "splits"
 OTHER_NAMES = {"train": "trn", "test": "tst"}

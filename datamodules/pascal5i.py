@@ -8,7 +8,7 @@ from typing import Any
 from datamodules.base import INDEX_FOLDER, EpisodeDataModule
 from datamodules.files.finding import find_files
 from datamodules.files.lists import read_list
-from datamodules.sources import IndexMasks, require_folder
+from datamodules.files.sources import IndexMasks, require_folder
 
 IMAGES = "JPEGImages"
 MASKS = "SegmentationClassAug"

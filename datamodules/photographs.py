@@ -1,105 +1,132 @@
-"""Photographs that the prior extractor's maps are drawn for, and measured on where their objects are known."""
+"""Photographs without any label, to be segmented: folders of them, files or patterns."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from glob import glob, has_magic
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import cv2
-import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from datamodules.episodes import to_tensor
-from datamodules.errors import InputError
-from datamodules.files import find_files, read_index_mask
-from datamodules.files.finding import by_name, one_form
-from datamodules.region_maps import Images
-from datamodules.sources import IGNORE, Array
+from datamodules.base import BaseDataModule
+from datamodules.episodes.fitted import Fitted, fit_picture
+from datamodules.files import find_files, read_picture
+from qgnet.common.errors import InputError
 
 
-class Photographs(NamedTuple):
-    """A batch of B photographs.
+class Photograph(NamedTuple):
+    """A photograph as it goes through the network.
 
     Attributes:
-        image: (B, 3, S, S) uint8, squashed to a square.
-        objects: (B, S, S) uint8: 1 any object, 0 background, 255 ignored or unknown.
-        name: B names.
+        name: its path below the folder it was found in, without ending; names its results.
+        path: its file.
+        fitted: its pixels; None if it cannot be read.
+        error: why it cannot be read.
     """
 
-    image: Tensor
-    objects: Tensor
-    name: list[str]
+    name: str
+    path: Path
+    fitted: Fitted | None
+    error: str = ""
 
 
-class PhotographDataset(Dataset[Photographs]):
-    """Photographs with the union of all their masks.
+class PhotographsToSegment(Dataset[Photograph]):
+    """Photographs brought to the network's square, one after another.
 
     Args:
-        source: images.
-        members: which of them.
-        labels: image number → (H, W) uint8 class numbers, 0 background, 255 ignored; None if nothing is known.
-        side: of the square they are squashed to, in pixels.
+        files: name → file.
+        side: of the network's square, in pixels.
+        tile: slide the square over larger photographs.
     """
 
-    def __init__(
-        self, source: Images, members: Sequence[int], labels: Callable[[int], Array] | None, side: int
-    ) -> None:
-        self.source = source
-        self.members = members
-        self.labels = labels
+    def __init__(self, files: dict[str, Path], side: int, tile: bool) -> None:
+        self.files = list(files.items())
         self.side = side
+        self.tile = tile
 
     def __len__(self) -> int:
         """Number of photographs."""
-        return len(self.members)
+        return len(self.files)
 
-    def __getitem__(self, i: int) -> Photographs:
-        """Photograph ``i``."""
-        member = self.members[i]
-        image = self.source.image(member)
-        labels = np.full(image.shape[:2], IGNORE, np.uint8) if self.labels is None else self.labels(member)
-        objects = np.where(labels == IGNORE, IGNORE, labels > 0).astype(np.uint8)
-        size = (self.side, self.side)
-        squashed = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        target = torch.from_numpy(cv2.resize(objects, size, interpolation=cv2.INTER_NEAREST))
-        return Photographs(to_tensor(squashed), target, [self.source.names[member]])
+    def __getitem__(self, i: int) -> Photograph:
+        """Photograph ``i``; one that cannot be read says why."""
+        name, path = self.files[i]
+        try:
+            return Photograph(name, path, fit_picture(read_picture(path), self.side, self.tile))
+        except InputError as error:
+            return Photograph(name, path, None, str(error))
 
 
-def collate_photographs(photographs: Sequence[Photographs]) -> Photographs:
-    """Single photographs → one batch."""
-    return Photographs(
-        image=torch.stack([p.image for p in photographs]),
-        objects=torch.stack([p.objects for p in photographs]),
-        name=[p.name[0] for p in photographs],
-    )
-
-
-class MaskFolder:
-    """Index masks of images, each named as its image, its ending aside.
+class PhotographsDataModule(BaseDataModule):
+    """Photographs for ``predict``, each once over all processes.
 
     Args:
-        root: folder of masks.
-        names: {number of an image: its name}.
-
-    Raises:
-        InputError: if the folder or a mask is missing.
+        files: name → file, see `find_photographs`.
+        image_size: side of the network's square, in pixels.
+        tile: slide the square over larger photographs, instead of bringing them to it.
+        batch_size: photographs per process and step.
+        num_workers: loader processes.
     """
 
-    def __init__(self, root: Path, names: Mapping[int, str]) -> None:
-        if not root.is_dir():
-            raise InputError(f"data.mask_root is {root}, which is no folder. Give a folder of masks.")
-        found = by_name(root, find_files(root, deep=False).files)
-        self.paths = {
-            i: found.get(one_form(Path(name).stem), root / f"{Path(name).stem}.png") for i, name in names.items()
-        }
-        missing = [path for path in self.paths.values() if not path.is_file()]
-        if missing:
-            raise InputError(
-                f"{len(missing)} of {len(names)} images have no mask in data.mask_root, e.g. {missing[0]}. Name those "
-                "that have one in data.mask_list, or take data.mask_root out."
-            )
+    def __init__(
+        self, files: dict[str, Path], image_size: int, tile: bool = False, batch_size: int = 8, num_workers: int = 2
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed=0)
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # one photograph for several processes
+        self.files = files
+        self.image_size = image_size
+        self.tile = tile
 
-    def labels(self, i: int) -> Array:
-        """(H, W) uint8 class numbers, 0 background, 255 ignored; InputError if the mask is broken."""
-        return read_index_mask(self.paths[i])
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Batches are lists of photographs."""
+        data = PhotographsToSegment(self.files, self.image_size, self.tile)
+        return self.loader(data, training=False, collate_fn=list)
+
+
+def find_photographs(given: Sequence[str], out: Path) -> dict[str, Path]:
+    """Name → file of all photographs that folders, files and patterns (``*.jpg``, ``**``) stand for.
+
+    Args:
+        given: of the user.
+        out: where results will go; nothing of it may be among the photographs.
+
+    Raises:
+        InputError: if one does not exist, there is no photograph, ``out`` lies in a folder of photographs or holds one,
+            or the results of two photographs would have one name.
+    """
+    pairs = [pair for one in given for pair in _photographs(one, out)]
+    stems = [path.with_suffix("").as_posix() for path, _ in pairs]
+    several = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
+    files: dict[str, Path] = {}
+    for (relative, path), stem in zip(pairs, stems, strict=True):
+        name = relative.as_posix() if stem in several else stem
+        if name in files and files[name] != path:
+            raise InputError(
+                f"{files[name]} and {path} would have one name in {out}. Segment their folders one after the "
+                "other, each to an --out of its own."
+            )
+        files[name] = path
+    return files
+
+
+def _photographs(given: str, out: Path) -> list[tuple[Path, Path]]:
+    """(path below the folder given, file) of each photograph."""
+    path = Path(given)
+    if path.is_dir():
+        if out.resolve().is_relative_to(path.resolve()):
+            raise InputError(
+                f"--out {out} lies in the folder of photographs {path}: the results would be taken for photographs "
+                "next time. Choose a folder beside it."
+            )
+        found = find_files(path)
+        if not found.files:
+            raise InputError(f"{path} holds no photographs. {found.told(path)}".strip())
+        return [(Path(name), path / name) for name in found.files]
+    pattern = not path.exists() and has_magic(given)
+    files = [Path(file) for file in sorted(glob(given, recursive=True))] if pattern else [path]
+    files = [file for file in files if file.is_file()]
+    if not files:
+        raise InputError(f"{given} stands for no photograph. Give a folder, a file or a pattern ('photos/*.jpg').")
+    for file in files:
+        if out.resolve() == file.resolve().parent:
+            raise InputError(f"--out {out} is the folder of the photograph {file}. Choose another folder.")
+    return [(Path(file.name), file) for file in files]

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.base import EpisodeDataModule
-from datamodules.photographs import PhotographDataset
-from datamodules.settings import Count, Range
-from datamodules.sources import Array, MaskFacts, binary_mask
+from datamodules.files.sources import Array, MaskFacts, binary_mask
 from datamodules.unlabeled import ViewDataModule
+from datamodules.views.photographs import PhotographDataset
+from qgnet.common.settings import Count, Range
 
 SHAPES = ("disc", "square", "triangle", "star", "cross")
 SURFACES = ("striped", "dotted", "checked", "marbled", "wavy", "ringed", "netted", "plain")

@@ -10,19 +10,19 @@ from typing import Annotated, Any
 from torch.utils.data import DataLoader
 
 from datamodules.base import BaseDataModule
-from datamodules.errors import InputError
+from datamodules.episodes.streams import stream
 from datamodules.files import find_files, read_picture
 from datamodules.files.finding import ENDINGS, one_form
 from datamodules.files.lists import read_lines
 from datamodules.files.pictures import check_picture
-from datamodules.photographs import MaskFolder, PhotographDataset, collate_photographs
-from datamodules.region_maps import Images, RegionMaps
-from datamodules.regions import Method, PatchRule
-from datamodules.settings import Count, Natural, Range, Side
-from datamodules.sources import Array
-from datamodules.streams import stream
-from datamodules.terminal import say
-from datamodules.views import Augmentation, ViewDataset, Views, collate_views
+from datamodules.files.sources import Array
+from datamodules.views.dataset import Augmentation, ViewDataset, Views, collate_views
+from datamodules.views.photographs import MaskFolder, PhotographDataset, collate_photographs
+from datamodules.views.region_maps import Images, RegionMaps
+from datamodules.views.regions import Method, PatchRule
+from qgnet.common.errors import InputError
+from qgnet.common.say import say
+from qgnet.common.settings import Count, Natural, Range, Side
 
 
 class ViewDataModule(BaseDataModule):

@@ -9,9 +9,9 @@ from jsonargparse import Namespace
 from qgnet.commands import main as qgnet
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank, QGNet, Support, stack_shots
-from qgnet.runs import experiment_folder
+from qgnet.runs.folders import experiment_folder
 from qgnet.tasks.segmentation import FewShotSegmentation
-from qgnet.weights import save_prior_extractor
+from qgnet.weights.store import save_prior_extractor
 
 ABLATIONS = sorted((CONFIGS / "ablations").glob("*.yaml"))
 LAST = "runs/x/checkpoints/last.ckpt"

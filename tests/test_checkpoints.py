@@ -5,8 +5,8 @@ import pytest
 import torch
 from conftest import Command, train_losses
 
-from datamodules import InputError
-from qgnet.checkpoints import AtomicCheckpointIO
+from qgnet.common.errors import InputError
+from qgnet.weights.checkpoints import AtomicCheckpointIO
 
 
 def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

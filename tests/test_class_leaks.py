@@ -8,9 +8,10 @@ import torch
 from conftest import Command
 from fake_data import write_folder, write_fss
 
-from datamodules import FolderDataModule, Fss1000DataModule, InputError
-from datamodules.classes import across_data
+from datamodules import FolderDataModule, Fss1000DataModule
+from datamodules.episodes.classes import across_data
 from qgnet.commands import main as qgnet
+from qgnet.common.errors import InputError
 
 LAST = "runs/x/checkpoints/last.ckpt"
 SETTINGS = {

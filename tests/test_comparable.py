@@ -12,10 +12,10 @@ from fake_data import write_coco, write_folder, write_fss, write_voc
 from datamodules import Coco20iDataModule, FolderDataModule, Fss1000DataModule, Pascal5iDataModule, SyntheticDataModule
 from datamodules.base import EpisodeDataModule
 from datamodules.coco20i import draw_masks
-from datamodules.manifest import NamedDraw, write_manifest
-from datamodules.protocols import Protocol
+from datamodules.episodes.manifest import NamedDraw, write_manifest
+from datamodules.episodes.protocols import Protocol
 from qgnet.commands import main as qgnet
-from qgnet.conditions import Setting, conditions
+from qgnet.runs.conditions import Setting, conditions
 
 SMALL = {"image_size": 65, "min_class_area": 50, "episodes": 6, "num_workers": 0}
 

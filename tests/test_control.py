@@ -11,12 +11,12 @@ from conftest import Command
 from fake_data import write_folder, write_voc
 from PIL import Image
 
-from datamodules.episodes import EpisodeDataset
-from datamodules.errors import InputError
+from datamodules.episodes.dataset import EpisodeDataset
+from datamodules.episodes.transforms import FitAndPad, Squash
 from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
-from datamodules.transforms import FitAndPad, Squash
 from qgnet.commands import main as qgnet
+from qgnet.common.errors import InputError
 from qgnet.metrics import SupportControl
 
 SMALL = {"min_class_area": 50, "image_size": 65, "num_workers": 0, "episodes": 40, "batch_size": 3}

@@ -12,8 +12,8 @@ from conftest import Command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb_file import read_run
 
-from qgnet import loggers
-from qgnet.dashboards import revision
+from qgnet.loggers import wandb as loggers
+from qgnet.loggers.naming import revision
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 WANDB = "--config=lightning_configs/logging/wandb.yaml"

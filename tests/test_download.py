@@ -15,8 +15,9 @@ from typing import IO, Any
 import numpy as np
 import pytest
 
-from datamodules import InputError, download
-from datamodules.download import RemoteFile, extract
+from datamodules.prepare import download
+from datamodules.prepare.download import RemoteFile, extract
+from qgnet.common.errors import InputError
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()

@@ -18,10 +18,10 @@ from datamodules import (
     SyntheticDataModule,
 )
 from datamodules.base import EpisodeDataModule, IndexSampler
-from datamodules.episodes import Decoded
+from datamodules.episodes.dataset import Decoded
+from datamodules.episodes.transforms import FitAndPad, TrainAugmentation, centred_matrix, fit_size
 from datamodules.files import read_index_mask
-from datamodules.sources import binary_mask
-from datamodules.transforms import FitAndPad, TrainAugmentation, centred_matrix, fit_size
+from datamodules.files.sources import binary_mask
 
 Make = Callable[..., EpisodeDataModule]
 SMALL = {"image_size": 65, "min_class_area": 50, "episodes": 10, "num_workers": 0}

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from datamodules import InputError
 from datamodules.files import find_files, picture_size, read_index_mask, read_mask, read_picture
 from datamodules.files.pictures import check_picture
+from qgnet.common.errors import InputError
 
 SIZE = (36, 52)
 

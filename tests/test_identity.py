@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import EPISODIC, Command, start, succeed
 
-from datamodules.errors import InputError
 from qgnet.commands import main as qgnet
-from qgnet.identity import RUN_FILE, Identity, read_identity
-from qgnet.runs import keep_metrics, training_of
+from qgnet.common.errors import InputError
+from qgnet.runs.folders import keep_metrics, training_of
+from qgnet.runs.identity import RUN_FILE, Identity, read_identity
 
 FOLDER = Path("runs/qgnet/fold0-1shot-seed321")
 

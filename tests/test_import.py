@@ -13,9 +13,9 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from qgnet.commands import main as qgnet
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import QGNet
-from qgnet.released import read_state
 from qgnet.tasks.segmentation import FewShotSegmentation
-from qgnet.weights import load_encoder_weights
+from qgnet.weights.released import read_state
+from qgnet.weights.store import load_encoder_weights
 
 WIDTH = 8
 LEVELS = [9, 0.5]

@@ -6,12 +6,13 @@ import pytest
 from fake_data import write_folder, write_fss, write_voc
 from PIL import Image
 
-from datamodules import InputError, Pascal5iDataModule
+from datamodules import Pascal5iDataModule
+from datamodules.files.index import MaskIndex
+from datamodules.files.sources import IndexMasks, LabelledImages
 from datamodules.folder import folder_images
 from datamodules.fss1000 import fss_images
-from datamodules.index import MaskIndex
 from datamodules.pascal5i import voc_images
-from datamodules.sources import IndexMasks, LabelledImages
+from qgnet.common.errors import InputError
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_several_processes_count_what_one_counts(own_voc: Path, monkeypatch: pyt
     (own_voc / "SegmentationClassAug/val_003.png").write_bytes(b"no mask")
     source = voc_images(own_voc, "val")
     one = MaskIndex.build(source)
-    monkeypatch.setattr("datamodules.index.PART", 4)
+    monkeypatch.setattr("datamodules.files.index.PART", 4)
     assert len(source.names) > 8
     assert MaskIndex.build(source) == one
     assert list(one.bad) == [3]

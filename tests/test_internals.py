@@ -1,4 +1,4 @@
-"""Each test fails when Lightning or torch moves what ``datamodules.internals`` uses, and says what breaks."""
+"""Each test fails when Lightning or torch moves what ``qgnet.common.internals`` uses, and says what breaks."""
 
 import ast
 import inspect
@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-import datamodules.internals as internals
+import qgnet.common.internals as internals
 from qgnet.cli import QGNetCLI
 
 ROOT = Path(__file__).parent.parent

@@ -10,9 +10,9 @@ import torch
 from conftest import EPISODIC, Command
 
 from qgnet import start
-from qgnet.boundary import boundary
 from qgnet.cli import main
 from qgnet.commands import main as qgnet
+from qgnet.common.boundary import boundary
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 Refused = Callable[..., str]

@@ -7,15 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.errors import InputError
-from datamodules.sides import check_side
+from qgnet.common.errors import InputError
+from qgnet.common.sides import check_side
 from qgnet.networks import correspondence
 from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.enrichment import FeatureEnrichment, level_size
 from qgnet.networks.qgnet import QGNet, foreground_keys, masked_average, stack_shots
-from qgnet.weights import load_encoder_weights
+from qgnet.weights.store import load_encoder_weights
 
 
 def tiny_qgnet(high_stage: int = 3) -> QGNet:

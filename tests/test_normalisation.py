@@ -9,7 +9,7 @@ from conftest import Command
 from qgnet.networks.encoders import IMAGENET, Encoder
 from qgnet.tasks.base import NORMALISATION, normalise
 from qgnet.tasks.segmentation import FewShotSegmentation
-from qgnet.weights import load_encoder_weights, save_prior_extractor
+from qgnet.weights.store import load_encoder_weights, save_prior_extractor
 
 LAST = "runs/x/checkpoints/last.ckpt"
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -14,17 +14,21 @@ from conftest import Command
 from fake_data import write_coco, write_folder, write_fss, write_images, write_voc
 from PIL import Image
 
-from datamodules import FolderDataModule, Fss1000DataModule, InputError, Pascal5iDataModule, index, pool, prepare
+from datamodules import FolderDataModule, Fss1000DataModule, Pascal5iDataModule
 from datamodules.coco20i import draw_masks
+from datamodules.files import index
+from datamodules.files.index import MaskIndex
 from datamodules.files.lists import read_classes, read_list
-from datamodules.files.paths import expanded
 from datamodules.fss1000 import fss_images
-from datamodules.index import MaskIndex
 from datamodules.pascal5i import voc_images
-from datamodules.region_maps import RegionMaps
+from datamodules.prepare import counts as prepare
 from datamodules.unlabeled import ImageFolder
+from datamodules.views.region_maps import RegionMaps
 from qgnet.cli import parse
 from qgnet.commands import main as qgnet
+from qgnet.common import pool
+from qgnet.common.errors import InputError
+from qgnet.common.paths import expanded
 
 
 def own(root: Path, count: int = 4, index_masks: bool = False) -> Path:
@@ -422,8 +426,9 @@ KILLED = """
 import os
 import sys
 from pathlib import Path
-from datamodules import coco20i, region_maps
-from datamodules.region_maps import RegionMaps
+from datamodules import coco20i
+from datamodules.views import region_maps
+from datamodules.views.region_maps import RegionMaps
 from datamodules.unlabeled import ImageFolder
 
 class Pool:

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from test_serve import write_scenes
 
 from qgnet.commands.serve import address, listening
-from qgnet.segmenter import Segmenter
+from qgnet.segmenting.segmenter import Segmenter
 from qgnet.web.server import make_app
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

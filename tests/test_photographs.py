@@ -8,8 +8,9 @@ from fake_data import write_voc
 from PIL import Image
 from torch import Tensor
 
-from datamodules import InputError, SyntheticViewsDataModule, UnlabeledDataModule
-from datamodules.photographs import collate_photographs
+from datamodules import SyntheticViewsDataModule, UnlabeledDataModule
+from datamodules.views.photographs import collate_photographs
+from qgnet.common.errors import InputError
 from qgnet.metrics import MapQuality, spread
 from qgnet.networks.correspondence import untrained_prior_map
 

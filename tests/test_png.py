@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from datamodules.errors import InputError
 from datamodules.files.masks import read_index_mask
 from datamodules.files.png import read_plain_png, write_plain_png
-from datamodules.sources import class_areas
+from datamodules.files.sources import class_areas
+from qgnet.common.errors import InputError
 
 MASKS = arrays(
     np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.sampled_from([0, 1, 7, 20, 255])

@@ -10,7 +10,7 @@ from qgnet.commands import main as qgnet
 KILLED = """
 import os
 import signal
-from datamodules.pool import processes
+from qgnet.common.pool import processes
 pool = processes()
 print(*{pool.submit(os.getpid).result() for _ in range(4)}, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -17,12 +17,14 @@ from PIL import Image
 from pycocotools.coco import COCO
 from scipy.io import savemat
 
-from datamodules import Coco20iDataModule, FolderDataModule, InputError, Pascal5iDataModule, prepare
+from datamodules import Coco20iDataModule, FolderDataModule, Pascal5iDataModule
 from datamodules.coco20i import draw_mask
-from datamodules.download import RemoteFile
-from datamodules.index import MaskIndex
-from datamodules.sources import IndexMasks, MaskFacts
+from datamodules.files.index import MaskIndex
+from datamodules.files.sources import IndexMasks, MaskFacts
+from datamodules.prepare import counts as prepare
+from datamodules.prepare.download import RemoteFile
 from qgnet.commands import main as qgnet
+from qgnet.common.errors import InputError
 
 IDS = {"train": ["2007_000001", "2007_000002", "2008_000003"], "val": ["2007_000004", "2007_000005"]}
 ONLY_SBD = "2008_000003"

@@ -16,9 +16,10 @@ import torch
 from conftest import TINY_PRETRAINING, TINY_SCENES, Command
 from PIL import Image
 
-from datamodules import InputError, UnlabeledDataModule
+from datamodules import UnlabeledDataModule
 from qgnet.callbacks.requeue import Requeue
 from qgnet.cli import parse
+from qgnet.common.errors import InputError
 from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.encoders import Encoder
 from qgnet.tasks.base import normalise

@@ -7,11 +7,12 @@ import pytest
 import yaml
 from conftest import Command
 
-from datamodules import Coco20iDataModule, InputError, Pascal5iDataModule
+from datamodules import Coco20iDataModule, Pascal5iDataModule
 from datamodules.coco20i import coco_folds
-from datamodules.manifest import NamedDraw, read_manifest, write_manifest
-from datamodules.protocols import PROTOCOLS, Protocol, default_seed
+from datamodules.episodes.manifest import NamedDraw, read_manifest, write_manifest
+from datamodules.episodes.protocols import PROTOCOLS, Protocol, default_seed
 from qgnet.commands import main as qgnet
+from qgnet.common.errors import InputError
 
 SMALL = {"image_size": 65, "min_class_area": 50, "episodes": 12, "num_workers": 0, "batch_size": 2}
 

@@ -10,7 +10,7 @@ from conftest import CONFIGS
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.cli import main
 from qgnet.networks.encoders import Encoder
-from qgnet.weights import load_encoder_weights
+from qgnet.weights.store import load_encoder_weights
 
 # (training, validation) photographs of each class of the folds that are large enough to measure with, >= 512 px
 PAIRS = {

@@ -6,7 +6,7 @@ import torch
 import yaml
 from conftest import CONFIGS
 
-from datamodules.transforms import CROP_DRAWS, KEPT_FOREGROUND, MEAN_COLOUR, TrainAugmentation
+from datamodules.episodes.transforms import CROP_DRAWS, KEPT_FOREGROUND, MEAN_COLOUR, TrainAugmentation
 from qgnet.cli import parse
 from qgnet.networks.encoders import IMAGENET
 

@@ -7,11 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from datamodules import InputError, UnlabeledDataModule, region_maps
-from datamodules.region_maps import RegionMaps
-from datamodules.regions import segment
+from datamodules import UnlabeledDataModule
 from datamodules.unlabeled import ImageFolder
+from datamodules.views import region_maps
+from datamodules.views.region_maps import RegionMaps
+from datamodules.views.regions import segment
 from qgnet.commands import main as qgnet
+from qgnet.common.errors import InputError
 
 FILE = "slic-8.sqlite"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.protocols import Protocol
+from datamodules.episodes.protocols import Protocol
 from qgnet.commands import main
-from qgnet.results import EVERYTHING, THRESHOLDS, guided
+from qgnet.runs.results import EVERYTHING, THRESHOLDS, guided
 
 
 def write_result(folder: Path, miou: float, fold: int = 1, seed: int = 5, experiment: str = "exp", **other) -> Path:

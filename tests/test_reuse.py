@@ -11,14 +11,14 @@ from conftest import CONFIGS, Command, start, succeed, tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.episodes import EpisodeDataset
+from datamodules.episodes.dataset import EpisodeDataset
+from datamodules.episodes.plan import limited, shares, visiting_order
 from datamodules.pascal5i import Pascal5iDataModule
-from datamodules.plan import limited, shares, visiting_order
-from qgnet import reuse
 from qgnet.cli import main
 from qgnet.networks.qgnet import QGNet
-from qgnet.reuse import EncodedEpisodes, Memory
+from qgnet.tasks import reuse
 from qgnet.tasks.episodic import EpisodicTask
+from qgnet.tasks.reuse import EncodedEpisodes, Memory
 
 MARGINS = ["--model.margins=[ridge,nearest]", "--model.add_margins=true"]
 EPISODES = 43

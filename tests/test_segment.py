@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_masks
 
 from qgnet.commands import main
-from qgnet.weights import PRIOR_FORMAT
+from qgnet.weights.store import PRIOR_FORMAT
 
 MODEL = ["--model", "matching", "--encoder", "test_resnet", "--encoder-weights", "random", "--image-size", "65"]
 MACHINE = ["--accelerator", "cpu", "--workers", "0"]

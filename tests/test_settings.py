@@ -28,12 +28,12 @@ from datamodules import (
     UnlabeledDataModule,
 )
 from datamodules.base import EpisodeDataModule
-from datamodules.protocols import Protocol
-from datamodules.regions import Method
-from datamodules.settings import declared
+from datamodules.episodes.protocols import Protocol
 from datamodules.unlabeled import ViewDataModule
-from datamodules.views import Augmentation
+from datamodules.views.dataset import Augmentation
+from datamodules.views.regions import Method
 from qgnet.cli import main
+from qgnet.common.settings import declared
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation
 

@@ -7,8 +7,9 @@ import pytest
 from conftest import Command
 from fake_data import write_voc
 
-from datamodules import InputError, Pascal5iDataModule
-from datamodules.index import MaskIndex
+from datamodules import Pascal5iDataModule
+from datamodules.files.index import MaskIndex
+from qgnet.common.errors import InputError
 
 
 def test_masks_are_indexed_before_the_processes_set_up(

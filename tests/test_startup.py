@@ -60,14 +60,14 @@ def test_a_training_runs_without_the_packages_of_loggers(workdir: Path) -> None:
     arguments = ["fit", "--config=lightning_configs/demo/qgnet.yaml", *TINY_TRAINER, *TINY_SEGMENTATION, *TINY_SCENES]
     without = f"import sys\nsys.modules.update(dict.fromkeys({LOGGERS}))"
     modules = imported(f"{without}\nsys.argv[1:] = {arguments}\nfrom qgnet.start import lightning\nlightning()")
-    assert "qgnet.loggers" in modules
+    assert "qgnet.loggers.wandb" in modules
     assert not [name for name in modules if name.startswith(("wandb.", "tensorboard."))]
     assert list(Path("runs").rglob("last.ckpt"))
 
 
 def test_a_subcommand_does_not_import_the_trainers_command() -> None:
     modules = imported("from qgnet.commands import main\nmain(['import-weights', '--help'])")
-    assert not {"qgnet.cli", "qgnet.callbacks.pictures", "qgnet.loggers"} & {*modules}
+    assert not {"qgnet.cli", "qgnet.callbacks.pictures", "qgnet.loggers.wandb"} & {*modules}
 
 
 @pytest.mark.parametrize("package", ["wandb", "tensorboard"])

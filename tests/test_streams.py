@@ -1,6 +1,6 @@
 import itertools
 
-from datamodules.streams import stream
+from datamodules.episodes.streams import stream
 
 
 def test_no_two_lists_of_numbers_have_one_stream() -> None:

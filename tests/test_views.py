@@ -11,10 +11,11 @@ from PIL import Image
 from skimage.segmentation import slic
 from torchvision.transforms import RandomResizedCrop
 
-from datamodules import InputError, SyntheticViewsDataModule, UnlabeledDataModule
-from datamodules.regions import PatchRule, Window, draw_patches, segment
+from datamodules import SyntheticViewsDataModule, UnlabeledDataModule
 from datamodules.unlabeled import ImageFolder
-from datamodules.views import Augmentation, ViewDataset, square
+from datamodules.views.dataset import Augmentation, ViewDataset, square
+from datamodules.views.regions import PatchRule, Window, draw_patches, segment
+from qgnet.common.errors import InputError
 
 SMALL = {"batch_size": 2, "num_workers": 0, "global_size": 48, "local_size": 32, "held_out": 4}
 

@@ -5,8 +5,8 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
-from datamodules.errors import InputError
 from datamodules.files.finding import ENDINGS
+from qgnet.common.errors import InputError
 
 PAIR = re.compile(r"(.+)__\d+")
 """HSNet's image and class, e.g. ``2007_000033__01``."""

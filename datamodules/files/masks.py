@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.errors import InputError
 from datamodules.files.pixels import Array, Samples, decode_samples, read_samples
 from datamodules.files.png import read_plain_png
+from qgnet.common.errors import InputError
 
 FEW = 8
 """A mask of at most so many values means each of them; one of more has soft edges, or is no mask."""

@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datamodules.errors import InputError
 from datamodules.files.jpeg import JpegHead, has_end, read_head
 from datamodules.files.pixels import (
     Array,
@@ -19,6 +18,7 @@ from datamodules.files.pixels import (
     turned,
     unreadable,
 )
+from qgnet.common.errors import InputError
 
 WHITE = 255
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from datamodules.errors import InputError
 from datamodules.files.jpeg import ORIENTATION
 from datamodules.files.png import has_exif
+from qgnet.common.errors import InputError
 
 Array = NDArray[Any]
 """Pixels (H, W) or (H, W, C); OpenCV's types do not tell."""

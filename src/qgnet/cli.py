@@ -18,14 +18,8 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 import datamodules
 from datamodules.base import BaseDataModule, EpisodeDataModule
-from datamodules.errors import InputError
-from datamodules.files.paths import expanded
-from datamodules.settings import Range, check
-from datamodules.text import read_yaml
-from qgnet.boundary import boundary
 from qgnet.callbacks.announce import Announce
 from qgnet.callbacks.control import ControlPictures
-from qgnet.callbacks.dashboard import Dashboard
 from qgnet.callbacks.descriptors import DescriptorWriter
 from qgnet.callbacks.finite import FiniteLoss
 from qgnet.callbacks.pictures import EpisodePictures, ViewPictures
@@ -33,20 +27,26 @@ from qgnet.callbacks.predictions import MaskWriter
 from qgnet.callbacks.requeue import Requeue
 from qgnet.callbacks.results import TestResults
 from qgnet.callbacks.throughput import Throughput
-from qgnet.checkpoints import AtomicCheckpointIO
-from qgnet.dashboards import name_run, origin
-from qgnet.loggers import Wandb, require_package
-from qgnet.mistakes import refused_by_lightning
-from qgnet.protocol_layers import name_decides
-from qgnet.runs import SEED, find_checkpoint, keep_metrics, planned_folder, run_folder
-from qgnet.seeds import print_tables, take_first_seed
+from qgnet.common.boundary import boundary
+from qgnet.common.errors import InputError
+from qgnet.common.mistakes import refused_by_lightning
+from qgnet.common.paths import expanded
+from qgnet.common.protocol_layers import name_decides
+from qgnet.common.settings import Range, check
+from qgnet.common.terminal import quiet
+from qgnet.common.text import read_yaml
+from qgnet.loggers.dashboard import Dashboard
+from qgnet.loggers.naming import name_run, origin
+from qgnet.loggers.wandb import Wandb, require_package
+from qgnet.runs.folders import SEED, find_checkpoint, keep_metrics, planned_folder, run_folder
+from qgnet.runs.seeds import print_tables, take_first_seed
 from qgnet.start import DESCRIPTION
 from qgnet.tasks.base import Task
 from qgnet.tasks.episodic import EpisodicTask
 from qgnet.tasks.matching import SupportMatching  # noqa: F401  (named in YAML)
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation  # noqa: F401  (named in YAML)
-from qgnet.terminal import quiet
+from qgnet.weights.checkpoints import AtomicCheckpointIO
 
 for name in datamodules.__all__:  # imported, its classes can be named without their module in YAML
     getattr(datamodules, name)
@@ -298,7 +298,7 @@ def parse(args: Sequence[str]) -> tuple[Any, Any]:
 
 
 def main(args: ArgsType = None) -> None:
-    """The command; see :func:`qgnet.boundary.boundary` for how it ends."""
+    """The command; see :func:`qgnet.common.boundary.boundary` for how it ends."""
     with boundary("What was saved is whole; a training goes on with --ckpt_path last."):
         given = sys.argv[1:] if args is None else list(args)
         check_files(given)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.sources import IGNORE
+from datamodules.files.sources import IGNORE
 from qgnet.networks.layers import resize
 from qgnet.networks.qgnet import QGNetOutput
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_average_precision
 
-from datamodules.sources import IGNORE
-from qgnet.results import THRESHOLDS
+from datamodules.files.sources import IGNORE
+from qgnet.runs.results import THRESHOLDS
 
 
 def intersection_and_union(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from qgnet import __version__
-from qgnet.boundary import boundary
+from qgnet.common.boundary import boundary
 
 DESCRIPTION = "Train, test and apply QGNet."
 SUBCOMMANDS = {

@@ -1,0 +1,1 @@
+"""What a Trainer does beside the training: announcements, results, pictures, checks."""

@@ -8,8 +8,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
 from datamodules.base import EpisodeDataModule
-from datamodules.terminal import say
-from qgnet.loggers import Wandb
+from qgnet.common.say import say
+from qgnet.loggers.wandb import Wandb
 
 PREFIXES = {"fit": "val/", "validate": "val/", "test": "test/"}
 """Of the scores that are told at the end."""

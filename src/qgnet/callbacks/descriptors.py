@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 
-from datamodules.terminal import say
+from qgnet.common.say import say
 
 
 class DescriptorWriter(pl.Callback):

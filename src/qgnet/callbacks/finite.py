@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from datamodules.errors import InputError
+from qgnet.common.errors import InputError
 from qgnet.tasks.base import is_logged
 
 

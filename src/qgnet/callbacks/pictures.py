@@ -15,13 +15,13 @@ from pytorch_lightning.trainer.states import TrainerFn
 from skimage.segmentation import find_boundaries
 from torch import Tensor
 
-from datamodules.episodes import Episode
-from datamodules.internals import batches_of_epoch, batches_trained
-from datamodules.photographs import Photographs
-from datamodules.transforms import fit_size
+from datamodules.episodes.dataset import Episode
+from datamodules.episodes.transforms import fit_size
 from datamodules.unlabeled import ViewDataModule
-from datamodules.views import ViewDataset, Views
-from qgnet.loggers import Masks, Wandb
+from datamodules.views.dataset import ViewDataset, Views
+from datamodules.views.photographs import Photographs
+from qgnet.common.internals import batches_of_epoch, batches_trained
+from qgnet.loggers.wandb import Masks, Wandb
 from qgnet.metrics import intersection_and_union
 from qgnet.networks.layers import resize
 from qgnet.tasks.episodic import EpisodicTask, Segmented

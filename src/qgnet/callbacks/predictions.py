@@ -6,8 +6,8 @@ from typing import Any
 import pytorch_lightning as pl
 from PIL import Image
 
-from datamodules.terminal import say
-from qgnet.printable import printable
+from qgnet.common.printable import printable
+from qgnet.common.say import say
 
 
 class MaskWriter(pl.Callback):

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
-from datamodules.internals import cluster_environment, repeated_validation
+from qgnet.common.internals import cluster_environment, repeated_validation
 from qgnet.tasks.base import ends_step
 
 

@@ -9,13 +9,13 @@ import pytorch_lightning as pl
 import torch
 
 from datamodules.base import EpisodeDataModule
-from datamodules.episodes import Episode
-from datamodules.terminal import say
-from qgnet.conditions import conditions
+from datamodules.episodes.dataset import Episode
+from qgnet.common.say import say
 from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.layers import resize
-from qgnet.results import EVERYTHING, RESULTS, THRESHOLDS, guided, matching
-from qgnet.runs import checkpoint_run, training_of
+from qgnet.runs.conditions import conditions
+from qgnet.runs.folders import checkpoint_run, training_of
+from qgnet.runs.results import EVERYTHING, RESULTS, THRESHOLDS, guided, matching
 from qgnet.tasks.episodic import EpisodicTask, Segmented, restore
 
 

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 
 from qgnet.outputs.formats import FORMATS
 from qgnet.outputs.records import keep, record_of, unreadable
-from qgnet.tasks.photographs import Answer
+from qgnet.segmenting.task import Answer
 
 
 class SegmentWriter(pl.Callback):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from datamodules.views import Views
+from datamodules.views.dataset import Views
 from qgnet.tasks.base import is_logged
 
 

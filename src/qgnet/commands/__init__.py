@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from qgnet.boundary import boundary
+from qgnet.common.boundary import boundary
 from qgnet.start import VERSION
 
 COMMANDS = {
@@ -23,7 +23,7 @@ COMMANDS = {
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one subcommand; see :func:`qgnet.boundary.boundary` for how it ends."""
+    """Run one subcommand; see :func:`qgnet.common.boundary.boundary` for how it ends."""
     args = sys.argv[1:] if args is None else args
     parser = argparse.ArgumentParser(prog="qgnet", description="Data sets, weights, episodes and results of QGNet.")
     parser.add_argument("--version", action="version", version=VERSION)

@@ -4,9 +4,9 @@
 import argparse
 from typing import Any
 
-from datamodules.errors import InputError
-from datamodules.files.paths import expanded
-from datamodules.manifest import write_manifest
+from datamodules.episodes.manifest import write_manifest
+from qgnet.common.errors import InputError
+from qgnet.common.paths import expanded
 
 
 def add_parser(subcommands: Any) -> None:

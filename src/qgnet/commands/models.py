@@ -5,7 +5,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from datamodules.errors import InputError
+from qgnet.common.errors import InputError
 
 
 def add_parser(subcommands: Any) -> None:
@@ -23,8 +23,8 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         InputError: if the checkpoint cannot be used, or there is a head of that name.
     """
-    from qgnet.models import DEFAULT, known_models, pack_checkpoint
-    from qgnet.shipped import HEADS
+    from qgnet.segmenting.models import DEFAULT, known_models, pack_checkpoint
+    from qgnet.segmenting.shipped import HEADS
 
     if options.pack:
         checkpoint, name = options.pack

@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from datamodules.coco20i import Crowds, Parts
-from datamodules.errors import InputError
-from datamodules.files.paths import expanded
-from datamodules.labels import Tool, convert
-from datamodules.prepare import (
+from datamodules.prepare.counts import (
     COCO_FILES,
     Count,
     Prepared,
@@ -19,6 +16,9 @@ from datamodules.prepare import (
     prepare_fss1000,
     prepare_pascal5i,
 )
+from datamodules.prepare.labels import Tool, convert
+from qgnet.common.errors import InputError
+from qgnet.common.paths import expanded
 
 
 def add_parser(subcommands: Any) -> None:

@@ -8,15 +8,15 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from datamodules.episodes import to_tensor
-from datamodules.errors import InputError
-from datamodules.files.paths import expanded
-from datamodules.sides import check_side
-from datamodules.transforms import TrainAugmentation
+from datamodules.episodes.dataset import to_tensor
+from datamodules.episodes.transforms import TrainAugmentation
 from datamodules.unlabeled import ImageFolder
-from qgnet.bank import Method, build_bank
+from qgnet.common.errors import InputError
+from qgnet.common.paths import expanded
+from qgnet.common.sides import check_side
 from qgnet.tasks.base import make_encoder, normalise
-from qgnet.weights import load_encoder_weights, prior_architecture, save_prior_bank
+from qgnet.weights.bank import Method, build_bank
+from qgnet.weights.store import load_encoder_weights, prior_architecture, save_prior_bank
 
 
 def add_parser(subcommands: Any) -> None:

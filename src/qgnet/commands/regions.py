@@ -4,7 +4,7 @@
 import argparse
 from typing import Any
 
-from datamodules.errors import InputError
+from qgnet.common.errors import InputError
 
 
 def add_parser(subcommands: Any) -> None:

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from datamodules.errors import InputError
-from datamodules.files.paths import expanded
-from qgnet.conditions import Setting
-from qgnet.printable import printable
-from qgnet.results import EVERYTHING, RESULTS, THRESHOLDS, guided
-from qgnet.tables import Table, align, collect, markdown, own_score
+from qgnet.common.errors import InputError
+from qgnet.common.paths import expanded
+from qgnet.common.printable import printable
+from qgnet.runs.conditions import Setting
+from qgnet.runs.results import EVERYTHING, RESULTS, THRESHOLDS, guided
+from qgnet.runs.tables import Table, align, collect, markdown, own_score
 
 COLUMN = 14
 

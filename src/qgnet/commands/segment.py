@@ -12,12 +12,12 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 
-from datamodules.errors import InputError
+from datamodules.files.sources import Array
 from datamodules.folder import IMAGES, LAYOUT, MASKS, folder_classes, folder_images
-from datamodules.sources import Array
-from datamodules.to_segment import PhotographsDataModule, find_photographs
+from datamodules.photographs import PhotographsDataModule, find_photographs
 from qgnet.callbacks.segments import SegmentWriter
-from qgnet.models import DEFAULT
+from qgnet.common.errors import InputError
+from qgnet.common.terminal import quiet
 from qgnet.outputs.formats import FORMATS
 from qgnet.outputs.records import (
     Record,
@@ -28,9 +28,9 @@ from qgnet.outputs.records import (
     write_contact_sheet,
     write_csv,
 )
-from qgnet.segmenter import PRESENCE, Segmenter, read_supports
-from qgnet.tasks.photographs import PhotographSegmentation
-from qgnet.terminal import quiet
+from qgnet.segmenting.models import DEFAULT
+from qgnet.segmenting.segmenter import PRESENCE, Segmenter, read_supports
+from qgnet.segmenting.task import PhotographSegmentation
 
 Supports = dict[str, list[tuple[Array, Array]]]
 

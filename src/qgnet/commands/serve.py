@@ -6,7 +6,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from datamodules.errors import InputError
+from qgnet.common.errors import InputError
 
 
 def add_parser(subcommands: Any) -> None:
@@ -48,8 +48,8 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(
             f"The page needs {error.name}, which is not installed: pip install 'qgnet-lightning[web]'"
         ) from None
-    from qgnet.models import DEFAULT  # noqa: PLC0415
-    from qgnet.segmenter import Segmenter  # noqa: PLC0415
+    from qgnet.segmenting.models import DEFAULT  # noqa: PLC0415
+    from qgnet.segmenting.segmenter import Segmenter  # noqa: PLC0415
     from qgnet.web.security import is_local  # noqa: PLC0415
 
     if not options.photographs.is_dir():

@@ -1,0 +1,1 @@
+"""The networks as plain modules: they know neither Lightning nor files nor data sets."""

@@ -45,7 +45,7 @@ class Encoder(nn.Module):
     up, so that 473 px give 60 positions at stage 2, but 30 at stages 3 and 4, which have stride 16. Stage 2 is resized
     to stage 3 for the mid-level feature, and all of QGNet's maps have 30 positions.
 
-    Weights are random until loaded; see ``qgnet.weights``.
+    Weights are random until loaded; see ``qgnet.weights.store``.
 
     Attributes:
         channels: of each stage.

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datamodules.sides import check_side
+from qgnet.common.sides import check_side
 from qgnet.networks.correspondence import region_map, unit, unit_region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.enrichment import FeatureEnrichment

@@ -11,9 +11,9 @@ from PIL import Image
 
 from datamodules.files import read_picture
 from datamodules.files.png import PALETTE
-from datamodules.sources import Array
+from datamodules.files.sources import Array
 from qgnet.outputs.polygons import polygons
-from qgnet.segments import Result
+from qgnet.outputs.segments import Result
 
 COLOURS = [(255, 60, 40), (60, 150, 255), (255, 200, 0), (60, 200, 90), (190, 90, 255), (0, 210, 210)]
 """Of classes in overlays, again from the first after the last."""

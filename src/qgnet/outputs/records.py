@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_masks
 
-from datamodules.errors import InputError
+from datamodules.episodes.transforms import fit_size
 from datamodules.files import read_picture
-from datamodules.sources import Array
-from datamodules.transforms import fit_size
+from datamodules.files.sources import Array
+from qgnet.common.errors import InputError
 from qgnet.outputs.formats import appear, painted, write_text
 from qgnet.outputs.polygons import polygons
-from qgnet.segments import Result
+from qgnet.outputs.segments import Result
 
 FOLDER = ".qgnet"
 """In the output folder: a JSON file per photograph."""

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from datamodules.errors import InputError
-from datamodules.internals import do_not_send_buffers, logs_this_step
-from datamodules.settings import FINITE, Checked, Range, check
+from qgnet.common.errors import InputError
+from qgnet.common.internals import do_not_send_buffers, logs_this_step
+from qgnet.common.settings import FINITE, Checked, Range, check
 from qgnet.networks.encoders import IMAGENET, Encoder
 from qgnet.networks.synchronised import synchronise_batch_norm
 

@@ -8,15 +8,15 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.base import EpisodeDataModule
-from datamodules.episodes import Episode
-from datamodules.errors import InputError
-from datamodules.settings import Natural
-from qgnet.classes import TrainedClasses
+from datamodules.episodes.dataset import Episode
+from qgnet.common.errors import InputError
+from qgnet.common.settings import Natural
 from qgnet.metrics import ControlScore, EpisodeIoU, EpisodeScore, SupportControl
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet, QGNetOutput
-from qgnet.reuse import EncodedEpisodes
 from qgnet.tasks.base import Task, normalise
+from qgnet.tasks.classes import TrainedClasses
+from qgnet.tasks.reuse import EncodedEpisodes
 
 UNTOLD = "This checkpoint does not tell its classes: see to it yourself that it was not trained on these novel ones."
 

@@ -2,11 +2,11 @@
 
 from typing import Any, Literal
 
-from datamodules.errors import InputError
+from qgnet.common.errors import InputError
 from qgnet.networks.matcher import Matcher
 from qgnet.tasks.base import HighStage, make_encoder
 from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
-from qgnet.weights import load_encoder_weights
+from qgnet.weights.store import load_encoder_weights
 
 
 class SupportMatching(EpisodicTask):

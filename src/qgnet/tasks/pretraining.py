@@ -11,12 +11,12 @@ from pytorch_lightning.cli import OptimizerCallable
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from datamodules.errors import InputError
-from datamodules.photographs import Photographs
-from datamodules.settings import Count, Range, Share
-from datamodules.terminal import say
 from datamodules.unlabeled import ViewDataModule
-from datamodules.views import Views
+from datamodules.views.dataset import Views
+from datamodules.views.photographs import Photographs
+from qgnet.common.errors import InputError
+from qgnet.common.say import say
+from qgnet.common.settings import Count, Range, Share
 from qgnet.losses import KINDS, contrastive_accuracy, global_local_loss, view_pairs
 from qgnet.metrics import MapQuality, spread
 from qgnet.networks.contrast import MomentumPair
@@ -25,7 +25,7 @@ from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.layers import resize
 from qgnet.tasks.base import HighStage, Task, Weight, ends_step, make_encoder, normalise
-from qgnet.weights import load_encoder_weights, save_prior_extractor
+from qgnet.weights.store import load_encoder_weights, save_prior_extractor
 
 PRIOR_FILE = "prior_extractor.ckpt"
 SCHEDULES: dict[str, Callable[[float], float]] = {

@@ -8,17 +8,17 @@ import torch
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
 
-from datamodules.episodes import Episode
-from datamodules.errors import InputError
-from datamodules.files.digest import sha256
-from datamodules.settings import Count, Filled, Range
+from datamodules.episodes.dataset import Episode
+from qgnet.common.digest import sha256
+from qgnet.common.errors import InputError
+from qgnet.common.settings import Count, Filled, Range
 from qgnet.losses import segmentation_loss, total_weight
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.qgnet import PriorBank, QGNet
 from qgnet.tasks.base import FILES, HighStage, Weight, make_encoder, normalise, of_the_model
 from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
-from qgnet.weights import RANDOM, load_encoder_weights, load_prior_bank
+from qgnet.weights.store import RANDOM, load_encoder_weights, load_prior_bank
 
 POLY_POWER = 0.9
 """Of the poly schedule per iteration (released code)."""

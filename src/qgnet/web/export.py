@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from datamodules.errors import InputError
-from datamodules.to_segment import find_photographs
+from datamodules.photographs import find_photographs
+from qgnet.common.errors import InputError
 from qgnet.outputs.formats import FORMATS
 from qgnet.outputs.records import record_of, write_coco, write_csv
 from qgnet.web.pictures import Pictures

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import cv2
 from PIL import Image
 
-from datamodules.errors import InputError
+from datamodules.episodes.transforms import fit_size
 from datamodules.files import find_files, picture_size, read_picture
-from datamodules.transforms import fit_size
+from qgnet.common.errors import InputError
 from qgnet.outputs.formats import appear
 
 THUMBNAIL = 160

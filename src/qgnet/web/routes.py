@@ -14,8 +14,8 @@ from PIL import Image
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
-from datamodules.errors import InputError
 from datamodules.files import picture_size
+from qgnet.common.errors import InputError
 from qgnet.web.export import Format, write_zip
 from qgnet.web.pictures import DISPLAY, THUMBNAIL, add_dropped, scaled
 from qgnet.web.session import Labels, Settings

@@ -11,8 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from datamodules.errors import InputError
-from qgnet.segmenter import Segmenter
+from qgnet.common.errors import InputError
+from qgnet.segmenting.segmenter import Segmenter
 from qgnet.web.routes import of_pictures, of_work
 from qgnet.web.security import Guard
 from qgnet.web.work import Work

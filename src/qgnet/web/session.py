@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from datamodules.errors import InputError
-from datamodules.sources import IGNORE
+from datamodules.files.sources import IGNORE
+from qgnet.common.errors import InputError
 from qgnet.outputs.formats import write_grey, write_text
-from qgnet.segmenter import OBJECT
-from qgnet.segments import Result, Segment
+from qgnet.outputs.segments import Result, Segment
+from qgnet.segmenting.segmenter import OBJECT
 from qgnet.web.pictures import Picture
 
 FOLDER = ".qgnet-page"

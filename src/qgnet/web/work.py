@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from qgnet.segmenter import Segmenter
+from qgnet.segmenting.segmenter import Segmenter
 from qgnet.web.pictures import Picture, Pictures
 from qgnet.web.session import Session
 from qgnet.web.worker import Worker

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.errors import InputError
+from datamodules.episodes.fitted import Fitted, fit_picture
 from datamodules.files import read_picture
-from datamodules.fitted import Fitted, fit_picture
-from datamodules.sources import IGNORE
-from qgnet.segmenter import BATCH, Segmenter
-from qgnet.segments import Result
+from datamodules.files.sources import IGNORE
+from qgnet.common.errors import InputError
+from qgnet.outputs.segments import Result
+from qgnet.segmenting.segmenter import BATCH, Segmenter
 from qgnet.web.pictures import Picture, Pictures
 from qgnet.web.session import Labels, Learnt, Outcome, Session, eight_bits
 

@@ -1,0 +1,47 @@
+"""Names of classes: when two of them mean one class, and which can be used."""
+
+from collections.abc import Iterable, Mapping
+
+from qgnet.common.errors import InputError
+
+SAME = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
+"""VOC's names of COCO's classes, where they differ by more than case and spaces."""
+
+
+def spelled(name: str) -> str:
+    """A name without case, spaces, ``-`` and ``_``."""
+    return "".join(letter for letter in name.casefold() if letter not in " -_")
+
+
+def across_data(name: str) -> str:
+    """Equal for the names that two data sets have for one class."""
+    return SAME.get(spelled(name), spelled(name))
+
+
+def check_printable(names: Mapping[int, str], where: str) -> None:
+    """InputError unless every class (number → name) of the file or folder ``where`` has a name that can be shown."""
+    for number, name in names.items():
+        if not name.strip() or not name.isprintable():
+            raise InputError(f"{where} names class {number} {name!r}; expected printable letters. Rename it.")
+
+
+def check_distinct(names: Mapping[int, str], where: str) -> None:
+    """InputError unless every class (number → name) of the file or folder ``where`` has a name of its own."""
+    first: dict[str, int] = {}
+    for number, name in names.items():
+        other = first.setdefault(spelled(name), number)
+        if other != number:
+            raise InputError(
+                f"{where} gives the classes {other} and {number} one name, {names[other]} and {name}: with one chosen "
+                "as novel, the other would be trained on. Rename one, or give both masks one number."
+            )
+
+
+def check_split(names: Mapping[int, str], base: Iterable[int], novel: Iterable[int], where: str) -> None:
+    """InputError if a base class of the DataModule ``where`` is one of its novel classes, too."""
+    both = sorted(set(base) & set(novel))
+    if both:
+        raise InputError(
+            f"{names[both[0]]} is a base class and a novel class of {where} ({len(both)} such class(es)). Take it out "
+            "of one of the lists."
+        )

@@ -1,0 +1,394 @@
+"""Episodes: the one batch type of stage 2, and the data set that draws them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.episodes.manifest import NamedDraw
+from datamodules.episodes.protocols import Protocol
+from datamodules.episodes.streams import stream
+from datamodules.episodes.transforms import FitAndPad, Squash, TrainAugmentation
+from datamodules.files.index import MaskIndex
+from datamodules.files.sources import IGNORE, Array, LabelledImages
+from qgnet.common.errors import InputError
+
+PairTransform = Callable[[Array, Array, int], tuple[Array, Array]]
+"""(image, binary mask, seed) → both at the network's size."""
+INVERT = np.arange(256, dtype=np.uint8)
+INVERT[:2] = 1, 0
+"""Table that exchanges background and foreground."""
+SUPPORT_DRAWS = 10
+"""So often a support is augmented anew if its object was lost."""
+
+
+class Episode(NamedTuple):
+    """A batch of B episodes of K shots (a single episode has no leading B).
+
+    Attributes:
+        query_image: (B, 3, H, W) uint8.
+        query_mask: (B, H, W) uint8 in {0, 1, 255}.
+        support_images: (B, K, 3, H, W) uint8.
+        support_masks: (B, K, H, W) uint8 in {0, 1, 255}.
+        class_id: (B,) int64, the data set's own class number.
+        present: (B,) bool, whether the query shows the class. Where it does not, the right answer is "nothing".
+        query_name: B names.
+        support_names: B tuples of K names.
+        original_mask: B masks (h, w) uint8 in {0, 1, 255} at the size of the score; empty in training.
+        original_size: B pairs (h, w), the size of the score: the query's own, or the network's.
+        fitted_size: B pairs (h, w), the upper left part of ``query_image`` that is scored: all but the padding, or
+            all of it where the score is taken at the network's size.
+    """
+
+    query_image: Tensor
+    query_mask: Tensor
+    support_images: Tensor
+    support_masks: Tensor
+    class_id: Tensor
+    present: Tensor
+    query_name: list[str]
+    support_names: list[tuple[str, ...]]
+    original_mask: list[Tensor]
+    original_size: list[tuple[int, int]]
+    fitted_size: list[tuple[int, int]]
+
+
+def collate(episodes: Sequence[Episode]) -> Episode:
+    """Single episodes → one batch."""
+    return Episode(
+        query_image=torch.stack([e.query_image for e in episodes]),
+        query_mask=torch.stack([e.query_mask for e in episodes]),
+        support_images=torch.stack([e.support_images for e in episodes]),
+        support_masks=torch.stack([e.support_masks for e in episodes]),
+        class_id=torch.stack([e.class_id for e in episodes]),
+        present=torch.stack([e.present for e in episodes]),
+        query_name=[e.query_name[0] for e in episodes],
+        support_names=[e.support_names[0] for e in episodes],
+        original_mask=[mask for e in episodes for mask in e.original_mask],
+        original_size=[e.original_size[0] for e in episodes],
+        fitted_size=[e.fitted_size[0] for e in episodes],
+    )
+
+
+class Draw(NamedTuple):
+    """Which images make an episode, by their number in the source.
+
+    Attributes:
+        class_id: that the supports show.
+        query: an image.
+        supports: K images.
+        present: whether the query shows the class, too.
+        inverted: whether object and background change places, in all masks.
+    """
+
+    class_id: int
+    query: int
+    supports: tuple[int, ...]
+    present: bool = True
+    inverted: bool = False
+
+
+class Decoded:
+    """Decoded images and masks, kept as long as there is room; each loader process has its own.
+
+    Episodes draw at random from one set, so what came first is as good to keep as what came last.
+    """
+
+    def __init__(self, room: int = 256 * 2**20) -> None:
+        self.room = room
+        """In bytes: a small data set whole, some hundred of VOC's photographs."""
+        self.kept: dict[tuple[int, int], Array] = {}
+
+    def get(self, key: tuple[int, int], read: Callable[[], Array]) -> Array:
+        """What is kept under (image, class or 0), or what ``read`` gives; not to be written to."""
+        if key in self.kept:
+            return self.kept[key]
+        value = read()
+        if value.nbytes <= self.room:
+            self.room -= value.nbytes
+            self.kept[key] = value
+        return value
+
+
+class EpisodeDataset(Dataset[Episode]):
+    """Episode number ``i``, drawn from ``stream(seed, fold, i, …)`` and so from nothing else.
+
+    Unless the protocol says otherwise, the query is the next image of the list that holds one of ``classes`` (the list
+    is walked again when exhausted), its class is drawn from those present, the supports from the class's other images.
+
+    A share ``negative`` of the episodes asks for a class that the query does not show. In training they take the place
+    of ordinary ones. In a test nothing is replaced: such an episode is the :meth:`control` of an ordinary one, the same
+    query under the supports of an absent class, and follows it in the batch.
+
+    A share ``inverted`` of the other training episodes asks for all but the object: the masks of query and supports
+    have 0 and 1 exchanged. What stands out is then the wrong answer, as it is for sky or grass.
+
+    Args:
+        source: images and masks.
+        index: class areas of the source.
+        classes: number → name of the classes that may be asked for.
+        novel: class numbers that training must not learn of; treated as the protocol says.
+        shots: supports per episode, K ≥ 1.
+        length: number of episodes; 0: one per query.
+        image_size: side of the square that the network sees, in pixels.
+        scale: range of the random scaling in training.
+        min_class_area: pixels a class must cover in an image to count there.
+        protocol: every other choice.
+        negative: share of the episodes, in [0, 1], that have supports of a class which is not in the query.
+        inverted: share of the other training episodes, in [0, 1], that ask for all but the object.
+        seed: of the draws.
+        fold: mixed into the draws.
+        training: walk the images in a new order each time and augment them, else walk them as they stand.
+
+    Raises:
+        InputError: if no image holds any class, none has shots + 1 images (a class without so many is
+            left out, with a warning), or negative episodes are asked for where every image shows every class.
+    """
+
+    def __init__(
+        self,
+        source: LabelledImages,
+        index: MaskIndex,
+        classes: Mapping[int, str],
+        novel: Sequence[int],
+        shots: int,
+        length: int,
+        image_size: int,
+        scale: tuple[float, float],
+        min_class_area: int,
+        protocol: Protocol,
+        negative: float,
+        inverted: float,
+        seed: int,
+        fold: int,
+        training: bool,
+    ) -> None:
+        self.source = source
+        self.shots = shots
+        self.protocol = protocol
+        self.negative = negative
+        self.inverted = inverted
+        self.seed = seed
+        self.fold = fold
+        self.training = training
+        self.areas = [facts.areas for facts in index.facts]
+        self.fit = FitAndPad(image_size) if protocol.resize == "pad" else Squash(image_size)
+        self.transform: PairTransform = TrainAugmentation(image_size, scale) if training else self.fit
+        self.ignored = list(novel) if training and protocol.novel_in_training == "ignore" else []
+        dropped = set(index.with_any(novel)) if training and protocol.novel_in_training == "drop" else set()
+        self.images_of = {c: [i for i in index.images_of(c, min_class_area) if i not in dropped] for c in classes}
+        self.images_of = {c: images for c, images in self.images_of.items() if images}
+        self._leave_out_rare(classes, min_class_area)
+        self.classes_in: dict[int, list[int]] = {}
+        for class_id, images in self.images_of.items():
+            for i in images:
+                self.classes_in.setdefault(i, []).append(class_id)
+        self.queries = sorted(self.classes_in)
+        self.pairs = [(i, c) for i in self.queries for c in self.classes_in[i]]
+        if negative and not any(self.absent_from(i) for i in self.queries):
+            raise InputError(
+                f"data.negative is {negative}, but every image shows all of the classes "
+                f"{some([classes[c] for c in self.images_of])}, so none can be asked for where it is absent. Set "
+                "--data.negative 0, or add images without some class."
+            )
+        self.length = length or len(self.queries)
+        self.fixed: Sequence[Draw] = ()
+        self.decoded = Decoded()
+        self._walk = -1
+        self._order: Sequence[int] = self.queries
+
+    def _leave_out_rare(self, classes: Mapping[int, str], min_area: int) -> None:
+        """Leave out classes with too few images; InputError if none is left."""
+        if not self.images_of:
+            raise InputError(
+                f"No image holds any of the classes {some(list(classes.values()))} with at least {min_area} px. "
+                "Check the list file and the masks, or lower --data.min_class_area."
+            )
+        enough = {c: images for c, images in self.images_of.items() if len(images) > self.shots}
+        rare = [f"{classes[c]} ({len(self.images_of[c])})" for c in self.images_of if c not in enough]
+        message = (
+            f"an episode of {self.shots} shot(s) needs {self.shots + 1} images of at least {min_area} px, and "
+            f"there are too few of {some(rare)}. Lower --data.shots or --data.min_class_area, or add images."
+        )
+        if not enough:
+            raise InputError(f"No class can be tested or trained: {message}")
+        if rare:
+            rank_zero_warn(f"Some classes are left out: {message}")
+        self.images_of = enough
+
+    def fix(self, draws: Sequence[NamedDraw]) -> None:
+        """Take these episodes instead of drawing any; InputError if they name an image or class that is not here."""
+        number = {name: i for i, name in enumerate(self.source.names)}
+        for draw in draws:
+            missing = [name for name in (draw.query, *draw.supports) if name not in number]
+            if missing or draw.class_id not in self.images_of or len(draw.supports) != self.shots:
+                raise InputError(
+                    f"The episodes of data.episode_file do not fit: class {draw.class_id}, {len(draw.supports)} "
+                    f"shot(s), images not in the list: {some(missing) or 'none'}; expected the classes "
+                    f"{some([str(c) for c in self.images_of])}, {self.shots} shot(s). Give the data, fold and shots "
+                    "that the file was written for."
+                )
+            self._check_shown(draw, number)
+        self.fixed = [Draw(d.class_id, number[d.query], tuple(number[s] for s in d.supports)) for d in draws]
+        self.length = len(self.fixed)
+
+    def _check_shown(self, draw: NamedDraw, number: Mapping[str, int]) -> None:
+        """InputError if a query is its own support, or an image of the episode does not show the class."""
+        if draw.query in draw.supports:
+            raise InputError(
+                f"An episode of data.episode_file has the query {draw.query} as its own support. Remove it."
+            )
+        for name in (draw.query, *draw.supports):
+            if draw.class_id not in self.areas[number[name]]:
+                raise InputError(
+                    f"An episode of data.episode_file asks for class {draw.class_id}, which {name} does not show. Give "
+                    "the data that the file was written for."
+                )
+
+    def absent_from(self, image: int) -> list[int]:
+        """The classes of which the image shows no pixel, and which other images can give as supports."""
+        return [c for c in self.images_of if c not in self.areas[image]]
+
+    def _query(self, i: int) -> int:
+        walk, position = divmod(i, len(self.queries))
+        if self.training and walk != self._walk:  # the order of a walk is kept until another is asked for
+            order = stream(self.seed, self.fold, walk, 2).permutation(len(self.queries))
+            self._walk, self._order = walk, [self.queries[j] for j in order]
+        return self._order[position]
+
+    def __len__(self) -> int:
+        """Number of episodes (in training: per epoch)."""
+        return self.length
+
+    def draw(self, i: int) -> Draw:
+        """Which class and images make episode ``i`` (any number ≥ 0; training counts on over the epochs)."""
+        if self.fixed:
+            return self.fixed[i]
+        draw = self._draw_present(i)
+        if not self.training:
+            return draw
+        inverted = stream(self.seed, self.fold, i, 4).random() < self.inverted
+        return self._draw_absent(i, draw.query) or draw._replace(inverted=bool(inverted))
+
+    def query_of(self, i: int) -> int:
+        """The image that is the query of test episode ``i``, without drawing the rest of it."""
+        if self.fixed:
+            return self.fixed[i].query
+        if self.protocol.queries == "pairs":
+            return self.pairs[i % len(self.pairs)][0]
+        return self._query(i)
+
+    def _draw_present(self, i: int) -> Draw:
+        """Episode ``i`` whose query shows the class."""
+        rng = stream(self.seed, self.fold, i, 0)
+        if self.training and self.protocol.training_queries == "classes":
+            class_id = int(rng.choice(list(self.images_of)))
+            query = int(rng.choice(self.images_of[class_id]))
+        elif not self.training and self.protocol.queries == "pairs":
+            query, class_id = self.pairs[i % len(self.pairs)]
+        else:
+            query = self._query(i)
+            class_id = int(rng.choice(self.classes_in[query]))
+        others = [image for image in self.images_of[class_id] if image != query]
+        supports = rng.choice(others, size=self.shots, replace=self.protocol.supports == "repeated")
+        return Draw(class_id, query, tuple(int(s) for s in supports))
+
+    def _draw_absent(self, i: int, query: int) -> Draw | None:
+        """For a share ``negative`` of the numbers ``i``: the query under supports of a class that it does not show."""
+        rng = stream(self.seed, self.fold, i, 3)
+        absent = self.absent_from(query)
+        if rng.random() >= self.negative or not absent:
+            return None
+        class_id = int(rng.choice(absent))
+        supports = rng.choice(self.images_of[class_id], size=self.shots, replace=self.protocol.supports == "repeated")
+        return Draw(class_id, query, tuple(int(s) for s in supports), present=False)
+
+    def named(self, i: int) -> NamedDraw:
+        """Episode ``i`` by the names of its images."""
+        class_id, query, supports, *_ = self.draw(i)
+        return NamedDraw(class_id, self.source.names[query], tuple(self.source.names[s] for s in supports))
+
+    def _image(self, image: int) -> Array:
+        """(H, W, 3)."""
+        return self.decoded.get((image, 0), lambda: self.source.image(image))
+
+    def _mask(self, image: int, class_id: int) -> Array:
+        """(H, W) in {0, 1, 255} as training or test sees it."""
+
+        def read() -> Array:
+            mask = self.source.mask(image, class_id, self.ignored)
+            if self.training and self.protocol.boundary_in_training == "background":
+                mask[self.source.mask(image, class_id) == IGNORE] = 0  # not the novel classes' pixels
+            return mask
+
+        return self.decoded.get((image, class_id), read)
+
+    def _support(self, image: int, draw: Draw, seed: int) -> tuple[Array, Array]:
+        """A support image and mask at the network's size; drawn again where a crop has lost all that is asked for.
+
+        What is too small for any crop is shown in the whole picture, where it always covers a pixel.
+        """
+        for attempt in range(SUPPORT_DRAWS):
+            picture, mask = self.transform(self._image(image), self._asked(image, draw), seed + attempt)
+            if (mask == 1).any():
+                return picture, mask
+        return self.fit(self._image(image), self._asked(image, draw), seed)
+
+    def _asked(self, image: int, draw: Draw) -> Array:
+        """The mask of what the episode asks for."""
+        mask = self._mask(image, draw.class_id)
+        return cv2.LUT(mask, INVERT) if draw.inverted else mask
+
+    def __getitem__(self, i: int) -> Episode:
+        """Episode ``i`` with its pixels, transforms included a function of (seed, fold, i)."""
+        return self._load(i, self.draw(i))
+
+    def control(self, i: int) -> Episode | None:
+        """Of a test: episode ``i``'s query under supports of an absent class; None for all but a share ``negative``."""
+        draw = None if self.training else self._draw_absent(i, self.draw(i).query)
+        return draw and self._load(i, draw)
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Episode]:
+        """What a DataLoader puts into one batch: these episodes, each followed by its control if it has one."""
+        pairs = [(self[i], self.control(i)) for i in numbers]
+        return [episode for pair in pairs for episode in pair if episode is not None]
+
+    def _load(self, i: int, draw: Draw) -> Episode:
+        """The pixels of an episode; ``i`` gives its transforms."""
+        class_id, query, supports, present, _ = draw
+        seeds = stream(self.seed, self.fold, i, 1).integers(2**31, size=1 + self.shots).tolist()
+        original = self._asked(query, draw)
+        query_image, query_mask = self.transform(self._image(query), original, seeds[0])
+        pairs = [self._support(s, draw, seed) for s, seed in zip(supports, seeds[1:], strict=True)]
+        at_original = self.protocol.score_at == "original" and not self.training
+        scored = original if at_original else query_mask
+        return Episode(
+            query_image=to_tensor(query_image),
+            query_mask=torch.from_numpy(query_mask.copy()),
+            support_images=torch.stack([to_tensor(image) for image, _ in pairs]),
+            support_masks=torch.stack([torch.from_numpy(mask.copy()) for _, mask in pairs]),
+            class_id=torch.tensor(class_id),
+            present=torch.tensor(present),
+            query_name=[self.source.names[query]],
+            support_names=[tuple(self.source.names[s] for s in supports)],
+            original_mask=[] if self.training else [torch.from_numpy(scored.copy())],
+            original_size=[(scored.shape[0], scored.shape[1])],
+            fitted_size=[self.fit.fitted(*original.shape) if at_original else query_mask.shape],
+        )
+
+
+def some(words: Sequence[str], most: int = 8) -> str:
+    """The first of many words, for a message."""
+    return ", ".join(words[:most]) + (f" … ({len(words)} in all)" if len(words) > most else "")
+
+
+def to_tensor(image: Array) -> Tensor:
+    """(H, W, 3) uint8 array → (3, H, W) uint8 tensor, contiguous."""
+    planes = np.empty((3, *image.shape[:2]), np.uint8)
+    cv2.split(image, list(planes))  # sixteen times as fast as a transposed copy
+    return torch.from_numpy(planes)

@@ -1,0 +1,105 @@
+"""Photographs as a network takes them: whole in its square, or cut into overlapping squares of their own resolution."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.episodes.dataset import to_tensor
+from datamodules.episodes.transforms import FitAndPad
+from datamodules.files.sources import Array
+
+OVERLAP = 0.25
+"""Neighbouring tiles share at least this part of their side."""
+
+
+class Window(NamedTuple):
+    """A part of a photograph and where it lies in its square.
+
+    Attributes:
+        top: in the photograph, in pixels, as the next three.
+        left: likewise.
+        height: likewise.
+        width: likewise.
+        fitted: (h, w), the upper left part of the square that holds it; the rest is padding.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    fitted: tuple[int, int]
+
+
+class Fitted(NamedTuple):
+    """A photograph as the network takes it.
+
+    Attributes:
+        squares: (T, 3, S, S) uint8; T is 1 unless it was cut into tiles.
+        windows: T parts that they show.
+        size: (H, W) of the photograph.
+    """
+
+    squares: Tensor
+    windows: list[Window]
+    size: tuple[int, int]
+
+    def inside(self) -> Tensor:
+        """(T, S, S) bool: what of the squares is not padding."""
+        inside = torch.zeros(len(self.windows), *self.squares.shape[-2:], dtype=torch.bool)
+        for square, window in zip(inside, self.windows, strict=True):
+            square[: window.fitted[0], : window.fitted[1]] = True
+        return inside
+
+
+def fit_picture(image: Array, side: int, tile: bool = False) -> Fitted:
+    """(H, W, 3) uint8 RGB → squares of ``side`` px.
+
+    Args:
+        image: the photograph.
+        side: of the network's square.
+        tile: slide the square over a photograph that is larger, instead of bringing it to the square.
+    """
+    height, width = image.shape[:2]
+    sides = [(start, min(side, n)) for n in (height, width) for start in starts(n, side)] if tile else []
+    rows, columns = (sides[: len(starts(height, side))], sides[len(starts(height, side)) :])
+    parts = [(t, x, h, w) for t, h in rows for x, w in columns] or [(0, 0, height, width)]
+    fit = FitAndPad(side)
+    squares, windows = [], []
+    for top, left, h, w in parts:
+        part = image[top : top + h, left : left + w]
+        square, _ = fit(part, np.zeros((h, w), np.uint8), 0)
+        squares.append(to_tensor(square))
+        windows.append(Window(top, left, h, w, fit.fitted(h, w)))
+    return Fitted(torch.stack(squares), windows, (height, width))
+
+
+def starts(length: int, side: int) -> list[int]:
+    """Where tiles of ``side`` begin that cover ``length``, evenly spread."""
+    if length <= side:
+        return [0]
+    count = 1 + int(np.ceil((length - side) / (side * (1 - OVERLAP))))
+    return [round(start) for start in np.linspace(0, length - side, count)]
+
+
+def fit_support(image: Array, mask: Array, side: int, tile: bool = False) -> tuple[Tensor, Tensor]:
+    """A support (H, W, 3) and its mask (H, W) in {0, 1, 255} → (3, S, S) and (S, S) uint8.
+
+    Where photographs are cut into tiles, a support whose object fits into one is cut to a tile around it, so that both
+    are seen at one scale.
+    """
+    if tile and max(mask.shape) > side:
+        rows, columns = np.flatnonzero((mask == 1).any(axis=1)), np.flatnonzero((mask == 1).any(axis=0))
+        box = [(int(found[0]), int(found[-1]) + 1) for found in (rows, columns)]
+        if all(end - start <= side for start, end in box):
+            cut = tuple(_around(*part, length, side) for part, length in zip(box, mask.shape, strict=True))
+            image, mask = image[cut], mask[cut]
+    square, label = FitAndPad(side)(image, mask, 0)
+    return to_tensor(np.ascontiguousarray(square)), torch.from_numpy(label)
+
+
+def _around(start: int, end: int, length: int, side: int) -> slice:
+    """``side`` px of ``length`` with start … end in their middle, as far as the border lets them."""
+    first = min(max(0, (start + end - side) // 2), max(0, length - side))
+    return slice(first, min(length, first + side))

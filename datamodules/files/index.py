@@ -1,0 +1,214 @@
+"""Which class covers how many pixels of which image: the one thing that every filter and draw of an episode asks."""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from pytorch_lightning.utilities import rank_zero_warn
+from tqdm import tqdm
+
+from datamodules.files.sources import LabelledImages, MaskFacts
+from qgnet.common.errors import InputError
+from qgnet.common.pool import processes
+
+VERSION = 2
+"""Another one when files are read in another way: indexes of earlier ones are built anew."""
+PART = 64
+"""Masks that a process reads in one go."""
+
+
+@dataclass(frozen=True)
+class MaskIndex:
+    """Sizes and class areas of numbered images.
+
+    Attributes:
+        facts: per image its size and {class number: pixels}; background and ignored pixels are not in it.
+        bad: {image number: why it is left out}; such an image has no areas.
+        whole: the images were decoded to their end.
+        accepted: the user wants to go on without the bad images (``qgnet prepare --skip-bad`` has ended well).
+    """
+
+    facts: Sequence[MaskFacts]
+    bad: dict[int, str] = field(default_factory=dict)
+    whole: bool = False
+    accepted: bool = False
+
+    @classmethod
+    def build(cls, source: LabelledImages, title: str = "Reading masks", whole: bool = False) -> "MaskIndex":
+        """Read every mask once, in several processes if there are many, with a progress bar.
+
+        Args:
+            source: labelled images.
+            title: of the progress bar.
+            whole: also decode each image to its end.
+
+        Returns:
+            The index; unusable images are in ``bad``.
+        """
+        return cls([NO_FACTS] * len(source.names), whole=whole).with_read(source, range(len(source.names)), title)
+
+    def with_read(self, source: LabelledImages, numbers: Sequence[int], title: str) -> "MaskIndex":
+        """This index with these images read (again)."""
+        parts = [numbers[start : start + PART] for start in range(0, len(numbers), PART)]
+        found: list[MaskFacts | str] = []
+        take(source, self.whole)
+        with processes(take, source, self.whole) as pool, tqdm(numbers, title, unit="mask", leave=False) as bar:
+            read = pool.map if len(parts) > 1 else map
+            for results in read(read_facts, parts):
+                found += results
+                bar.update(len(results))
+        facts, bad = list(self.facts), dict(self.bad)
+        for i, result in zip(numbers, found, strict=True):
+            bad.pop(i, None)
+            facts[i] = NO_FACTS if isinstance(result, str) else result
+            if isinstance(result, str):
+                bad[i] = result
+        return replace(self, facts=facts, bad=bad)
+
+    @classmethod
+    def cached(
+        cls, source: LabelledImages, file: Path, title: str = "Reading masks", whole: bool = False
+    ) -> "MaskIndex":
+        """The index kept in ``file``, or built and kept there if it is of other masks.
+
+        Images that were bad are looked at again, unless they have been accepted. Where the folder cannot be written
+        to, the index goes to ``~/.cache/qgnet`` (or ``$XDG_CACHE_HOME/qgnet``).
+        """
+        print_ = fingerprint(source)
+        for place in places(file):
+            index = load(place, print_)
+            if index is None or (whole and not index.whole):
+                continue
+            if not index.bad or index.accepted:
+                return index
+            again = index.with_read(source, sorted(index.bad), title)
+            if again.bad != index.bad:
+                again.keep(file, print_)
+            return again
+        index = cls.build(source, title, whole=whole)
+        index.keep(file, print_)
+        return index
+
+    def keep(self, file: Path, print_: str) -> None:
+        """Write it to ``file``, or to the user's cache where that cannot be done; a warning if neither can."""
+        reasons = []
+        for place in places(file):
+            try:
+                save(self, place, print_)
+            except OSError as error:
+                reasons.append(f"{place}: {error.strerror}")
+            else:
+                return
+        rank_zero_warn(f"The masks are read at each start, since their index cannot be kept ({'; '.join(reasons)}).")
+
+    def raise_bad(self, remedy: str) -> None:
+        """InputError with the first bad image and the number of others, if there are any."""
+        if self.bad:
+            first = next(iter(self.bad.values()))
+            others = f" ({len(self.bad) - 1} more file(s) are bad.)" if len(self.bad) > 1 else ""
+            raise InputError(f"{first}{others}{remedy}")
+
+    def images_of(self, class_id: int, min_area: int) -> list[int]:
+        """Images of which the class covers at least ``min_area`` pixels."""
+        return [i for i, facts in enumerate(self.facts) if facts.areas.get(class_id, 0) >= min_area]
+
+    def with_any(self, classes: Collection[int], min_area: int = 1) -> list[int]:
+        """Images of which any of the classes covers at least ``min_area`` pixels."""
+        wanted = set(classes)
+        return [i for i, f in enumerate(self.facts) if any(f.areas[c] >= min_area for c in wanted & f.areas.keys())]
+
+
+NO_FACTS = MaskFacts(0, 0, {})
+"""Of an image that is bad, or not read yet."""
+_job: tuple[LabelledImages, bool]
+"""What this process reads, and whether to the images' end; handed over once, not with each part."""
+
+
+def take(source: LabelledImages, whole: bool) -> None:
+    """Make these images the ones that :func:`read_facts` reads in this process."""
+    global _job  # noqa: PLW0603  (one per process)
+    _job = (source, whole)
+
+
+def read_facts(numbers: Sequence[int]) -> list[MaskFacts | str]:
+    """Facts of these images of the process's source, or why one cannot be used."""
+    source, whole = _job
+    found: list[MaskFacts | str] = []
+    for i in numbers:
+        try:
+            facts = source.facts(i)
+            source.check_image(i, (facts.height, facts.width), whole)
+            found.append(facts)
+        except InputError as error:
+            found.append(str(error))
+    return found
+
+
+def fingerprint(source: LabelledImages) -> str:
+    """Hex digest of names, sizes and times of change of all files: another one when a mask changes."""
+    digest = hashlib.sha256(f"{VERSION} {sorted(getattr(source, 'classes', ()))}".encode())
+    for i, name in enumerate(source.names):
+        digest.update(os.fsencode(name))
+        for kind, path in source.files(i).items():
+            digest.update(f"\0{kind} ".encode() + os.fsencode(os.path.join(path.parent.name, path.name)))
+            try:
+                stat = os.stat(path)
+                digest.update(f"\0{stat.st_size} {stat.st_mtime_ns}".encode())
+            except OSError:
+                digest.update(b"\0missing")
+    return digest.hexdigest()
+
+
+def places(file: Path) -> list[Path]:
+    """Where an index that belongs into ``file`` may be: there, or in the user's cache if there is a home folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if cache.startswith("~"):  # nobody's home
+        return [file]
+    return [file, Path(cache) / "qgnet" / f"{hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:16]}-{file.name}"]
+
+
+def load(file: Path, print_: str) -> MaskIndex | None:
+    """The index in ``file`` if it is of this fingerprint."""
+    try:
+        with np.load(file) as stored:
+            if str(stored["fingerprint"]) != print_:
+                return None
+            sizes, counts = stored["sizes"].tolist(), stored["counts"].tolist()
+            classes, pixels = stored["classes"].tolist(), stored["pixels"].tolist()
+            bad = {int(i): reason for i, reason in json.loads(str(stored["bad"])).items()}
+            whole, accepted = bool(stored["whole"]), bool(stored["accepted"])
+        facts, start = [], 0
+        for (height, width), count in zip(sizes, counts, strict=True):
+            stop = start + count
+            facts.append(MaskFacts(height, width, dict(zip(classes[start:stop], pixels[start:stop], strict=True))))
+            start = stop
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):  # none yet, or none of ours: built anew
+        return None
+    return MaskIndex(facts, bad, whole, accepted)
+
+
+def save(index: MaskIndex, file: Path, print_: str) -> None:
+    """Write the index, the file appearing by rename; OSError if it cannot be written."""
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(part, "wb") as stream:
+            np.savez(
+                stream,
+                fingerprint=print_,
+                sizes=np.array([(f.height, f.width) for f in index.facts], np.int32),
+                counts=np.array([len(f.areas) for f in index.facts], np.int32),
+                classes=np.array([c for f in index.facts for c in f.areas], np.int32),
+                pixels=np.array([p for f in index.facts for p in f.areas.values()], np.int32),
+                bad=json.dumps(index.bad),
+                whole=index.whole,
+                accepted=index.accepted,
+            )
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,194 @@
+"""Where labelled images come from: the interface that folders and drawn scenes share."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.files.masks import read_index_mask, read_mask
+from datamodules.files.pictures import check_picture, picture_size, read_picture
+from qgnet.common.errors import InputError
+
+Array = NDArray[Any]
+"""An image (H, W, 3) or a mask (H, W), uint8; OpenCV's types do not tell."""
+IGNORE = 255
+
+
+class MaskFacts(NamedTuple):
+    """What one pass over an image's mask tells.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+        areas: {class number: pixels}, without background and ignored pixels.
+    """
+
+    height: int
+    width: int
+    areas: dict[int, int]
+
+
+class LabelledImages(Protocol):
+    """Numbered images with masks."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """One unique name per image."""
+
+    def image(self, i: int) -> Array:
+        """(H, W, 3) uint8 RGB."""
+
+    def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
+        """(H, W) uint8: 1 the class, 255 what is ignored and the classes ``ignored``, 0 the rest."""
+
+    def facts(self, i: int) -> MaskFacts:
+        """Size and class areas of the mask; InputError if it cannot be used."""
+
+    def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
+        """InputError unless image ``i`` is of ``size`` (height, width); ``whole`` also decodes its pixels."""
+
+    def files(self, i: int) -> Mapping[str, Path]:
+        """What image ``i`` and its facts are read from, by what each file is; nothing if it is drawn."""
+
+
+def binary_mask(labels: Array, class_id: int, ignored: Collection[int] = ()) -> Array:
+    """Class numbers (H, W) → 1 where ``class_id``, 255 where ignored, else 0."""
+    table = np.zeros(256, np.uint8)
+    table[[IGNORE, *ignored]] = IGNORE
+    table[class_id] = 1
+    return cv2.LUT(labels, table)
+
+
+class IndexMasks:
+    """Images with one index mask each, whose pixels are class numbers.
+
+    Args:
+        names: one per image.
+        images: their files.
+        masks: a palette or grey file each.
+        classes: the class numbers that may occur, beside 0 background and 255 ignore.
+    """
+
+    def __init__(
+        self, names: Sequence[str], images: Sequence[Path], masks: Sequence[Path], classes: Collection[int]
+    ) -> None:
+        self.names = names
+        self.images = images
+        self.masks = masks
+        self.classes = frozenset(classes)
+
+    def image(self, i: int) -> Array:
+        """(H, W, 3) uint8 RGB."""
+        return read_picture(self.images[i])
+
+    def labels(self, i: int) -> Array:
+        """(H, W) uint8 class numbers, 0 background, 255 ignore; InputError if they cannot be read."""
+        return read_index_mask(self.masks[i])
+
+    def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
+        """(H, W) uint8: 1 the class, 255 what is ignored and the classes ``ignored``, 0 the rest."""
+        return binary_mask(self.labels(i), class_id, ignored)
+
+    def facts(self, i: int) -> MaskFacts:
+        """Size and class areas; InputError if the mask is missing, broken, coloured or holds an unknown value."""
+        labels = self.labels(i)
+        areas = class_areas(labels)
+        unknown = sorted(set(areas) - self.classes)
+        if unknown:
+            raise InputError(
+                f"The mask {self.masks[i]} holds the value {unknown[0]}; expected 0 (background), 255 (ignore) or one "
+                f"of the {len(self.classes)} class numbers {min(self.classes)} … {max(self.classes)}. Correct the "
+                "mask, or add the class."
+            )
+        return MaskFacts(labels.shape[0], labels.shape[1], areas)
+
+    def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
+        """InputError unless image ``i`` exists and has the mask's size; ``whole`` also finds truncated files."""
+        check_image(self.images[i], size, whole)
+
+    def files(self, i: int) -> Mapping[str, Path]:
+        """The image and its mask."""
+        return {"image": self.images[i], "mask": self.masks[i]}
+
+
+class BinaryMasks:
+    """Images with a mask file per class, each as :func:`datamodules.files.read_mask` reads it.
+
+    Args:
+        names: one per image.
+        images: their files.
+        masks: for each image {class number: file}.
+    """
+
+    def __init__(self, names: Sequence[str], images: Sequence[Path], masks: Sequence[Mapping[int, Path]]) -> None:
+        self.names = names
+        self.images = images
+        self.masks = masks
+
+    def image(self, i: int) -> Array:
+        """(H, W, 3) uint8 RGB."""
+        return read_picture(self.images[i])
+
+    def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
+        """(H, W) uint8: 1 the class, 255 the classes ``ignored``, 0 the rest."""
+        mask = self.read(i, class_id).astype(np.uint8)
+        for other in set(ignored) & set(self.masks[i]) - {class_id}:
+            mask[self.read(i, other) & (mask == 0)] = IGNORE
+        return mask
+
+    def read(self, i: int, class_id: int) -> NDArray[np.bool_]:
+        """(H, W): where the class is."""
+        return read_mask(self.masks[i][class_id])
+
+    def facts(self, i: int) -> MaskFacts:
+        """Size and class areas; InputError if a mask is missing or broken, or two differ in size."""
+        sizes, areas = {}, {}
+        for class_id, path in self.masks[i].items():
+            foreground = self.read(i, class_id)
+            sizes[path] = foreground.shape
+            if foreground.any():
+                areas[class_id] = int(np.count_nonzero(foreground))
+        if len(set(sizes.values())) != 1:
+            found = ", ".join(f"{path} {w}x{h}" for path, (h, w) in sizes.items())
+            raise InputError(f"The masks of {self.images[i]} differ in size ({found} px). Make them equal.")
+        height, width = next(iter(sizes.values()))
+        return MaskFacts(height, width, areas)
+
+    def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
+        """InputError unless image ``i`` exists and has the mask's size; ``whole`` also finds truncated files."""
+        check_image(self.images[i], size, whole)
+
+    def files(self, i: int) -> Mapping[str, Path]:
+        """The image and its masks."""
+        return {"image": self.images[i]} | {f"class {c}": path for c, path in self.masks[i].items()}
+
+
+def class_areas(labels: Array) -> dict[int, int]:
+    """Pixels of each class in (H, W) uint8 class numbers, by run lengths; without background and ignored pixels."""
+    flat = labels.ravel()
+    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
+    pixels = np.bincount(flat[ends], np.diff(ends, prepend=-1), 256).astype(int)
+    return {int(c): int(pixels[c]) for c in np.flatnonzero(pixels) if c not in (0, IGNORE)}
+
+
+def check_image(path: Path, size: tuple[int, int], whole: bool) -> None:
+    """InputError unless the image is there, and shown in ``size`` (height, width); ``whole`` reads it to its end."""
+    height, width = check_picture(path) if whole else picture_size(path)
+    if (height, width) != size:
+        raise InputError(
+            f"{path} is {width}x{height} px (as a viewer shows it) but its mask is {size[1]}x{size[0]} px. Both must "
+            "be of one size; resize the mask with nearest-neighbour, or restore the pair from its source."
+        )
+
+
+def require_folder(path: Path, setting: str, expected: str) -> None:
+    """InputError unless ``path`` is a folder that can be read; ``expected`` says what should lie there."""
+    if not path.is_dir():
+        raise InputError(f"{path} does not exist. Expected {expected}. Point --{setting} to it.")
+    try:
+        next(path.iterdir(), None)
+    except PermissionError:
+        raise InputError(f"{path} cannot be read (permission denied). Give yourself the right to read it.") from None

@@ -1,0 +1,1 @@
+"""Preparations: download, convert, index and count; a file per data set."""

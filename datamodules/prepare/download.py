@@ -1,0 +1,211 @@
+"""Files from the network and out of archives: resumed, checked, never half there."""
+
+import errno
+import hashlib
+import shutil
+import stat
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from typing import IO, NoReturn
+
+from tqdm import tqdm
+
+from qgnet.common.errors import InputError
+
+BLOCK = 1 << 20
+TIMEOUT = 30.0
+"""Seconds without a byte."""
+ATTEMPTS = 10
+"""So often a broken connection is taken up before the command gives up."""
+
+Wanted = Callable[[str], Path | None]
+"""Name of an archive's member → where it goes; None leaves it out."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file on the network, and the md5 of its content."""
+
+    url: str
+    md5: str
+
+    @property
+    def name(self) -> str:
+        """The last part of the address."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+def download(file: RemoteFile, folder: Path) -> Path:
+    """Fetch a file into ``folder`` with a progress bar, going on where an earlier call broke off.
+
+    The file appears under its name only when it is complete and its md5 is right; until then it is ``<name>.part``.
+
+    Returns:
+        ``folder / file.name``.
+
+    Raises:
+        InputError: if it cannot be had, the disk is full, or what came (or lies there) is not the right file.
+    """
+    target = folder / file.name
+    if target.exists():
+        check_md5(target, file, f"Remove {target} and run this again.")
+        return target
+    part = target.with_name(f"{target.name}.part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fetch(file.url, part)
+    except urllib.error.HTTPError as error:
+        reason = f"the server answers {error.code} {error.reason}"
+        raise InputError(f"{file.url} cannot be had: {reason}. {by_hand(file, target)}") from None
+    except (urllib.error.URLError, ConnectionError, HTTPException) as error:
+        again = "Run this again: it goes on where it broke off."
+        raise InputError(f"{file.url} cannot be had ({error}). {again} {by_hand(file, target)}") from None
+    except OSError as error:
+        raise InputError(no_room(error, part)) from None
+    check_md5(part, file, "What was fetched has been removed; run this again.", remove=True)
+    part.replace(target)
+    return target
+
+
+def by_hand(file: RemoteFile, target: Path) -> str:
+    """What a user without network can do."""
+    return f"Without network: fetch it elsewhere and put it to {target} (md5 {file.md5})."
+
+
+def no_room(error: OSError, path: Path) -> str:
+    """Message for a file that cannot be written; everything else is passed on."""
+    if error.errno == errno.ENOSPC:
+        return f"The disk is full: {path} cannot be written. Make room and run this again: it goes on from there."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        return f"{path} cannot be written ({error.strerror}). Choose another --root, or get the right to write there."
+    raise error
+
+
+def fetch(url: str, part: Path) -> None:
+    """Bring ``part`` to its full length; a broken connection is taken up again."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            fetch_rest(url, part, part.stat().st_size if part.exists() else 0)
+            return
+        except ConnectionError:
+            if attempt == ATTEMPTS:
+                raise
+
+
+def fetch_rest(url: str, part: Path, start: int) -> None:
+    """Append what is missing from byte ``start``; ConnectionError if the answer is cut off."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and start:  # nothing beyond: the part is complete, or of another file
+            return
+        raise
+    with answer:
+        if answer.status != 206:  # the server gives the whole file only
+            start = 0
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            raise ConnectionError(f"asked for the bytes from {start:,} on, the server gives others")
+        length = answer.headers.get("Content-Length")
+        total = None if length is None else start + int(length)
+        with open(part, "ab" if start else "wb") as stream, bar(part, start, total) as progress:
+            while block := read(answer):
+                stream.write(block)
+                progress.update(len(block))
+    if total is not None and part.stat().st_size < total:
+        raise ConnectionError(f"the connection broke after {part.stat().st_size:,} of {total:,} bytes")
+
+
+def read(answer: IO[bytes]) -> bytes:
+    """The next block; every failure of the network is a ConnectionError, unlike one of the disk."""
+    try:
+        return answer.read(BLOCK)
+    except (OSError, HTTPException) as error:
+        raise ConnectionError(f"the connection broke: {error}") from error
+
+
+def bar(part: Path, start: int, total: int | None) -> "tqdm[NoReturn]":
+    """A progress bar in bytes."""
+    return tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, unit_divisor=1024)
+
+
+def check_md5(path: Path, file: RemoteFile, remedy: str, remove: bool = False) -> None:
+    """InputError, after removing it if asked to, unless the file's md5 is the expected one."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    if digest.hexdigest() != file.md5:
+        if remove:
+            path.unlink()
+        raise InputError(f"{path} has the md5 {digest.hexdigest()}; expected {file.md5} for {file.url}. {remedy}")
+
+
+def extract(archive: Path, wanted: Wanted) -> int:
+    """Unpack regular files of a .zip or a .tar of any compression; each appears by rename.
+
+    Args:
+        archive: to be read once.
+        wanted: where a member goes; what is there already is not written again.
+
+    Returns:
+        How many files were written.
+
+    Raises:
+        InputError: if a member leads out of the archive's folder, the archive is broken, or the disk is full.
+    """
+    written = 0
+    try:
+        for name, stream in tqdm(members(archive), f"Unpacking {archive.name}", unit="file"):
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
+                raise InputError(
+                    f"{archive} holds {name}, which leads out of its folder. The archive is not what it should be; "
+                    "remove it and fetch it from its source."
+                )
+            target = wanted(name)
+            if target is not None and not target.exists():
+                write(stream, target)
+                written += 1
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
+        raise InputError(f"{archive} is broken ({error}). Remove it and run this again.") from None
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or error.errno is not None:
+            raise InputError(no_room(error, archive.parent)) from None
+        raise InputError(f"{archive} is broken ({error}). Remove it and run this again.") from None  # gzip's own
+    return written
+
+
+def members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and content of each regular file; links and devices are left out."""
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as opened:
+            for entry in opened.infolist():
+                if not entry.is_dir() and not stat.S_ISLNK(entry.external_attr >> 16):
+                    with opened.open(entry) as stream:
+                        yield entry.filename, stream
+        return
+    with tarfile.open(archive, "r|*") as tar:
+        for member in tar:
+            stream_ = tar.extractfile(member) if member.isreg() else None
+            if stream_ is not None:
+                yield member.name, stream_
+
+
+def write(stream: IO[bytes], target: Path) -> None:
+    """Copy to ``target``, which appears by rename; nothing stays of a broken copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with open(part, "wb") as out:
+            shutil.copyfileobj(stream, out, BLOCK)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    part.replace(target)

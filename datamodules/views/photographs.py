@@ -1,0 +1,105 @@
+"""Photographs that the prior extractor's maps are drawn for, and measured on where their objects are known."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.episodes.dataset import to_tensor
+from datamodules.files import find_files, read_index_mask
+from datamodules.files.finding import by_name, one_form
+from datamodules.files.sources import IGNORE, Array
+from datamodules.views.region_maps import Images
+from qgnet.common.errors import InputError
+
+
+class Photographs(NamedTuple):
+    """A batch of B photographs.
+
+    Attributes:
+        image: (B, 3, S, S) uint8, squashed to a square.
+        objects: (B, S, S) uint8: 1 any object, 0 background, 255 ignored or unknown.
+        name: B names.
+    """
+
+    image: Tensor
+    objects: Tensor
+    name: list[str]
+
+
+class PhotographDataset(Dataset[Photographs]):
+    """Photographs with the union of all their masks.
+
+    Args:
+        source: images.
+        members: which of them.
+        labels: image number → (H, W) uint8 class numbers, 0 background, 255 ignored; None if nothing is known.
+        side: of the square they are squashed to, in pixels.
+    """
+
+    def __init__(
+        self, source: Images, members: Sequence[int], labels: Callable[[int], Array] | None, side: int
+    ) -> None:
+        self.source = source
+        self.members = members
+        self.labels = labels
+        self.side = side
+
+    def __len__(self) -> int:
+        """Number of photographs."""
+        return len(self.members)
+
+    def __getitem__(self, i: int) -> Photographs:
+        """Photograph ``i``."""
+        member = self.members[i]
+        image = self.source.image(member)
+        labels = np.full(image.shape[:2], IGNORE, np.uint8) if self.labels is None else self.labels(member)
+        objects = np.where(labels == IGNORE, IGNORE, labels > 0).astype(np.uint8)
+        size = (self.side, self.side)
+        squashed = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        target = torch.from_numpy(cv2.resize(objects, size, interpolation=cv2.INTER_NEAREST))
+        return Photographs(to_tensor(squashed), target, [self.source.names[member]])
+
+
+def collate_photographs(photographs: Sequence[Photographs]) -> Photographs:
+    """Single photographs → one batch."""
+    return Photographs(
+        image=torch.stack([p.image for p in photographs]),
+        objects=torch.stack([p.objects for p in photographs]),
+        name=[p.name[0] for p in photographs],
+    )
+
+
+class MaskFolder:
+    """Index masks of images, each named as its image, its ending aside.
+
+    Args:
+        root: folder of masks.
+        names: {number of an image: its name}.
+
+    Raises:
+        InputError: if the folder or a mask is missing.
+    """
+
+    def __init__(self, root: Path, names: Mapping[int, str]) -> None:
+        if not root.is_dir():
+            raise InputError(f"data.mask_root is {root}, which is no folder. Give a folder of masks.")
+        found = by_name(root, find_files(root, deep=False).files)
+        self.paths = {
+            i: found.get(one_form(Path(name).stem), root / f"{Path(name).stem}.png") for i, name in names.items()
+        }
+        missing = [path for path in self.paths.values() if not path.is_file()]
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {len(names)} images have no mask in data.mask_root, e.g. {missing[0]}. Name those "
+                "that have one in data.mask_list, or take data.mask_root out."
+            )
+
+    def labels(self, i: int) -> Array:
+        """(H, W) uint8 class numbers, 0 background, 255 ignored; InputError if the mask is broken."""
+        return read_index_mask(self.paths[i])

@@ -1,0 +1,162 @@
+"""Region maps of a whole set of images: computed once in parallel and kept in one file, or computed when asked for."""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from datamodules.files.sources import Array
+from datamodules.views.regions import Method, segment
+from qgnet.common.errors import InputError
+from qgnet.common.pool import processes
+
+PART = 32
+"""Images that a process segments in one go."""
+WAIT = 60
+"""Seconds to wait for another run that writes to the same file."""
+
+
+class Images(Protocol):
+    """Numbered images."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """One unique name per image."""
+
+    def image(self, i: int) -> Array:
+        """(H, W, 3) uint8 RGB."""
+
+    def identity(self, i: int) -> str:
+        """Another text when the image of this name is another one."""
+
+    def check(self, i: int) -> None:
+        """InputError if the image is broken, be it only at its end."""
+
+
+class RegionMaps:
+    """Region maps by one method.
+
+    Args:
+        method: ``random`` needs no map, and a ``grid`` is never kept.
+        count: about how many regions an image is cut into.
+        folder: where the file of the maps is kept; None computes a map each time.
+    """
+
+    def __init__(self, method: Method, count: int, folder: Path | None) -> None:
+        self.method = method
+        self.count = count
+        kept = folder is not None and method in ("slic", "felzenszwalb")
+        self.file = folder / f"{method}-{count}.sqlite" if kept and folder is not None else None
+        self._reader: tuple[int, sqlite3.Connection] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the open file, which stays with its process."""
+        return self.__dict__ | {"_reader": None}
+
+    def of(self, image: Array, name: str, identity: str) -> Array | None:
+        """(H, W, 3) uint8 → (h, w) uint8 region numbers, from the file if there is one; None for ``random``.
+
+        Raises:
+            InputError: if the file has no map of the image with that name and identity.
+        """
+        if self.method == "random":
+            return None
+        if self.file is None:
+            return segment(image, self.method, self.count)
+        with told(self.file):
+            query = "SELECT map FROM maps WHERE name = ? AND identity = ?"
+            row = self._connection().execute(query, (name, identity)).fetchone()
+        labels = cv2.imdecode(np.frombuffer(row[0], np.uint8), cv2.IMREAD_GRAYSCALE) if row else None
+        if labels is None:
+            raise InputError(
+                f"{self.file} has no region map of {name} as it is now. Start the training again; it fills the file. "
+                "If another training writes maps of its own images of the same names there, give each its own "
+                "--data.region_cache."
+            )
+        return labels
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._reader is None or self._reader[0] != os.getpid():
+            connection = sqlite3.connect(f"{self.file.resolve().as_uri()}?mode=ro", uri=True, timeout=WAIT)  # type: ignore[union-attr]
+            self._reader = (os.getpid(), connection)
+        return self._reader[1]
+
+    def fill(self, images: Images) -> None:
+        """Bring the file up to date with these images: in parallel, with a progress bar, resumed where it was cut off.
+
+        Raises:
+            InputError: if the file cannot be written, or images cannot be read; the maps of the others are kept.
+        """
+        if self.file is None:
+            return
+        with told(self.file):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self.file, timeout=WAIT)) as connection:
+                connection.execute("CREATE TABLE IF NOT EXISTS maps (name TEXT PRIMARY KEY, identity TEXT, map BLOB)")
+                self._fill(images, connection)
+
+    def _fill(self, images: Images, connection: sqlite3.Connection) -> None:
+        kept = dict(connection.execute("SELECT name, identity FROM maps"))
+        missing = [i for i, name in enumerate(images.names) if kept.get(name) != images.identity(i)]
+        if not missing:
+            return
+        changed = sum(images.names[i] in kept for i in missing)
+        if changed:
+            print(f"{self.file} held maps of {changed} other image(s) of the same name; they are computed again.")
+        parts = [missing[start : start + PART] for start in range(0, len(missing), PART)]
+        bad: list[str] = []
+        take(images, self.method, self.count)
+        pool = processes(take, images, self.method, self.count)
+        with pool, tqdm(missing, "Cutting images into regions", unit="image", leave=False) as bar:
+            for rows, errors in (pool.map if len(parts) > 1 else map)(segment_part, parts):
+                with connection:
+                    connection.executemany("INSERT OR REPLACE INTO maps VALUES (?, ?, ?)", rows)
+                bad += errors
+                bar.update(len(rows) + len(errors))
+        if bad:
+            more = f" ({len(bad) - 1} more image(s) are bad.)" if len(bad) > 1 else ""
+            raise InputError(bad[0] + more)
+
+
+_job: tuple[Images, str, int]
+"""What this process segments; handed over once, not with each part."""
+
+
+def take(images: Images, method: str, count: int) -> None:
+    """Make these images the ones that :func:`segment_part` cuts up in this process."""
+    global _job  # noqa: PLW0603  (one per process)
+    _job = (images, method, count)
+
+
+def segment_part(numbers: Sequence[int]) -> tuple[list[tuple[str, str, bytes]], list[str]]:
+    """Name, identity and map (PNG) of these images, and what is wrong with those that cannot be read."""
+    images, method, count = _job
+    rows, bad = [], []
+    for i in numbers:
+        try:
+            images.check(i)
+            labels = segment(images.image(i), method, count)
+        except InputError as error:
+            bad.append(str(error))
+            continue
+        _, png = cv2.imencode(".png", labels)
+        rows.append((images.names[i], images.identity(i), png.tobytes()))
+    return rows, bad
+
+
+@contextmanager
+def told(file: Path) -> Iterator[None]:
+    """What SQLite and the system complain of, as an InputError."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise InputError(
+            f"The region maps in {file} cannot be used: {error}. Free space, remove the file if it is broken, or "
+            "choose another folder with --data.region_cache."
+        ) from error

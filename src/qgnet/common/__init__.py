@@ -1,0 +1,1 @@
+"""What every room may use: mistakes and their messages, settings and their ranges, processes, paths."""

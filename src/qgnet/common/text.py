@@ -1,0 +1,47 @@
+"""Text files as users write them: UTF-8, and YAML without a name twice."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from qgnet.common.errors import InputError
+
+
+class OnceLoader(yaml.SafeLoader):
+    """A safe loader that refuses a name given twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """As any mapping; YAMLError if two of its keys are equal."""
+        known: dict[Any, yaml.Mark] = {}
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            name = self.construct_object(key, deep=True)
+            if not isinstance(name, Hashable):
+                continue  # refused below
+            if name in known:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name!r} stands here and in line {known[name].line + 1}", key.start_mark
+                )
+            known[name] = key.start_mark
+        return super().construct_mapping(node, deep)
+
+
+def read_text(path: Path) -> str:
+    """The content of a text file; InputError if it is not in UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8, or give another."
+        ) from None
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file; InputError if it is no YAML in UTF-8, or gives a name twice."""
+    try:
+        return yaml.load(read_text(path), OnceLoader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} cannot be read as YAML: {error}. Correct it.") from None

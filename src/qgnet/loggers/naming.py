@@ -1,0 +1,91 @@
+"""What a Weights & Biases run is told about the run it shows: its names, and where it comes from."""
+
+import platform
+import secrets
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from pytorch_lightning.utilities import rank_zero_only
+
+from qgnet.runs.folders import checkpoint_run, experiment_name, training_of
+
+ID_FILE = "wandb_run_id"
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm", "albumentations", "numpy")
+
+
+def name_run(logger: Namespace, subcommand: str, config: Namespace, folder: Path) -> None:
+    """Fill in what the settings of a ``Wandb`` logger leave open.
+
+    Args:
+        logger: its ``init_args``.
+        subcommand: fit, validate, test or predict.
+        config: of the subcommand.
+        folder: the run's.
+    """
+    checkpoint = config.get("ckpt_path")
+    source = checkpoint_run(Path(checkpoint)) if checkpoint else None
+    names = {
+        "save_dir": str(folder),
+        "group": group(config, source, folder),
+        "name": folder.name,
+        "job_type": subcommand,
+        "tags": tags(subcommand, config),
+        "id": run_id(folder, source if subcommand == "fit" else None),
+    }
+    for key, value in names.items():
+        if logger.get(key) is None:
+            logger[key] = value
+
+
+def group(config: Namespace, source: Path | None, folder: Path) -> str:
+    """``<experiment> <encoder> <K>-shot``: what all folds, seeds and tests of an experiment share.
+
+    The shots are those of the training, also for a test with others. Stage 1 has none.
+    """
+    training = training_of(source) if source else {"experiment": experiment_name(folder), "shots": None}
+    shots = training["shots"] or config.data.init_args.get("shots")
+    parts = [training["experiment"], config.model.init_args.encoder]
+    return " ".join([*parts, f"{shots}-shot"] if shots else parts)
+
+
+def tags(subcommand: str, config: Namespace) -> list[str]:
+    """Stage, and for episodes protocol, fold and shots."""
+    data = config.data.init_args
+    if "shots" not in data:
+        return ["stage 1", subcommand]
+    return ["stage 2", subcommand, f"protocol {data.protocol.name}", f"fold {data.fold}", f"{data.shots}-shot"]
+
+
+def run_id(folder: Path, source: Path | None) -> str:
+    """The wandb id of a run: the one it had if it goes on, else a new one; kept in the run's folder."""
+    known = [place / ID_FILE for place in (folder, source) if place is not None and (place / ID_FILE).is_file()]
+    number = known[0].read_text().strip() if known else secrets.token_hex(4)
+    keep_id(folder, number)
+    return number
+
+
+@rank_zero_only
+def keep_id(folder: Path, number: str) -> None:
+    """Write the id into the run's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ID_FILE).write_text(f"{number}\n")
+
+
+def origin() -> dict[str, Any]:
+    """Which code made a run: package versions, and the git revision of a checkout (None otherwise)."""
+    versions: Mapping[str, str] = {package: version(package) for package in PACKAGES}
+    return {"revision": revision(), "versions": {"python": platform.python_version(), **versions}}
+
+
+def revision() -> str | None:
+    """The commit that this package runs from, with ``+`` if files were changed since."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git
+        return None
+    return done.stdout.strip() or None

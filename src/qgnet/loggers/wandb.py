@@ -1,0 +1,127 @@
+"""Weights & Biases as its users look at it: runs in groups, tables, masks to switch on and off."""
+# ruff: noqa: PLC0415  (wandb is imported only when a logger is made of it)
+
+import os
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric.loggers.logger import rank_zero_experiment
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_warn
+
+from qgnet.common.errors import InputError
+
+TIMEOUT = 60
+"""Seconds to wait for the server at the start."""
+Masks = Mapping[str, Any]
+"""Name of an overlay → (H, W) array of 0 background, 1 foreground, 255 ignored."""
+LABELS = {0: "background", 1: "foreground", 255: "ignored"}
+PACKAGES = {"Wandb": "wandb", "WandbLogger": "wandb", "TensorBoardLogger": "tensorboard"}
+"""Logger → what it is made of."""
+
+
+def require_package(class_path: str) -> None:
+    """Refuse a logger whose package is not installed."""
+    name = class_path.rpartition(".")[2]
+    package = PACKAGES.get(name)
+    if package and find_spec(package) is None:
+        raise InputError(
+            f"The logger {name} needs {package}, which is not installed. Install it: pip install {package}."
+        )
+
+
+class Wandb(WandbLogger):
+    """``WandbLogger`` whose settings follow the run, and which goes offline when the server cannot be had.
+
+    Args:
+        project: at Weights & Biases.
+        entity: user or team; null takes the account's own.
+        offline: write to the run's folder only; ``wandb sync`` uploads later.
+        log_checkpoints: upload checkpoints as artifacts (not offline): ``true`` at the end, ``all`` as they appear.
+        save_dir: null takes the run's folder.
+        group: null takes data set, backbone and shots of the experiment.
+        name: null takes the name of the run's folder.
+        job_type: null takes the subcommand: fit, validate, test or predict.
+        tags: null takes protocol, fold and shots.
+        id: null takes a new one, or that of the run which is gone on with.
+
+    Raises:
+        InputError: without a project's name, or for checkpoints that have nowhere to go.
+    """
+
+    def __init__(
+        self,
+        project: str = "qgnet",
+        entity: str | None = None,
+        offline: bool = True,
+        log_checkpoints: bool | str = False,
+        save_dir: str | None = None,
+        group: str | None = None,
+        name: str | None = None,
+        job_type: str | None = None,
+        tags: Sequence[str] | None = None,
+        id: str | None = None,
+    ) -> None:
+        if not project:
+            raise InputError("The wandb logger has no project. Give one: --trainer.logger.project NAME.")
+        if offline and log_checkpoints:
+            raise InputError(
+                "Checkpoints cannot be uploaded offline. Take --trainer.logger.offline false, or leave log_checkpoints."
+            )
+        import wandb
+
+        super().__init__(
+            name=name,
+            save_dir=save_dir or ".",
+            offline=offline,
+            id=id,
+            project=project,
+            log_model=log_checkpoints,  # type: ignore[arg-type]
+            entity=entity,
+            group=group,
+            job_type=job_type,
+            tags=list(tags or ()),
+            settings=wandb.Settings(init_timeout=TIMEOUT),
+        )
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The wandb run; offline, with a warning, if the server cannot be had."""
+        if self._experiment is None and not self._offline:
+            import wandb
+
+            try:
+                return super().experiment
+            except wandb.errors.Error as error:
+                rank_zero_warn(
+                    f"wandb cannot be had ({error}); this run is written offline to {self.save_dir}. Upload it later "
+                    "with `wandb sync`. Without an account set --trainer.logger.offline true; with one, `wandb login`."
+                )
+                wandb.teardown()
+                self._offline, self._log_model = True, False
+                os.environ["WANDB_MODE"] = "offline"
+        return super().experiment
+
+    def whereabouts(self) -> str:
+        """Where the run can be seen, or how to upload it."""
+        run = self.experiment
+        return f"wandb: {run.url}" if run.url else f"wandb: `wandb sync {Path(run.dir).parent}` uploads this run"
+
+    def describe(self, facts: Mapping[str, Any]) -> None:
+        """Add to the run's config."""
+        self.experiment.config.update(dict(facts), allow_val_change=True)
+
+    def log_overlays(self, key: str, images: Sequence[Any], masks: Sequence[Masks], captions: Sequence[str]) -> None:
+        """Images (H, W, 3) uint8 with masks that can be switched on and off."""
+        layers = [{name: {"mask_data": mask, "class_labels": LABELS} for name, mask in row.items()} for row in masks]
+        self.log_image(key, list(images), masks=layers, caption=list(captions))
+
+    def log_class_iou(self, key: str, class_iou: Mapping[str, float]) -> None:
+        """A bar chart of the IoU of each class, and the table that it is drawn from (``<key>_table``)."""
+        import wandb
+
+        table = wandb.Table(columns=["class", "IoU"], data=[list(row) for row in class_iou.items()])
+        self.log_metrics({key: wandb.plot.bar(table, "class", "IoU", title=key)})  # type: ignore[dict-item]

@@ -1,0 +1,172 @@
+"""The folders that runs leave their files in: ``runs/<experiment>/<fold, shots, seed>/``."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+from pytorch_lightning.utilities import rank_zero_only
+
+from datamodules.episodes.protocols import Protocol, default_seed
+from qgnet.common.errors import InputError
+from qgnet.runs.identity import Identity, read_identity
+
+RUNS = Path("runs")
+LAST = Path("checkpoints/last.ckpt")
+CONFIG = "config.yaml"
+BEST = Path("checkpoints/best.ckpt")
+SIGNAL = "hpc_ckpt_*.ckpt"
+"""Lightning's names of the checkpoints that it writes into a run's folder at SLURM's signal."""
+SEED = 321
+"""PFENet's and QGNet's seed."""
+
+
+def run_folder(subcommand: str, config: Namespace) -> tuple[Path, Identity]:
+    """Claim the folder for this run's files: one that holds no run yet, or the one whose training goes on.
+
+    Raises:
+        InputError: if ``--run`` names a folder with another run in it.
+    """
+    identity = Identity(identify(subcommand, config))
+    if config.run:
+        folder = Path(config.run)
+        resumed = subcommand == "fit" and goes_on(config, folder)
+        if not resumed and ((folder / CONFIG).exists() or not identity.claim(folder)):
+            other = "go on with it by --ckpt_path last" if subcommand == "fit" else "leave --run out"
+            raise InputError(f"--run {folder} already holds a run. Choose another folder, remove that one, or {other}.")
+        return folder, identity
+    base = planned_folder(subcommand, config)
+    folder, count = base, 1
+    while (folder / CONFIG).exists() or not identity.claim(folder):
+        count += 1
+        folder = base.with_name(f"{base.name}-{count}")
+    return folder, identity
+
+
+def identify(subcommand: str, config: Namespace) -> dict[str, Any]:
+    """What a run is, see `Identity`. A folder chosen by ``--run`` is an experiment of its own, unless its name is the
+    one that it would have had anyway.
+    """  # noqa: D205
+    planned, settings = planned_folder(subcommand, config), data_settings(config)
+    checkpoint = config.get("ckpt_path")
+    chosen = Path(config.run).resolve() if config.run else None
+    if chosen is not None:
+        experiment = chosen.parent.name if chosen.name == planned.name else chosen.name
+    elif subcommand != "fit" and checkpoint:
+        experiment = experiment_name(checkpoint_run(Path(checkpoint)))
+    else:
+        experiment = planned.parent.name
+    return {
+        "experiment": experiment,
+        "subcommand": subcommand,
+        "fold": settings.get("fold"),
+        "shots": settings.get("shots"),
+        "data_seed": settings.get("seed"),
+        "seed": config.seed_everything,
+        "checkpoint": checkpoint,
+    }
+
+
+def data_settings(config: Namespace) -> Namespace:
+    """The DataModule's, with the seed that the protocol stands for."""
+    settings = config.data.get("init_args", Namespace()).clone()
+    if "protocol" in settings and settings.get("seed") is None:
+        settings.seed = default_seed(Protocol(**settings.protocol.as_dict()))
+    return settings
+
+
+def goes_on(config: Namespace, folder: Path) -> bool:
+    """Whether the checkpoint to start from is this folder's own."""
+    checkpoint = config.get("ckpt_path")
+    return bool(checkpoint) and checkpoint_run(Path(checkpoint)).resolve() == folder.resolve()
+
+
+def find_checkpoint(subcommand: str, config: Namespace) -> None:
+    """Turn ``--ckpt_path last`` or ``best`` into that checkpoint of the newest training named like this one.
+
+    That is one with the same configuration files, fold, shots and seeds. A training goes on in its folder, which
+    ``--run`` may name instead; of a test, ``--run`` names where its own files go.
+
+    Raises:
+        InputError: if there is none.
+    """
+    name, run = config.ckpt_path, config.run if subcommand == "fit" else None
+    base = Path(run) if run else planned_folder("fit", config)
+    folders = [base] if run else [base, *base.parent.glob(f"{base.name}-[0-9]*")]
+    patterns = [LAST, SIGNAL] if name == "last" else [BEST]
+    found = [path for folder in folders for pattern in patterns for path in folder.glob(str(pattern))]
+    if not found:
+        way = "Start without it, or name the run's folder with --run" if subcommand == "fit" else "Give the file itself"
+        raise InputError(f"--ckpt_path {name} finds no {patterns[0]} in {base}. {way}.")
+    newest = max(found, key=lambda path: path.stat().st_mtime)
+    config.ckpt_path = str(newest)
+    if subcommand == "fit":
+        config.run = str(checkpoint_run(newest))
+
+
+def planned_folder(subcommand: str, config: Namespace) -> Path:
+    """The folder named after experiment, fold, shots and seed, whether there is one yet or not."""
+    settings = data_settings(config)
+    details = [f"{key}{settings[key]}" for key in ("fold", "seed") if key in settings]
+    if "shots" in settings:
+        details.insert(1, f"{settings.shots}shot")
+    checkpoint = config.get("ckpt_path")
+    if subcommand != "fit" and checkpoint:
+        return checkpoint_run(Path(checkpoint)) / "-".join([subcommand, *details, Path(checkpoint).stem])
+    if subcommand not in ("fit", "None"):
+        details.insert(0, subcommand)
+    if config.seed_everything != SEED:
+        details.append(f"init{config.seed_everything}")
+    return experiment_folder(config) / "-".join(details)
+
+
+def checkpoint_run(checkpoint: Path) -> Path:
+    """The run's folder that a checkpoint lies in."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
+def experiment_folder(config: Namespace) -> Path:
+    """``runs/<names of the YAMLs>``, loggers left out; for the config.yaml of a run, that run's experiment."""
+    files = [Path(str(file)) for file in config.get("config") or [] if file is not None]
+    if not files:
+        return RUNS / "unnamed"
+    if files[0].name == CONFIG:
+        return files[0].parent.parent
+    return RUNS / "-".join(file.stem for file in files if file.parent.name != "logging")
+
+
+def training_of(run: Path) -> dict[str, Any]:
+    """What a run's folder says of its training: ``experiment``, ``seed``, ``data_seed`` and ``shots``.
+
+    The last three are None if nothing in it tells, as for imported weights.
+    """
+    known = read_identity(run)
+    if known:
+        return {key: known[key] for key in ("experiment", "seed", "data_seed", "shots")}
+    training: dict[str, Any] = {"experiment": experiment_name(run), "seed": None, "data_seed": None, "shots": None}
+    config = run / CONFIG
+    if config.exists():
+        settings = yaml.safe_load(config.read_text())
+        data = settings["data"]["init_args"]
+        training |= {"seed": settings["seed_everything"], "data_seed": data.get("seed"), "shots": data.get("shots")}
+    return training
+
+
+def experiment_name(run: Path) -> str:
+    """As the run's folder tells it; of older runs, the name of the folder above one that `run_folder` named."""
+    known = read_identity(run)
+    if known:
+        return str(known["experiment"])
+    run = run.resolve()
+    return run.parent.name if re.match(r"((test|validate|predict)-)?(fold|seed)\d", run.name) else run.name
+
+
+@rank_zero_only
+def keep_metrics(folder: Path) -> None:
+    """Set a folder's ``metrics.csv`` aside as ``metrics-1.csv``, -2 …: the logger of a run that goes on begins anew."""
+    metrics = folder / "metrics.csv"
+    if metrics.exists():
+        numbers = [path.stem.rpartition("-")[2] for path in folder.glob("metrics-*.csv")]
+        number = 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
+        metrics.rename(folder / f"metrics-{number}.csv")

@@ -1,0 +1,1 @@
+"""The user's own photographs: a segmenter learnt from a few masks."""

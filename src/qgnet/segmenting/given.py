@@ -1,0 +1,84 @@
+"""Pictures and masks as users hand them over: files, PIL images or arrays."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from datamodules.files import read_index_mask, read_mask, read_picture
+from datamodules.files.sources import IGNORE, Array
+from qgnet.common.errors import InputError
+
+Given = str | Path | Image.Image | NDArray[Any]
+"""A file; a PIL image; or an array, see `picture` and `class_numbers`."""
+
+
+def picture(given: Given) -> Array:
+    """(H, W, 3) uint8 RGB in its displayed orientation.
+
+    Args:
+        given: file, PIL image, or a uint8 array (H, W, 3) RGB or (H, W) grey.
+
+    Raises:
+        InputError: if it cannot be read, or is an array of another kind.
+    """
+    if isinstance(given, str | Path):
+        return read_picture(Path(given))
+    if isinstance(given, Image.Image):
+        return np.asarray(ImageOps.exif_transpose(given).convert("RGB"))
+    if given.dtype != np.uint8 or given.ndim not in (2, 3) or given.shape[2:] not in ((), (3,)) or not given.size:
+        raise InputError(f"A picture is a {given.dtype} array {given.shape}; expected uint8, (H, W, 3) or (H, W).")
+    return given if given.ndim == 3 else np.repeat(given[:, :, None], 3, axis=2)
+
+
+def class_numbers(given: Given, numbers: Collection[int]) -> Array:
+    """A mask as (H, W) uint8: 0 background, 255 ignored, and class numbers.
+
+    Args:
+        given: file, PIL image, or an array (H, W) of bool or of whole numbers.
+        numbers: the classes that there may be. If that is 1 alone, black and white masks are taken, too: what is not
+            0 is the object where the mask has but one value beside 0.
+
+    Raises:
+        InputError: if it cannot be read, is coloured, or holds other numbers.
+    """
+    single = set(numbers) == {1}
+    if isinstance(given, str | Path):
+        values = _single(Path(given)) if single else read_index_mask(Path(given))
+    else:
+        values = _pixels(given) if isinstance(given, Image.Image) else given
+    if values.ndim != 2 or not (values.dtype == bool or np.issubdtype(values.dtype, np.integer)):
+        raise InputError(f"A mask is a {values.dtype} array {values.shape}; expected bool or whole numbers, (H, W).")
+    found = set(np.unique(values).tolist()) - {0}
+    if single and len(found) == 1:
+        return (values != 0).astype(np.uint8)
+    unknown = sorted(found - {*numbers, IGNORE})
+    if unknown:
+        raise InputError(
+            f"A mask holds the value {unknown[0]}; expected 0 (background), {IGNORE} (ignored) or "
+            f"{', '.join(map(str, numbers))}."
+        )
+    return values.astype(np.uint8)
+
+
+def _single(path: Path) -> NDArray[Any]:
+    """A mask file of one object: 0, 1 and 255 (ignored) as they stand, all else as any binary mask."""
+    try:
+        values = read_index_mask(path)
+    except InputError:  # in colour, which a binary mask may be
+        return read_mask(path)
+    return values if set(np.unique(values).tolist()) == {0, 1, IGNORE} else read_mask(path)
+
+
+def _pixels(image: Image.Image) -> NDArray[Any]:
+    """Indices, truth values or greys of a PIL image."""
+    upright = ImageOps.exif_transpose(image)
+    return np.asarray(upright if upright.mode in ("P", "L", "1", "I;16", "I") else upright.convert("L"))
+
+
+def name_of(given: Given, number: int) -> str:
+    """A file's name, or a number for what has none."""
+    return str(given) if isinstance(given, str | Path) else f"support {number}"

@@ -1,0 +1,157 @@
+"""Networks ready for use: training-free matching, a checkpoint of one's own, or one by name."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from qgnet.common.digest import sha256
+from qgnet.common.errors import InputError
+from qgnet.networks.matcher import Matcher
+from qgnet.networks.qgnet import QGNet
+from qgnet.runs.folders import checkpoint_run
+from qgnet.segmenting.presence import Calibration, read_calibration
+from qgnet.segmenting.shipped import PREFIX, heads, open_head, pack
+from qgnet.tasks.episodic import IMAGE_SIZE
+from qgnet.tasks.matching import SupportMatching
+from qgnet.tasks.segmentation import FewShotSegmentation
+from qgnet.weights.packaged import ENCODER
+from qgnet.weights.store import PACKAGED, PRIOR_FORMAT, read_tensors
+
+MATCHING = "matching"
+QGNET = "qgnet"
+DEFAULT = MATCHING
+"""What segments if nothing else is asked for."""
+MATCHING_SIDE = 321
+"""Side in pixels of the square that photographs are brought to for matching."""
+MATCHING_SETTINGS = {
+    "encoder": ENCODER,
+    "encoder_weights": PACKAGED,
+    "high_stage": 4,
+    "method": "sum",
+    "dilated": False,
+}
+CALIBRATION = Path(__file__).parent / "calibrations/matching.json"
+"""Of matching with these settings; written by ``benchmarks/presence.py``."""
+SIDES = "Give the side of the square it was trained with, 8n + 1 px (`image_size=` or --image-size)."
+
+
+class Model(NamedTuple):
+    """A network with what is to be known for using it.
+
+    Attributes:
+        net: frozen.
+        image_size: side of its square, in pixels.
+        kind: ``matching`` or ``qgnet``.
+        settings: plain values that make a network of this kind.
+        identity: what tells it from every other one.
+        calibration: of its scores; None where it was not measured.
+    """
+
+    net: QGNet | Matcher
+    image_size: int
+    kind: str
+    settings: dict[str, Any]
+    identity: str
+    calibration: Calibration | None = None
+
+
+def known_models() -> dict[str, str]:
+    """Name → what it is."""
+    return {MATCHING: f"training-free matching of the supports on a frozen {ENCODER}, ImageNet's weights", **heads()}
+
+
+def open_model(model: str | Path, image_size: int | None = None, **matching: Any) -> Model:
+    """A network by its name, or that of a checkpoint.
+
+    Args:
+        model: ``matching``, another name that `known_models` has, or the file of a checkpoint of stage 2.
+        image_size: side of the square, in pixels; None: what it was made for.
+        matching: settings of :class:`SupportMatching` that differ from ``MATCHING_SETTINGS``.
+
+    Raises:
+        InputError: if there is none, or its weights cannot be had.
+    """
+    if str(model) == MATCHING:
+        return matching_model(image_size or MATCHING_SIDE, MATCHING_SETTINGS | matching)
+    if matching:
+        raise InputError(
+            f"{', '.join(matching)} is a setting of `matching` only, and the model is {model}. Leave it out."
+        )
+    if str(model).startswith(PREFIX):
+        head = open_head(str(model))
+        ready = _ready(head.task.net, image_size or head.image_size, QGNET, head.settings, head.digest)
+        return ready._replace(calibration=head.calibration)
+    return checkpoint_model(Path(model), image_size)
+
+
+def matching_model(image_size: int, settings: dict[str, Any]) -> Model:
+    """Training-free matching; InputError if the encoder's weights cannot be had."""
+    task = SupportMatching(**settings)
+    task.load_starting_weights()
+    task.net.margins = (settings["method"],)  # a test scores the others, too
+    origin = task.file_hashes.get("encoder_weights", settings["encoder_weights"])
+    model = _ready(task.net, image_size, MATCHING, settings, str(origin))
+    return model._replace(calibration=read_calibration(CALIBRATION)) if settings == MATCHING_SETTINGS else model
+
+
+def checkpoint_model(path: Path, image_size: int | None) -> Model:
+    """The network of a checkpoint of stage 2.
+
+    Raises:
+        InputError: if the file is missing, is none, or does not say its image size.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"The model {path} does not exist. Give a checkpoint of stage 2, e.g. "
+            "runs/<experiment>/<run>/checkpoints/last.ckpt, or `matching`, which needs no training."
+        )
+    content = read_tensors(path, "--ckpt")
+    weights = content.get("state_dict", {})
+    if content.get("format") == PRIOR_FORMAT or any(".queue" in key or "projection" in key for key in weights):
+        raise InputError(
+            f"{path} is of stage 1, the prior extractor, which segments nothing. Give a checkpoint of stage 2 "
+            "(`lightning fit --config lightning_configs/pascal5i.yaml`), or `matching`."
+        )
+    if not any(key.startswith("net.enrichment.") for key in weights):
+        raise InputError(f"{path} is no checkpoint of stage 2. Give the last.ckpt or best.ckpt of such a training.")
+    settings = {k: v for k, v in content.get("hyper_parameters", {}).items() if not k.startswith("_")}
+    settings |= {"prior_checkpoint": None, "prior_bank": None}  # the checkpoint holds their weights
+    task = FewShotSegmentation(**settings)
+    task.on_load_checkpoint(content)
+    task.load_state_dict(weights)
+    return _ready(task.net, image_size or _trained_size(path, content), QGNET, settings, sha256(path))
+
+
+def pack_checkpoint(path: Path, file: Path) -> None:
+    """Write a checkpoint of stage 2 as a head for the package; InputError as of `checkpoint_model`."""
+    model = checkpoint_model(path, None)
+    task = FewShotSegmentation(**model.settings)
+    task.net.load_state_dict(model.net.state_dict())
+    pack(task, model.settings, model.image_size, file)
+
+
+def rebuild(kind: str, settings: dict[str, Any]) -> QGNet | Matcher:
+    """A network of these settings, without its weights."""
+    task = SupportMatching(**settings) if kind == MATCHING else FewShotSegmentation(**settings)
+    return task.net
+
+
+def _trained_size(path: Path, content: dict[str, Any]) -> int:
+    """Side of the square that a checkpoint was trained with: it says so itself, or its run's configuration does."""
+    if IMAGE_SIZE in content:
+        return int(content[IMAGE_SIZE])
+    config = checkpoint_run(path) / "config.yaml"
+    data = (yaml.safe_load(config.read_text()).get("data") if config.is_file() else None) or {}
+    side = data.get("init_args", {}).get("image_size")
+    if side is None:
+        raise InputError(f"{path} does not say for which image size it was trained. {SIDES}")
+    return int(side)
+
+
+def _ready(net: QGNet | Matcher, side: int, kind: str, settings: dict[str, Any], origin: str) -> Model:
+    if side % 8 != 1 or side < 17:
+        raise InputError(f"The image size is {side}; the encoders need a side of 8n + 1 pixels, at least 17. {SIDES}")
+    net.requires_grad_(False)
+    net.eval()
+    return Model(net, side, kind, settings, f"{kind} {origin} {side}")

@@ -1,0 +1,357 @@
+"""A few masks in, all other masks out: few-shot segmentation of photographs."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.episodes.fitted import Fitted, fit_picture, fit_support
+from datamodules.files.sources import IGNORE, Array
+from qgnet.common.errors import InputError
+from qgnet.networks.encoded import each_tensor
+from qgnet.outputs.segments import Result, Segment
+from qgnet.segmenting import kept
+from qgnet.segmenting.given import Given, class_numbers, name_of, picture
+from qgnet.segmenting.models import DEFAULT, open_model
+from qgnet.segmenting.presence import evidence, matching_parts
+from qgnet.segmenting.tuning import SupportReport, choose, iou, mirrored, reports
+from qgnet.tasks.base import normalise
+from qgnet.tasks.episodic import restore
+
+OBJECT = "object"
+"""Name of the class where the user gives none."""
+PRESENCE = 0.5
+"""Least score of a photograph that is not left empty."""
+BATCH = 8
+"""Squares that go through the network at once."""
+
+Pairs = Sequence[tuple[Given, Given]]
+
+
+class Learnt(NamedTuple):
+    """What is known of a class.
+
+    Attributes:
+        name: of the class.
+        encoded: its K supports, stacked for one query, as the network takes them.
+        threshold: probability above which a pixel is of the class.
+        supports: how each of them goes with the others.
+    """
+
+    name: str
+    encoded: Any
+    threshold: float
+    supports: list[SupportReport]
+
+    @property
+    def expected_iou(self) -> float:
+        """What to expect: mean IoU of what the supports find in each other; of one alone in its mirrored copy."""
+        return sum(report.iou for report in self.supports) / len(self.supports)
+
+
+class Maps(NamedTuple):
+    """What the network answers to T squares about a class.
+
+    Attributes:
+        margins: (T, S, S) foreground minus background.
+        guided_map: (T, h, w) in [0, 1].
+        prior_map: likewise; None of a network without it.
+        evidence: (T, 2), see :mod:`qgnet.segmenting.presence`; None of a network that has none.
+    """
+
+    margins: Tensor
+    guided_map: Tensor
+    prior_map: Tensor | None
+    evidence: Tensor | None
+
+
+class Segmenter:
+    """Segments photographs by a few examples.
+
+    ``predict`` may be called from several threads at once.
+
+    Args:
+        model: ``matching``, which needs no training; or the file of a checkpoint of stage 2.
+        image_size: side in pixels, 8n + 1, of the square that photographs are brought to; None: the model's own.
+        device: where it runs, e.g. ``cpu`` or ``cuda``; None: a GPU if there is one.
+        bf16: compute convolutions in bfloat16.
+        tile: slide the square over photographs that are larger, instead of bringing them to the square.
+        threshold: probability above which a pixel is the object, in (0, 1); None: chosen by the supports.
+        presence: least score, in [0, 1], of a photograph that is not left empty; 0 leaves none empty that has a pixel
+            above the threshold. Scores are calibrated for the models that `qgnet models` lists, and it counts for them
+            alone.
+        matching: settings of ``matching``: ``encoder``, ``encoder_weights``, ``high_stage``, ``method``,
+            ``dilated``.
+
+    Raises:
+        InputError: if there is no such model, or its weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = DEFAULT,
+        image_size: int | None = None,
+        device: str | torch.device | None = None,
+        bf16: bool = False,
+        tile: bool = False,
+        threshold: float | None = None,
+        presence: float = PRESENCE,
+        **matching: Any,
+    ) -> None:
+        if threshold is not None and not 0 < threshold < 1:
+            raise InputError(f"The threshold is {threshold}; expected a probability between 0 and 1.")
+        if not 0 <= presence <= 1:
+            raise InputError(f"The least score is {presence}; expected a probability from 0 to 1.")
+        self.presence = presence
+        self.model = open_model(model, image_size, **matching)
+        self.bf16 = bf16
+        self.tile = tile
+        self.threshold = threshold
+        self.learnt: list[Learnt] = []
+        self.to(device or default_device())
+
+    def to(self, device: str | torch.device) -> "Segmenter":
+        """Move the network and what it has learnt."""
+        self.device = torch.device(device)
+        self.model.net.to(self.device)
+        self.learnt = [x._replace(encoded=each_tensor(lambda t: t.to(self.device), x.encoded)) for x in self.learnt]
+        return self
+
+    @property
+    def supports(self) -> list[SupportReport]:
+        """How each support goes with the others of its class, and which one disagrees."""
+        return [report for learnt in self.learnt for report in learnt.supports]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names in the order of their numbers, which begin at 1."""
+        return [learnt.name for learnt in self.learnt]
+
+    def fit(self, supports: Pairs | Mapping[str, Pairs], names: Mapping[int, str] | None = None) -> "Segmenter":
+        """Learn classes from their supports; they are encoded once, here.
+
+        Args:
+            supports: pairs of picture and mask, or class name → such pairs. A picture is a file, a PIL image or a uint8
+                array (H, W, 3) RGB or (H, W) grey; a mask is a file, a PIL image or an array (H, W) of bool or whole
+                numbers, of the picture's size: black and white, or 0 background, 1 object, 255 ignored.
+            names: class number → name. The masks then hold class numbers, 0 background and 255 ignored.
+
+        Returns:
+            Itself.
+
+        Raises:
+            InputError: for no support, a mask that is empty, of nothing but the object or of another size than its
+                picture, two classes of one name, or what cannot be read.
+        """
+        known = {name: self._learn(name, pairs) for name, pairs in read_supports(supports, names).items()}
+        self.learnt = list(known.values())
+        return self
+
+    def _learn(self, name: str, pairs: list[tuple[Array, Array]]) -> Learnt:
+        fitted = [fit_support(image, mask, self.model.image_size, self.tile) for image, mask in pairs]
+        images, masks = (torch.stack(part).to(self.device) for part in zip(*fitted, strict=True))
+        with torch.inference_mode(), self._precision():
+            net: Any = self.model.net
+            each = zip(normalise(images).split(1), masks.split(1), strict=True)
+            shots = [net.encode_support(image, mask) for image, mask in each]
+            encoded = net.stack_shots(shots)
+            probabilities, targets = self._try(shots, images, masks, pairs)
+        if self.threshold is None:
+            threshold, ious = choose(
+                probabilities, targets, self.model.calibration and self.model.calibration.threshold
+            )
+        else:
+            threshold = self.threshold
+            ious = [iou(p > threshold, mask) for p, mask in zip(probabilities, targets, strict=True)]
+        return Learnt(name, encoded, threshold, reports(name, ious))
+
+    def _try(
+        self, encoded: list[Any], images: Tensor, masks: Tensor, pairs: list[tuple[Array, Array]]
+    ) -> tuple[Tensor, Tensor]:
+        """What each support is in the eyes of the others, or a single one's mirrored copy in its own, and the truth."""
+        net: Any = self.model.net
+        side, shots = self.model.image_size, len(images)
+        if shots == 1:
+            image, mask = fit_support(*mirrored(*pairs[0]), side, self.tile)
+            images, masks = image[None].to(self.device), mask[None].to(self.device)
+        found = []
+        for i in range(shots):
+            others = [k for k in range(shots) if k != i] or [0]
+            supports = net.stack_shots([encoded[k] for k in others])
+            query = net.encode_query(normalise(images[i : i + 1]))
+            logits = net.decode(query, supports, (side, side), with_levels=False).logits[0]
+            found.append((logits[1].float() - logits[0].float()).sigmoid().cpu())
+        return torch.stack(found), masks.cpu()
+
+    def save(self, path: str | Path) -> None:
+        """Write the network and what it has learnt, as tensors and plain values, to one file."""
+        options = {name: getattr(self, name) for name in ("bf16", "tile", "threshold", "presence")}
+        kept.write(Path(path), self.model, options, [learnt._asdict() for learnt in self.learnt])
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device | None = None) -> "Segmenter":
+        """What :meth:`save` wrote; InputError if the file is none of these."""
+        model, options, learnt = kept.read(Path(path))
+        segmenter = cls.__new__(cls)
+        segmenter.model = model
+        for name, value in options.items():
+            setattr(segmenter, name, value)
+        segmenter.learnt = [Learnt(**one) for one in learnt]
+        return segmenter.to(device or default_device())
+
+    def predict(self, photograph: Given) -> Result:
+        """Segment one photograph: a file, a PIL image or a uint8 array (H, W, 3) RGB or (H, W) grey.
+
+        Raises:
+            InputError: if nothing has been learnt, or the photograph cannot be read.
+        """
+        return next(self.predict_many([photograph]))
+
+    def predict_many(self, photographs: Iterable[Given]) -> Iterator[Result]:
+        """Segment photographs one after the other, some at a time; errors as of `predict`."""
+        fitted = (fit_picture(picture(photograph), self.model.image_size, self.tile) for photograph in photographs)
+        while batch := list(islice(fitted, BATCH)):
+            yield from self.segment(batch)
+
+    @torch.inference_mode()
+    def segment(self, photographs: Sequence[Fitted]) -> list[Result]:
+        """Segment photographs that have been brought to the network's square."""
+        if not self.learnt:
+            raise InputError("Nothing has been learnt yet. Call fit() with a few pictures and their masks first.")
+        squares = torch.cat([photograph.squares for photograph in photographs])
+        inside = torch.cat([photograph.inside() for photograph in photographs])
+        chunks = zip(squares.split(BATCH), inside.split(BATCH), strict=True)
+        parts = zip(*(self._decode(*chunk) for chunk in chunks), strict=True)
+        answers = [joined(part) for part in parts]
+        results, first = [], 0
+        for photograph in photographs:
+            rows = slice(first, first + len(photograph.windows))
+            results.append(self._result(photograph, [each_tensor(itemgetter(rows), maps) for maps in answers]))
+            first = rows.stop
+        return results
+
+    def _decode(self, squares: Tensor, inside: Tensor) -> list[Maps]:
+        """What the network says of (T, 3, S, S) uint8, class by class; (T, S, S) is False where they are padding."""
+        net, side = self.model.net, self.model.image_size
+        answers = []
+        with self._precision():
+            query: Any = net.encode_query(normalise(squares.to(self.device)))
+            for learnt in self.learnt:
+                output = net.decode(query, learnt.encoded, (side, side), with_levels=False)
+                margins = output.logits[:, 1] - output.logits[:, 0]
+                prior = None if output.prior_map is None else output.prior_map[:, 0]
+                known = self._evidence(query, learnt, margins, inside)
+                maps = Maps(margins, output.guided_map[:, 0], prior, known)
+                answers.append(each_tensor(lambda t: t.float().cpu(), maps))
+        return answers
+
+    def _evidence(self, query: Any, learnt: Learnt, margins: Tensor, inside: Tensor) -> Tensor | None:
+        """What `_present` goes by; None without a calibration, or of a network that compares nothing."""
+        compared = matching_parts(query, learnt.encoded)
+        if self.model.calibration is None or compared is None:
+            return None
+        centre = margins.new_tensor(self.model.calibration.centre, dtype=torch.float32)
+        return evidence(*compared, margins, inside.to(self.device), centre)
+
+    def _result(self, photograph: Fitted, answers: Sequence[Maps]) -> Result:
+        """Masks that share no pixel: where two classes are above their thresholds, the one further above has it."""
+        probabilities = torch.stack([blend(maps.margins, photograph).sigmoid() for maps in answers])
+        present = [self._present(learnt, maps) for learnt, maps in zip(self.learnt, answers, strict=True)]
+        thresholds = torch.tensor([learnt.threshold for learnt in self.learnt])
+        above = probabilities - thresholds[:, None, None]
+        for c, score in enumerate(present):
+            if score is not None and score < self.presence:
+                above[c] = -1
+        winner = torch.where(above.amax(dim=0) > 0, above.argmax(dim=0), -1)
+        segments = {}
+        for c, (learnt, maps) in enumerate(zip(self.learnt, answers, strict=True)):
+            mask = (winner == c).numpy().astype(np.uint8)
+            probability = probabilities[c].numpy()
+            score = present[c]
+            if score is None:
+                score = float(probability[mask == 1].mean()) if mask.any() else 0.0
+            prior = None if maps.prior_map is None else maps.prior_map[0].numpy()
+            segment = Segment(learnt.name, mask, probability, score, maps.guided_map[0].numpy(), prior)
+            segments[learnt.name] = segment
+        return Result(segments)
+
+    def _present(self, learnt: Learnt, maps: Maps) -> float | None:
+        """Probability that a photograph shows the class, in any of its squares; None without a calibration."""
+        if self.model.calibration is None or maps.evidence is None:
+            return None
+        return float(self.model.calibration.probability(maps.evidence, len(learnt.supports)).max())
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+
+def default_device() -> str:
+    """A GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def joined(parts: Sequence[Maps]) -> Maps:
+    """The answers to some squares after another as one."""
+    fields: list[Any] = [None if field[0] is None else torch.cat(field) for field in zip(*parts, strict=True)]
+    return Maps(*fields)
+
+
+def blend(margins: Tensor, photograph: Fitted) -> Tensor:
+    """Margins (T, S, S) of a photograph's squares → (H, W); of overlapping tiles the nearer one's counts more."""
+    if len(photograph.windows) == 1:
+        return restore(margins[0], photograph.windows[0].fitted, photograph.size)
+    total, weights = torch.zeros(photograph.size), torch.zeros(photograph.size)
+    for margin, window in zip(margins, photograph.windows, strict=True):
+        place = np.s_[window.top : window.top + window.height, window.left : window.left + window.width]
+        weight = torch.outer(_tent(window.height), _tent(window.width))
+        total[place] += weight * restore(margin, window.fitted, (window.height, window.width))
+        weights[place] += weight
+    return total / weights
+
+
+def _tent(length: int) -> Tensor:
+    """(length,) weights that fall from 1 in the middle to nearly 0 at the ends."""
+    return 1 - torch.linspace(-1, 1, length + 2)[1:-1].abs()
+
+
+def read_supports(
+    supports: Pairs | Mapping[str, Pairs], names: Mapping[int, str] | None
+) -> dict[str, list[tuple[Array, Array]]]:
+    """Class name → pictures and masks in {0, 1, 255}; errors as of :meth:`Segmenter.fit`."""
+    if names is not None:
+        twice = [name for name in names.values() if list(names.values()).count(name) > 1]
+        if twice:
+            raise InputError(f"Two classes have the name {twice[0]!r}. Give each a name of its own.")
+    by_class: dict[str, list[tuple[Array, Array]]] = {}
+    groups = supports if isinstance(supports, Mapping) else {OBJECT: supports}
+    for name, pairs in groups.items():
+        for number, (image, mask) in enumerate(pairs, start=1):
+            pixels = picture(image)
+            labels = class_numbers(mask, list(names) if names else [1])
+            called = f"The mask of {name_of(image, number)}"
+            if labels.shape != pixels.shape[:2]:
+                raise InputError(
+                    f"{called} is {labels.shape[1]}x{labels.shape[0]} px, the picture {pixels.shape[1]}x"
+                    f"{pixels.shape[0]} px. Both must be of one size."
+                )
+            if not ((labels != 0) & (labels != IGNORE)).any():
+                raise InputError(f"{called} is empty: no pixel is marked. Mark the object with 1 (or white).")
+            for key, label in names.items() if names else [(1, name)]:
+                if (labels == key).any():
+                    binary = np.where(labels == IGNORE, IGNORE, labels == key).astype(np.uint8)
+                    if not (binary == 0).any():
+                        raise InputError(f"{called} marks everything: there is no background. Mark the object alone.")
+                    by_class.setdefault(label, []).append((pixels, binary))
+    missing = [name for name in (names.values() if names else groups) if name not in by_class]
+    if missing or not by_class:
+        raise InputError(
+            f"There is no support of {missing[0]!r}. Give at least one picture with a mask of it."
+            if missing
+            else "There is no support. Give at least one picture with the mask of what is to be found."
+        )
+    return {name: by_class[name] for name in (names.values() if names else groups)}

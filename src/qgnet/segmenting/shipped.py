@@ -1,0 +1,109 @@
+"""Trained heads that come with the package, each over an encoder whose weights have a name.
+
+A file holds what differs from the encoder's own weights, so it is a few MB; what it is put together to is checked.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from qgnet.common.errors import InputError
+from qgnet.outputs.formats import appear
+from qgnet.segmenting.presence import Calibration
+from qgnet.tasks.segmentation import FewShotSegmentation
+from qgnet.weights.packaged import ENCODER
+from qgnet.weights.store import IMAGENET, PACKAGED, RANDOM, read_tensors
+
+HEADS = Path(__file__).parent / "heads"
+FORMAT = "qgnet-head-1"
+PREFIX = "qgnet/"
+NAMED = (PACKAGED, IMAGENET)
+WEIGHTS = {"encoder_weights": "encoder", "prior_checkpoint": "prior_encoder"}
+"""Setting of weights → setting of the encoder that they are for."""
+
+
+class Head(NamedTuple):
+    """A trained QGNet.
+
+    Attributes:
+        task: with all weights.
+        settings: that make it.
+        image_size: side of its square, in pixels.
+        digest: sha256 of its weights.
+        calibration: of its scores; None where it was not measured.
+    """
+
+    task: FewShotSegmentation
+    settings: dict[str, Any]
+    image_size: int
+    digest: str
+    calibration: Calibration | None
+
+
+def heads() -> dict[str, str]:
+    """``qgnet/<name>`` → the first paragraph of its model card."""
+    return {f"{PREFIX}{path.stem}": described(path.with_suffix(".md")) for path in sorted(HEADS.glob("*.pt"))}
+
+
+def described(card: Path) -> str:
+    """A model card's first paragraph, on one line; its title is left out."""
+    paragraphs = card.read_text(encoding="utf-8").split("\n\n") if card.is_file() else []
+    return next((" ".join(p.split()) for p in paragraphs if p.strip() and not p.startswith("#")), "no model card")
+
+
+def open_head(name: str) -> Head:
+    """A head by its name; InputError if there is none, or the encoder's weights cannot be had or are others."""
+    file = HEADS / f"{name.removeprefix(PREFIX)}.pt"
+    if not name.startswith(PREFIX) or not file.is_file():
+        known = ", ".join(["matching", *heads()])
+        raise InputError(f"There is no model {name!r}. There are: {known}; or give a checkpoint's file.")
+    content = read_tensors(file, "--model")
+    task = FewShotSegmentation(**content["settings"])
+    try:
+        task.load_starting_weights()
+    except InputError as error:
+        raise InputError(
+            f"{error} Or take `--model matching` with an --encoder and a file of --encoder-weights."
+        ) from None
+    task.load_state_dict({**task.state_dict(), **content["state_dict"]})
+    digest = digest_of(task.state_dict())
+    if digest != content["sha256"]:
+        raise InputError(
+            f"{name} is put together with other weights of {content['settings']['encoder']} than it was trained on. "
+            "Install timm and the package of weights in the versions of constraints.txt."
+        )
+    calibration = content["calibration"] and Calibration(*content["calibration"])
+    return Head(task, content["settings"], content["image_size"], digest, calibration)
+
+
+def pack(task: FewShotSegmentation, settings: dict[str, Any], image_size: int, file: Path) -> None:
+    """Write a trained QGNet as a head; weights of the encoders that can be had by name are left out."""
+    named = dict(settings)
+    for weights, encoder in WEIGHTS.items():
+        if named[weights] not in NAMED:  # of files: by name if there is one, else they are kept here
+            named[weights] = PACKAGED if named[encoder] == ENCODER else RANDOM
+    named["prior_bank"] = None
+    plain = FewShotSegmentation(**named)
+    plain.load_starting_weights()
+    state, own = plain.state_dict(), task.state_dict()
+    content = {
+        "format": FORMAT,
+        "settings": named,
+        "image_size": image_size,
+        "sha256": digest_of(own),
+        "calibration": None,
+        "state_dict": {key: value for key, value in own.items() if not torch.equal(value, state[key])},
+    }
+    appear(file, lambda part: torch.save(content, part))
+
+
+def digest_of(state: dict[str, Tensor]) -> str:
+    """sha256 of weights, by name and content."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(key.encode())
+        digest.update(state[key].cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,44 @@
+"""Segmentation of photographs as a Lightning predict run."""
+
+from typing import NamedTuple
+
+import pytorch_lightning as pl
+
+from datamodules.photographs import Photograph
+from qgnet.outputs.segments import Result
+from qgnet.segmenting.segmenter import Segmenter
+
+
+class Answer(NamedTuple):
+    """A photograph and what was found.
+
+    Attributes:
+        photograph: as it was given.
+        result: None if it cannot be read.
+    """
+
+    photograph: Photograph
+    result: Result | None
+
+
+class PhotographSegmentation(pl.LightningModule):
+    """Runs a fitted Segmenter over batches of photographs; nothing is trained.
+
+    Args:
+        segmenter: that has learnt what to find.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+        self.net = segmenter.model.net
+
+    def on_predict_start(self) -> None:
+        """Bring what was learnt to where Lightning has brought the network."""
+        self.segmenter.to(self.device)
+
+    def predict_step(self, batch: list[Photograph], batch_idx: int) -> list[Answer]:
+        """Segment those that could be read."""
+        readable = [photograph.fitted for photograph in batch if photograph.fitted is not None]
+        results = iter(self.segmenter.segment(readable) if readable else [])
+        return [Answer(photo, None if photo.fitted is None else next(results)) for photo in batch]

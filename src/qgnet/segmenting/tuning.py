@@ -1,0 +1,86 @@
+"""What the supports themselves say: at which threshold they find each other, and which of them disagrees."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.files.sources import IGNORE, Array
+from qgnet.metrics import intersection_and_union
+
+CHOICES = tuple(round(0.05 * i, 2) for i in range(4, 17))
+"""Thresholds that are tried: 0.2 … 0.8."""
+HALF = 0.5
+ALIKE = 0.02
+"""IoU that a threshold must gain to be preferred to one nearer to a half; of 0 … 0.2 the best at 5 shots on VOC."""
+ALIKE_ALONE = 0.2
+"""The same of a single support, whose mirrored copy is more like it than any photograph: it is only heeded where it
+says much; of 0.01 … 0.4 the best on VOC."""
+DISAGREES = 0.5
+"""A support disagrees if the others find it with less than this part of their median IoU."""
+SHRINK = 0.8
+DARKEN = 0.85
+"""Size and brightness of the mirrored copy that a single support is tried on."""
+
+
+class SupportReport(NamedTuple):
+    """How a support goes with the others of its class.
+
+    Attributes:
+        class_name: its class.
+        number: which support of the class, from 1.
+        iou: with its mask, of what the other supports find in it; of a single support in its mirrored copy.
+        disagrees: whether the others find it much worse than each other, as if it showed something else.
+    """
+
+    class_name: str
+    number: int
+    iou: float
+    disagrees: bool
+
+
+def choose(probabilities: Tensor, masks: Tensor, alone: float | None = None) -> tuple[float, list[float]]:
+    """The threshold that serves best, and each picture's IoU at it.
+
+    Args:
+        probabilities: (N, H, W) in [0, 1].
+        masks: (N, H, W) in {0, 1, 255}.
+        alone: threshold that a single support is expected to serve best with; None: a half.
+    """
+    expected, alike = (alone or HALF, ALIKE_ALONE) if len(masks) == 1 else (HALF, ALIKE)
+    scores = {t: [iou(p > t, mask) for p, mask in zip(probabilities, masks, strict=True)] for t in CHOICES}
+    best = max(sum(each) for each in scores.values())
+    good = [t for t, each in scores.items() if (best - sum(each)) / len(masks) <= alike]
+    threshold = min(good, key=lambda t: abs(t - expected))
+    return threshold, scores[threshold]
+
+
+def iou(prediction: Tensor, mask: Tensor) -> float:
+    """Of the foreground, (H, W) bool against (H, W) in {0, 1, 255}."""
+    intersection, union = intersection_and_union(prediction.to(torch.uint8), mask)
+    return float(intersection[1] / union[1]) if union[1] else 1.0
+
+
+def reports(name: str, ious: Sequence[float]) -> list[SupportReport]:
+    """What is told of a class's supports; with two of them there is no telling which is the odd one."""
+    found = []
+    for i, value in enumerate(ious):
+        others = [*ious[:i], *ious[i + 1 :]]
+        disagrees = len(others) > 1 and value < DISAGREES * median(others)
+        found.append(SupportReport(name, i + 1, round(value, 4), disagrees))
+    return found
+
+
+def mirrored(image: Array, mask: Array) -> tuple[Array, Array]:
+    """A copy of a support that is mirrored, darker and smaller, on a canvas of the same size."""
+    height, width = mask.shape
+    size = (max(1, round(width * SHRINK)), max(1, round(height * SHRINK)))
+    borders = (0, height - size[1], 0, width - size[0])
+    small = cv2.resize((image * DARKEN).astype(np.uint8), size, interpolation=cv2.INTER_AREA)[:, ::-1]
+    labels = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)[:, ::-1]
+    picture = cv2.copyMakeBorder(small, *borders, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    return picture, cv2.copyMakeBorder(labels, *borders, cv2.BORDER_CONSTANT, value=IGNORE)

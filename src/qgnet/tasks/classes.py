@@ -1,0 +1,63 @@
+"""Which classes a network was trained on: a test on them would not be a test on novel classes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from datamodules.base import EpisodeDataModule
+from datamodules.episodes.classes import across_data
+from datamodules.episodes.dataset import some
+
+CLASSES = "classes"
+"""Key of a checkpoint under which they are kept."""
+
+
+@dataclass(frozen=True)
+class TrainedClasses:
+    """What a training has seen labelled, by name.
+
+    Args:
+        data: names of the DataModules.
+        base: the classes trained on.
+        novel: the classes kept out.
+    """
+
+    data: tuple[str, ...]
+    base: tuple[str, ...]
+    novel: tuple[str, ...]
+
+    @classmethod
+    def of(cls, data: EpisodeDataModule, earlier: "TrainedClasses | None") -> "TrainedClasses":
+        """Those of a training on ``data``, and of the one that it goes on from."""
+        modules, base = [type(data).__name__], names(data, data.base_classes)
+        if earlier is not None:
+            modules, base = [*earlier.data, *modules], [*earlier.base, *base]
+        return cls(tuple(dict.fromkeys(modules)), tuple(dict.fromkeys(base)), tuple(names(data, data.novel_classes)))
+
+    @classmethod
+    def read(cls, checkpoint: dict[str, Any]) -> "TrainedClasses | None":
+        """Those that a checkpoint holds; None if it was made before they were kept."""
+        found = checkpoint.get(CLASSES)
+        return cls(**{key: tuple(value) for key, value in found.items()}) if found else None
+
+    def keep(self, checkpoint: dict[str, Any]) -> None:
+        """Put them into a checkpoint."""
+        checkpoint[CLASSES] = {key: list(value) for key, value in asdict(self).items()}
+
+    def among_novel(self, data: EpisodeDataModule) -> list[str]:
+        """The novel classes of ``data`` that were trained on; those of another data set in whatever spelling."""
+        word = str.casefold if self.data == (type(data).__name__,) else across_data
+        trained = {word(name) for name in self.base}
+        return [name for name in names(data, data.novel_classes) if word(name) in trained]
+
+    def say(self, leaked: Sequence[str]) -> str:
+        """That classes were trained on."""
+        return (
+            f"{some(leaked)}: asked for as novel, but this checkpoint was trained on "
+            f"{'it' if len(leaked) == 1 else 'them'} ({', '.join(self.data)}; it kept {some(self.novel)} out)."
+        )
+
+
+def names(data: EpisodeDataModule, numbers: Iterable[int]) -> list[str]:
+    """The names of classes."""
+    return [data.class_names[number] for number in numbers]

@@ -1,0 +1,1 @@
+"""Weights in files: encoders, prior extractors, banks, released networks, checkpoints."""

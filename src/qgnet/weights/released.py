@@ -1,0 +1,354 @@
+"""Weights of other projects as files of this one: released QGNet and PFENet, deep-stem ImageNet ResNets, MoCo.
+
+The names of the released files are facts read from their authors' model files:
+liuweide01/QGNet-Few-shot-segmentation (``model/PFENet_QGNet.py``, ``model/resnet.py``), dvlab-research/PFENet
+(``model/PFENet.py``), hszhao/semseg (``model/resnet.py``), facebookresearch/moco (``moco/builder.py``) and
+WXinlong/DenseCL (``openselfsup/models/densecl.py``).
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qgnet.common.digest import sha256
+from qgnet.common.errors import InputError
+from qgnet.networks.encoders import Encoder
+from qgnet.networks.qgnet import QGNet
+from qgnet.tasks.base import make_encoder
+from qgnet.tasks.segmentation import FewShotSegmentation
+from qgnet.weights.store import save_prior_extractor
+
+State = dict[str, Tensor]
+
+DEEP_STEM = {
+    "conv1.0": ("conv1", 0),
+    "conv1.1": ("bn1", 1),
+    "conv1.3": ("conv2", 3),
+    "conv1.4": ("bn2", 4),
+    "conv1.6": ("conv3", 6),
+    "bn1": ("bn3", 7),
+}
+"""Our (timm's) stem modules → their names in a ResNet, and their places in the released ``layer0``, a Sequential."""
+
+PLAIN_STEM = {"conv1": ("conv1", 0), "bn1": ("bn1", 1)}
+"""As ``DEEP_STEM``."""
+
+BACKBONES: dict[tuple[tuple[int, ...], str], str] = {
+    ((2, 2, 2, 2), "basic"): "resnet18",
+    ((3, 4, 6, 3), "basic"): "resnet34",
+    ((3, 4, 6, 3), "bottleneck"): "resnet50",
+    ((3, 4, 23, 3), "bottleneck"): "resnet101",
+    ((3, 8, 36, 3), "bottleneck"): "resnet152",
+}
+"""Blocks of stages 1 to 4 and their kind → name; timm calls the deep-stem ones ``resnet50s`` and so on."""
+
+HEAD = {
+    "reduce_query": "down_query",
+    "reduce_support": "down_supp",
+    "reduce_self": "down_learn_super",
+    "reduce_priors": "down_learn_unsuper",
+    "enrichment.mix": "init_merge",
+    "enrichment.from_finer": "alpha_conv",
+    "enrichment.refine": "beta_conv",
+    "enrichment.level_classifiers": "inner_cls",
+    "enrichment.merge": "res1",
+    "enrichment.refine_merged": "res2",
+    "enrichment.classifier": "cls",
+}
+"""Our modules → the released ones; inside, both are Sequentials (in ModuleLists) of the same order."""
+
+PRETRAINED = ("encoder_k.0.", "encoder_k.", "encoder_q.0.", "encoder_q.", "backbone.")
+"""Where self-supervised checkpoints keep their encoder, the best first: the key encoder is the released P.
+
+``.0.`` is DenseCL's, whose encoders are Sequentials of backbone and neck; its ``backbone`` is the query encoder's.
+"""
+
+COUNTER = "num_batches_tracked"
+"""A batch norm's counter, which files written before PyTorch 0.4.1 lack and no result depends on."""
+
+NAMED = 3
+"""How many keys a message names."""
+
+
+def import_weights(source: Path, output: Path, levels: Sequence[float]) -> str:
+    """Find out what a file of weights is and write it in this project's form.
+
+    Args:
+        source: written by torch.save.
+        output: file to write; it must not exist.
+        levels: sides or ratios of the FEM's pyramid, which weights do not tell; for QGNet and PFENet only.
+
+    Returns:
+        What was found, what was written, and the command to use it with.
+
+    Raises:
+        InputError: if the file cannot be read, is none of the known kinds, or is not complete.
+    """
+    if output.exists():
+        raise InputError(f"{output} exists and is never overwritten. Give another name, or remove it.")
+    if output.suffix == ".safetensors":
+        raise InputError(f"{output} would be written by torch.save. Give a name that ends in .ckpt or .pth.")
+    state = read_state(source)
+    if any(key.startswith(("layer0_unsuper.", "down_learn_")) for key in state):
+        return import_network("QGNet", state, source, output, levels)
+    if any(key.startswith("down_query.") for key in state):
+        return import_network("PFENet", state, source, output, levels)
+    for prefix in PRETRAINED:
+        if f"{prefix}conv1.weight" in state:
+            return import_prior_extractor(prefix, state, source, output)
+    if "conv1.weight" in state:
+        return import_encoder(state, source, output)
+    raise InputError(
+        f"{source} holds {len(state)} tensors, the first {next(iter(state))}, but none of what can be imported: QGNet "
+        "(layer0_unsuper.*, down_query.*, …), PFENet (layer0.*, down_query.*, …), a MoCo or DenseCL checkpoint "
+        "(encoder_k.*, encoder_q.* or backbone.*), or a ResNet (conv1.*, bn1.*, layer1.*, …). A checkpoint or prior "
+        "extractor of this project needs no import."
+    )
+
+
+def read_state(path: Path) -> State:
+    """The tensors of a file by name, out of ``{'state_dict': …}`` and without ``module.`` (DataParallel's).
+
+    Raises:
+        InputError: if there is no such file, it holds other objects than data, or no state dict.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"{path} does not exist. Give a file of weights written by torch.save (.pth, .pth.tar, .ckpt)."
+        )
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
+        raise InputError(_unreadable(path, error)) from None
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(map(_is_named_tensor, state.items())):
+        found = f"a dictionary of {_some(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise InputError(
+            f"{path} holds {found}. Expected: tensors by name, at the top or under `state_dict`. Save the model's "
+            "state_dict() with torch.save and give that file."
+        )
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))  # how torch names the object that it will not make
+    if found:
+        return (
+            f"{path} is refused: it holds more than tensors and numbers (`{found[1]}`), and loading that could run "
+            "code. Files are only read with torch.load(…, weights_only=True). If you trust its author, load it "
+            "yourself with weights_only=False, save its state_dict alone with torch.save, and give that file."
+        )
+    return (
+        f"{path} cannot be read as a checkpoint ({type(error).__name__}); it may be cut off, or of another format. "
+        "Expected: a file written by torch.save that loads with weights_only=True."
+    )
+
+
+def import_network(kind: str, state: State, source: Path, output: Path, levels: Sequence[float]) -> str:
+    """Released QGNet or PFENet → a checkpoint of :class:`FewShotSegmentation`.
+
+    PFENet is QGNet without self-correspondence; its "prior mask" is the guided map.
+    """
+    encoder = backbone(state, source)
+    has_priors = kind == "QGNet"
+    prior = backbone(state, source, "_unsuper") if has_priors else "resnet50"
+    count = len({key.split(".")[1] for key in state if key.startswith("init_merge.")})
+    if len(levels) != count:
+        raise InputError(
+            f"{source} has {count} pyramid levels (init_merge.*), but --levels gives {len(levels)}: "
+            f"{' '.join(map(str, levels))}. Give the sides or ratios that it was trained with."
+        )
+    width = len(state["down_query.0.weight"]) if "down_query.0.weight" in state else 256
+    task = FewShotSegmentation(
+        encoder, source.name, prior_encoder=prior, self_correspondence=has_priors, width=width, levels=tuple(levels)
+    )
+    fill_network(task.net, kind, state, source)
+    digest = sha256(source)
+    task.file_hashes = {"encoder_weights": digest} | ({"prior_checkpoint": digest} if has_priors else {})
+    write(output, lambda part: save_checkpoint(task, part))
+    note = f"prior encoder {prior}" if has_priors else "no self-correspondence"
+    setting = f"--model.prior_encoder {prior}" if has_priors else "--model.self_correspondence false"
+    sides = ", ".join(map(str, levels))
+    return (
+        f"{source} is a {kind}: encoder {encoder}, {note}; {width} channels, {count} levels.\n"
+        f"{output} is a checkpoint of it. Test it with the configuration and the fold that it was trained for, e.g.:\n"
+        f"  lightning test --config lightning_configs/pascal5i.yaml --data.fold 0 --ckpt_path {output} \\\n"
+        f"    --model.encoder {encoder} {setting} --model.width {width} --model.levels '[{sides}]'"
+    )
+
+
+def fill_network(net: QGNet, kind: str, state: State, source: Path) -> None:
+    """Put a released state dict into our network, completely."""
+    own = net.state_dict()
+    theirs = {key: released_key(key, net) for key in own}
+    expected = {name: own[key].shape for key, name in theirs.items()}
+    found = take(state, expected, source, f"{kind} on {net.encoder.name}")
+    net.load_state_dict({key: found[name] for key, name in theirs.items()})
+
+
+def import_prior_extractor(prefix: str, state: State, source: Path, output: Path) -> str:
+    """The encoder of a self-supervised checkpoint → a prior extractor, as stage 1 leaves it."""
+    inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    encoder = resnet(inside, source)
+    write(output, lambda part: save_prior_extractor(part, encoder))
+    return (
+        f"{source} has a {encoder.name} under {prefix}*; its other {len(state) - len(inside)} tensors are left out.\n"
+        f"{output} is a prior extractor. Train stage 2 on it:\n"
+        "  lightning fit --config lightning_configs/pascal5i.yaml --data.fold 0 \\\n"
+        f"    --model.prior_encoder {encoder.name} --model.prior_checkpoint {output}"
+    )
+
+
+def import_encoder(state: State, source: Path, output: Path) -> str:
+    """A ResNet → a state dict of the same timm model."""
+    encoder = resnet(state, source)
+    write(output, lambda part: torch.save(encoder.net.state_dict(), part))
+    return (
+        f"{source} is a {encoder.name}.\n"
+        f"{output} holds its weights, without the classifier. Train stage 2 on it:\n"
+        "  lightning fit --config lightning_configs/pascal5i.yaml --data.fold 0 \\\n"
+        f"    --model.encoder {encoder.name} --model.encoder_weights {output} --model.prior_checkpoint …\n"
+        f"or, if it was trained without labels, give it as --model.prior_encoder {encoder.name} "
+        f"--model.prior_checkpoint {output}."
+    )
+
+
+def resnet(state: State, source: Path) -> Encoder:
+    """A filled encoder from a ResNet's tensors; the classifier or projection ``fc.*`` is left out."""
+    encoder = make_encoder(backbone(state, source), high_stage=4, dilated=False)
+    own = encoder.net.state_dict()
+    theirs = {key: resnet_key(key, encoder) for key in own}
+    without_classifier = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    expected = {theirs[key]: value.shape for key, value in own.items()}
+    found = take(without_classifier, expected, source, encoder.name)
+    encoder.net.load_state_dict({key: found[name] for key, name in theirs.items()})
+    return encoder
+
+
+def backbone(keys: Iterable[str], source: Path, suffix: str = "") -> str:
+    """Name in timm of the ResNet whose stages are ``layer1`` … ``layer4`` with this suffix.
+
+    Raises:
+        InputError: if the numbers of blocks are no known ResNet's.
+    """
+    keys = set(keys)
+    blocks = tuple(
+        len({key.split(".")[1] for key in keys if key.startswith(f"layer{stage}{suffix}.")}) for stage in range(1, 5)
+    )
+    kind = "bottleneck" if f"layer1{suffix}.0.conv3.weight" in keys else "basic"
+    name = BACKBONES.get((blocks, kind))
+    if name is None or f"layer1{suffix}.0.conv1.weight" not in keys:
+        raise InputError(
+            f"{source}: layer1{suffix} … layer4{suffix} have {blocks} {kind} blocks, which is no known backbone. "
+            "Expected: ResNet-18, 34, 50, 101 or 152; VGG encoders cannot be imported."
+        )
+    return name + "s" * (f"layer0{suffix}.3.weight" in keys or "conv2.weight" in keys)
+
+
+def resnet_key(key: str, encoder: Encoder) -> str:
+    """Our name of an encoder's tensor → its name in a ResNet with ``conv1``, ``bn1``, …, ``layer4``."""
+    module, _, leaf = key.rpartition(".")
+    return key if key.startswith("layer") else f"{_stem(encoder)[module][0]}.{leaf}"
+
+
+def released_key(key: str, net: QGNet) -> str:
+    """Our name of a network's tensor → its name in the released QGNet and PFENet."""
+    for name, encoder, suffix in (("encoder", net.encoder, ""), ("prior_encoder", net.prior_encoder, "_unsuper")):
+        if encoder is not None and key.startswith(f"{name}.net."):
+            inside = key.removeprefix(f"{name}.net.")
+            module, _, leaf = inside.rpartition(".")
+            if inside.startswith("layer"):
+                stage, _, rest = inside.partition(".")
+                return f"{stage}{suffix}.{rest}"
+            return f"layer0{suffix}.{_stem(encoder)[module][1]}.{leaf}"
+    ours = next(ours for ours in HEAD if key.startswith(f"{ours}."))
+    return HEAD[ours] + key.removeprefix(ours)
+
+
+def _stem(encoder: Encoder) -> dict[str, tuple[str, int]]:
+    return DEEP_STEM if encoder.name.endswith("s") else PLAIN_STEM
+
+
+def take(state: State, expected: Mapping[str, torch.Size], source: Path, what: str) -> State:
+    """The expected tensors and no others; counters that old files lack become zero.
+
+    Raises:
+        InputError: if a tensor is missing, unknown or of another shape; both sides' names are the file's.
+    """
+    missing = [key for key in expected if key not in state and not key.endswith(COUNTER)]
+    unknown = [key for key in state if key not in expected]
+    shapes = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(shape)}"
+        for key, shape in expected.items()
+        if key in state and state[key].shape != shape
+    ]
+    problems = [
+        f"{len(names)} {kind}: {_some(names)}"
+        for kind, names in (
+            ("missing", [_with_nearest(key, unknown) for key in missing[:NAMED]] + missing[NAMED:]),
+            ("unknown", [_with_nearest(key, missing) for key in unknown[:NAMED]] + unknown[NAMED:]),
+            ("of another shape", shapes),
+        )
+        if names
+    ]
+    if problems:
+        raise InputError(
+            f"{source} looks like {what}, but its tensors are not that network's. {'; '.join(problems)}. Give the file "
+            "as its authors' code saved it; variants with other modules cannot be imported."
+        )
+    return {key: state.get(key, torch.zeros(shape, dtype=torch.long)) for key, shape in expected.items()}
+
+
+def _with_nearest(key: str, others: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(key, others, n=1, cutoff=0.8)
+    return f"{key} (nearest: {nearest[0]})" if nearest else key
+
+
+def _some(names: Iterable[str]) -> str:
+    names = [str(name) for name in names]
+    return ", ".join(names[:NAMED]) + ", …" * (len(names) > NAMED)
+
+
+def write(output: Path, save: Callable[[Path], None]) -> None:
+    """Let ``save`` write a file that appears under its name only when it is complete.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    part = output.with_suffix(".part")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save(part)
+        part.replace(output)
+    except (OSError, RuntimeError) as error:  # the latter is torch's when a folder or disk does not take the file
+        if part.is_file():
+            part.unlink()
+        raise InputError(
+            f"{output} cannot be written: {error}. Give a place with room that you may write to."
+        ) from None
+
+
+def save_checkpoint(task: FewShotSegmentation, path: Path) -> None:
+    """What a Trainer would write before the first step, without its trace of loops and callbacks."""
+    checkpoint: dict[str, Any] = {
+        "pytorch-lightning_version": version("pytorch-lightning"),
+        "epoch": 0,
+        "global_step": 0,
+        "state_dict": task.state_dict(),
+        "optimizer_states": [],
+        "lr_schedulers": [],
+        task.CHECKPOINT_HYPER_PARAMS_NAME: "kwargs",
+        task.CHECKPOINT_HYPER_PARAMS_KEY: dict(task.hparams),
+    }
+    task.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)

@@ -1,0 +1,187 @@
+"""Weights from and to files: encoders' starting weights, and the prior extractor that stage 1 leaves for stage 2."""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from qgnet.common.digest import sha256
+from qgnet.common.errors import InputError
+from qgnet.networks.encoders import IMAGENET as IMAGENET_COLOURS
+from qgnet.networks.encoders import Encoder
+from qgnet.networks.qgnet import PriorBank
+from qgnet.weights.packaged import SHA256 as PACKAGED_SHA256
+from qgnet.weights.packaged import packaged_weights
+
+PRIOR_FORMAT = "qgnet-prior-extractor-1"
+BANK_FORMAT = "qgnet-prior-bank-1"
+RANDOM = "random"
+IMAGENET = "imagenet"
+PACKAGED = "packaged"
+
+
+def load_encoder_weights(encoder: Encoder, weights: str, setting: str) -> str | None:
+    """Fill an encoder, strictly.
+
+    Args:
+        encoder: to be filled in place.
+        weights: ``random`` (nothing happens), ``imagenet`` (timm's own, downloaded), ``packaged`` (EfficientNet-Lite0's
+            from their Python package), or a file: a prior extractor of stage 1, ``.safetensors``, or a
+            ``.pth``/``.pt``/``.ckpt`` state dict of the same timm model.
+        setting: name of the setting, for messages.
+
+    Returns:
+        sha256 of the file, None if there was none.
+
+    Raises:
+        InputError: if the weights cannot be had or do not fit.
+    """
+    if weights == RANDOM:
+        return None
+    if weights == IMAGENET:
+        _fill(encoder, _download(encoder.name, setting), f"timm's weights of {encoder.name}", setting)
+        return None
+    if weights == PACKAGED:
+        _fill(encoder, packaged_weights(encoder.name, setting), "the packaged weights", setting)
+        return PACKAGED_SHA256
+    path = Path(weights)
+    _fill(encoder, _read_state_dict(path, encoder, setting), str(path), setting)
+    return sha256(path)
+
+
+def save_prior_extractor(path: Path, encoder: Encoder) -> None:
+    """Write the encoder's weights with what stage 2 needs to check them; the file appears by rename."""
+    part = path.with_suffix(".part")
+    content = {
+        "format": PRIOR_FORMAT,
+        "encoder": encoder.name,
+        "high_stage": encoder.high_stage,
+        "normalisation": [list(encoder.mean), list(encoder.std)],
+        "state_dict": encoder.net.state_dict(),
+    }
+    torch.save(content, part)
+    part.replace(path)
+
+
+def prior_architecture(path: Path, setting: str) -> tuple[str, int]:
+    """The timm model and last stage of a prior extractor that stage 1 wrote; InputError if it is none."""
+    if not path.is_file():
+        raise InputError(f"`{setting}` names {path}, which does not exist. Give a prior_extractor.ckpt of stage 1.")
+    content = read_tensors(path, setting)
+    if content.get("format") != PRIOR_FORMAT:
+        raise InputError(f"`{setting}`: {path} is no prior extractor. Give a prior_extractor.ckpt of stage 1.")
+    return content["encoder"], content["high_stage"]
+
+
+def save_prior_bank(path: Path, vectors: Tensor, built: dict[str, Any]) -> None:
+    """Write a bank of priors (K, C) with how it was built; the file appears by rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    torch.save({"format": BANK_FORMAT, "vectors": vectors, "built": built}, part)
+    part.replace(path)
+
+
+def load_prior_bank(bank: PriorBank, file: str, setting: str) -> str:
+    """Fill a bank; its sha256. InputError if the file is no bank, or one of another size or width."""
+    path = Path(file)
+    if not path.is_file():
+        raise InputError(f"`{setting}` names {path}, which does not exist. Write it with `qgnet prior-bank`.")
+    content = read_tensors(path, setting)
+    if content.get("format") != BANK_FORMAT:
+        raise InputError(f"`{setting}`: {path} is no bank of priors. Write one with `qgnet prior-bank`.")
+    found, expected = tuple(content["vectors"].shape), tuple(bank.vectors.shape)
+    if found != expected:
+        raise InputError(
+            f"`{setting}`: {path} holds {found[0]} priors of {found[1]} channels, but the configuration asks for "
+            f"{expected[0]} of {expected[1]}. Set `model.bank_size` to {found[0]} and the prior encoder to the one "
+            "that the bank was built with."
+        )
+    bank.vectors.copy_(content["vectors"])
+    return sha256(path)
+
+
+def read_tensors(path: Path, setting: str) -> dict[str, Any]:
+    """What torch.save wrote, or a .safetensors file; InputError if it is anything but tensors and plain values."""
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
+        raise InputError(
+            f"`{setting}`: {path} cannot be read as a checkpoint of tensors ({type(error).__name__}): it is cut off, "
+            "of another kind, or holds more than tensors and plain values, which is never run. Fetch it again, or give "
+            "another file written by torch.save or safetensors."
+        ) from None
+    if not isinstance(content, dict):
+        raise InputError(f"`{setting}`: {path} holds a {type(content).__name__}; expected a dictionary of tensors.")
+    return content
+
+
+def _read_state_dict(path: Path, encoder: Encoder, setting: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(
+            f"`{setting}` names {path}, which does not exist. Expected: a prior_extractor.ckpt written by stage 1, a "
+            "state dict (.pth, .safetensors), `imagenet` or `random`."
+        )
+    content = read_tensors(path, setting)
+    if content.get("format") == PRIOR_FORMAT:
+        found = (content["encoder"], content["high_stage"])
+        if found != (encoder.name, encoder.high_stage):
+            raise InputError(
+                f"`{setting}`: {path} holds a {found[0]} up to stage {found[1]}, but the configuration asks for "
+                f"{encoder.name} up to stage {encoder.high_stage}. Change the model's encoder settings to the "
+                "file's, or train stage 1 with these."
+            )
+        mean, std = content.get("normalisation", IMAGENET_COLOURS)  # before it was kept, every encoder had ImageNet's
+        encoder.mean, encoder.std = tuple(mean), tuple(std)
+        return dict(content["state_dict"])
+    if "pytorch-lightning_version" in content:
+        raise InputError(
+            f"`{setting}`: {path} is a training checkpoint. Stage 1 writes the prior extractor to "
+            "prior_extractor.ckpt in its run's folder; give that file."
+        )
+    return dict(content.get("state_dict", content))
+
+
+def _download(name: str, setting: str) -> dict[str, Tensor]:
+    url = timm.get_pretrained_cfg(name)
+    if url is None or not url.has_weights:
+        raise InputError(f"`{setting}` is `imagenet`, but timm has no weights for {name}. Give a file, or `random`.")
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # hub, network and cache each raise their own kinds
+        raise InputError(
+            f"The ImageNet weights of {name} could not be downloaded ({type(error).__name__}). Without network: fetch "
+            f"them elsewhere from https://huggingface.co/{url.hf_hub_id or 'timm'} ({url.architecture}.{url.tag}, "
+            f"model.safetensors) and give the file as `{setting}`."
+        ) from None
+
+
+def _fill(encoder: Encoder, state: dict[str, Tensor], origin: str, setting: str) -> None:
+    own = encoder.net.state_dict()
+
+    def own_key(key: str) -> str:
+        """The encoder lists the children of some of timm's containers: timm's ``stages.0.x`` is its ``stages_0.x``."""
+        flat = key.replace(".", "_", 1)
+        return flat if flat in own else key
+
+    state = {own_key(key): value for key, value in state.items()}
+    with torch.device("meta"):
+        beyond_the_cut = {own_key(key) for key in timm.create_model(encoder.name).state_dict()} - set(own)
+    state = {key: value for key, value in state.items() if key not in beyond_the_cut}
+    missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+    other = [k for k in own if k in state and own[k].shape != state[k].shape]
+    if missing or extra or other:
+        found = [
+            f"{len(keys)} {what}, e.g. {keys[0]}"
+            for keys, what in ((missing, "missing"), (extra, "unknown"), (other, "of another shape"))
+            if keys
+        ]
+        raise InputError(
+            f"`{setting}`: {origin} does not fit {encoder.name} up to stage {encoder.high_stage}: keys "
+            f"{'; '.join(found)}. Give weights of this timm model, or change the model's encoder settings."
+        )
+    encoder.net.load_state_dict(state)

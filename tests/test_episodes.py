@@ -13,7 +13,6 @@ from datamodules import (
     Episode,
     FolderDataModule,
     Fss1000DataModule,
-    InputError,
     Pascal5iDataModule,
     SyntheticDataModule,
 )
@@ -22,6 +21,7 @@ from datamodules.episodes.dataset import Decoded
 from datamodules.episodes.transforms import FitAndPad, TrainAugmentation, centred_matrix, fit_size
 from datamodules.files import read_index_mask
 from datamodules.files.sources import binary_mask
+from qgnet.common.errors import InputError
 
 Make = Callable[..., EpisodeDataModule]
 SMALL = {"image_size": 65, "min_class_area": 50, "episodes": 10, "num_workers": 0}

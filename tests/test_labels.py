@@ -183,7 +183,7 @@ def test_a_killed_conversion_is_not_trusted_and_goes_through_when_started_again(
 ) -> None:
     source = write_coco_tool(tmp_path / "labels")
     code = (
-        "import sys, time\nfrom datamodules import labels\nreal = labels.write_plain_png\n"
+        "import sys, time\nfrom datamodules.prepare import labels\nreal = labels.write_plain_png\n"
         "def slow(*a):\n    real(*a)\n    print('written', flush=True)\n    time.sleep(60)\n"
         "labels.write_plain_png = slow\nfrom qgnet.commands import main\nmain(sys.argv[1:])"
     )

@@ -21,7 +21,6 @@ from datamodules import (
     Coco20iDataModule,
     FolderDataModule,
     Fss1000DataModule,
-    InputError,
     Pascal5iDataModule,
     SyntheticDataModule,
     SyntheticViewsDataModule,
@@ -33,6 +32,7 @@ from datamodules.unlabeled import ViewDataModule
 from datamodules.views.dataset import Augmentation
 from datamodules.views.regions import Method
 from qgnet.cli import main
+from qgnet.common.errors import InputError
 from qgnet.common.settings import declared
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytorch_lightning as pl
@@ -220,7 +221,7 @@ class QGNetCLI(LightningCLI):
             require_package(logger.class_path)
         self.folder, self.identity = run_folder(self.subcommand, config)
         for logger in loggers:
-            if logger.class_path == f"{Wandb.__module__}.{Wandb.__name__}":
+            if issubclass(resolve_name(logger.class_path), Wandb):
                 name_run(logger.init_args, self.subcommand, config, self.folder)
             elif logger.get("init_args.save_dir") in (None, "."):
                 logger["init_args.save_dir"] = str(self.folder)

@@ -18,8 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import EpisodeDataModule, one_thread
-from datamodules.episodes.dataset import Decoded, EpisodeDataset, collate
+from datamodules.base import one_thread
+from datamodules.episodes.dataset import EpisodeDataset
+from datamodules.episodes.decoded import Decoded
+from datamodules.episodes.episode import collate
+from datamodules.episodic import EpisodeDataModule
 from qgnet.cli import parse
 from qgnet.networks.encoders import IMAGENET
 

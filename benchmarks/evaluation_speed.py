@@ -24,9 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.base import EpisodeDataModule
-from datamodules.episodes.dataset import Episode, EpisodeDataset, collate
+from datamodules.episodes.dataset import EpisodeDataset
+from datamodules.episodes.episode import Episode, collate
 from datamodules.episodes.manifest import NamedDraw
+from datamodules.episodic import EpisodeDataModule
 from qgnet.cli import parse
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.correspondence import EPS

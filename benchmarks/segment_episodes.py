@@ -20,8 +20,9 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from datamodules.base import EpisodeDataModule
-from datamodules.episodes.dataset import Episode, EpisodeDataset, collate
+from datamodules.episodes.dataset import EpisodeDataset
+from datamodules.episodes.episode import Episode, collate
+from datamodules.episodic import EpisodeDataModule
 from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.commands import main as qgnet

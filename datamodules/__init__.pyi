@@ -1,5 +1,5 @@
 from .coco20i import Coco20iDataModule
-from .episodes.dataset import Episode
+from .episodes.episode import Episode
 from .folder import FolderDataModule
 from .fss1000 import Fss1000DataModule
 from .pascal5i import Pascal5iDataModule

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.mask import decode, frPyObjects, merge
 from tqdm import tqdm
 
-from datamodules.base import INDEX_FOLDER, EpisodeDataModule
+from datamodules.episodic import INDEX_FOLDER, EpisodeDataModule
 from datamodules.files.lists import read_lines
 from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE, Array, IndexMasks, require_folder

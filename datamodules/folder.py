@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datamodules.base import INDEX_FOLDER, EpisodeDataModule
 from datamodules.episodes.classes import check_distinct, check_printable
+from datamodules.episodic import INDEX_FOLDER, EpisodeDataModule
 from datamodules.files import find_files
 from datamodules.files.finding import ENDINGS, by_name, one_form, subfolders
 from datamodules.files.index import MaskIndex

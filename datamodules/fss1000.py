@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.base import INDEX_FOLDER, EpisodeDataModule
 from datamodules.episodes.classes import check_printable
+from datamodules.episodic import INDEX_FOLDER, EpisodeDataModule
 from datamodules.files import find_files, picture_size, read_mask
 from datamodules.files.finding import subfolders
 from datamodules.files.lists import read_lines

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datamodules.base import INDEX_FOLDER, EpisodeDataModule
+from datamodules.episodic import INDEX_FOLDER, EpisodeDataModule
 from datamodules.files.finding import find_files
 from datamodules.files.lists import read_list
 from datamodules.files.sources import IndexMasks, require_folder

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.base import EpisodeDataModule
+from datamodules.episodic import EpisodeDataModule
 from datamodules.files.sources import Array, MaskFacts, binary_mask
 from datamodules.unlabeled import ViewDataModule
 from datamodules.views.photographs import PhotographDataset

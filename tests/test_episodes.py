@@ -16,9 +16,10 @@ from datamodules import (
     Pascal5iDataModule,
     SyntheticDataModule,
 )
-from datamodules.base import EpisodeDataModule, IndexSampler
-from datamodules.episodes.dataset import Decoded
+from datamodules.base import IndexSampler
+from datamodules.episodes.decoded import Decoded
 from datamodules.episodes.transforms import FitAndPad, TrainAugmentation, centred_matrix, fit_size
+from datamodules.episodic import EpisodeDataModule
 from datamodules.files import read_index_mask
 from datamodules.files.sources import binary_mask
 from qgnet.common.errors import InputError

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datamodules.episodes.dataset import Draw, EpisodeDataset, collate
+from datamodules.episodes.dataset import Draw, EpisodeDataset
+from datamodules.episodes.episode import collate
 from datamodules.files.sources import binary_mask
 from datamodules.synthetic import SyntheticDataModule
 from qgnet.losses import segmentation_loss

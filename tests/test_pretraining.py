@@ -3,7 +3,6 @@ import csv
 import itertools
 import math
 import warnings
-from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,16 +12,12 @@ import pytest
 import pytorch_lightning as pl
 import timm
 import torch
-from conftest import TINY_PRETRAINING, TINY_SCENES, Command
+from conftest import Command
 from PIL import Image
 
 from datamodules import UnlabeledDataModule
 from qgnet.callbacks.requeue import Requeue
-from qgnet.cli import parse
 from qgnet.common.errors import InputError
-from qgnet.networks.contrast import MomentumPair
-from qgnet.networks.encoders import Encoder
-from qgnet.tasks.base import normalise
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 
 RUN = Path("runs/x")
@@ -144,9 +139,6 @@ def test_a_broken_image_is_named(command: Command, tmp_path: Path, capsys: pytes
         assert "5.png cannot be decoded" in capsys.readouterr().err
 
 
-GLOBAL_ONLY = ["--model.local_global=0", "--model.local_local=0"]
-
-
 class PlainMoCo:
     """MoCo v2's step as its paper writes it, without anything of this project but the two encoders' architecture."""
 
@@ -180,62 +172,6 @@ class PlainMoCo:
             self.queue[self.pointer] = key
             self.pointer = (self.pointer + 1) % len(self.queue)
         return float(loss)
-
-
-def test_without_local_terms_a_step_is_moco_v2s(workdir: Path) -> None:
-    optimiser = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.05", "--model.optimizer.momentum=0.9"]
-    tiny = [*TINY_PRETRAINING, *TINY_SCENES, *GLOBAL_ONLY, "--model.queue_size=10"]
-    task, data = parse(["--config=lightning_configs/demo/pretrain.yaml", *tiny, *optimiser])
-    data.setup("fit")
-    task.trainer = pl.Trainer(logger=False)
-    task.log_dict = lambda *_, **__: None
-    reference = PlainMoCo(task)
-    optimizer = task.configure_optimizers()["optimizer"]
-    task.net.train()
-    for batch_idx, views in enumerate(itertools.islice(data.train_dataloader(), 6)):
-        loss = task.training_step(views, batch_idx)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        expected = reference.step(*(normalise(v) for v in views.global_views.unbind(1)))
-        assert float(loss) == pytest.approx(expected, abs=1e-6)
-        assert torch.allclose(task.net.queue, reference.queue, atol=1e-6)
-        assert int(task.net.queue_position) == reference.pointer
-    for own, plain in ((task.net.query, reference.query), (task.net.key, reference.key)):
-        for a, b in zip(own.parameters(), plain.parameters(), strict=True):
-            assert torch.allclose(a, b, atol=1e-6)
-
-
-def test_terms_without_weight_cost_nothing(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sides: list[tuple[str, int]] = []
-    for name in ("query", "key"):
-        task, data = parse(
-            ["--config=lightning_configs/demo/pretrain.yaml", *TINY_PRETRAINING, *TINY_SCENES, *GLOBAL_ONLY]
-        )
-        data.setup("fit")
-        task.trainer = pl.Trainer(logger=False)
-        task.log_dict = lambda *_, **__: None
-        getattr(task.net, name).register_forward_pre_hook(
-            lambda _, args, name=name: sides.append((name, args[0].shape[-1]))
-        )
-        task.training_step(next(iter(data.train_dataloader())), 0)
-    assert sides == [("query", 48), ("query", 48), ("key", 48), ("key", 48)]
-
-
-@pytest.mark.parametrize(
-    ("weights", "message"),
-    [
-        (["--model.global_global=-1"], "model.global_global is -1.0; expected at least 0"),
-        ([*GLOBAL_ONLY, "--model.global_global=0"], "expected at least one above 0"),
-    ],
-)
-def test_weights_that_train_nothing_are_refused(
-    command: Command, weights: list[str], message: str, capsys: pytest.CaptureFixture
-) -> None:
-    with pytest.raises(SystemExit) as stop:
-        command("fit", "demo/pretrain.yaml", *weights)
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
 
 
 def state(run: str) -> dict[str, torch.Tensor]:
@@ -301,42 +237,6 @@ def test_schedules(command: Command) -> None:
     assert rates["cosine"] == pytest.approx([0.5e-9 * (1 + math.cos(math.pi * i / 10)) for i in range(10)])
 
 
-@pytest.mark.parametrize("size", [3, 7, 8])
-def test_the_queue_holds_the_newest_keys_whatever_the_batch(size: int) -> None:
-    pair = MomentumPair(Encoder("test_resnet", high_stage=3, dilated=False), dim=5, queue_size=size)
-    expected = deque(pair.queue.unbind(0), maxlen=size)
-    generator = torch.Generator().manual_seed(1)
-    for batch in (4, 4, 1, 10, 2):
-        keys = torch.randn(batch, 5, generator=generator)
-        pair.enqueue(keys)
-        expected.extend(keys.unbind(0))
-        oldest_first = pair.queue.roll(-int(pair.queue_position), dims=0)
-        assert torch.equal(oldest_first, torch.stack(list(expected)))
-
-
-def test_a_training_fills_a_queue_that_no_batch_fills_evenly(command: Command) -> None:
-    command("fit", "demo/pretrain.yaml", "--run=runs/x", "--trainer.max_steps=-1", "--model.queue_size=3")
-    before, queue = MomentumPair(Encoder("test_resnet", 3, dilated=False), queue_size=3).queue, state("x")["net.queue"]
-    assert torch.allclose(queue.norm(dim=1), torch.ones(3), atol=1e-5)
-    assert not (queue == before).all(dim=1).any()
-
-
-def test_embeddings_are_normalised_in_float32_under_autocast() -> None:
-    pair = MomentumPair(Encoder("test_resnet", high_stage=3, dilated=False), dim=64, queue_size=4)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        keys = pair.embed_keys(torch.rand(4, 3, 48, 48))
-    assert keys.dtype == torch.float32
-    assert torch.allclose(keys.norm(dim=1), torch.ones(4), atol=1e-6)  # bfloat16 would be off by 1e-3
-
-
-def test_processes_begin_with_the_same_queue_whatever_their_random_state() -> None:
-    queues = []
-    for seed in (1, 2):
-        torch.manual_seed(seed)
-        queues.append(MomentumPair(Encoder("test_resnet", high_stage=3, dilated=False), dim=8, queue_size=6).queue)
-    assert torch.equal(*queues)
-
-
 @pytest.mark.parametrize("setting", ["queue_size=0", "dim=0", "temperature=0", "momentum=2"])
 def test_settings_out_of_range_are_refused(command: Command, setting: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -394,11 +294,6 @@ def test_one_image_alone_is_no_collapse(command: Command) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="The embeddings have collapsed")
         command("fit", "demo/pretrain.yaml", "--trainer.max_steps=-1", "--data.batch_size=1")
-
-
-def test_a_queue_larger_than_the_images_is_warned_of(command: Command) -> None:
-    with pytest.warns(UserWarning, match="an image's own older keys are among its negatives"):
-        command("fit", "demo/pretrain.yaml", "--model.queue_size=500")
 
 
 def test_prior_maps_build_their_network_once(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

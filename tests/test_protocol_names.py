@@ -7,7 +7,7 @@ import pytest
 import yaml
 from conftest import Command
 
-from datamodules.base import EpisodeDataModule
+from datamodules.episodic import EpisodeDataModule
 from qgnet.cli import parse
 from qgnet.commands import main as qgnet
 

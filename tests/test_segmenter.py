@@ -11,7 +11,7 @@ from PIL import Image
 from skimage.data import chelsea, coins
 
 import qgnet
-from datamodules.episodes.dataset import collate
+from datamodules.episodes.episode import collate
 from datamodules.files import read_index_mask
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.cli import main

@@ -26,8 +26,8 @@ from datamodules import (
     SyntheticViewsDataModule,
     UnlabeledDataModule,
 )
-from datamodules.base import EpisodeDataModule
 from datamodules.episodes.protocols import Protocol
+from datamodules.episodic import EpisodeDataModule
 from datamodules.unlabeled import ViewDataModule
 from datamodules.views.dataset import Augmentation
 from datamodules.views.regions import Method

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import Tensor
 from torch.utils.data import Dataset
 
+from datamodules.episodes.decoded import Decoded
+from datamodules.episodes.episode import Episode, to_tensor
 from datamodules.episodes.manifest import NamedDraw
 from datamodules.episodes.protocols import Protocol
 from datamodules.episodes.streams import stream
@@ -17,6 +18,7 @@ from datamodules.episodes.transforms import FitAndPad, Squash, TrainAugmentation
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import IGNORE, Array, LabelledImages
 from qgnet.common.errors import InputError
+from qgnet.common.text import some
 
 PairTransform = Callable[[Array, Array, int], tuple[Array, Array]]
 """(image, binary mask, seed) → both at the network's size."""
@@ -25,54 +27,6 @@ INVERT[:2] = 1, 0
 """Table that exchanges background and foreground."""
 SUPPORT_DRAWS = 10
 """So often a support is augmented anew if its object was lost."""
-
-
-class Episode(NamedTuple):
-    """A batch of B episodes of K shots (a single episode has no leading B).
-
-    Attributes:
-        query_image: (B, 3, H, W) uint8.
-        query_mask: (B, H, W) uint8 in {0, 1, 255}.
-        support_images: (B, K, 3, H, W) uint8.
-        support_masks: (B, K, H, W) uint8 in {0, 1, 255}.
-        class_id: (B,) int64, the data set's own class number.
-        present: (B,) bool, whether the query shows the class. Where it does not, the right answer is "nothing".
-        query_name: B names.
-        support_names: B tuples of K names.
-        original_mask: B masks (h, w) uint8 in {0, 1, 255} at the size of the score; empty in training.
-        original_size: B pairs (h, w), the size of the score: the query's own, or the network's.
-        fitted_size: B pairs (h, w), the upper left part of ``query_image`` that is scored: all but the padding, or
-            all of it where the score is taken at the network's size.
-    """
-
-    query_image: Tensor
-    query_mask: Tensor
-    support_images: Tensor
-    support_masks: Tensor
-    class_id: Tensor
-    present: Tensor
-    query_name: list[str]
-    support_names: list[tuple[str, ...]]
-    original_mask: list[Tensor]
-    original_size: list[tuple[int, int]]
-    fitted_size: list[tuple[int, int]]
-
-
-def collate(episodes: Sequence[Episode]) -> Episode:
-    """Single episodes → one batch."""
-    return Episode(
-        query_image=torch.stack([e.query_image for e in episodes]),
-        query_mask=torch.stack([e.query_mask for e in episodes]),
-        support_images=torch.stack([e.support_images for e in episodes]),
-        support_masks=torch.stack([e.support_masks for e in episodes]),
-        class_id=torch.stack([e.class_id for e in episodes]),
-        present=torch.stack([e.present for e in episodes]),
-        query_name=[e.query_name[0] for e in episodes],
-        support_names=[e.support_names[0] for e in episodes],
-        original_mask=[mask for e in episodes for mask in e.original_mask],
-        original_size=[e.original_size[0] for e in episodes],
-        fitted_size=[e.fitted_size[0] for e in episodes],
-    )
 
 
 class Draw(NamedTuple):
@@ -91,28 +45,6 @@ class Draw(NamedTuple):
     supports: tuple[int, ...]
     present: bool = True
     inverted: bool = False
-
-
-class Decoded:
-    """Decoded images and masks, kept as long as there is room; each loader process has its own.
-
-    Episodes draw at random from one set, so what came first is as good to keep as what came last.
-    """
-
-    def __init__(self, room: int = 256 * 2**20) -> None:
-        self.room = room
-        """In bytes: a small data set whole, some hundred of VOC's photographs."""
-        self.kept: dict[tuple[int, int], Array] = {}
-
-    def get(self, key: tuple[int, int], read: Callable[[], Array]) -> Array:
-        """What is kept under (image, class or 0), or what ``read`` gives; not to be written to."""
-        if key in self.kept:
-            return self.kept[key]
-        value = read()
-        if value.nbytes <= self.room:
-            self.room -= value.nbytes
-            self.kept[key] = value
-        return value
 
 
 class EpisodeDataset(Dataset[Episode]):
@@ -380,15 +312,3 @@ class EpisodeDataset(Dataset[Episode]):
             original_size=[(scored.shape[0], scored.shape[1])],
             fitted_size=[self.fit.fitted(*original.shape) if at_original else query_mask.shape],
         )
-
-
-def some(words: Sequence[str], most: int = 8) -> str:
-    """The first of many words, for a message."""
-    return ", ".join(words[:most]) + (f" … ({len(words)} in all)" if len(words) > most else "")
-
-
-def to_tensor(image: Array) -> Tensor:
-    """(H, W, 3) uint8 array → (3, H, W) uint8 tensor, contiguous."""
-    planes = np.empty((3, *image.shape[:2]), np.uint8)
-    cv2.split(image, list(planes))  # sixteen times as fast as a transposed copy
-    return torch.from_numpy(planes)

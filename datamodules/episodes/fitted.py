@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.episodes.dataset import to_tensor
+from datamodules.episodes.episode import to_tensor
 from datamodules.episodes.transforms import FitAndPad
 from datamodules.files.sources import Array
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.episodes.dataset import to_tensor
+from datamodules.episodes.episode import to_tensor
 from datamodules.episodes.streams import stream
 from datamodules.files.sources import Array
 from datamodules.views.region_maps import Images, RegionMaps

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.episodes.dataset import to_tensor
+from datamodules.episodes.episode import to_tensor
 from datamodules.files import find_files, read_index_mask
 from datamodules.files.finding import by_name, one_form
 from datamodules.files.sources import IGNORE, Array

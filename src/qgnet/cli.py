@@ -18,16 +18,18 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.plugins.io import CheckpointIO
 
 import datamodules
-from datamodules.base import BaseDataModule, EpisodeDataModule
+from datamodules.base import BaseDataModule
+from datamodules.episodic import EpisodeDataModule
 from qgnet.callbacks.announce import Announce
 from qgnet.callbacks.control import ControlPictures
 from qgnet.callbacks.descriptors import DescriptorWriter
 from qgnet.callbacks.finite import FiniteLoss
-from qgnet.callbacks.pictures import EpisodePictures, ViewPictures
+from qgnet.callbacks.pictures import EpisodePictures
 from qgnet.callbacks.predictions import MaskWriter
 from qgnet.callbacks.requeue import Requeue
 from qgnet.callbacks.results import TestResults
 from qgnet.callbacks.throughput import Throughput
+from qgnet.callbacks.view_pictures import ViewPictures
 from qgnet.common.boundary import boundary
 from qgnet.common.errors import InputError
 from qgnet.common.mistakes import refused_by_lightning

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from datamodules.base import EpisodeDataModule
+from datamodules.episodic import EpisodeDataModule
 from qgnet.common.say import say
 from qgnet.loggers.wandb import Wandb
 

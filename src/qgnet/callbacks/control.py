@@ -4,7 +4,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from qgnet.callbacks.pictures import Picture, contact_sheet, overlay, publish, query_picture, support_picture
+from qgnet.callbacks.pictures import publish
+from qgnet.outputs.drawing import Picture, contact_sheet, overlay, query_picture, support_picture
 
 HEADINGS = ("query, truth", "support", "prediction", "absent support", "prediction")
 

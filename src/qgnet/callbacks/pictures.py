@@ -8,37 +8,23 @@ import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.trainer.states import TrainerFn
-from skimage.segmentation import find_boundaries
-from torch import Tensor
 
-from datamodules.episodes.dataset import Episode
-from datamodules.episodes.transforms import fit_size
-from datamodules.unlabeled import ViewDataModule
-from datamodules.views.dataset import ViewDataset, Views
-from datamodules.views.photographs import Photographs
-from qgnet.common.internals import batches_of_epoch, batches_trained
+from datamodules.episodes.episode import Episode
 from qgnet.loggers.wandb import Masks, Wandb
 from qgnet.metrics import intersection_and_union
-from qgnet.networks.layers import resize
+from qgnet.outputs.drawing import (
+    HEADINGS,
+    SHOWN_ABOVE,
+    Picture,
+    contact_sheet,
+    episode_row,
+    on_canvas,
+    query_picture,
+    to_picture,
+)
 from qgnet.tasks.episodic import EpisodicTask, Segmented
-
-Picture = NDArray[np.uint8]
-FOREGROUND = np.array([255, 60, 40], np.float32)
-IGNORED = np.array([200, 200, 200], np.float32)
-BOUNDARY = (255, 255, 0)
-VIEW_FRAME = (60, 150, 255)
-PATCH_FRAME = (255, 60, 40)
-SHOWN_ABOVE = 0.5
-"""Where region maps are cut to be shown as a mask."""
-HEADINGS = ("support + mask", "query", "guided map", "prior map", "prediction", "ground truth")
-CELL = 160
-GAP = 6
-HEADER = 24
-LABEL = 150
 
 
 class Shown(NamedTuple):
@@ -186,77 +172,6 @@ def show(task: EpisodicTask, segmented: Segmented, episode: Episode, i: int, iou
     )
 
 
-class ViewPictures(pl.Callback):
-    """What stage 1 sees, and what its key encoder makes of photographs.
-
-    ``pictures/views-<step>.png``: views and patches of the images to come, at the start and after each validation;
-    ``pictures/prior_maps-<step>.png``: prior maps of the first photographs, ``prior_maps.png`` of a test.
-
-    Args:
-        count: number of images.
-    """
-
-    def __init__(self, count: int = 8) -> None:
-        self.count = count
-        self.rows: list[list[Picture]] = []
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the first views as the network will get them."""
-        self._views(trainer, begun=False)
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a new sheet of prior maps."""
-        self.rows = []
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a new sheet of prior maps."""
-        self.rows = []
-
-    def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Collect the first photographs."""
-        self._collect(outputs, batch)
-
-    def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Collect the first photographs."""
-        self._collect(outputs, batch)
-
-    def _collect(self, maps: Tensor | None, batch: Views | Photographs) -> None:
-        if isinstance(batch, Photographs) and maps is not None:
-            for i in range(min(self.count - len(self.rows), len(maps))):
-                picture = to_picture(batch.image[i])
-                self.rows.append([picture, heat(maps[i, 0].cpu().numpy()), overlay(picture, batch.objects[i])])
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write both sheets."""
-        if not trainer.sanity_checking:
-            self._write(trainer, f"pictures/prior_maps-{trainer.global_step:06d}.png", "val/prior_maps")
-            if trainer.state.fn == TrainerFn.FITTING:
-                self._views(trainer, begun=True)
-
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write ``prior_maps.png``."""
-        self._write(trainer, "prior_maps.png", "test/prior_maps")
-
-    def _write(self, trainer: pl.Trainer, name: str, key: str) -> None:
-        sheet = contact_sheet(("photograph", "prior map", "objects"), self.rows, [""] * len(self.rows))
-        publish(trainer, sheet, name, key)
-
-    def _views(self, trainer: pl.Trainer, begun: bool) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not (trainer.is_global_zero and isinstance(data, ViewDataModule)):
-            return
-        views = data.data["train"]
-        first = next_number(trainer, data.batch_size, begun)
-        rows = [view_row(views, first + i) for i in range(min(self.count, len(views)))]
-        headings = ("regions, views, patches", "global view 1", "global view 2", "patch 1", "patch 2")
-        sheet = contact_sheet(headings, rows, [""] * len(rows))
-        publish(trainer, sheet, f"pictures/views-{trainer.global_step:06d}.png", "train/views")
-
-
 def publish(trainer: pl.Trainer, picture: Picture, name: str, key: str) -> None:
     """Write a PNG into the run's folder (first process only) and hand it to the loggers that take pictures."""
     if not trainer.is_global_zero:
@@ -269,113 +184,3 @@ def publish(trainer: pl.Trainer, picture: Picture, name: str, key: str) -> None:
             logger.log_image(key=key, images=[picture])
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(key, picture, trainer.global_step, dataformats="HWC")
-
-
-def next_number(trainer: pl.Trainer, batch_size: int, begun: bool) -> int:
-    """The running number of the first sample that training has not seen yet.
-
-    Args:
-        trainer: in a fit.
-        batch_size: per process.
-        begun: after some training; a run that goes on after a whole epoch still counts that one's batches as it begins.
-    """
-    sampler = trainer.train_dataloader.sampler  # type: ignore[union-attr]
-    whole, part = divmod(batches_trained(trainer), batches_of_epoch(trainer))
-    epoch = trainer.current_epoch + (whole if begun else 0)
-    return int(epoch * sampler.total + part * batch_size * trainer.world_size)
-
-
-def view_row(views: ViewDataset, i: int) -> list[Picture]:
-    """Views number ``i``: the image with its regions and the frames of views (blue) and patches (red), then these."""
-    drawn, made = views.drawn(i), views[i]
-    picture = drawn.image.copy()
-    height, width = picture.shape[:2]
-    if drawn.regions is not None:
-        labels = cv2.resize(drawn.regions, (width, height), interpolation=cv2.INTER_NEAREST)
-        picture[find_boundaries(labels)] = BOUNDARY
-    line = max(1, max(height, width) // 80)
-    frames = [(view, VIEW_FRAME) for view in drawn.views] + [(patch.window, PATCH_FRAME) for patch in drawn.patches]
-    for (rows, columns), colour in frames:
-        cv2.rectangle(picture, (columns.start, rows.start), (columns.stop - 1, rows.stop - 1), colour, line)
-    return [picture, *(to_picture(v) for v in (*made.global_views, *made.local_patches))]
-
-
-def episode_row(episode: Episode, segmented: Segmented, i: int) -> list[Picture]:
-    """The pictures of episode ``i`` of a batch, in the order of ``HEADINGS``; of several supports the first.
-
-    A network without self-correspondence has a black prior map.
-    """
-    query, full = fitted_query(episode, i), query_picture(episode, i)
-    maps = [
-        heat(on_canvas(values, episode, i)[0]) if values is not None else np.zeros_like(query)
-        for values in (segmented.output.guided_map, segmented.output.prior_map)
-    ]
-    truth = overlay(full, episode.original_mask[i])
-    return [support_picture(episode, i), query, *maps, overlay(full, segmented.masks[i]), truth]
-
-
-def support_picture(episode: Episode, i: int) -> Picture:
-    """The first support of episode ``i`` with its mask, without padding."""
-    support = overlay(to_picture(episode.support_images[i, 0]), episode.support_masks[i, 0])
-    used = (episode.support_masks[i, 0] != 255).cpu().numpy()
-    rows, columns = np.flatnonzero(used.any(1)), np.flatnonzero(used.any(0))
-    return support[: rows[-1] + 1, : columns[-1] + 1]
-
-
-def fitted_query(episode: Episode, i: int) -> Picture:
-    """The query as the network sees it, without padding."""
-    height, width = episode.fitted_size[i]
-    return to_picture(episode.query_image[i])[:height, :width]
-
-
-def query_picture(episode: Episode, i: int) -> Picture:
-    """The query at its original size."""
-    size = episode.original_size[i][::-1]
-    return cv2.resize(fitted_query(episode, i), size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
-
-
-def on_canvas(values: Tensor, episode: Episode, i: int) -> NDArray[np.float32]:
-    """A region map (B, 1, h, w) → (1, H', W') of episode ``i`` at the network's size, without padding."""
-    side = episode.query_mask.shape[-1]
-    height, width = episode.fitted_size[i]
-    return resize(values[i : i + 1].float(), (side, side))[0, :, :height, :width].cpu().numpy()
-
-
-def to_picture(image: Tensor) -> Picture:
-    """(3, H, W) uint8 → (H, W, 3) uint8."""
-    return image.permute(1, 2, 0).cpu().numpy().astype(np.uint8, copy=False)
-
-
-def overlay(image: Picture, mask: Tensor) -> Picture:
-    """Foreground red, ignored pixels grey, both half transparent."""
-    label = mask.cpu().numpy()
-    blended = image.astype(np.float32)
-    for value, colour in ((1, FOREGROUND), (255, IGNORED)):
-        inside = label == value
-        blended[inside] = 0.45 * blended[inside] + 0.55 * colour
-    return blended.astype(np.uint8)
-
-
-def heat(values: NDArray[np.float32]) -> Picture:
-    """(H, W) in [0, 1] → viridis colours."""
-    grey = (values.clip(0, 1) * 255).astype(np.uint8)
-    return cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS)[..., ::-1].astype(np.uint8)
-
-
-def contact_sheet(headings: Sequence[str], rows: Sequence[Sequence[Picture]], labels: Sequence[str]) -> Picture:
-    """Rows of pictures under headings, a label before each row, on white; every picture fits a square cell."""
-    left = LABEL if any(labels) else GAP
-    width = left + len(headings) * (CELL + GAP)
-    sheet = Image.new("RGB", (width, HEADER + len(rows) * (CELL + GAP)), "white")
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(13)
-    for column, heading in enumerate(headings):
-        draw.text((left + column * (CELL + GAP), 5), heading, "black", font)
-    for row, (pictures, label) in enumerate(zip(rows, labels, strict=True)):
-        top = HEADER + row * (CELL + GAP)
-        draw.multiline_text((GAP, top + CELL // 2 - 16), label, "black", font)
-        for column, picture in enumerate(pictures):
-            height, width = fit_size(picture.shape[0], picture.shape[1], CELL)
-            scaled = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
-            sheet.paste(scaled, (left + column * (CELL + GAP), top))
-    return np.asarray(sheet)

@@ -8,8 +8,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from datamodules.base import EpisodeDataModule
-from datamodules.episodes.dataset import Episode
+from datamodules.episodes.episode import Episode
+from datamodules.episodic import EpisodeDataModule
 from qgnet.common.say import say
 from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.layers import resize

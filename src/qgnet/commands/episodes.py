@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         InputError: if the configuration has no episodes, or its data cannot be used.
     """
-    from datamodules.base import EpisodeDataModule
+    from datamodules.episodic import EpisodeDataModule
     from qgnet.cli import parse
 
     _, data = parse(options.arguments)

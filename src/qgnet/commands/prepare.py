@@ -6,17 +6,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from datamodules.coco20i import Crowds, Parts
-from datamodules.prepare.counts import (
-    COCO_FILES,
-    Count,
-    Prepared,
-    bad_files,
-    prepare_coco20i,
-    prepare_folder,
-    prepare_fss1000,
-    prepare_pascal5i,
-)
+from datamodules.prepare.coco20i import COCO_FILES, prepare_coco20i
+from datamodules.prepare.counts import Count, Prepared, bad_files
+from datamodules.prepare.folder import prepare_folder
+from datamodules.prepare.fss1000 import prepare_fss1000
 from datamodules.prepare.labels import Tool, convert
+from datamodules.prepare.pascal5i import prepare_pascal5i
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
 

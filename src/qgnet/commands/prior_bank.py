@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from datamodules.episodes.dataset import to_tensor
+from datamodules.episodes.episode import to_tensor
 from datamodules.episodes.transforms import TrainAugmentation
 from datamodules.unlabeled import ImageFolder
 from qgnet.common.errors import InputError

@@ -1,6 +1,6 @@
 """Text files as users write them: UTF-8, and YAML without a name twice."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +45,8 @@ def read_yaml(path: Path) -> Any:
         return yaml.load(read_text(path), OnceLoader)
     except yaml.YAMLError as error:
         raise InputError(f"{path} cannot be read as YAML: {error}. Correct it.") from None
+
+
+def some(words: Sequence[str], most: int = 8) -> str:
+    """The first of many words, for a message."""
+    return ", ".join(words[:most]) + (f" … ({len(words)} in all)" if len(words) > most else "")

@@ -17,7 +17,7 @@ from datamodules.episodes.protocols import Protocol
 from qgnet.common.digest import sha256
 
 if TYPE_CHECKING:  # `qgnet report` starts without Lightning
-    from datamodules.base import EpisodeDataModule
+    from datamodules.episodic import EpisodeDataModule
 
 NAMED = 8
 """As many classes are named in a table's title; more are counted, with a digest."""

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from datamodules.base import EpisodeDataModule
 from datamodules.episodes.classes import across_data
-from datamodules.episodes.dataset import some
+from datamodules.episodic import EpisodeDataModule
+from qgnet.common.text import some
 
 CLASSES = "classes"
 """Key of a checkpoint under which they are kept."""

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from datamodules.base import EpisodeDataModule
-from datamodules.episodes.dataset import Episode
+from datamodules.episodes.episode import Episode
+from datamodules.episodic import EpisodeDataModule
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Natural
 from qgnet.metrics import ControlScore, EpisodeIoU, EpisodeScore, SupportControl

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.episodes.dataset import Episode
+from datamodules.episodes.episode import Episode
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet, QGNetOutput
 from qgnet.tasks.base import normalise

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor
 
-from datamodules.episodes.dataset import Episode
+from datamodules.episodes.episode import Episode
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Count, Filled, Range

@@ -1,0 +1,99 @@
+"""Pictures of stage 1: prior maps, and the views that a training draws."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+from datamodules.unlabeled import ViewDataModule
+from datamodules.views.dataset import Views
+from datamodules.views.photographs import Photographs
+from qgnet.callbacks.pictures import publish
+from qgnet.common.internals import batches_of_epoch, batches_trained
+from qgnet.outputs.drawing import Picture, contact_sheet, heat, overlay, to_picture, view_row
+
+
+class ViewPictures(pl.Callback):
+    """What stage 1 sees, and what its key encoder makes of photographs.
+
+    ``pictures/views-<step>.png``: views and patches of the images to come, at the start and after each validation;
+    ``pictures/prior_maps-<step>.png``: prior maps of the first photographs, ``prior_maps.png`` of a test.
+
+    Args:
+        count: number of images.
+    """
+
+    def __init__(self, count: int = 8) -> None:
+        self.count = count
+        self.rows: list[list[Picture]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the first views as the network will get them."""
+        self._views(trainer, begun=False)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin a new sheet of prior maps."""
+        self.rows = []
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin a new sheet of prior maps."""
+        self.rows = []
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Collect the first photographs."""
+        self._collect(outputs, batch)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Collect the first photographs."""
+        self._collect(outputs, batch)
+
+    def _collect(self, maps: Tensor | None, batch: Views | Photographs) -> None:
+        if isinstance(batch, Photographs) and maps is not None:
+            for i in range(min(self.count - len(self.rows), len(maps))):
+                picture = to_picture(batch.image[i])
+                self.rows.append([picture, heat(maps[i, 0].cpu().numpy()), overlay(picture, batch.objects[i])])
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write both sheets."""
+        if not trainer.sanity_checking:
+            self._write(trainer, f"pictures/prior_maps-{trainer.global_step:06d}.png", "val/prior_maps")
+            if trainer.state.fn == TrainerFn.FITTING:
+                self._views(trainer, begun=True)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write ``prior_maps.png``."""
+        self._write(trainer, "prior_maps.png", "test/prior_maps")
+
+    def _write(self, trainer: pl.Trainer, name: str, key: str) -> None:
+        sheet = contact_sheet(("photograph", "prior map", "objects"), self.rows, [""] * len(self.rows))
+        publish(trainer, sheet, name, key)
+
+    def _views(self, trainer: pl.Trainer, begun: bool) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not (trainer.is_global_zero and isinstance(data, ViewDataModule)):
+            return
+        views = data.data["train"]
+        first = next_number(trainer, data.batch_size, begun)
+        rows = [view_row(views, first + i) for i in range(min(self.count, len(views)))]
+        headings = ("regions, views, patches", "global view 1", "global view 2", "patch 1", "patch 2")
+        sheet = contact_sheet(headings, rows, [""] * len(rows))
+        publish(trainer, sheet, f"pictures/views-{trainer.global_step:06d}.png", "train/views")
+
+
+def next_number(trainer: pl.Trainer, batch_size: int, begun: bool) -> int:
+    """The running number of the first sample that training has not seen yet.
+
+    Args:
+        trainer: in a fit.
+        batch_size: per process.
+        begun: after some training; a run that goes on after a whole epoch still counts that one's batches as it begins.
+    """
+    sampler = trainer.train_dataloader.sampler  # type: ignore[union-attr]
+    whole, part = divmod(batches_trained(trainer), batches_of_epoch(trainer))
+    epoch = trainer.current_epoch + (whole if begun else 0)
+    return int(epoch * sampler.total + part * batch_size * trainer.world_size)

@@ -1,0 +1,51 @@
+"""Maps of a photograph's squares, put together."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datamodules.episodes.fitted import Fitted
+from qgnet.tasks.episodic import restore
+
+
+class Maps(NamedTuple):
+    """What the network answers to T squares about a class.
+
+    Attributes:
+        margins: (T, S, S) foreground minus background.
+        guided_map: (T, h, w) in [0, 1].
+        prior_map: likewise; None of a network without it.
+        evidence: (T, 2), see :mod:`qgnet.segmenting.presence`; None of a network that has none.
+    """
+
+    margins: Tensor
+    guided_map: Tensor
+    prior_map: Tensor | None
+    evidence: Tensor | None
+
+
+def joined(parts: Sequence[Maps]) -> Maps:
+    """The answers to some squares after another as one."""
+    fields: list[Any] = [None if field[0] is None else torch.cat(field) for field in zip(*parts, strict=True)]
+    return Maps(*fields)
+
+
+def blend(margins: Tensor, photograph: Fitted) -> Tensor:
+    """Margins (T, S, S) of a photograph's squares → (H, W); of overlapping tiles the nearer one's counts more."""
+    if len(photograph.windows) == 1:
+        return restore(margins[0], photograph.windows[0].fitted, photograph.size)
+    total, weights = torch.zeros(photograph.size), torch.zeros(photograph.size)
+    for margin, window in zip(margins, photograph.windows, strict=True):
+        place = np.s_[window.top : window.top + window.height, window.left : window.left + window.width]
+        weight = torch.outer(_tent(window.height), _tent(window.width))
+        total[place] += weight * restore(margin, window.fitted, (window.height, window.width))
+        weights[place] += weight
+    return total / weights
+
+
+def _tent(length: int) -> Tensor:
+    """(length,) weights that fall from 1 in the middle to nearly 0 at the ends."""
+    return 1 - torch.linspace(-1, 1, length + 2)[1:-1].abs()

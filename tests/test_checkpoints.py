@@ -1,10 +1,12 @@
 import errno
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import Command, train_losses
 
+from qgnet.cli import main
 from qgnet.common.errors import InputError
 from qgnet.weights.checkpoints import AtomicCheckpointIO
 
@@ -74,3 +76,13 @@ def test_a_training_goes_on_in_the_middle_of_an_epoch_and_at_its_last_step(comma
     for step in (3, 4, 6):  # the fourth is an epoch's last
         command(*fit, f"--ckpt_path=runs/unbroken/checkpoints/step={step}.ckpt", f"--run=runs/from{step}")
         assert train_losses(f"runs/from{step}") == train_losses("runs/unbroken")[step:]
+
+
+def test_a_checkpoint_and_its_config_from_before_the_rooms(workdir: Path) -> None:
+    """``before_the_rooms/`` was written by commit 589031d, whose modules lay elsewhere."""
+    old = Path(__file__).parent / "before_the_rooms"
+    main(["test", f"--config={old / 'config.yaml'}", f"--ckpt_path={old / 'last.ckpt'}", "--run=runs/old"])
+    then, now = (json.loads((folder / "results.json").read_text()) for folder in (old, Path("runs/old")))
+    assert now["classes"] == then["classes"]
+    for score in ("miou", "fb_iou"):
+        assert now["scores"]["QGNet"][score] == pytest.approx(then["scores"]["QGNet"][score], abs=1e-3)

@@ -7,7 +7,7 @@ import torch
 from test_import import WIDTH, Code, convert, refused, small_released
 from torchvision.models import resnet18
 
-from qgnet.weights.released import read_state
+from qgnet.released.names import read_state
 
 
 def test_missing_unknown_and_misshapen_tensors_are_named(workdir: Path, capsys: pytest.CaptureFixture) -> None:

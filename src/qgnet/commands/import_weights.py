@@ -37,6 +37,6 @@ def level(text: str) -> float:
 
 def run(options: argparse.Namespace) -> None:
     """Convert, and say what was found and how to use the result."""
-    from qgnet.weights.importing import import_weights
+    from qgnet.released.importing import import_weights
 
     print(import_weights(options.source, options.output, options.levels))

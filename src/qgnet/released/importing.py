@@ -10,8 +10,8 @@ import torch
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.networks.qgnet import QGNet
+from qgnet.released.names import PRETRAINED, State, backbone, read_state, released_key, resnet, take
 from qgnet.tasks.segmentation import FewShotSegmentation
-from qgnet.weights.released import PRETRAINED, State, backbone, read_state, released_key, resnet, take
 from qgnet.weights.store import save_prior_extractor
 
 

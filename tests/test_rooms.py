@@ -1,0 +1,67 @@
+"""Each room knows only the rooms before it, so that it can be read, and changed, without those after it."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = [
+    "qgnet.common",
+    "datamodules.files",
+    "datamodules.episodes",
+    "datamodules.views",
+    "datamodules",
+    "datamodules.prepare",
+    "qgnet.networks",
+    "qgnet.losses",
+    "qgnet.runs",
+    "qgnet.metrics",
+    "qgnet.weights",
+    "qgnet.tasks",
+    "qgnet.released",
+    "qgnet.loggers",
+    "qgnet.outputs",
+    "qgnet.segmenting",
+    "qgnet.callbacks",
+    "qgnet.web",
+    "qgnet",
+    "qgnet.start",
+    "qgnet.cli",
+    "qgnet.commands",
+]
+MODULES = {
+    ".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__"): path
+    for folder, package in ((ROOT, "datamodules"), (ROOT / "src", "qgnet"))
+    for path in sorted((folder / package).rglob("*.py"))
+}
+LONGEST = 350
+"""Lines of a file."""
+
+
+def room(module: str) -> str:
+    """The folder, or the file of its own, that a module lies in."""
+    return max((name for name in ROOMS if f"{module}.".startswith(f"{name}.")), key=len)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Modules of this project that a file names, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        yield from (name for name in names if name.split(".")[0] in ("qgnet", "datamodules"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_imports_from_its_own_room_and_those_before_it(module: str) -> None:
+    own = ROOMS.index(room(module))
+    later = [name for name in imported(MODULES[module]) if ROOMS.index(room(name)) > own]
+    assert not later, f"{module} imports {later}, whose rooms come after its own"
+
+
+@pytest.mark.parametrize("folder", ["datamodules", "src", "tests", "benchmarks"])
+def test_no_file_is_too_long_to_read(folder: str) -> None:
+    lengths = {str(path): len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")}
+    assert lengths
+    assert not {path: length for path, length in lengths.items() if length > LONGEST}

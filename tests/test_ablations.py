@@ -84,7 +84,7 @@ def test_a_bank_of_the_querys_own_features_sees_what_the_query_sees_inside_even_
     bank = PriorBank(3, 16)
     bank.vectors.copy_(torch.randn(3, 16, generator=torch.Generator().manual_seed(0)))
     net = network(bank)
-    priors = net._priors(torch.zeros(2, 3, 65, 65))
+    priors = net.priors(torch.zeros(2, 3, 65, 65))
     assert priors is not None
     assert priors.shape == (2, 8, 3)
     for k in range(3):  # a large region of prior k, reduced by the same convolution, at its inside
@@ -136,7 +136,7 @@ def test_a_wrong_bank_is_refused(
     ("arguments", "message"),
     [
         (["--size=100000"], "fewer than the 100000 priors"),
-        (["--image-size=64"], "expected 8n + 1"),
+        (["--image-size=64"], "expected a side of 8n + 1"),
         (["--root=nowhere"], "which is no folder"),
         (["--prior-checkpoint=none.ckpt"], "none.ckpt, which does not exist"),
     ],

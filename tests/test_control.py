@@ -119,7 +119,7 @@ def test_a_support_that_its_crop_has_lost_is_drawn_again(voc: Path) -> None:
         return image[:65, :65], np.zeros((65, 65), np.uint8)
 
     data.transform = lose
-    picture, mask = data._support(
+    picture, mask = data.support_pair(
         data.queries[0], data.draw(0)._replace(class_id=data.classes_in[data.queries[0]][0]), 7
     )
     assert len(set(calls)) == len(calls) > 1

@@ -30,7 +30,7 @@ def test_one_message_carries_all_means_and_only_when_they_are_written(stage: str
     got: dict[str, Tensor] = {}
     task = SimpleNamespace(trainer=trainer, log_dict=lambda values, **how: got.update(values))
     values = {"loss": torch.tensor(1.0, requires_grad=True), "spread": torch.tensor(2.0)}
-    Task._log_means(task, stage, values, 3)
+    Task.log_means(task, stage, values, 3)
     assert len(sent) == messages
     assert {name: float(value) for name, value in got.items()} == {
         f"{stage}/loss": 1.0 + messages,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qgnet.common.errors import InputError
-from qgnet.common.sides import check_side
+from qgnet.common.settings import check_side
 from qgnet.networks import correspondence
 from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.correspondence import region_map
@@ -137,7 +137,7 @@ def test_order_of_the_shots_does_not_matter() -> None:
 
 @pytest.mark.parametrize("side", [64, 66, 472])
 def test_sides_other_than_8n_plus_1_are_refused(side: int) -> None:
-    with pytest.raises(InputError, match=rf"{side} px; expected 8n \+ 1"):
+    with pytest.raises(InputError, match=rf"{side}; expected a side of 8n \+ 1"):
         check_side(side, "An image side")
 
 
@@ -210,7 +210,7 @@ def test_a_query_is_mixed_once_for_all_categories() -> None:
         whole = fem(pyramid, category, [*maps], (9, 9))
         lean = fem(pyramid, category, [*maps], (9, 9), with_levels=False)
         side_by_side = torch.cat([query, category.expand(-1, -1, 9, 9), *maps], dim=1)
-        mixed = torch.relu(pyramid[0] + fem._category_and_maps(0, category, [*maps], (9, 9)))
+        mixed = torch.relu(pyramid[0] + fem.category_and_maps(0, category, [*maps], (9, 9)))
         assert torch.allclose(mixed, fem.mix[0](side_by_side), atol=1e-5)
     assert torch.equal(whole.logits, lean.logits)
     assert lean.level_logits == []

@@ -179,10 +179,10 @@ def test_the_memory_never_holds_more_than_its_room_and_forgets_the_oldest(
             order.remove(key)
         if value[0][0].numel() <= room:
             order.append(key)
-        kept = [k for k in order if k in memory._kept]
-        assert kept == list(memory._kept) == order[len(order) - len(kept) :]
+        kept = [k for k in order if k in memory.kept]
+        assert kept == list(memory.kept) == order[len(order) - len(kept) :]
         order = kept
-        assert memory.used == sum(n for _, n in memory._kept.values()) <= room
+        assert memory.used == sum(n for _, n in memory.kept.values()) <= room
     memory.clear()
     assert memory.used == 0
 

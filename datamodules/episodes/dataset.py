@@ -260,7 +260,7 @@ class EpisodeDataset(Dataset[Episode]):
 
         return self.decoded.get((image, class_id), read)
 
-    def _support(self, image: int, draw: Draw, seed: int) -> tuple[Array, Array]:
+    def support_pair(self, image: int, draw: Draw, seed: int) -> tuple[Array, Array]:
         """A support image and mask at the network's size; drawn again where a crop has lost all that is asked for.
 
         What is too small for any crop is shown in the whole picture, where it always covers a pixel.
@@ -296,7 +296,7 @@ class EpisodeDataset(Dataset[Episode]):
         seeds = stream(self.seed, self.fold, i, 1).integers(2**31, size=1 + self.shots).tolist()
         original = self._asked(query, draw)
         query_image, query_mask = self.transform(self._image(query), original, seeds[0])
-        pairs = [self._support(s, draw, seed) for s, seed in zip(supports, seeds[1:], strict=True)]
+        pairs = [self.support_pair(s, draw, seed) for s, seed in zip(supports, seeds[1:], strict=True)]
         at_original = self.protocol.score_at == "original" and not self.training
         scored = original if at_original else query_mask
         return Episode(

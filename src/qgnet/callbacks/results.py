@@ -33,7 +33,7 @@ class TestResults(pl.Callback):
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """One metric per baseline, on the device."""
         assert isinstance(pl_module, EpisodicTask)
-        classes = trainer.datamodule.novel_classes  # type: ignore[attr-defined]
+        classes = pl_module.data.novel_classes
         names = [EVERYTHING, *map(guided, THRESHOLDS), *map(matching, pl_module.net.margins)]
         self.baselines = {name: EpisodeIoU(classes).to(pl_module.device) for name in names}
 
@@ -75,7 +75,7 @@ def count_baselines(baselines: dict[str, EpisodeIoU], segmented: Segmented, epis
 
 def summary(trainer: pl.Trainer, task: EpisodicTask, scores: dict[str, EpisodeScore]) -> dict[str, Any]:
     """What ``results.json`` holds; every score is in [0, 1], null for a class without an episode."""
-    data: EpisodeDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    data: EpisodeDataModule = task.data
     classes = [task.class_names[c] for c in data.novel_classes]
     checkpoint = trainer.ckpt_path and Path(trainer.ckpt_path)
     control = task.controls["test"]

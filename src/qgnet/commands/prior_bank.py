@@ -13,7 +13,7 @@ from datamodules.episodes.transforms import TrainAugmentation
 from datamodules.unlabeled import ImageFolder
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
-from qgnet.common.sides import check_side
+from qgnet.common.settings import check_side
 from qgnet.tasks.base import make_encoder, normalise
 from qgnet.weights.bank import Method, build_bank
 from qgnet.weights.store import load_encoder_weights, prior_architecture, save_prior_bank

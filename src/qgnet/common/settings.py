@@ -150,6 +150,16 @@ def check(declared: Mapping[str, Sequence[Rule]], values: Mapping[str, Any], pre
                 raise InputError(f"{setting} is {value!r}; expected {rule}.{rule.advice(value)}")
 
 
+def check_side(side: int, name: str) -> None:
+    """Refuse a side that is not a ``Side``, by an InputError with the next two that can be taken.
+
+    Args:
+        side: in pixels.
+        name: of the setting or the image, for the message.
+    """
+    check({name: [Side()]}, {name: side}, "")
+
+
 @dataclass(frozen=True, repr=False)
 class OneOf(Rule):
     """One of a ``Literal``'s values."""

@@ -76,7 +76,7 @@ class FeatureEnrichment(nn.Module):
         level_logits = []
         for i, query in enumerate(pyramid):
             size = (query.shape[-2], query.shape[-1])
-            x = F.relu(query + self._category_and_maps(i, category, maps, size))
+            x = F.relu(query + self.category_and_maps(i, category, maps, size))
             if i > 0:
                 finer = resize(enriched[-1], size)
                 x = x + self.from_finer[i - 1](torch.cat([x, finer], dim=1))
@@ -88,7 +88,7 @@ class FeatureEnrichment(nn.Module):
         merged = merged + self.refine_merged(merged)
         return EnrichmentOutput(self.classifier(merged), level_logits)
 
-    def _category_and_maps(self, i: int, category: Tensor, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    def category_and_maps(self, i: int, category: Tensor, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """The other shares of a level's mixing convolution; the category's is one vector."""
         _, of_category, of_maps = self._weights(i)
         share = F.conv2d(category, of_category)

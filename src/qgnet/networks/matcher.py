@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from qgnet.common.sides import check_side
+from qgnet.common.settings import check_side
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.layers import resize

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qgnet.common.sides import check_side
+from qgnet.common.settings import check_side
 from qgnet.networks.correspondence import region_map, unit, unit_region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.enrichment import FeatureEnrichment
@@ -255,12 +255,12 @@ class QGNet(nn.Module):
     def _query(self, image: Tensor, stages: dict[int, Tensor]) -> Query:
         high = stages[3] if self.encoder.high_stage == 3 else self.encoder.run_stage(4, stages[3])
         high = resize(high, (stages[3].shape[-2], stages[3].shape[-1]))  # smaller only if nothing is dilated
-        priors = self._priors(image)
+        priors = self.priors(image)
         prior_map = None if priors is None else region_map(self.reduce_self(high), priors)
         pyramid = self.enrichment.pyramid(self.reduce_query(mid_level(stages)))
         return Query(pyramid, unit(high), prior_map, self._matching(stages, high))
 
-    def _priors(self, image: Tensor) -> Tensor | None:
+    def priors(self, image: Tensor) -> Tensor | None:
         """(B, width, N): what self-correspondence compares the query with."""
         if self.prior_encoder is not None:
             return self.reduce_priors(self.prior_encoder(image)[self.prior_encoder.high_stage]).flatten(2)

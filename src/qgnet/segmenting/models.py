@@ -7,6 +7,7 @@ import yaml
 
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
+from qgnet.common.settings import check_side
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet
 from qgnet.runs.folders import checkpoint_run
@@ -150,8 +151,7 @@ def _trained_size(path: Path, content: dict[str, Any]) -> int:
 
 
 def _ready(net: QGNet | Matcher, side: int, kind: str, settings: dict[str, Any], origin: str) -> Model:
-    if side % 8 != 1 or side < 17:
-        raise InputError(f"The image size is {side}; the encoders need a side of 8n + 1 pixels, at least 17. {SIDES}")
+    check_side(side, "The image size")
     net.requires_grad_(False)
     net.eval()
     return Model(net, side, kind, settings, f"{kind} {origin} {side}")

@@ -62,6 +62,11 @@ class Task(pl.LightningModule, metaclass=Checked):
         self.file_hashes: dict[str, str] = {}
         self.has_weights = False
 
+    @property
+    def data(self) -> Any:
+        """The run's DataModule."""
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
     @abstractmethod
     def load_starting_weights(self) -> None:
         """Fill the network from the files that the settings name; InputError if that cannot be done."""
@@ -127,7 +132,7 @@ class Task(pl.LightningModule, metaclass=Checked):
             )
         return min(1.0, step / max(1, int(steps)))
 
-    def _log_means(self, stage: str, values: dict[str, Tensor], batch_size: int) -> None:
+    def log_means(self, stage: str, values: dict[str, Tensor], batch_size: int) -> None:
         """Log scalars by the names ``<stage>/…``, as their means over all processes.
 
         One message carries all of them, and a training sends it only for the steps that are written down.

@@ -77,15 +77,14 @@ class EpisodicTask(Task):
 
     def setup(self, stage: str) -> None:
         """Refuse a DataModule without episodes; make the metrics."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, EpisodeDataModule):
+        if not isinstance(self.data, EpisodeDataModule):
             raise InputError(
-                f"{type(self).__name__} works on episodes, but {type(data).__name__} has none. "
+                f"{type(self).__name__} works on episodes, but {type(self.data).__name__} has none. "
                 "Take an episodic DataModule such as Pascal5iDataModule."
             )
-        self.class_names = data.class_names
-        self.image_size = data.image_size
-        self.metric = EpisodeIoU(data.novel_classes)
+        self.class_names = self.data.class_names
+        self.image_size = self.data.image_size
+        self.metric = EpisodeIoU(self.data.novel_classes)
         self.control = SupportControl()
         super().setup(stage)
 
@@ -112,8 +111,7 @@ class EpisodicTask(Task):
         super().on_fit_start()
         self.leaked_classes(refuse=not self.allow_trained_classes)
         if self.trainer.training and self.tells_classes:
-            data = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.trained = TrainedClasses.of(data, self.trained)
+            self.trained = TrainedClasses.of(self.data, self.trained)
 
     on_validation_start = on_test_start = on_fit_start
 
@@ -133,7 +131,7 @@ class EpisodicTask(Task):
             return None
         if self.trained is None:
             return []
-        leaked = self.trained.among_novel(self.trainer.datamodule)  # type: ignore[attr-defined]
+        leaked = self.trained.among_novel(self.data)
         if leaked and refuse:
             raise InputError(f"{self.trained.say(leaked)} {LEAK_REMEDY}")
         if leaked:

@@ -134,7 +134,7 @@ class GlobalLocalPretraining(Task):
         if digest:
             self.file_hashes["encoder_weights"] = digest
         if digest and is_folded(encoder) and self.trainer.training:
-            views = self.trainer.datamodule.data["train"]  # type: ignore[attr-defined]
+            views = self.data.data["train"]
             images = [views[i].global_views[0] for i in range(min(CALIBRATION_IMAGES, len(views)))]
             unfold(encoder, normalise(torch.stack(images).to(self.device)))
             say(f"{self.encoder_weights}: batch norms were folded; statistics from {len(images)} images.")
@@ -147,17 +147,16 @@ class GlobalLocalPretraining(Task):
                 f"The weights of the terms are {self.term_weights}; expected at least one above 0. Set "
                 "model.global_global, model.local_global or model.local_local."
             )
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, ViewDataModule):
+        if not isinstance(self.data, ViewDataModule):
             raise InputError(
-                f"{type(self).__name__} trains on views of unlabelled images, but {type(data).__name__} gives none. "
-                "Take UnlabeledDataModule."
+                f"{type(self).__name__} trains on views of unlabelled images, but {type(self.data).__name__} gives "
+                "none. Take UnlabeledDataModule."
             )
         super().setup(stage)
 
     def on_train_start(self) -> None:
         """Warn of a queue that holds each image several times."""
-        images = len(self.trainer.datamodule.data["train"])  # type: ignore[attr-defined]
+        images = len(self.data.data["train"])
         if len(self.net.queue) > images:
             rank_zero_warn(
                 f"model.queue_size is {len(self.net.queue)}, but there are {images} training images: an image's own "
@@ -217,8 +216,9 @@ class GlobalLocalPretraining(Task):
         """Log the prior maps' quality, and say so if the features have collapsed."""
         self._log_map_quality("val")
         spread = float(self.trainer.callback_metrics.get("val/spread", 1.0))
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        several = min(data.batch_size, len(data.data["val"]) // self.trainer.world_size) > 1  # one alone has no spread
+        several = (
+            min(self.data.batch_size, len(self.data.data["val"]) // self.trainer.world_size) > 1
+        )  # one alone has no spread
         if spread < COLLAPSED and several and not self.trainer.sanity_checking:
             rank_zero_warn(
                 f"The embeddings have collapsed: their spread is {spread:.3f} (1: all over the sphere, 0: one point). "
@@ -256,7 +256,7 @@ class GlobalLocalPretraining(Task):
         logged["fallback_share"] = views.fallback.float().mean()
         if stage == "train":  # on the device of the others, as they are reduced together
             logged["queue_age"] = torch.tensor(self._queue_age(len(key_globals) * batch), device=loss.device)
-        self._log_means(stage, logged, batch)
+        self.log_means(stage, logged, batch)
         return loss, torch.stack(key_globals)
 
     def _queue_age(self, keys: int) -> float:

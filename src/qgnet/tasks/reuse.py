@@ -30,31 +30,31 @@ class Memory:
         self.room = room
         self.used = 0
         self.largest = 0
-        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self.kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
     def get(self, key: Hashable, encode: Callable[[], Any]) -> Any:
         """What is kept under the key, else what ``encode`` gives: a tensor, or tuples and lists of them."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key][0]
+        if key in self.kept:
+            self.kept.move_to_end(key)
+            return self.kept[key][0]
         value = encode()
         size = sum(tensor.untyped_storage().nbytes() for tensor in tensors(value))
         self.largest = max(self.largest, size)
         if size <= self.room:
             while self.used + size > self.room:
-                self.forget(next(iter(self._kept)))
-            self._kept[key] = value, size
+                self.forget(next(iter(self.kept)))
+            self.kept[key] = value, size
             self.used += size
         return value
 
     def forget(self, key: Hashable) -> None:
         """Let go of what is kept under the key, if anything is."""
-        if key in self._kept:
-            self.used -= self._kept.pop(key)[1]
+        if key in self.kept:
+            self.used -= self.kept.pop(key)[1]
 
     def clear(self) -> None:
         """Let go of everything."""
-        self._kept.clear()
+        self.kept.clear()
         self.used = self.largest = 0
 
 

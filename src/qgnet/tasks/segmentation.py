@@ -137,7 +137,7 @@ class FewShotSegmentation(EpisodicTask):
         net, digests = self.net, {}
         digests["encoder_weights"] = load_encoder_weights(net.encoder, self.encoder_weights, "model.encoder_weights")
         if digests["encoder_weights"] and not net.encoder.frozen and is_folded(net.encoder) and self.trainer.training:
-            episodes = self.trainer.datamodule.data["train"]  # type: ignore[attr-defined]
+            episodes = self.data.data["train"]
             images = [episodes[i].query_image for i in range(CALIBRATION_IMAGES)]
             unfold(net.encoder, normalise(torch.stack(images).to(self.device)))
         if net.prior_encoder is not None:
@@ -177,5 +177,5 @@ class FewShotSegmentation(EpisodicTask):
         main, auxiliary = segmentation_loss(self(episode), mask, self.foreground_weight, total)
         loss = main + self.auxiliary_weight * auxiliary
         losses = {"loss": loss, "main_loss": main, "auxiliary_loss": auxiliary}
-        self._log_means("train", losses, len(episode.class_id))
+        self.log_means("train", losses, len(episode.class_id))
         return loss

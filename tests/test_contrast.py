@@ -110,6 +110,17 @@ def test_processes_begin_with_the_same_queue_whatever_their_random_state() -> No
     assert torch.equal(*queues)
 
 
+def test_the_queue_of_patches_is_filled_with_the_keys_of_patches(command: Command) -> None:
+    command("fit", "demo/pretrain.yaml", "--run=runs/x", "--config=lightning_configs/ablations/patch_queue.yaml")
+    weights = torch.load("runs/x/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    start = MomentumPair(Encoder("test_resnet", high_stage=3, dilated=False), queue_size=8, patch_queue=True)
+    queues = [weights["net.queue"], weights["net.patch_queue"]]
+    assert not any(
+        (new == old).all(dim=1).any() for new, old in zip(queues, (start.queue, start.patch_queue), strict=True)
+    )
+    assert not torch.isclose(queues[0] @ queues[1].T, torch.ones(())).any(), "both queues hold the same keys"
+
+
 def test_a_queue_larger_than_the_images_is_warned_of(command: Command) -> None:
     with pytest.warns(UserWarning, match="an image's own older keys are among its negatives"):
         command("fit", "demo/pretrain.yaml", "--model.queue_size=500")

@@ -56,6 +56,17 @@ def test_global_local_terms_are_means_over_their_pairs() -> None:
         assert float(terms[kind]) == pytest.approx(expected, rel=1e-5)
 
 
+def test_patches_may_have_negatives_of_their_own() -> None:
+    views = [unit(2, 3, 5, seed=i).unbind(0) for i in range(4)]
+    negatives, patches = unit(7, 5, seed=20), unit(7, 5, seed=21)
+    plain, own = (global_local_loss(*views, negatives, patch_negatives=n) for n in (None, patches))
+    assert plain["global_global"] == own["global_global"]
+    assert plain["local_global"] == own["local_global"]
+    pairs = zip(views[1], reversed(views[3]), strict=True)
+    expected = sum(slow_info_nce(query, key, patches, 0.2) for query, key in pairs) / 2
+    assert float(own["local_local"]) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_of_each_kind_of_pair(kind: str) -> None:
     views = [unit(2, 2, 3, seed=i).double().requires_grad_() for i in range(4)]

@@ -114,6 +114,7 @@ def global_local_loss(
     negatives: Tensor,
     temperature: float = 0.2,
     kinds: Sequence[str] = KINDS,
+    patch_negatives: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """InfoNCE of each kind of pair among two global views and two local patches per image.
 
@@ -125,12 +126,16 @@ def global_local_loss(
         negatives: (N, D), the queue.
         temperature: of the softmax.
         kinds: those of ``KINDS`` that are wanted.
+        patch_negatives: (N, D), those of ``local_local``; None takes ``negatives`` there, too.
 
     Returns:
         kind → float32 scalar, the mean over its pairs.
     """
     views = (query_globals, query_locals, key_globals, key_locals)
+    others = dict.fromkeys(kinds, negatives)
+    if patch_negatives is not None:
+        others["local_local"] = patch_negatives
     return {
-        kind: torch.stack([info_nce(q, k, negatives, temperature) for q, k in view_pairs(kind, *views)]).mean()
+        kind: torch.stack([info_nce(q, k, others[kind], temperature) for q, k in view_pairs(kind, *views)]).mean()
         for kind in kinds
     }

@@ -40,18 +40,29 @@ class MomentumPair(nn.Module):
         dim: dimensions of the embedding.
         queue_size: how many past keys serve as negatives (MoCo v2: 65,536; keep it below the number of images).
         momentum: of the key encoder's moving average (MoCo: 0.999).
+        patch_queue: keep the keys of patches, too, in a queue of their own.
     """
 
     queue: Tensor
+    patch_queue: Tensor | None
     queue_position: Tensor
 
-    def __init__(self, encoder: Encoder, dim: int = 128, queue_size: int = 65536, momentum: float = 0.999) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        dim: int = 128,
+        queue_size: int = 65536,
+        momentum: float = 0.999,
+        patch_queue: bool = False,
+    ) -> None:
         super().__init__()
         self.momentum = momentum
         self.query = ProjectedEncoder(encoder, dim)
         self.key = copy.deepcopy(self.query).requires_grad_(False)
-        start = torch.randn(queue_size, dim, generator=torch.Generator().manual_seed(0))  # the same in all processes
-        self.register_buffer("queue", F.normalize(start, dim=1))
+        generator = torch.Generator().manual_seed(0)  # the same in all processes
+        for name, wanted in (("queue", True), ("patch_queue", patch_queue)):
+            start = F.normalize(torch.randn(queue_size, dim, generator=generator), dim=1) if wanted else None
+            self.register_buffer(name, start)
         self.register_buffer("queue_position", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
@@ -71,10 +82,18 @@ class MomentumPair(nn.Module):
         return self.key(images)
 
     @torch.no_grad()
-    def enqueue(self, keys: Tensor) -> None:
-        """Replace the oldest entries of the queue (N, dim) by ``keys`` (B, dim); the newest N if B exceeds N."""
+    def enqueue(self, keys: Tensor, patch_keys: Tensor | None = None) -> None:
+        """Replace the oldest entries of the queue (N, dim) by ``keys`` (B, dim); the newest N if B exceeds N.
+
+        Args:
+            keys: of global views.
+            patch_keys: (B, dim), for the queue of patches if there is one.
+        """
         size = len(self.queue)
         keys = keys[-size:]
         slots = (self.queue_position + torch.arange(len(keys), device=keys.device)) % size
         self.queue[slots] = keys.to(self.queue.dtype)
+        if self.patch_queue is not None:
+            assert patch_keys is not None
+            self.patch_queue[slots] = patch_keys[-size:].to(self.patch_queue.dtype)
         self.queue_position.copy_((self.queue_position + len(keys)) % size)

@@ -93,6 +93,8 @@ class GlobalLocalPretraining(Task):
         global_global: weight of the pairs of two global views; 0 takes the term out.
         local_global: weight of the pairs of a patch and a global view.
         local_local: weight of the pairs of two patches. What no term with a weight needs is not computed.
+        patch_queue: take the negatives of ``local_local`` from a queue of patches' keys; without it they are the global
+            views' keys, as those of the other terms, which "patch or whole" alone tells apart.
         schedule: of the learning rate, applied at each step: ``cosine`` to 0 (MoCo v2), ``step``: a tenth at 60 % and
             again at 80 % of the training (MoCo v1), or ``constant``.
         optimizer: takes the query encoder's parameters.
@@ -114,6 +116,7 @@ class GlobalLocalPretraining(Task):
         global_global: Weight = 1.0,
         local_global: Weight = 1.0,
         local_local: Weight = 1.0,
+        patch_queue: bool = False,
         schedule: Literal["cosine", "step", "constant"] = "cosine",
         optimizer: OptimizerCallable = sgd,
     ) -> None:
@@ -123,9 +126,10 @@ class GlobalLocalPretraining(Task):
         self.temperature = temperature
         self.term_weights = dict(zip(KINDS, (global_global, local_global, local_local), strict=True))
         self.pending: list[Tensor] = []
-        """Keys of this optimiser step that are not in the queue yet, (2, B, dim) each."""
+        """Keys of this optimiser step that are not in the queue yet, (2, B, dim) each; with those of patches (4, …)."""
         self.map_quality = MapQuality()
-        self.net = MomentumPair(make_encoder(encoder, high_stage, dilated=False), dim, queue_size, momentum)
+        pair = make_encoder(encoder, high_stage, dilated=False)
+        self.net = MomentumPair(pair, dim, queue_size, momentum, patch_queue)
 
     def load_starting_weights(self) -> None:
         """Both encoders from ``encoder_weights``; folded batch norms get statistics of the first training images."""
@@ -170,12 +174,13 @@ class GlobalLocalPretraining(Task):
         loss, keys = self._loss(views, "train")
         self.pending.append(self._of_all_processes(keys))
         if ends_step(self.trainer, batch_idx):
-            self.net.enqueue(torch.cat(self.pending, dim=1).flatten(0, 1))
+            of_globals, of_patches = torch.cat(self.pending, dim=1).tensor_split([2])
+            self.net.enqueue(of_globals.flatten(0, 1), of_patches.flatten(0, 1))
             self.pending = []
         return loss
 
     def _of_all_processes(self, keys: Tensor) -> Tensor:
-        """(2, B, D) of this process → (2, B · processes, D), in the order of the images' running numbers.
+        """(V, B, D) of this process → (V, B · processes, D), in the order of the images' running numbers.
 
         Of R processes, number r gets the images r, r + R, …
         """
@@ -235,29 +240,32 @@ class GlobalLocalPretraining(Task):
             self.log_dict({f"{stage}/prior_ap": score.average_precision, f"{stage}/prior_iou": score.iou})
 
     def _loss(self, views: Views, stage: str) -> tuple[Tensor, Tensor]:
-        """Loss, and the (2, B, dim) keys of the global views."""
+        """Loss, and the (2, B, dim) keys of the global views; (4, B, dim) with those of patches, if they are kept."""
         net, batch = self.net, len(views.name)
         negatives = net.queue.clone()  # enqueueing after the step must not touch what backward needs
+        patch_negatives = None if net.patch_queue is None else net.patch_queue.clone()
         global_views = [normalise(v) for v in views.global_views.unbind(1)]
         patches = normalise(views.local_patches).transpose(0, 1).flatten(0, 1)
         on = [kind for kind, weight in self.term_weights.items() if weight > 0]
         key_globals = [net.embed_keys(v) for v in global_views]
         query_globals = [net.query(v) for v in global_views] if "global_global" in on else []
         query_locals = net.query(patches).split(batch) if on != ["global_global"] else ()
-        key_locals = net.embed_keys(patches).split(batch) if "local_local" in on else ()
+        needs_keys = "local_local" in on or net.patch_queue is not None
+        key_locals = net.embed_keys(patches).split(batch) if needs_keys else ()
         embedded = (query_globals, query_locals, key_globals, key_locals)
-        terms = global_local_loss(*embedded, negatives, self.temperature, on)
+        terms = global_local_loss(*embedded, negatives, self.temperature, on, patch_negatives)
         loss = torch.stack([self.term_weights[kind] * term for kind, term in terms.items()]).sum()
         logged = {**terms, "loss": loss}
         for kind in on:
             query, key = view_pairs(kind, *embedded)[0]
-            logged[f"accuracy/{kind}"] = contrastive_accuracy(query, key, negatives)
+            others = patch_negatives if kind == "local_local" and patch_negatives is not None else negatives
+            logged[f"accuracy/{kind}"] = contrastive_accuracy(query, key, others)
         logged["spread"] = spread(view_pairs(on[0], *embedded)[0][0])
         logged["fallback_share"] = views.fallback.float().mean()
         if stage == "train":  # on the device of the others, as they are reduced together
             logged["queue_age"] = torch.tensor(self._queue_age(len(key_globals) * batch), device=loss.device)
         self.log_means(stage, logged, batch)
-        return loss, torch.stack(key_globals)
+        return loss, torch.stack([*key_globals, *key_locals] if net.patch_queue is not None else key_globals)
 
     def _queue_age(self, keys: int) -> float:
         """Steps since the oldest key of the queue came in, with so many keys per process and batch."""

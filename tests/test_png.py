@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from datamodules.files.masks import read_index_mask
-from datamodules.files.png import read_plain_png, write_plain_png
+from datamodules.files.png import decode_plain_png, write_plain_png
 from datamodules.files.sources import class_areas
 from qgnet.common.errors import InputError
 
@@ -27,7 +27,7 @@ def palette_png(folder: Path, mask: np.ndarray) -> bytes:
 def test_a_palette_mask_is_read_as_pillow_reads_it(tmp_path: Path, mask: np.ndarray) -> None:
     path = tmp_path / "mask.png"
     write_plain_png(path, mask)
-    plain = read_plain_png(path)
+    plain = decode_plain_png(path.read_bytes())
     assert plain is not None
     with Image.open(path) as file:
         assert np.array_equal(plain, np.asarray(file))
@@ -67,4 +67,4 @@ def test_a_flipped_bit_is_not_read_as_a_mask(tmp_path: Path) -> None:
     start = data.index(b"IDAT") + 40
     for position in range(start, start + 200, 7):
         path.write_bytes(data[:position] + bytes([data[position] ^ 16]) + data[position + 1 :])
-        assert read_plain_png(path) is None
+        assert decode_plain_png(path.read_bytes()) is None

@@ -204,7 +204,7 @@ class EpisodeDataset(Dataset[Episode]):
         draw = self._draw_present(i)
         if not self.training:
             return draw
-        inverted = stream(self.seed, self.fold, i, 4).random() < self.inverted
+        inverted = self.inverted > 0 and stream(self.seed, self.fold, i, 4).random() < self.inverted
         return self._draw_absent(i, draw.query) or draw._replace(inverted=bool(inverted))
 
     def query_of(self, i: int) -> int:
@@ -232,6 +232,8 @@ class EpisodeDataset(Dataset[Episode]):
 
     def _draw_absent(self, i: int, query: int) -> Draw | None:
         """For a share ``negative`` of the numbers ``i``: the query under supports of a class that it does not show."""
+        if not self.negative:
+            return None
         rng = stream(self.seed, self.fold, i, 3)
         absent = self.absent_from(query)
         if rng.random() >= self.negative or not absent:

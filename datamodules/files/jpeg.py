@@ -72,6 +72,8 @@ def next_marker(file: BinaryIO) -> int | None:
 
 def exif_orientation(content: bytes) -> int:
     """EXIF's orientation, 1 … 8; 1 (as stored) where there is none or it cannot be read, as viewers do."""
+    if not content:
+        return 1
     exif = Image.Exif()
     try:
         exif.load(content)

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.files.pixels import Array, Samples, decode_samples, read_samples
-from datamodules.files.png import read_plain_png
+from datamodules.files.pixels import Array, Samples, contents, decode_samples, read_samples
+from datamodules.files.png import decode_plain_png
 from qgnet.common.errors import InputError
 
 FEW = 8
@@ -66,10 +66,11 @@ def read_index_mask(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: if the file cannot be read, is in colour, or holds numbers that are not from 0 to 255.
     """
-    plain = read_plain_png(path)
+    data = contents(path)
+    plain = decode_plain_png(data)
     if plain is not None:
         return plain
-    found = read_samples(path)
+    found = decode_samples(path, data)
     values = without_alpha(found)
     if values.ndim == 3:
         if not is_grey(values):

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HEAD = 29
+"""Bytes up to the end of what says size, depth and colours."""
 EXIF = b"eXIf"
 """The chunk that says how a picture must be turned."""
 LARGEST_RATIO = 1032
@@ -20,7 +22,7 @@ PALETTE = [int(f"{i:08b}"[::-1][c::3].ljust(8, "0")[:8], 2) for i in range(256) 
 
 
 def write_plain_png(path: Path, labels: NDArray[np.uint8]) -> None:
-    """Write class numbers (H, W) in VOC's colours, as :func:`read_plain_png` reads them; appears by rename."""
+    """Write class numbers (H, W) in VOC's colours, as :func:`decode_plain_png` reads them; appears by rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(labels)
     image.putpalette(PALETTE)
@@ -29,22 +31,20 @@ def write_plain_png(path: Path, labels: NDArray[np.uint8]) -> None:
     part.replace(path)
 
 
-def read_plain_png(path: Path) -> NDArray[np.uint8] | None:
-    """The (H, W) uint8 values of an 8-bit palette or grey PNG without row filters, read-only.
+def decode_plain_png(data: bytes) -> NDArray[np.uint8] | None:
+    """The (H, W) uint8 values of the bytes of an 8-bit palette or grey PNG without row filters, read-only.
 
     Returns:
-        None of any other file, a broken, missing or turned one included: those are left to a full decoder. What is
+        None of any other file, a broken or turned one included: those are left to a full decoder. What is
         returned has passed the stream's checksum.
     """
-    try:
-        data = path.read_bytes()
-        width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
-    except (OSError, struct.error):
+    if data[:8] != SIGNATURE or len(data) < HEAD:
+        return None
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:HEAD])
+    if (depth, interlaced) != (8, 0) or colour not in (0, 3):
         return None
     stream = image_data(data)
     size = height * (width + 1)
-    if data[:8] != SIGNATURE or (depth, interlaced) != (8, 0) or colour not in (0, 3):
-        return None
     if not 0 < size <= LARGEST_RATIO * len(stream):
         return None
     try:

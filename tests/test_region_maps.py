@@ -129,8 +129,9 @@ def test_a_map_of_another_image_of_the_same_name_and_size_is_never_used(
     second, others = filled(folders[1], tmp_path / "cache")
     assert len(computed) == 14
     assert np.array_equal(second.of(others.image(0), "0.bmp", others.identity(0)), segment(others.image(0), "slic", 8))
-    with pytest.raises(InputError, match=r"no region map of 0\.bmp as it is now.*its own --data\.region_cache"):
-        first.of(images.image(0), "0.bmp", images.identity(0))
+    with pytest.warns(UserWarning, match=r"no region map of some images as they are now.*its own --data\.region_cache"):
+        anew = first.of(images.image(0), "0.bmp", images.identity(0))
+    assert np.array_equal(anew, segment(images.image(0), "slic", 8))
 
 
 def test_the_open_file_stays_with_its_process(photographs: Path, tmp_path: Path) -> None:
@@ -174,8 +175,9 @@ def test_a_photograph_that_was_cut_off_is_found(photographs: Path, tmp_path: Pat
 
 def test_a_map_that_is_not_there(photographs: Path, tmp_path: Path) -> None:
     maps, images = filled(photographs, tmp_path)
-    with pytest.raises(InputError, match="has no region map of unknown"):
-        maps.of(images.image(0), "unknown", images.identity(0))
+    with pytest.warns(UserWarning, match="has no region map of some images"):
+        anew = maps.of(images.image(0), "unknown", images.identity(0))
+    assert np.array_equal(anew, segment(images.image(0), "slic", 8))
 
 
 def test_a_file_that_is_no_cache_is_named(photographs: Path, tmp_path: Path) -> None:
@@ -190,13 +192,20 @@ def test_a_folder_that_cannot_be_made_is_named(photographs: Path, tmp_path: Path
         filled(photographs, tmp_path / "file")
 
 
-def test_a_full_disk_is_told(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("database or disk is full"), OSError(28, "No space left")])
+@pytest.mark.parametrize("moment", ["connect", "_fill"])
+def test_a_full_disk_stops_nothing(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, moment: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
 
-    monkeypatch.setattr(RegionMaps, "_fill", full)
-    with pytest.raises(InputError, match=r"disk is full\. Free space"):
-        filled(photographs, tmp_path)
+    with monkeypatch.context() as patched, pytest.warns(UserWarning, match="cannot be kept .*much slower"):
+        patched.setattr(*((RegionMaps, "_fill") if moment == "_fill" else (sqlite3, "connect")), full)
+        maps, images = filled(photographs, tmp_path)
+    with pytest.warns(UserWarning, match="has no region map of some images"):
+        found = maps.of(images.image(0), "0.png", images.identity(0))
+    assert np.array_equal(found, segment(images.image(0), "slic", 8))
 
 
 @pytest.mark.parametrize("method", ["grid", "random"])

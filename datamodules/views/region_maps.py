@@ -1,7 +1,9 @@
 """Region maps of a whole set of images: computed once in parallel and kept in one file, or computed when asked for."""
 
+import errno
 import os
 import sqlite3
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -60,25 +62,29 @@ class RegionMaps:
         return self.__dict__ | {"_reader": None}
 
     def of(self, image: Array, name: str, identity: str) -> Array | None:
-        """(H, W, 3) uint8 → (h, w) uint8 region numbers, from the file if there is one; None for ``random``.
+        """(H, W, 3) uint8 → (h, w) uint8 region numbers; None for ``random``.
 
-        Raises:
-            InputError: if the file has no map of the image with that name and identity.
+        From the file if there is one. What is not in it is computed, with a warning, since that is much slower.
         """
         if self.method == "random":
             return None
         if self.file is None:
             return segment(image, self.method, self.count)
+        query = "SELECT map FROM maps WHERE name = ? AND identity = ?"
         with told(self.file):
-            query = "SELECT map FROM maps WHERE name = ? AND identity = ?"
-            row = self._connection().execute(query, (name, identity)).fetchone()
+            try:
+                row = self._connection().execute(query, (name, identity)).fetchone()
+            except sqlite3.OperationalError:  # no file or no table in it: the disk was full
+                row = None
         labels = cv2.imdecode(np.frombuffer(row[0], np.uint8), cv2.IMREAD_GRAYSCALE) if row else None
         if labels is None:
-            raise InputError(
-                f"{self.file} has no region map of {name} as it is now. Start the training again; it fills the file. "
-                "If another training writes maps of its own images of the same names there, give each its own "
-                "--data.region_cache."
+            warnings.warn(
+                f"{self.file} has no region map of some images as they are now; these are cut up anew each time, which "
+                "is much slower. Start the training again, it fills the file. If another training writes maps of its "
+                "own images of the same names there, give each its own --data.region_cache.",
+                stacklevel=2,
             )
+            return segment(image, self.method, self.count)
         return labels
 
     def _connection(self) -> sqlite3.Connection:
@@ -90,12 +96,14 @@ class RegionMaps:
     def fill(self, images: Images) -> None:
         """Bring the file up to date with these images: in parallel, with a progress bar, resumed where it was cut off.
 
+        A full disk ends that with a warning: the maps that are missing are then computed when they are asked for.
+
         Raises:
-            InputError: if the file cannot be written, or images cannot be read; the maps of the others are kept.
+            InputError: if the file cannot be used, or images cannot be read; the maps of the others are kept.
         """
         if self.file is None:
             return
-        with told(self.file):
+        with told(self.file), going_on_if_full(self.file):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self.file, timeout=WAIT)) as connection:
                 connection.execute("CREATE TABLE IF NOT EXISTS maps (name TEXT PRIMARY KEY, identity TEXT, map BLOB)")
@@ -148,6 +156,21 @@ def segment_part(numbers: Sequence[int]) -> tuple[list[tuple[str, str, bytes]], 
         _, png = cv2.imencode(".png", labels)
         rows.append((images.names[i], images.identity(i), png.tobytes()))
     return rows, bad
+
+
+@contextmanager
+def going_on_if_full(file: Path) -> Iterator[None]:
+    """A full disk becomes a warning."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and "disk is full" not in str(error):
+            raise
+        warnings.warn(
+            f"The region maps in {file} cannot be kept ({error}). Images without one are cut up anew each time, which "
+            "is much slower. Free space, or choose another folder with --data.region_cache.",
+            stacklevel=2,
+        )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from datamodules.files.index import MaskIndex
 from datamodules.files.lists import read_classes, read_list
 from datamodules.fss1000 import fss_images
 from datamodules.pascal5i import voc_images
-from datamodules.prepare import counts as prepare
+from datamodules.prepare import fss1000
 from datamodules.unlabeled import ImageFolder
 from qgnet.cli import parse
 from qgnet.commands import main as qgnet
@@ -227,7 +227,7 @@ def test_a_voc_tree_with_other_endings(tmp_path: Path) -> None:
 
 def test_fss_as_the_archive_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     root = write_fss(tmp_path / "fss", images=10)
-    monkeypatch.setattr(prepare, "FSS_EXPECTED", {"train": 6, "val": 3, "test": 3})
+    monkeypatch.setattr(fss1000, "FSS_EXPECTED", {"train": 6, "val": 3, "test": 3})
     large = np.asarray(Image.open(root / "class_09/8.png").resize((130, 126), Image.Resampling.NEAREST))
     Image.fromarray(large).save(root / "class_09/8.png")
     Image.open(root / "class_09/7.jpg").save(root / "class_09/7.png")  # a photograph

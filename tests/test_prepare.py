@@ -1,30 +1,35 @@
+import contextlib
 import hashlib
 import http.server
 import io
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fake_data import FOLDER_CLASSES, write_coco, write_folder, write_fss, write_voc
+from fake_data import write_coco, write_voc
 from PIL import Image
 from pycocotools.coco import COCO
 from scipy.io import savemat
 
-from datamodules import Coco20iDataModule, FolderDataModule, Pascal5iDataModule
+from datamodules import Coco20iDataModule, Pascal5iDataModule
 from datamodules.coco20i import draw_mask
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import IndexMasks, MaskFacts
-from datamodules.prepare import counts as prepare
+from datamodules.prepare import coco20i, pascal5i
+from datamodules.prepare.counts import fold_counts
 from datamodules.prepare.download import RemoteFile
 from qgnet.commands import main as qgnet
-from qgnet.common.errors import InputError
 
 IDS = {"train": ["2007_000001", "2007_000002", "2008_000003"], "val": ["2007_000004", "2007_000005"]}
 ONLY_SBD = "2008_000003"
@@ -97,13 +102,13 @@ def served_pascal(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         other = picture(seed, "L") if name == ONLY_SBD else np.full((60, 80), 20, np.uint8)
         savemat(mat, {"GTcls": {"Segmentation": other}})
         sbd[f"benchmark_RELEASE/dataset/cls/{name}.mat"] = mat.getvalue()
-    monkeypatch.setattr(prepare, "VOC", server.put("voc.tar", tar(voc, "w")))
-    monkeypatch.setattr(prepare, "SBD", server.put("sbd.tgz", tar(sbd, "w:gz")))
+    monkeypatch.setattr(pascal5i, "VOC", server.put("voc.tar", tar(voc, "w")))
+    monkeypatch.setattr(pascal5i, "SBD", server.put("sbd.tgz", tar(sbd, "w:gz")))
     lists = tmp_path / "lists"
     lists.mkdir()
     for split, names in IDS.items():
         (lists / f"{split}.txt").write_text("\n".join(names) + "\n")
-    monkeypatch.setattr(prepare, "PASCAL_LISTS", lists)
+    monkeypatch.setattr(pascal5i, "PASCAL_LISTS", lists)
     return server
 
 
@@ -119,7 +124,7 @@ EXPECTED = {
 def test_pascal_is_fetched_converted_indexed_and_counted_once(
     served_pascal: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(prepare, "PASCAL_EXPECTED", EXPECTED)
+    monkeypatch.setattr(pascal5i, "PASCAL_EXPECTED", EXPECTED)
     root = tmp_path / "pascal"
     qgnet(["prepare", "pascal5i", f"--root={root}"])
     assert f"{root} is ready." in capsys.readouterr().out
@@ -135,6 +140,37 @@ def test_pascal_is_fetched_converted_indexed_and_counted_once(
     assert len(served_pascal.asked) == 2
     data = Pascal5iDataModule(str(root), fold=1, image_size=65)
     assert data.source("train").names == IDS["train"]
+
+
+def test_a_killed_conversion_of_sbd_is_not_trusted_and_goes_on(
+    served_pascal: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(pascal5i, "PASCAL_EXPECTED", EXPECTED)
+    root = tmp_path / "pascal"
+    process = multiprocessing.get_context("fork").Process(target=killed_while_converting, args=(root,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not (root / f"SegmentationClassAug/{ONLY_SBD}.png").exists()
+    with pytest.raises(SystemExit):
+        qgnet(["prepare", "pascal5i", f"--root={root}", "--check"])
+    qgnet(["prepare", "pascal5i", f"--root={root}"])
+    assert f"{root} is ready." in capsys.readouterr().out
+    mask = np.asarray(Image.open(root / f"SegmentationClassAug/{ONLY_SBD}.png"))
+    assert np.array_equal(mask, picture(IDS["train"].index(ONLY_SBD), "L"))
+    assert sorted(served_pascal.asked) == ["/sbd.tgz", "/voc.tar"]
+
+
+def killed_while_converting(root: Path) -> None:
+    """``prepare pascal5i`` in this process, which is killed when the first of SBD's masks is half written."""
+
+    def half(image: Image.Image, path: Path, **_: object) -> None:
+        Path(path).write_bytes(b"\x89PNG half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pascal5i.processes = lambda: contextlib.nullcontext(SimpleNamespace(map=lambda f, *lists, **_: map(f, *lists)))
+    Image.Image.save = half
+    qgnet(["prepare", "pascal5i", f"--root={root}"])
 
 
 def test_counts_that_differ_end_with_an_error(
@@ -175,7 +211,7 @@ def test_another_list_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureF
 def test_offline_names_the_file_and_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(prepare, "VOC", RemoteFile("http://127.0.0.1:9/voc.tar", "0"))
+    monkeypatch.setattr(pascal5i, "VOC", RemoteFile("http://127.0.0.1:9/voc.tar", "0"))
     message = fails(capsys, "prepare", "pascal5i", f"--root={tmp_path / 'p'}")
     assert "http://127.0.0.1:9/voc.tar" in message
     assert str(tmp_path / "p/downloads/voc.tar") in message
@@ -192,8 +228,8 @@ def served_coco(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             for path in sorted((source / folder).iterdir()):
                 archive.write(path, f"{folder}/{path.name}")
         files[key] = server.put(f"{key}.zip", stream.getvalue())
-    monkeypatch.setattr(prepare, "COCO_FILES", {2014: files})
-    monkeypatch.setattr(prepare, "COCO_EXPECTED", {})
+    monkeypatch.setattr(coco20i, "COCO_FILES", {2014: files})
+    monkeypatch.setattr(coco20i, "COCO_EXPECTED", {})
     return source
 
 
@@ -247,65 +283,6 @@ def test_coco_on_photographs(real_data: Path) -> None:
     assert several > 5
 
 
-def test_fss_is_checked_and_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    root = write_fss(tmp_path / "fss", images=10)
-    assert "7 count(s) differ" in fails(capsys, "prepare", "fss1000", f"--root={root}")
-    monkeypatch.setattr(prepare, "FSS_EXPECTED", {"train": 6, "val": 3, "test": 3})
-    qgnet(["prepare", "fss1000", f"--root={root}"])
-    shutil.rmtree(root / "splits")
-    message = fails(capsys, "prepare", "fss1000", f"--root={root}")
-    assert "github.com/HKUSTCV/FSS-1000" in message
-    assert "splits/train.txt (520)" in message
-
-
-@pytest.mark.parametrize("binary", [True, False])
-def test_folder_is_checked_and_counted(tmp_path: Path, binary: bool, capsys: pytest.CaptureFixture) -> None:
-    root = write_folder(tmp_path / "own", binary)
-    qgnet(["prepare", "folder", f"--root={root}"])
-    printed = capsys.readouterr().out
-    for name in FOLDER_CLASSES:
-        assert f"images with {name}" in printed
-    assert FolderDataModule(str(root)).class_names == dict(enumerate(FOLDER_CLASSES, start=1))
-    (root / "images/000.jpg").unlink()
-    assert "000.png has no image in" in fails(capsys, "prepare", "folder", f"--root={root}")
-
-
-def test_mistakes_in_a_folder(tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "own", binary=False)
-    with pytest.raises(InputError, match=r"names hat, but .* has the classes apple, boot, cup, drum"):
-        FolderDataModule(str(root), novel=["hat"]).setup("test")
-    with pytest.raises(InputError, match="Training needs base classes"):
-        FolderDataModule(str(root)).setup("fit")
-    for text, message in [("apple, boot", "not `number: name`"), ("0: apple", "expected numbers from 1 to 254")]:
-        (root / "classes.yaml").write_text(text)
-        with pytest.raises(InputError, match=message):
-            FolderDataModule(str(root)).setup("test")
-    (root / "classes.yaml").unlink()
-    with pytest.raises(InputError, match=r"classes.yaml does not exist. Expected images/<name>.jpg"):
-        FolderDataModule(str(root)).setup("test")
-
-
-def test_bad_files_are_listed_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    root = write_folder(tmp_path / "own", binary=False)
-    photograph = root / "images/002.jpg"
-    photograph.write_bytes(photograph.read_bytes()[:-100])
-    Image.fromarray(np.full((60, 80), 9, np.uint8)).save(root / "masks/006.png")
-    message = fails(capsys, "prepare", "folder", f"--root={root}")
-    assert "2 image(s) are bad, listed above" in message
-    qgnet(["prepare", "folder", f"--root={root}", "--skip-bad"])
-    printed = capsys.readouterr().out
-    assert "bad: folder 002: " in printed
-    assert "006.png holds the value 9" in printed
-    data = FolderDataModule(str(root), novel=["cup"], image_size=65, min_class_area=50)
-    data.setup("fit")
-    assert "2 bad image(s) of train are left out, as `qgnet prepare` was told." in capsys.readouterr().out
-    for episodes in data.data.values():
-        used = {episodes.source.names[i] for images in episodes.images_of.values() for i in images}
-        assert not used & {"002", "006"}
-
-
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_the_shipped_lists_give_the_literatures_counts(real_data: Path, split: str) -> None:
     """From the class areas of all masks, without any photograph."""
@@ -316,13 +293,13 @@ def test_the_shipped_lists_give_the_literatures_counts(real_data: Path, split: s
         without = ("0", "255")
         return MaskIndex([MaskFacts(h, w, {int(c): n for c, n in a.items() if c not in without}) for h, w, a in rows])
 
-    lists = {s: (prepare.PASCAL_LISTS / f"{s}.txt").read_text().split() for s in ("train", "val")}
-    counts = prepare.fold_counts(
+    lists = {s: (pascal5i.PASCAL_LISTS / f"{s}.txt").read_text().split() for s in ("train", "val")}
+    counts = fold_counts(
         index(lists["train"]),
         index(lists["val"]),
         [list(range(5 * i + 1, 5 * i + 6)) for i in range(4)],
         range(1, 21),
-        prepare.PASCAL_EXPECTED,
+        pascal5i.PASCAL_EXPECTED,
     )
     checked = [c for c in counts if c.expected is not None and (split == "train") == ("training" in c.what)]
     assert len(checked) == 8
@@ -331,11 +308,11 @@ def test_the_shipped_lists_give_the_literatures_counts(real_data: Path, split: s
 
 def test_the_val_masks_give_the_literatures_test_pairs(real_data: Path) -> None:
     """Through the real index, on the masks themselves."""
-    names = (prepare.PASCAL_LISTS / "val.txt").read_text().split()
+    names = (pascal5i.PASCAL_LISTS / "val.txt").read_text().split()
     masks = [real_data / "voc_val_masks/SegmentationClassAug" / f"{name}.png" for name in names]
     index = MaskIndex.build(IndexMasks(names, masks, masks, range(1, 21)))
     assert not index.bad
     for fold in range(4):
         novel = range(5 * fold + 1, 5 * fold + 6)
-        assert sum(len(index.images_of(c, 2048)) for c in novel) == prepare.PASCAL_EXPECTED["test pairs"][fold]
-        assert len(index.with_any(novel, 2048)) == prepare.PASCAL_EXPECTED["test images"][fold]
+        assert sum(len(index.images_of(c, 2048)) for c in novel) == pascal5i.PASCAL_EXPECTED["test pairs"][fold]
+        assert len(index.with_any(novel, 2048)) == pascal5i.PASCAL_EXPECTED["test images"][fold]

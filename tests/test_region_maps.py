@@ -200,9 +200,10 @@ def test_a_full_disk_stops_nothing(
     def full(*_: object, **__: object) -> None:
         raise error
 
-    with monkeypatch.context() as patched, pytest.warns(UserWarning, match="cannot be kept .*much slower"):
+    with monkeypatch.context() as patched:
         patched.setattr(*((RegionMaps, "_fill") if moment == "_fill" else (sqlite3, "connect")), full)
-        maps, images = filled(photographs, tmp_path)
+        with pytest.warns(UserWarning, match="cannot be kept .*much slower"):
+            maps, images = filled(photographs, tmp_path)
     with pytest.warns(UserWarning, match="has no region map of some images"):
         found = maps.of(images.image(0), "0.png", images.identity(0))
     assert np.array_equal(found, segment(images.image(0), "slic", 8))

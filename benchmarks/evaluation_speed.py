@@ -6,11 +6,12 @@ classifiers run, too. Loading, resizing to the photograph's size and scoring cou
 
 The test has PASCAL's shape, shrunk: so many queries that each gets 14 episodes, whose supports are drawn from the same
 photographs. The two sides take turns, query by query; of the baseline only some episodes are run, and what they
-predict is compared pixel by pixel. The head's bias is set so that about half of the pixels are foreground: random
-weights say one thing everywhere otherwise.
+predict is compared pixel by pixel. The head's bias of random weights is set so that about half of the pixels are
+foreground: they say one thing everywhere otherwise. ``--as_configured`` takes the configuration's own episodes.
 
 Usage: python benchmarks/evaluation_speed.py --config lightning_configs/pascal5i.yaml --data.root data/pascal \
     --model.encoder_weights random --model.prior_checkpoint random [--precision bf16-mixed] [--queries 8]
+python benchmarks/evaluation_speed.py --config lightning_configs/pascal5i_small.yaml --as_configured --ckpt last.ckpt
 """
 
 import argparse
@@ -201,21 +202,28 @@ def main() -> None:
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
     parser.add_argument("--queries", type=int, default=8)
     parser.add_argument("--plain_per_query", type=int, default=2, help="Episodes of the baseline.")
+    parser.add_argument("--as_configured", action="store_true", help="The configuration's own test episodes.")
+    parser.add_argument("--ckpt", help="A trained network; random weights otherwise.")
     own, rest = parser.parse_known_args()
     task, data = parse(rest)
     assert isinstance(task, FewShotSegmentation)
     assert isinstance(data, EpisodeDataModule)
     data.setup("test")
     episodes = data.data["val"]
-    episodes.fix(pascals_shape(episodes, own.queries))
-    data.batch_size = EPISODES_PER_QUERY
-    task.load_starting_weights()
+    if not own.as_configured:
+        episodes.fix(pascals_shape(episodes, own.queries))
+        data.batch_size = EPISODES_PER_QUERY
+    if own.ckpt:
+        task.load_state_dict(torch.load(own.ckpt, weights_only=True)["state_dict"])
+    else:
+        task.load_starting_weights()
     task.eval()
     task.net = task.net.to(memory_format=torch.channels_last)
     precision = torch.autocast("cpu", torch.bfloat16) if own.precision == "bf16-mixed" else contextlib.nullcontext()
     comparison = Comparison(task, episodes)
     with torch.inference_mode():
-        half_foreground(task, collate([episodes[0]]))
+        if not own.ckpt:
+            half_foreground(task, collate([episodes[0]]))
         task.on_test_epoch_start()
         clock = Clock()
         for group in batches_by_query(data):
@@ -229,7 +237,8 @@ def main() -> None:
             for k in range(0, len(masks), -(-len(masks) // own.plain_per_query)):
                 comparison.plain(names[k], masks[k])
             clock = Clock()
-    print(f"{len(episodes)} episodes of {own.queries} queries, {data.shots}-shot, {own.precision}")
+    queries = len({episodes.query_of(i) for i in range(len(episodes))})
+    print(f"{len(episodes)} episodes of {queries} queries, {data.shots}-shot, {own.precision}")
     comparison.report()
 
 

@@ -1,7 +1,12 @@
 """A run's folder is its own, and says what the run is."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,8 +15,9 @@ from conftest import EPISODIC, Command, start, succeed
 
 from qgnet.commands import main as qgnet
 from qgnet.common.errors import InputError
+from qgnet.common.locks import hold
 from qgnet.runs.folders import keep_metrics, training_of
-from qgnet.runs.identity import RUN_FILE, Identity, read_identity
+from qgnet.runs.identity import LOCK, RUN_FILE, Identity, read_identity
 
 FOLDER = Path("runs/qgnet/fold0-1shot-seed321")
 
@@ -38,10 +44,51 @@ def test_all_processes_of_a_run_take_its_folder(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert [Identity({}).claim(tmp_path) for _ in range(3)] == [True] * 3
+    processes = [Identity({}) for _ in range(3)]
+    assert [process.claim(tmp_path) for process in processes] == [True] * 3
     for name in environment:
         monkeypatch.delenv(name)
     assert not Identity({}).claim(tmp_path)
+
+
+def test_a_run_that_was_killed_before_it_began_leaves_its_folder(tmp_path: Path) -> None:
+    code = "import os, pathlib, sys; from qgnet.runs.identity import Identity; "
+    code += "Identity({'experiment': 'killed'}).claim(pathlib.Path(sys.argv[1])); os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", code, tmp_path / "x"], check=False).returncode == -signal.SIGKILL
+    assert Identity({"experiment": "next"}).claim(tmp_path / "x")
+    assert (read_identity(tmp_path / "x") or {})["experiment"] == "next"
+
+
+def test_a_training_that_still_runs_is_not_gone_on_with(command: Command, capsys: pytest.CaptureFixture) -> None:
+    command("fit", "demo/qgnet.yaml", "--run=runs/x")
+    before = Path("runs/x/metrics.csv").read_text()
+    running = Identity({})
+    running.go_on(Path("runs/x"))
+    again = ["--run=runs/x", "--ckpt_path=last", "--trainer.max_steps=4", "--trainer.max_epochs=-1"]
+    with pytest.raises(SystemExit, match="2"):
+        command("fit", "demo/qgnet.yaml", *again)
+    assert "runs/x is being trained by another process" in capsys.readouterr().err
+    assert Path("runs/x/metrics.csv").read_text() == before
+    running.end()
+    command("fit", "demo/qgnet.yaml", *again)
+
+
+def test_forked_processes_do_not_keep_a_lock(tmp_path: Path) -> None:
+    """Loader processes outlive a killed training by seconds."""
+    first = hold(tmp_path / "lock")
+    assert first is not None
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, b"started")
+        time.sleep(60)
+    assert os.read(reading, 7) == b"started"
+    assert hold(tmp_path / "lock") is None
+    first.close()
+    second = hold(tmp_path / "lock")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert second is not None
 
 
 def test_two_runs_started_together_have_a_folder_each(workdir: Path) -> None:
@@ -54,13 +101,14 @@ def test_two_runs_started_together_have_a_folder_each(workdir: Path) -> None:
 
 
 def test_a_folder_that_another_run_has_claimed(command: Command, capsys: pytest.CaptureFixture) -> None:
-    for folder in (FOLDER, Path("runs/x")):
-        assert Identity({"experiment": "other"}).claim(folder)
+    others = [Identity({"experiment": "other"}) for _ in range(2)]
+    for other, folder in zip(others, (FOLDER, Path("runs/x")), strict=True):
+        assert other.claim(folder)
     with pytest.raises(SystemExit):
         command("fit", "demo/qgnet.yaml", "--run=runs/x")
     assert "already holds a run" in capsys.readouterr().err
     command("fit", "demo/qgnet.yaml")
-    assert sorted(path.name for path in FOLDER.iterdir()) == [RUN_FILE]
+    assert sorted(path.name for path in FOLDER.iterdir()) == [LOCK, RUN_FILE]
     assert (FOLDER.with_name(f"{FOLDER.name}-2") / "checkpoints/last.ckpt").exists()
 
 

@@ -249,6 +249,8 @@ class QGNetCLI(LightningCLI):
             if launcher is not None:
                 launcher.kill(signal.SIGKILL)
             raise
+        finally:
+            self.identity.end()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:

@@ -31,8 +31,9 @@ def run_folder(subcommand: str, config: Namespace) -> tuple[Path, Identity]:
     identity = Identity(identify(subcommand, config))
     if config.run:
         folder = Path(config.run)
-        resumed = subcommand == "fit" and goes_on(config, folder)
-        if not resumed and ((folder / CONFIG).exists() or not identity.claim(folder)):
+        if subcommand == "fit" and goes_on(config, folder):
+            identity.go_on(folder)
+        elif (folder / CONFIG).exists() or not identity.claim(folder):
             other = "go on with it by --ckpt_path last" if subcommand == "fit" else "leave --run out"
             raise InputError(f"--run {folder} already holds a run. Choose another folder, remove that one, or {other}.")
         return folder, identity

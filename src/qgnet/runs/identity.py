@@ -1,19 +1,24 @@
-"""What a run is, in a file of its own from the start; the file's exclusive creation also claims the folder."""
+"""What a run is, in a file of its own from the start; a lock beside it says that the run still goes on."""
 
 import json
 import os
 import secrets
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from pytorch_lightning.utilities import rank_zero_only
 
 from qgnet.common.errors import InputError
+from qgnet.common.locks import hold
 
 RUN_FILE = "run.json"
+LOCK = ".lock"
+"""Held by a process of the run as long as it goes on."""
 JOB = "QGNET_JOB"
 """Environment variable by which the processes that Lightning starts know whose they are."""
 WRITING = 2.0
-"""Seconds to wait for a file that another process has begun to write."""
+"""Seconds to wait for what another process has begun to write."""
 
 
 def job_name() -> str:
@@ -37,12 +42,15 @@ class Identity:
 
     def __init__(self, facts: dict[str, Any]) -> None:
         self.facts = facts | {"job": job_name()}
+        self.lock: TextIO | None = None
         self.written: Path | None = None
         self.made: list[Path] = []
         """Folders that were not there before, the inner ones first."""
 
     def claim(self, folder: Path) -> bool:
-        """Write the file into a folder unless there is one; whether the folder now is this command's.
+        """Write the file into a folder without a run; whether the folder now is this command's.
+
+        A run that was killed before it began, without a configuration, has left the folder to others.
 
         Raises:
             InputError: if the folder cannot be written to.
@@ -50,22 +58,53 @@ class Identity:
         try:
             missing = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-            with open(folder / RUN_FILE, "x", encoding="utf-8") as file:
-                json.dump(self.facts, file, indent=2)
+            self.lock = hold(folder / LOCK)
+            if self.lock is None:
+                return self._is_of_this_job(folder)
+            if (folder / "config.yaml").exists():
+                return False
+            (folder / RUN_FILE).write_text(json.dumps(self.facts, indent=2), encoding="utf-8")
             self.written, self.made = folder, missing
         except FileExistsError:
-            if not folder.is_dir():
-                raise InputError(f"{folder} is a file; a run needs a folder. Choose another with --run.") from None
-            return (read_identity(folder) or {}).get("job") == self.facts["job"]
+            raise InputError(f"{folder} is a file; a run needs a folder. Choose another with --run.") from None
         except OSError as error:
             raise InputError(f"{folder} cannot be written to: {error.strerror}. Choose another with --run.") from None
         return True
 
+    def _is_of_this_job(self, folder: Path) -> bool:
+        """Whether who holds the folder is another process of this command, which may be about to write who it is."""
+        stop = time.monotonic() + WRITING
+        while (read_identity(folder) or {}).get("job") != self.facts["job"]:
+            if time.monotonic() > stop:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def go_on(self, folder: Path) -> None:
+        """Take a folder whose training goes on; of several processes the first one does.
+
+        Raises:
+            InputError: if that training still runs.
+        """
+        if getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))):
+            return
+        self.lock = hold(folder / LOCK)
+        if self.lock is None:
+            raise InputError(f"{folder} is being trained by another process. Wait for its end, or stop it.")
+
+    def end(self) -> None:
+        """Let others go on with the run."""
+        if self.lock is not None:
+            self.lock.close()
+            self.lock = None
+
     def release(self) -> None:
         """Give up a folder in which nothing was begun."""
+        self.end()
         if self.written is None or (self.written / "config.yaml").exists():
             return
-        (self.written / RUN_FILE).unlink(missing_ok=True)
+        for name in (RUN_FILE, LOCK):
+            (self.written / name).unlink(missing_ok=True)
         for path in self.made:
             if any(path.iterdir()):
                 break

@@ -7,6 +7,7 @@ import torch
 from conftest import Command, train_losses
 
 from qgnet.cli import main
+from qgnet.commands import main as qgnet
 from qgnet.common.errors import InputError
 from qgnet.weights.checkpoints import AtomicCheckpointIO
 
@@ -86,3 +87,10 @@ def test_a_checkpoint_and_its_config_from_before_the_rooms(workdir: Path) -> Non
     assert now["classes"] == then["classes"]
     for score in ("miou", "fb_iou"):
         assert now["scores"]["QGNet"][score] == pytest.approx(then["scores"]["QGNet"][score], abs=1e-3)
+
+
+def test_the_episodes_of_a_runs_own_config(workdir: Path, capsys: pytest.CaptureFixture) -> None:
+    config = Path(__file__).parent / "before_the_rooms/config.yaml"
+    qgnet(["episodes", "episodes.jsonl", f"--config={config}"])
+    assert "6 episodes in episodes.jsonl" in capsys.readouterr().out
+    assert len(Path("episodes.jsonl").read_text().splitlines()) >= 6

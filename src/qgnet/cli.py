@@ -3,6 +3,7 @@
 import signal
 import sys
 import warnings
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -135,6 +136,13 @@ class QGNetCLI(LightningCLI):
                 "checkpoint.mode": "max",
             }
         )
+
+    def setup_parser(self, add_subcommands: bool, *args: Any) -> None:
+        """Without a subcommand, a run's own ``config.yaml`` is taken, too: what only a subcommand needs is not used."""
+        super().setup_parser(add_subcommands, *args)
+        if not add_subcommands:
+            for name in ("ckpt_path", "weights_only"):
+                self.parser.add_argument(f"--{name}", type=Any, default=None, help=SUPPRESS)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

@@ -37,7 +37,7 @@ from qgnet.networks.layers import resize
 from qgnet.networks.matching import margins, of_all_shots
 from qgnet.networks.qgnet import QGNet, QGNetOutput, masked_average, mid_level, resize_mask, two_labels
 from qgnet.tasks.base import normalise
-from qgnet.tasks.episodic import Segmented, restore
+from qgnet.tasks.episodic import restore
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 EPISODES_PER_QUERY = 14
@@ -104,13 +104,12 @@ def plain_network(net: QGNet, query: Tensor, support_images: Tensor, support_mas
     return QGNetOutput(resize(logits, (query.shape[-2], query.shape[-1])), guided_map, prior_map, [], answers)
 
 
-def plain_step(task: FewShotSegmentation, episode: Episode) -> Segmented:
-    """What ``predict_step`` gives for a batch of one."""
+def plain_step(task: FewShotSegmentation, episode: Episode) -> tuple[QGNetOutput, Tensor]:
+    """The output for a batch of one, and the margin of foreground over background (H, W) at the query's own size."""
     images = normalise(episode.query_image), normalise(episode.support_images)
     output = plain_network(task.net, *images, episode.support_masks)
     margin = output.logits[0, 1] - output.logits[0, 0]
-    full = restore(margin, episode.fitted_size[0], episode.original_size[0])
-    return Segmented(output, [(full > 0).to(torch.uint8)])
+    return output, restore(margin, episode.fitted_size[0], episode.original_size[0])
 
 
 def pascals_shape(data: EpisodeDataset, queries: int) -> list[NamedDraw]:
@@ -145,7 +144,7 @@ def batches_by_query(data: EpisodeDataModule) -> Iterator[list[Episode]]:
 
 def half_foreground(task: FewShotSegmentation, episode: Episode) -> None:
     """Set the head's bias so that the median of the margin is 0."""
-    logits = plain_step(task, episode).output.logits
+    logits = plain_step(task, episode)[0].logits
     bias = task.net.enrichment.classifier[-1].bias
     assert isinstance(bias, Tensor)
     bias[1] -= (logits[:, 1] - logits[:, 0]).median()
@@ -172,16 +171,21 @@ class Comparison:
         self.seconds: dict[str, list[tuple[float, float]]] = {"plain": [], "this": []}
         self.scores = {side: EpisodeIoU(list(data.images_of)) for side in self.seconds}
         self.differing = self.pixels = self.foreground = 0
+        self.widest = self.scale = 0.0
 
     def plain(self, names: tuple[str, tuple[str, ...]], mask: Tensor) -> None:
         """One episode the plain way, against what it was predicted here."""
         clock = Clock()
         episode = collate([self.data[self.number[names]]])
-        expected = plain_step(self.task, episode).masks[0]
+        _, margin = plain_step(self.task, episode)
+        expected = (margin > 0).to(torch.uint8)
         self.seconds["plain"].append(clock.read())
         for side, found in (("plain", expected), ("this", mask)):
             self.scores[side].update(found, episode.original_mask[0], int(episode.class_id[0]))
-        self.differing += int((expected != mask).sum())
+        differs = expected != mask
+        self.differing += int(differs.sum())
+        self.widest = max([self.widest, *margin[differs].abs().tolist()])
+        self.scale = max(self.scale, float(margin.abs().median()))
         self.pixels += mask.numel()
         self.foreground += int(expected.sum())
 
@@ -192,6 +196,9 @@ class Comparison:
             this = mean(seconds[clock] for seconds in self.seconds["this"])
             print(f"plain {plain:.2f} {unit} an episode, this {this:.3f}: {plain / this:.1f} times as fast")
         print(f"{self.differing} of {self.pixels} pixels differ; {self.foreground} are foreground")
+        print(
+            f"Where they differ, the plain margin is at most {self.widest:.1e}; the median margin is {self.scale:.1e}"
+        )
         miou = {side: 100 * score.compute().miou for side, score in self.scores.items()}
         print(f"mIoU of the compared episodes: plain {miou['plain']:.2f}, this {miou['this']:.2f}")
 

@@ -12,8 +12,11 @@ from test_pretraining import PlainMoCo, state
 
 from qgnet.cli import parse
 from qgnet.networks.contrast import MomentumPair
+from qgnet.networks.correspondence import untrained_prior_map
 from qgnet.networks.encoders import Encoder
+from qgnet.networks.layers import resize
 from qgnet.tasks.base import normalise
+from qgnet.tasks.pretraining import PriorMaps
 
 GLOBAL_ONLY = ["--model.local_global=0", "--model.local_local=0"]
 
@@ -119,6 +122,16 @@ def test_the_queue_of_patches_is_filled_with_the_keys_of_patches(command: Comman
         (new == old).all(dim=1).any() for new, old in zip(queues, (start.queue, start.patch_queue), strict=True)
     )
     assert not torch.isclose(queues[0] @ queues[1].T, torch.ones(())).any(), "both queues hold the same keys"
+
+
+def test_prior_maps_are_those_of_the_encoder_they_are_made_of() -> None:
+    images = torch.randint(256, (1, 3, 65, 65), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    encoders = [Encoder("test_resnet", high_stage=3).eval() for _ in range(2)]
+    maps = [PriorMaps(encoder)(images) for encoder in encoders]
+    assert not torch.allclose(*maps)
+    with torch.no_grad():
+        features = encoders[0](normalise(images))[3]
+    assert torch.allclose(maps[0], resize(untrained_prior_map(features), (65, 65)), atol=1e-6)
 
 
 def test_a_queue_larger_than_the_images_is_warned_of(command: Command) -> None:

@@ -65,6 +65,7 @@ class PriorMaps:
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = make_encoder(encoder.name, encoder.high_stage)
         self.encoder.freeze()
+        self.follow(encoder)
 
     def follow(self, encoder: Encoder) -> None:
         """Take over the key encoder's weights of this moment, and its device."""

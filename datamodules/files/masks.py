@@ -66,7 +66,11 @@ def read_index_mask(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: if the file cannot be read, is in colour, or holds numbers that are not from 0 to 255.
     """
-    data = contents(path)
+    return decode_index_mask(path, contents(path))
+
+
+def decode_index_mask(path: Path, data: bytes) -> NDArray[np.uint8]:
+    """As :func:`read_index_mask`, of a file whose bytes are ``data``; ``path`` is what an InputError calls it."""
     plain = decode_plain_png(data)
     if plain is not None:
         return plain

@@ -33,7 +33,11 @@ def read_picture(path: Path) -> Array:
     Raises:
         InputError: if the file is missing, broken, cut off, too large, or of a kind that is not read.
     """
-    data = contents(path)
+    return decode_picture(path, contents(path))
+
+
+def decode_picture(path: Path, data: bytes) -> Array:
+    """What :func:`read_picture` gives for a file whose bytes are ``data``; ``path`` is what an InputError calls it."""
     head = jpeg_head(path, data)
     if head is not None:
         return read_jpeg(path, data, head, cv2.IMREAD_COLOR_RGB)

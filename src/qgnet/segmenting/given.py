@@ -1,5 +1,6 @@
 """Pictures and masks as users hand them over: files, PIL images or arrays."""
 
+import io
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from datamodules.files import read_index_mask, read_mask, read_picture
+from datamodules.files import read_picture
+from datamodules.files.masks import decode_index_mask, decode_mask
+from datamodules.files.pictures import decode_picture
+from datamodules.files.pixels import contents
 from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
 
+NAMELESS = Path("the PIL image")
+"""What messages call it."""
+PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 Given = str | Path | Image.Image | NDArray[Any]
 """A file; a PIL image; or an array, see `picture` and `class_numbers`."""
 
@@ -28,7 +35,7 @@ def picture(given: Given) -> Array:
     if isinstance(given, str | Path):
         return read_picture(Path(given))
     if isinstance(given, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(given).convert("RGB"))
+        return decode_picture(NAMELESS, as_file(given))
     if given.dtype != np.uint8 or given.ndim not in (2, 3) or given.shape[2:] not in ((), (3,)) or not given.size:
         raise InputError(f"A picture is a {given.dtype} array {given.shape}; expected uint8, (H, W, 3) or (H, W).")
     return given if given.ndim == 3 else np.repeat(given[:, :, None], 3, axis=2)
@@ -46,10 +53,13 @@ def class_numbers(given: Given, numbers: Collection[int]) -> Array:
         InputError: if it cannot be read, is coloured, or holds other numbers.
     """
     single = set(numbers) == {1}
-    if isinstance(given, str | Path):
-        values = _single(Path(given)) if single else read_index_mask(Path(given))
+    if isinstance(given, np.ndarray):
+        values: NDArray[Any] = given
     else:
-        values = _pixels(given) if isinstance(given, Image.Image) else given
+        path, data = (
+            (NAMELESS, as_file(given)) if isinstance(given, Image.Image) else (Path(given), contents(Path(given)))
+        )
+        values = _single(path, data) if single else decode_index_mask(path, data)
     if values.ndim != 2 or not (values.dtype == bool or np.issubdtype(values.dtype, np.integer)):
         raise InputError(f"A mask is a {values.dtype} array {values.shape}; expected bool or whole numbers, (H, W).")
     found = set(np.unique(values).tolist()) - {0}
@@ -64,19 +74,23 @@ def class_numbers(given: Given, numbers: Collection[int]) -> Array:
     return values.astype(np.uint8)
 
 
-def _single(path: Path) -> NDArray[Any]:
-    """A mask file of one object: 0, 1 and 255 (ignored) as they stand, all else as any binary mask."""
+def _single(path: Path, data: bytes) -> NDArray[Any]:
+    """A mask of one object: 0, 1 and 255 (ignored) as they stand, all else as any binary mask."""
     try:
-        values = read_index_mask(path)
+        values = decode_index_mask(path, data)
     except InputError:  # in colour, which a binary mask may be
-        return read_mask(path)
-    return values if set(np.unique(values).tolist()) == {0, 1, IGNORE} else read_mask(path)
+        return decode_mask(path, data)
+    return values if set(np.unique(values).tolist()) == {0, 1, IGNORE} else decode_mask(path, data)
 
 
-def _pixels(image: Image.Image) -> NDArray[Any]:
-    """Indices, truth values or greys of a PIL image."""
-    upright = ImageOps.exif_transpose(image)
-    return np.asarray(upright if upright.mode in ("P", "L", "1", "I;16", "I") else upright.convert("L"))
+def as_file(image: Image.Image) -> bytes:
+    """A PIL image as a file without loss, upright: it is then read by the same rules as any file."""
+    upright, stream = ImageOps.exif_transpose(image), io.BytesIO()
+    if upright.mode in PNG_MODES:
+        upright.save(stream, "PNG", compress_level=0)
+    else:
+        upright.save(stream, "TIFF")
+    return stream.getvalue()
 
 
 def name_of(given: Given, number: int) -> str:

@@ -188,9 +188,10 @@ SETTINGS = {
         "prior_checkpoint encoder prior_encoder encoder_weights",
     },
 }
+# without devices and num_nodes, which start processes by the command line of this test
 TRAINER = "accumulate_grad_batches check_val_every_n_epoch val_check_interval log_every_n_steps num_sanity_val_steps "
 TRAINER += "gradient_clip_val limit_train_batches limit_val_batches limit_test_batches max_epochs max_steps precision "
-TRAINER += "overfit_batches num_nodes deterministic benchmark gradient_clip_algorithm devices"
+TRAINER += "overfit_batches deterministic benchmark gradient_clip_algorithm"
 NAMES = {
     stage: [f"{part}.{name}" for part, names in parts.items() for name in names.split()]
     + [f"trainer.{name}" for name in TRAINER.split()]

@@ -276,7 +276,7 @@ def test_foreign_pages_are_refused(page: TestClient) -> None:
     assert page.post(path, json={}).status_code == 403
     assert page.get("/api/session").status_code == 200
     assert page.get("/api/session", headers={"sec-fetch-site": "cross-site"}).status_code == 403
-    for host in ("evil.example", "127.0.0.1.evil.example", "", "10.0.0.1"):
+    for host in ("evil.example", "127.0.0.1.evil.example", "", "10.0.0.1", "127.0.0.1:x", "[::1"):
         assert page.get("/", headers={"host": host}).status_code == 421
     assert page.get("/", headers={"host": "localhost:9000"}).status_code == 200
     answer = page.get("/")
@@ -295,4 +295,20 @@ def test_other_machines_need_the_token(folder: Path, segmenter: Segmenter) -> No
         assert "HttpOnly" in answer.headers["set-cookie"]
         assert "samesite=strict" in answer.headers["set-cookie"].lower()
         assert page.get("/api/session").status_code == 200
+        assert page.get("/api/session", headers={"host": "10.1.2.3"}).status_code == 200
+
+
+def test_servers_on_two_ports_keep_their_tokens(segmenter: Segmenter, tmp_path: Path) -> None:
+    """A browser keeps one set of cookies for all ports of a machine."""
+    cookies: dict[str, str] = {}
+    for port in ("8000", "8001"):
+        with browser(write_scenes(tmp_path / port), segmenter, host="0.0.0.0", token=port) as page:
+            page.headers["host"] = f"10.1.2.3:{port}"
+            page.cookies.update(cookies)
+            assert page.get(f"/?token={port}").status_code == 200
+            cookies.update(page.cookies)
+    assert cookies == {"qgnet-token-8000": "8000", "qgnet-token-8001": "8001"}
+    with browser(tmp_path / "8000", segmenter, host="0.0.0.0", token="8000") as page:
+        page.cookies.update(cookies)
         assert page.get("/api/session", headers={"host": "10.1.2.3:8000"}).status_code == 200
+        assert page.get("/api/session", headers={"host": "10.1.2.3:8001"}).status_code == 401

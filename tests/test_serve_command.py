@@ -47,10 +47,11 @@ def test_the_command_tells_a_page_what_happens(folder: Path) -> None:
         address = process.stdout.readline().split()[1]
         token = address.partition("?token=")[2]
         assert len(token) > 20
-        here = f"http://127.0.0.1:{address.rsplit(':', 1)[1].partition('/')[0]}"
+        port = address.rsplit(":", 1)[1].partition("/")[0]
+        here = f"http://127.0.0.1:{port}"
 
         def ask(method: str, path: str, body: bytes = b"") -> object:
-            headers = {"Origin": here, "Cookie": f"qgnet-token={token}", "Content-Type": "application/json"}
+            headers = {"Origin": here, "Cookie": f"qgnet-token-{port}={token}", "Content-Type": "application/json"}
             request = urllib.request.Request(here + path, data=body or None, headers=headers, method=method)
             return urllib.request.urlopen(request, timeout=60)
 

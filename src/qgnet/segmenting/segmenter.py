@@ -14,7 +14,7 @@ from datamodules.episodes.fitted import Fitted, fit_picture, fit_support
 from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
 from qgnet.networks.encoded import each_tensor
-from qgnet.outputs.segments import Result, Segment
+from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.segmenting import kept
 from qgnet.segmenting.given import Given, class_numbers, name_of, picture
 from qgnet.segmenting.maps import Maps, blend, joined
@@ -243,19 +243,15 @@ class Segmenter:
         return evidence(*compared, margins, inside.to(self.device), centre)
 
     def _result(self, photograph: Fitted, answers: Sequence[Maps]) -> Result:
-        """Masks that share no pixel: where two classes are above their thresholds, the one further above has it."""
-        probabilities = torch.stack([blend(maps.margins, photograph).sigmoid() for maps in answers])
+        """Masks that share no pixel, see `furthest_above`."""
+        probabilities = [blend(maps.margins, photograph).sigmoid().numpy() for maps in answers]
         present = [self._present(learnt, maps) for learnt, maps in zip(self.learnt, answers, strict=True)]
-        thresholds = torch.tensor([learnt.threshold for learnt in self.learnt])
-        above = probabilities - thresholds[:, None, None]
-        for c, score in enumerate(present):
-            if score is not None and score < self.presence:
-                above[c] = -1
-        winner = torch.where(above.amax(dim=0) > 0, above.argmax(dim=0), -1)
+        there = [score is None or score >= self.presence for score in present]
+        winner = furthest_above(probabilities, [learnt.threshold for learnt in self.learnt], there)
         segments = {}
         for c, (learnt, maps) in enumerate(zip(self.learnt, answers, strict=True)):
-            mask = (winner == c).numpy().astype(np.uint8)
-            probability = probabilities[c].numpy()
+            mask = (winner == c).astype(np.uint8)
+            probability = probabilities[c]
             score = present[c]
             if score is None:
                 score = float(probability[mask == 1].mean()) if mask.any() else 0.0

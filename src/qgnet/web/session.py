@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
 from qgnet.outputs.formats import write_grey, write_text
-from qgnet.outputs.segments import Result, Segment
+from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.segmenting.segmenter import OBJECT
 from qgnet.web.pictures import Picture
 
@@ -257,11 +257,8 @@ def as_result(
     presence: float,
 ) -> Result:
     """A Result of (H, W) probabilities by class; without a threshold it is 0.5, without a score 1."""
-    margins = np.stack([p - thresholds.get(name, 0.5) for name, p in probabilities.items()])
-    for margin, name in zip(margins, probabilities, strict=True):
-        if scores.get(name, 1.0) < presence:
-            margin[:] = -1
-    winner = np.where(margins.max(axis=0) > 0, margins.argmax(axis=0), -1)
+    there = [scores.get(name, 1.0) >= presence for name in probabilities]
+    winner = furthest_above([*probabilities.values()], [thresholds.get(name, 0.5) for name in probabilities], there)
     return Result(
         {
             name: Segment(name, (winner == i).astype(np.uint8), p, scores.get(name, 1.0), p, None)

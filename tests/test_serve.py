@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -312,3 +313,44 @@ def test_servers_on_two_ports_keep_their_tokens(segmenter: Segmenter, tmp_path: 
         page.cookies.update(cookies)
         assert page.get("/api/session", headers={"host": "10.1.2.3:8000"}).status_code == 200
         assert page.get("/api/session", headers={"host": "10.1.2.3:8001"}).status_code == 401
+
+
+def test_a_second_server_on_a_folder_is_refused(folder: Path, segmenter: Segmenter) -> None:
+    with browser(folder, segmenter) as page:
+        paint(page, "a0.png", DISC)
+        with pytest.raises(InputError, match=rf"Another `qgnet serve` \(process {os.getpid()}\) works on .*photographs"):
+            make_app(folder, segmenter)
+        assert segment(page)["a1.png"]
+    with browser(folder, segmenter) as page:  # after the first has ended
+        assert page.get("/api/session").status_code == 200
+
+
+def test_a_run_that_breaks_off_leaves_what_was_found_before(
+    folder: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with browser(folder, segmenter) as page:
+        paint(page, "a0.png", DISC)
+        before = segment(page)
+        key = keys(page)
+        found = page.get(f"/api/pictures/{key['a2.png']}/1/probability.png").content
+        paint(page, "a0.png", np.roll(DISC, 12))
+
+        def full(*arguments: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("qgnet.web.session.write_grey", full)
+            page.post("/api/segment", json={"first": key["a1.png"]})
+            page.app.state.work.worker.future.result(timeout=60)
+        assert "No space left" in page.app.state.work.worker.job["error"]
+        after = {one["name"]: one["outcome"] for one in page.get("/api/session").json()["pictures"]}
+        assert after["a2.png"] == {**before["a2.png"], "stale": True}
+    with browser(folder, segmenter) as page:
+        again = {one["name"]: one["outcome"] for one in page.get("/api/session").json()["pictures"]}
+        assert again == after
+        assert page.get(f"/api/pictures/{key['a2.png']}/1/probability.png").content == found
+        assert unzipped(page.post("/api/download", params={"formats": "index"})).testzip() is None
+        outcomes = segment(page)
+        assert not outcomes["a2.png"]["stale"]
+        assert page.get(f"/api/pictures/{key['a2.png']}/1/probability.png").content != found
+        assert len(list((folder / ".qgnet-page/results" / key["a2.png"]).iterdir())) == 1  # the earlier run's are gone

@@ -19,7 +19,7 @@ class Work:
         segmenter: finds what is painted.
 
     Raises:
-        InputError: if the folder does not exist, or no session can be kept in it.
+        InputError: if the folder does not exist, another server works on it, or no session can be kept in it.
     """
 
     def __init__(self, folder: Path, segmenter: Segmenter) -> None:
@@ -30,6 +30,11 @@ class Work:
         self.worker = Worker(segmenter, self.session, self.pictures)
         self.presence = segmenter.presence if segmenter.model.calibration is not None else 0.0
         self.maps = ["guided", "prior"] if segmenter.model.kind == "qgnet" else ["guided"]
+
+    def close(self) -> None:
+        """End the run and the thread, and let another server work on the folder."""
+        self.worker.close()
+        self.session.close()
 
     def wanted(self, key: str) -> Picture:
         """The picture of this key; 404 if it is not in the folder."""
@@ -45,5 +50,5 @@ class Work:
             "key": picture.key,
             "name": self.session.kept.titles.get(picture.key, picture.name),
             "painted": painted and painted.model_dump(),
-            "outcome": outcome and outcome.model_dump(exclude={"stamp"}),
+            "outcome": outcome and self.session.described(outcome),
         }

@@ -11,6 +11,10 @@ from qgnet.web.session import Session
 from qgnet.web.worker import Worker
 
 
+MEMORY = 512
+"""MB for what the network makes of pictures: of those seen last it need not be made again in the next run."""
+
+
 class Work:
     """What the server is a thin layer over.
 
@@ -27,7 +31,7 @@ class Work:
         self.pictures = Pictures(folder)
         self.pictures.find()
         self.session = Session(folder)
-        self.worker = Worker(segmenter, self.session, self.pictures)
+        self.worker = Worker(segmenter.remember(MEMORY), self.session, self.pictures)
         self.presence = segmenter.presence if segmenter.model.calibration is not None else 0.0
         self.maps = ["guided", "prior"] if segmenter.model.kind == "qgnet" else ["guided"]
 

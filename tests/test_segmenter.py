@@ -119,11 +119,13 @@ def test_what_is_remembered_is_encoded_once_and_is_the_same(
 ) -> None:
     image, mask = scene
     pictures = [image, image[:, ::-1].copy(), image[::-1].copy()]
+    encoded = []
     for model in ({"model": "matching", "image_size": 65, **RANDOM}, {"model": checkpoint}):
         plain, remembering = qgnet.Segmenter(**model), qgnet.Segmenter(**model).remember(64)
-        net, encoded = remembering.model.net, []
+        net = remembering.model.net
         for name in ("encode_query", "encode_support"):
-            monkeypatch.setattr(net, name, lambda *args, do=getattr(net, name), **kw: encoded.append(1) or do(*args))
+            do = getattr(net, name)
+            monkeypatch.setattr(net, name, lambda *given, do=do: (encoded.append(1), do(*given))[1])
         for supports in ([(image, mask)], [(image, mask), (pictures[1], mask[:, ::-1].copy())]):
             expected = list(plain.fit(supports).predict_many(pictures))
             counts = []

@@ -1,25 +1,20 @@
-"""The server of ``qgnet serve``: what it keeps, gives and refuses."""
+"""The server of ``qgnet serve``: what it gives and refuses."""
 
 import io
 import json
-import os
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from PIL import Image
+from serving import DISC, as_png, browser, keys, paint, segment, unzipped, write_scenes
 
-from qgnet.common.errors import InputError
 from qgnet.segmenting.segmenter import Segmenter
+from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.web import routes
-from qgnet.web.server import make_app
-
-ORIGIN = {"origin": "http://127.0.0.1"}
-ROWS, COLUMNS = np.mgrid[:40, :60]
-DISC = ((ROWS - 20) ** 2 + (COLUMNS - 25) ** 2 < 120).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -27,59 +22,15 @@ def segmenter() -> Segmenter:
     return Segmenter(image_size=65, device="cpu", presence=0)
 
 
-def write_scenes(folder: Path, count: int = 3) -> Path:
-    """``a0.png`` … of a red disc on green, each brighter than the one before."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        pixels = np.where(DISC[..., None], (180 + 10 * i, 30, 40), (30, 150, 60)).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"a{i}.png")
-    return folder
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_scenes(tmp_path / "photographs")
-
-
-def browser(folder: Path, segmenter: Segmenter, **options: str | None) -> TestClient:
-    """A client that sends what the page sends."""
-    app = make_app(folder, segmenter, **options)
-    return TestClient(app, base_url="http://127.0.0.1", headers=ORIGIN, raise_server_exceptions=False)
 
 
 @pytest.fixture
 def page(folder: Path, segmenter: Segmenter) -> Iterator[TestClient]:
     with browser(folder, segmenter) as client:
         yield client
-
-
-def keys(page: TestClient) -> dict[str, str]:
-    return {one["name"]: one["key"] for one in page.get("/api/session").json()["pictures"]}
-
-
-def as_png(values: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(values.astype(np.uint8)).save(file, format="PNG")
-    return file.getvalue()
-
-
-def paint(page: TestClient, name: str, mask: np.ndarray, support: bool = True) -> dict:
-    path = f"/api/pictures/{keys(page)[name]}/mask.png"
-    answer = page.put(path, params={"support": support}, content=as_png(mask))
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def segment(page: TestClient, first: str = "") -> dict[str, dict]:
-    """Run, wait for the end, and give the outcomes by name."""
-    assert page.post("/api/segment", json={"first": first}).status_code == 200
-    page.app.state.work.worker.future.result(timeout=60)
-    assert page.app.state.work.worker.job["error"] == ""
-    return {one["name"]: one["outcome"] for one in page.get("/api/session").json()["pictures"]}
-
-
-def unzipped(answer: object) -> zipfile.ZipFile:
-    return zipfile.ZipFile(io.BytesIO(answer.content))
 
 
 def test_one_painted_mask_finds_the_others_and_comes_back(page: TestClient, folder: Path, segmenter: Segmenter) -> None:
@@ -103,6 +54,25 @@ def test_one_painted_mask_finds_the_others_and_comes_back(page: TestClient, fold
         assert np.array_equal(np.asarray(Image.open(archive.open("a0.png"))), DISC)
         assert len(json.loads(archive.read("annotations.json"))["images"]) == 3
         assert json.loads(archive.read("labelme/a0.json"))["imageWidth"] == 60
+
+
+@pytest.mark.parametrize("has_prior", [True, False])
+def test_the_prior_map_of_a_network_that_has_one(folder: Path, tmp_path: Path, has_prior: bool) -> None:
+    settings = {"encoder": "test_resnet", "encoder_weights": "random", "width": 8, "levels": [1, 0.5]}
+    settings |= {"prior_encoder": "test_resnet", "self_correspondence": has_prior}
+    content = {"state_dict": FewShotSegmentation(**settings).state_dict(), "hyper_parameters": settings}
+    torch.save({**content, "image_size": 65}, tmp_path / "qgnet.ckpt")
+    with browser(folder, Segmenter(tmp_path / "qgnet.ckpt", device="cpu", presence=0)) as page:
+        paint(page, "a0.png", DISC)
+        assert segment(page)["a1.png"]["scores"]
+        key = keys(page)["a1.png"]
+        assert page.get("/api/session").json()["maps"] == (["guided", "prior"] if has_prior else ["guided"])
+        assert page.get(f"/api/pictures/{key}/1/guided.png").status_code == 200
+        answer = page.get(f"/api/pictures/{key}/1/prior.png")
+        assert answer.status_code == (200 if has_prior else 404)
+        if has_prior:
+            prior = Image.open(io.BytesIO(answer.content))
+            assert (prior.mode, prior.size) == ("L", (65, 43))  # of the photograph alone, without the padding below it
 
 
 def test_a_threshold_needs_no_run(page: TestClient) -> None:
@@ -166,22 +136,6 @@ def test_a_corrected_prediction_becomes_a_support(page: TestClient) -> None:
     assert segment(page)["a1.png"]["scores"]
 
 
-def test_a_killed_server_has_lost_nothing(folder: Path, segmenter: Segmenter) -> None:
-    with browser(folder, segmenter) as page:
-        paint(page, "a0.png", DISC)
-        page.put("/api/settings", json={"classes": [{"number": 1, "name": "disc"}], "thresholds": {"1": 0.3}})
-        segment(page)
-        before = page.get("/api/session").json()
-    with open(folder / ".qgnet-page/results.jsonl", "a") as log:
-        log.write('["cut off by the ki')
-    (folder / ".qgnet-page/.session.json.part").write_text('{"cut')
-    with browser(folder, segmenter) as page:
-        assert page.get("/api/session").json() == before
-    (folder / ".qgnet-page/session.json").write_text("{")
-    with pytest.raises(InputError, match=r"session\.json cannot be read"):
-        make_app(folder, segmenter)
-
-
 def test_pictures_that_cannot_be_read_do_not_end_a_run(page: TestClient, folder: Path) -> None:
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     (folder / "a2.png").write_bytes((folder / "a2.png").read_bytes()[:90])
@@ -192,21 +146,6 @@ def test_pictures_that_cannot_be_read_do_not_end_a_run(page: TestClient, folder:
     assert outcomes["a1.png"]["scores"]
     answer = page.get(f"/api/pictures/{keys(page)['broken.jpg']}/thumbnail.jpg")
     assert (answer.status_code, "cannot be decoded" in answer.json()["error"]) == (422, True)
-
-
-def test_a_full_disk_is_told_and_changes_nothing(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    paint(page, "a0.png", DISC)
-    before = page.get("/api/session").json()
-
-    def full(self: Path, *args: object, **options: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
-        answer = page.put("/api/settings", json={"classes": [{"number": 1, "name": "other"}]})
-    assert answer.status_code == 507
-    assert "No space left" in answer.json()["error"]
-    assert page.get("/api/session").json() == before
 
 
 def test_the_folder_is_gone(page: TestClient, folder: Path) -> None:
@@ -313,44 +252,3 @@ def test_servers_on_two_ports_keep_their_tokens(segmenter: Segmenter, tmp_path: 
         page.cookies.update(cookies)
         assert page.get("/api/session", headers={"host": "10.1.2.3:8000"}).status_code == 200
         assert page.get("/api/session", headers={"host": "10.1.2.3:8001"}).status_code == 401
-
-
-def test_a_second_server_on_a_folder_is_refused(folder: Path, segmenter: Segmenter) -> None:
-    with browser(folder, segmenter) as page:
-        paint(page, "a0.png", DISC)
-        with pytest.raises(InputError, match=rf"Another `qgnet serve` \(process {os.getpid()}\) works on .*photographs"):
-            make_app(folder, segmenter)
-        assert segment(page)["a1.png"]
-    with browser(folder, segmenter) as page:  # after the first has ended
-        assert page.get("/api/session").status_code == 200
-
-
-def test_a_run_that_breaks_off_leaves_what_was_found_before(
-    folder: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with browser(folder, segmenter) as page:
-        paint(page, "a0.png", DISC)
-        before = segment(page)
-        key = keys(page)
-        found = page.get(f"/api/pictures/{key['a2.png']}/1/probability.png").content
-        paint(page, "a0.png", np.roll(DISC, 12))
-
-        def full(*arguments: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        with monkeypatch.context() as patch:
-            patch.setattr("qgnet.web.session.write_grey", full)
-            page.post("/api/segment", json={"first": key["a1.png"]})
-            page.app.state.work.worker.future.result(timeout=60)
-        assert "No space left" in page.app.state.work.worker.job["error"]
-        after = {one["name"]: one["outcome"] for one in page.get("/api/session").json()["pictures"]}
-        assert after["a2.png"] == {**before["a2.png"], "stale": True}
-    with browser(folder, segmenter) as page:
-        again = {one["name"]: one["outcome"] for one in page.get("/api/session").json()["pictures"]}
-        assert again == after
-        assert page.get(f"/api/pictures/{key['a2.png']}/1/probability.png").content == found
-        assert unzipped(page.post("/api/download", params={"formats": "index"})).testzip() is None
-        outcomes = segment(page)
-        assert not outcomes["a2.png"]["stale"]
-        assert page.get(f"/api/pictures/{key['a2.png']}/1/probability.png").content != found
-        assert len(list((folder / ".qgnet-page/results" / key["a2.png"]).iterdir())) == 1  # the earlier run's are gone

@@ -5,11 +5,11 @@ from typing import Any
 
 from fastapi import HTTPException
 
+from qgnet.segmenting.models import QGNET
 from qgnet.segmenting.segmenter import Segmenter
 from qgnet.web.pictures import Picture, Pictures
 from qgnet.web.session import Session
 from qgnet.web.worker import Worker
-
 
 MEMORY = 512
 """MB for what the network makes of pictures: of those seen last it need not be made again in the next run."""
@@ -33,7 +33,9 @@ class Work:
         self.session = Session(folder)
         self.worker = Worker(segmenter.remember(MEMORY), self.session, self.pictures)
         self.presence = segmenter.presence if segmenter.model.calibration is not None else 0.0
-        self.maps = ["guided", "prior"] if segmenter.model.kind == "qgnet" else ["guided"]
+        model = segmenter.model
+        has_prior = model.settings.get("self_correspondence", model.kind == QGNET)
+        self.maps = ["guided", "prior"] if has_prior else ["guided"]
 
     def close(self) -> None:
         """End the run and the thread, and let another server work on the folder."""

@@ -36,7 +36,7 @@ def asked_of(request: Request) -> tuple[str, int]:
 
 
 def cookie_of(request: Request) -> str:
-    """The name of the cookie with the token; it holds the port, as a browser sends a cookie to all ports of a machine."""
+    """The name of the cookie with the token; with the port, for a browser sends a cookie to all ports of a machine."""
     return f"qgnet-token-{asked_of(request)[1]}"
 
 

@@ -28,5 +28,5 @@ def concatenated(parts: Sequence[Encoded]) -> Encoded:
         return first
     if isinstance(first, Tensor):
         return torch.cat(list(parts))  # type: ignore[arg-type,return-value]
-    fields: list[Any] = [concatenated(field) for field in zip(*parts, strict=True)]  # type: ignore[call-overload]
+    fields: list[Any] = [concatenated(field) for field in zip(*parts, strict=True)]
     return type(first)(*fields) if isinstance(first, tuple) else fields  # type: ignore[return-value]

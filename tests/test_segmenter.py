@@ -120,26 +120,25 @@ def test_what_is_remembered_is_encoded_once_and_is_the_same(
     image, mask = scene
     pictures = [image, image[:, ::-1].copy(), image[::-1].copy()]
     encoded = []
-    for model in ({"model": "matching", "image_size": 65, **RANDOM}, {"model": checkpoint}):
-        plain, remembering = qgnet.Segmenter(**model), qgnet.Segmenter(**model).remember(64)
-        net = remembering.model.net
+    one = [(image, mask)]
+    two = [*one, (pictures[1], mask[:, ::-1].copy())]
+    for segmenter in (qgnet.Segmenter("matching", image_size=65, **RANDOM), qgnet.Segmenter(checkpoint)):
+        expected = [list(segmenter.fit(supports).predict_many(pictures)) for supports in (one, two)]
+        segmenter.remember(64)
+        net = segmenter.model.net
         for name in ("encode_query", "encode_support"):
             do = getattr(net, name)
             monkeypatch.setattr(net, name, lambda *given, do=do: (encoded.append(1), do(*given))[1])
-        for supports in ([(image, mask)], [(image, mask), (pictures[1], mask[:, ::-1].copy())]):
-            expected = list(plain.fit(supports).predict_many(pictures))
-            counts = []
-            for _ in range(2):
-                encoded.clear()
-                found = list(remembering.fit(supports).predict_many(pictures))
-                counts.append(len(encoded))
-                for one, other in zip(found, expected, strict=True):
-                    assert np.allclose(one.probability, other.probability, atol=1e-5)
-            assert counts[0] > counts[1] == 0
-        remembering.to("cpu").predict(image)
+        for again in (False, True):
+            encoded.clear()
+            for supports, results in zip((one, two), expected, strict=True):
+                for found, other in zip(segmenter.fit(supports).predict_many(pictures), results, strict=True):
+                    assert np.allclose(found.probability, other.probability, atol=1e-5)
+            assert bool(encoded) is not again
+        segmenter.to("cpu").predict(image)
         assert encoded
-        remembering.remember(0).predict(image)
-        assert remembering.memory.used == 0
+        segmenter.remember(0).predict(image)
+        assert segmenter.memory.used == 0
 
 
 def test_a_pixel_is_of_the_class_furthest_above_its_threshold() -> None:

@@ -1,123 +1,45 @@
-"""The page of ``qgnet serve`` in a real browser, with real events of mouse, keys and touch."""
+"""The page of ``qgnet serve`` in a real browser, with real events of mouse and keys."""
 
-import hashlib
 import io
-import re
-import shutil
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
-import uvicorn
 from axe_playwright_python.sync_playwright import Axe
+from browsing import (
+    SIZE,
+    WAIT,
+    installed_browser,
+    mask_of,
+    on_screen,
+    opened,
+    picture,
+    ready,
+    saved,
+    served,
+    shown,
+    stroke,
+)
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-from test_serve import write_scenes
+from playwright.sync_api import Browser, expect
+from serving import write_scenes
 
-from qgnet.commands.serve import address, listening
 from qgnet.segmenting.segmenter import Segmenter
-from qgnet.web.server import make_app
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-WAIT = 60_000
 HOSTILE = "<img src=x onerror=document.title='hit'>&\"'.png"
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium on the PATH to test the page in (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with installed_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
 def network() -> Segmenter:
     return Segmenter(image_size=65, device="cpu", presence=0)
-
-
-@contextmanager
-def served(folder: Path, network: Segmenter, port: int = 0) -> Iterator[str]:
-    """The address of a server of this process."""
-    app = make_app(folder, network)
-    listener = listening("127.0.0.1", port)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-    thread = Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        yield address(listener, "127.0.0.1", None)
-    finally:
-        server.should_exit = True
-        app.state.work.worker.end_events()
-        thread.join()
-
-
-@contextmanager
-def opened(browser: Browser, address: str, allowed: str = "^$", **options: object) -> Iterator[Page]:
-    """The page with its first picture; nothing but what is allowed may appear in the console."""
-    context = browser.new_context(accept_downloads=True, **options)
-    page = context.new_page()
-    page.set_default_timeout(WAIT)
-    said = []
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(address)
-    ready(page)
-    yield page
-    assert not [text for text in said if not re.search(allowed, text)]
-    context.close()
-
-
-def ready(page: Page) -> None:
-    expect(page.locator("#about")).to_contain_text("px", timeout=WAIT)
-
-
-def saved(page: Page) -> None:
-    expect(page.locator("#status")).to_have_text(re.compile("Saved|done"), timeout=WAIT)
-
-
-def picture(page: Page, name: str) -> Locator:
-    return page.locator("#strip li").filter(has=page.get_by_text(name, exact=True))
-
-
-def on_screen(page: Page, size: tuple[int, int], x: float, y: float) -> tuple[float, float]:
-    """Where the point (x, y) of the whole picture of (height, width) is seen: in the middle of the canvas, fitted."""
-    box = page.locator("#stage").bounding_box()
-    scale = min(box["width"] / size[1], box["height"] / size[0])
-    left, top = box["x"] + (box["width"] - size[1] * scale) / 2, box["y"] + (box["height"] - size[0] * scale) / 2
-    return left + x * scale, top + y * scale
-
-
-def stroke(page: Page, size: tuple[int, int], *points: tuple[float, float], button: str = "left") -> None:
-    places = [on_screen(page, size, *point) for point in points]
-    page.mouse.move(*places[0])
-    page.mouse.down(button=button)
-    for place in places[1:]:
-        page.mouse.move(*place, steps=4)
-    page.mouse.up(button=button)
-
-
-def shown(page: Page, size: tuple[int, int], x: float, y: float) -> tuple[int, ...]:
-    """The colour that is seen there."""
-    page.wait_for_timeout(100)  # the next frame
-    left, top = on_screen(page, size, x, y)
-    clip = {"x": left - 1, "y": top - 1, "width": 3, "height": 3}
-    return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB").getpixel((1, 1))
-
-
-def mask_of(folder: Path, name: str = "a0.png") -> np.ndarray:
-    """What is kept of a picture's mask."""
-    key = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return np.asarray(Image.open(folder / f".qgnet-page/masks/{key}.png"))
-
-
-SIZE = (40, 60)
 
 
 def test_paint_segment_correct_download_reload(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
@@ -276,68 +198,3 @@ def test_accessible_and_names_are_only_text(
             serious = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
             assert not serious, [(v["id"], [node["html"] for node in v["nodes"]]) for v in serious]
             page.keyboard.press("Escape")
-
-
-def test_one_finger_paints_and_two_zoom(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
-    folder = write_scenes(tmp_path / "photographs")
-    options = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-    with served(folder, network) as server, opened(chromium, server, **options) as page:
-        fingers = page.context.new_cdp_session(page)
-
-        def touch(kind: str, *points: tuple[float, float]) -> None:
-            places = [dict(zip("xy", on_screen(page, SIZE, *point), strict=True)) for point in points]
-            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
-
-        touch("touchStart", (20, 20))
-        touch("touchMove", (30, 20))
-        touch("touchEnd")
-        saved(page)
-        painted = mask_of(folder)
-        assert painted[20, 20:30].all()
-        before = shown(page, SIZE, 40, 25)
-        touch("touchStart", (28, 20))
-        touch("touchStart", (28, 20), (22, 20))
-        touch("touchMove", (45, 20), (5, 20))
-        touch("touchEnd")
-        saved(page)
-        assert np.array_equal(mask_of(folder), painted)  # two fingers leave no paint
-        assert shown(page, SIZE, 40, 25) != before
-
-
-def test_dropped_and_broken_pictures_and_an_empty_folder(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    others = write_scenes(tmp_path / "others", 1)
-    (others / "no picture.png").write_text("text")
-    with served(folder, network) as server:
-        context = chromium.new_context()
-        page = context.new_page()
-        page.goto(server)
-        expect(page.get_by_text("No pictures here yet")).to_be_visible(timeout=WAIT)
-        page.set_input_files("#files", [others / "no picture.png", others / "a0.png"])
-        expect(page.locator(".notice")).to_contain_text("no picture.png was not taken")
-        expect(page.locator("#strip li")).to_have_count(1)
-        ready(page)
-        (folder / "broken.jpg").write_bytes(b"nothing")
-        page.reload()
-        picture(page, "broken.jpg").click()
-        expect(page.locator("#trouble")).to_contain_text("cannot be decoded")
-        page.click("#segment")
-        expect(page.locator(".notice")).to_contain_text("Nothing is painted yet")
-        context.close()
-
-
-def test_a_server_that_ends_is_told_and_nothing_is_lost(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
-    folder = write_scenes(tmp_path / "photographs")
-    with ExitStack() as after:
-        with served(folder, network) as server:
-            allowed = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED"
-            page = after.enter_context(opened(chromium, server, allowed))
-            port = int(server.rstrip("/").rsplit(":", 1)[1])
-        expect(page.locator(".notice[data-kind=lost]")).to_be_visible(timeout=WAIT)
-        stroke(page, SIZE, (20, 20), (30, 20))
-        expect(page.locator(".notice[data-kind=save]")).to_contain_text("Not saved")
-        after.enter_context(served(folder, network, port))
-        expect(page.locator(".notice")).to_have_count(0, timeout=WAIT)
-        saved(page)
-        assert mask_of(folder)[20, 20:30].all()

@@ -17,6 +17,7 @@ from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.cli import main
 from qgnet.commands import main as qgnet_command
 from qgnet.common.errors import InputError
+from qgnet.outputs.segments import furthest_above
 from qgnet.segmenting.tuning import choose
 from qgnet.tasks.base import normalise
 from qgnet.tasks.episodic import restore
@@ -111,6 +112,40 @@ def test_threads_and_batches_change_nothing(scene: tuple[np.ndarray, np.ndarray]
     for one, other, batched in zip(alone, together, segmenter.predict_many(pictures), strict=True):
         assert np.array_equal(one, other.probability)
         assert np.allclose(one, batched.probability, atol=1e-5)
+
+
+def test_what_is_remembered_is_encoded_once_and_is_the_same(
+    scene: tuple[np.ndarray, np.ndarray], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, mask = scene
+    pictures = [image, image[:, ::-1].copy(), image[::-1].copy()]
+    encoded = []
+    one = [(image, mask)]
+    two = [*one, (pictures[1], mask[:, ::-1].copy())]
+    for segmenter in (qgnet.Segmenter("matching", image_size=65, **RANDOM), qgnet.Segmenter(checkpoint)):
+        expected = [list(segmenter.fit(supports).predict_many(pictures)) for supports in (one, two)]
+        segmenter.remember(64)
+        net = segmenter.model.net
+        for name in ("encode_query", "encode_support"):
+            do = getattr(net, name)
+            monkeypatch.setattr(net, name, lambda *given, do=do: (encoded.append(1), do(*given))[1])
+        for again in (False, True):
+            encoded.clear()
+            for supports, results in zip((one, two), expected, strict=True):
+                for found, other in zip(segmenter.fit(supports).predict_many(pictures), results, strict=True):
+                    assert np.allclose(found.probability, other.probability, atol=1e-5)
+            assert bool(encoded) is not again
+        segmenter.to("cpu").predict(image)
+        assert encoded
+        segmenter.remember(0).predict(image)
+        assert segmenter.memory.used == 0
+
+
+def test_a_pixel_is_of_the_class_furthest_above_its_threshold() -> None:
+    probabilities = [np.float32([[0.6, 0.9, 0.2, 0.6]]), np.float32([[0.5, 0.6, 0.1, 0.4]])]
+    assert furthest_above(probabilities, [0.5, 0.3], [True, True]).tolist() == [[1, 0, -1, 0]]
+    assert furthest_above(probabilities, [0.5, 0.3], [True, False]).tolist() == [[0, 0, -1, 0]]
+    assert furthest_above(probabilities, [0.5, 0.3], [False, False]).tolist() == [[-1] * 4]
 
 
 def test_index_masks_with_names(scene: tuple[np.ndarray, np.ndarray]) -> None:

@@ -1,24 +1,20 @@
-"""The server of ``qgnet serve``: what it keeps, gives and refuses."""
+"""The server of ``qgnet serve``: what it gives and refuses."""
 
 import io
 import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from PIL import Image
+from serving import DISC, as_png, browser, keys, paint, segment, unzipped, write_scenes
 
-from qgnet.common.errors import InputError
 from qgnet.segmenting.segmenter import Segmenter
+from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.web import routes
-from qgnet.web.server import make_app
-
-ORIGIN = {"origin": "http://127.0.0.1"}
-ROWS, COLUMNS = np.mgrid[:40, :60]
-DISC = ((ROWS - 20) ** 2 + (COLUMNS - 25) ** 2 < 120).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -26,59 +22,15 @@ def segmenter() -> Segmenter:
     return Segmenter(image_size=65, device="cpu", presence=0)
 
 
-def write_scenes(folder: Path, count: int = 3) -> Path:
-    """``a0.png`` … of a red disc on green, each brighter than the one before."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for i in range(count):
-        pixels = np.where(DISC[..., None], (180 + 10 * i, 30, 40), (30, 150, 60)).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"a{i}.png")
-    return folder
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_scenes(tmp_path / "photographs")
-
-
-def browser(folder: Path, segmenter: Segmenter, **options: str | None) -> TestClient:
-    """A client that sends what the page sends."""
-    app = make_app(folder, segmenter, **options)
-    return TestClient(app, base_url="http://127.0.0.1", headers=ORIGIN, raise_server_exceptions=False)
 
 
 @pytest.fixture
 def page(folder: Path, segmenter: Segmenter) -> Iterator[TestClient]:
     with browser(folder, segmenter) as client:
         yield client
-
-
-def keys(page: TestClient) -> dict[str, str]:
-    return {one["name"]: one["key"] for one in page.get("/api/session").json()["pictures"]}
-
-
-def as_png(values: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(values.astype(np.uint8)).save(file, format="PNG")
-    return file.getvalue()
-
-
-def paint(page: TestClient, name: str, mask: np.ndarray, support: bool = True) -> dict:
-    path = f"/api/pictures/{keys(page)[name]}/mask.png"
-    answer = page.put(path, params={"support": support}, content=as_png(mask))
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def segment(page: TestClient, first: str = "") -> dict[str, dict]:
-    """Run, wait for the end, and give the outcomes by name."""
-    assert page.post("/api/segment", json={"first": first}).status_code == 200
-    page.app.state.work.worker.future.result(timeout=60)
-    assert page.app.state.work.worker.job["error"] == ""
-    return {one["name"]: one["outcome"] for one in page.get("/api/session").json()["pictures"]}
-
-
-def unzipped(answer: object) -> zipfile.ZipFile:
-    return zipfile.ZipFile(io.BytesIO(answer.content))
 
 
 def test_one_painted_mask_finds_the_others_and_comes_back(page: TestClient, folder: Path, segmenter: Segmenter) -> None:
@@ -102,6 +54,25 @@ def test_one_painted_mask_finds_the_others_and_comes_back(page: TestClient, fold
         assert np.array_equal(np.asarray(Image.open(archive.open("a0.png"))), DISC)
         assert len(json.loads(archive.read("annotations.json"))["images"]) == 3
         assert json.loads(archive.read("labelme/a0.json"))["imageWidth"] == 60
+
+
+@pytest.mark.parametrize("has_prior", [True, False])
+def test_the_prior_map_of_a_network_that_has_one(folder: Path, tmp_path: Path, has_prior: bool) -> None:
+    settings = {"encoder": "test_resnet", "encoder_weights": "random", "width": 8, "levels": [1, 0.5]}
+    settings |= {"prior_encoder": "test_resnet", "self_correspondence": has_prior}
+    content = {"state_dict": FewShotSegmentation(**settings).state_dict(), "hyper_parameters": settings}
+    torch.save({**content, "image_size": 65}, tmp_path / "qgnet.ckpt")
+    with browser(folder, Segmenter(tmp_path / "qgnet.ckpt", device="cpu", presence=0)) as page:
+        paint(page, "a0.png", DISC)
+        assert segment(page)["a1.png"]["scores"]
+        key = keys(page)["a1.png"]
+        assert page.get("/api/session").json()["maps"] == (["guided", "prior"] if has_prior else ["guided"])
+        assert page.get(f"/api/pictures/{key}/1/guided.png").status_code == 200
+        answer = page.get(f"/api/pictures/{key}/1/prior.png")
+        assert answer.status_code == (200 if has_prior else 404)
+        if has_prior:
+            prior = Image.open(io.BytesIO(answer.content))
+            assert (prior.mode, prior.size) == ("L", (65, 43))  # of the photograph alone, without the padding below it
 
 
 def test_a_threshold_needs_no_run(page: TestClient) -> None:
@@ -165,22 +136,6 @@ def test_a_corrected_prediction_becomes_a_support(page: TestClient) -> None:
     assert segment(page)["a1.png"]["scores"]
 
 
-def test_a_killed_server_has_lost_nothing(folder: Path, segmenter: Segmenter) -> None:
-    with browser(folder, segmenter) as page:
-        paint(page, "a0.png", DISC)
-        page.put("/api/settings", json={"classes": [{"number": 1, "name": "disc"}], "thresholds": {"1": 0.3}})
-        segment(page)
-        before = page.get("/api/session").json()
-    with open(folder / ".qgnet-page/results.jsonl", "a") as log:
-        log.write('["cut off by the ki')
-    (folder / ".qgnet-page/.session.json.part").write_text('{"cut')
-    with browser(folder, segmenter) as page:
-        assert page.get("/api/session").json() == before
-    (folder / ".qgnet-page/session.json").write_text("{")
-    with pytest.raises(InputError, match=r"session\.json cannot be read"):
-        make_app(folder, segmenter)
-
-
 def test_pictures_that_cannot_be_read_do_not_end_a_run(page: TestClient, folder: Path) -> None:
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     (folder / "a2.png").write_bytes((folder / "a2.png").read_bytes()[:90])
@@ -191,21 +146,6 @@ def test_pictures_that_cannot_be_read_do_not_end_a_run(page: TestClient, folder:
     assert outcomes["a1.png"]["scores"]
     answer = page.get(f"/api/pictures/{keys(page)['broken.jpg']}/thumbnail.jpg")
     assert (answer.status_code, "cannot be decoded" in answer.json()["error"]) == (422, True)
-
-
-def test_a_full_disk_is_told_and_changes_nothing(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    paint(page, "a0.png", DISC)
-    before = page.get("/api/session").json()
-
-    def full(self: Path, *args: object, **options: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
-        answer = page.put("/api/settings", json={"classes": [{"number": 1, "name": "other"}]})
-    assert answer.status_code == 507
-    assert "No space left" in answer.json()["error"]
-    assert page.get("/api/session").json() == before
 
 
 def test_the_folder_is_gone(page: TestClient, folder: Path) -> None:
@@ -276,7 +216,7 @@ def test_foreign_pages_are_refused(page: TestClient) -> None:
     assert page.post(path, json={}).status_code == 403
     assert page.get("/api/session").status_code == 200
     assert page.get("/api/session", headers={"sec-fetch-site": "cross-site"}).status_code == 403
-    for host in ("evil.example", "127.0.0.1.evil.example", "", "10.0.0.1"):
+    for host in ("evil.example", "127.0.0.1.evil.example", "", "10.0.0.1", "127.0.0.1:x", "[::1"):
         assert page.get("/", headers={"host": host}).status_code == 421
     assert page.get("/", headers={"host": "localhost:9000"}).status_code == 200
     answer = page.get("/")
@@ -295,4 +235,20 @@ def test_other_machines_need_the_token(folder: Path, segmenter: Segmenter) -> No
         assert "HttpOnly" in answer.headers["set-cookie"]
         assert "samesite=strict" in answer.headers["set-cookie"].lower()
         assert page.get("/api/session").status_code == 200
+        assert page.get("/api/session", headers={"host": "10.1.2.3"}).status_code == 200
+
+
+def test_servers_on_two_ports_keep_their_tokens(segmenter: Segmenter, tmp_path: Path) -> None:
+    """A browser keeps one set of cookies for all ports of a machine."""
+    cookies: dict[str, str] = {}
+    for port in ("8000", "8001"):
+        with browser(write_scenes(tmp_path / port), segmenter, host="0.0.0.0", token=port) as page:
+            page.headers["host"] = f"10.1.2.3:{port}"
+            page.cookies.update(cookies)
+            assert page.get(f"/?token={port}").status_code == 200
+            cookies.update(page.cookies)
+    assert cookies == {"qgnet-token-8000": "8000", "qgnet-token-8001": "8001"}
+    with browser(tmp_path / "8000", segmenter, host="0.0.0.0", token="8000") as page:
+        page.cookies.update(cookies)
         assert page.get("/api/session", headers={"host": "10.1.2.3:8000"}).status_code == 200
+        assert page.get("/api/session", headers={"host": "10.1.2.3:8001"}).status_code == 401

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from qgnet.commands.model_options import add_model_options, model_of
 from qgnet.common.errors import InputError
 
 
@@ -18,10 +19,7 @@ def add_parser(subcommands: Any) -> None:
         epilog="example: qgnet serve photographs/",
     )
     parser.add_argument("photographs", type=Path, help="a folder, searched through")
-    model = parser.add_mutually_exclusive_group()
-    model.add_argument("--model", help="a name that `qgnet models` lists (default: the one it says)")
-    model.add_argument("--ckpt", type=Path, metavar="FILE", help="a checkpoint of your own training, instead")
-    parser.add_argument("--image-size", type=int, help="side of the square it works on, 8n + 1 px")
+    add_model_options(parser)
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default 8000)")
     parser.add_argument(
         "--host",
@@ -48,7 +46,6 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(
             f"The page needs {error.name}, which is not installed: pip install 'qgnet-lightning[web]'"
         ) from None
-    from qgnet.segmenting.models import DEFAULT  # noqa: PLC0415
     from qgnet.segmenting.segmenter import Segmenter  # noqa: PLC0415
     from qgnet.web.security import is_local  # noqa: PLC0415
 
@@ -56,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"{options.photographs} is no folder. Give the folder of the photographs.")
     with listening(options.host, options.port) as listener:
         token = None if is_local(options.host) else new_token()
-        segmenter = Segmenter(options.ckpt or options.model or DEFAULT, options.image_size)
+        segmenter = Segmenter(**model_of(options))
         app = make_app(options.photographs, segmenter, options.host, token)
         print(f"Open {address(listener, options.host, token)}\nCtrl-C ends it; what you did is kept.", flush=True)
 

@@ -2,6 +2,9 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 
 def sha256(path: str | Path) -> str:
@@ -10,4 +13,12 @@ def sha256(path: str | Path) -> str:
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of(*arrays: NDArray[Any]) -> str:
+    """Hex digest of what arrays hold; arrays of other shapes may have the same."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array.tobytes())
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """What a Segmenter says of a photograph."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,29 @@ from numpy.typing import NDArray
 
 Map = NDArray[np.float32]
 Labels = NDArray[np.uint8]
+
+
+def furthest_above(
+    probabilities: Sequence[Map], thresholds: Sequence[float], there: Sequence[bool]
+) -> NDArray[np.int16]:
+    """Each pixel's class: the one furthest above its threshold.
+
+    Args:
+        probabilities: (H, W) of each class.
+        thresholds: of each class.
+        there: whether the photograph shows the class at all.
+
+    Returns:
+        (H, W): which of the classes, counted from 0; -1 where none is above its threshold.
+    """
+    winner = np.full(probabilities[0].shape, -1, np.int16)
+    best = np.zeros_like(probabilities[0])
+    for number, (probability, threshold) in enumerate(zip(probabilities, thresholds, strict=True)):
+        if there[number]:
+            margin = probability - np.float32(threshold)
+            winner[margin > best] = number
+            np.maximum(best, margin, out=best)
+    return winner
 
 
 @dataclass(frozen=True)

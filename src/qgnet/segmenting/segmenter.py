@@ -1,6 +1,7 @@
 """A few masks in, all other masks out: few-shot segmentation of photographs."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from datamodules.episodes.fitted import Fitted, fit_picture, fit_support
 from datamodules.files.sources import IGNORE, Array
+from qgnet.common.digest import sha256_of
 from qgnet.common.errors import InputError
-from qgnet.networks.encoded import each_tensor
-from qgnet.outputs.segments import Result, Segment
+from qgnet.networks.encoded import concatenated, each_tensor
+from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.segmenting import kept
 from qgnet.segmenting.given import Given, class_numbers, name_of, picture
 from qgnet.segmenting.maps import Maps, blend, joined
@@ -22,6 +24,7 @@ from qgnet.segmenting.models import DEFAULT, open_model
 from qgnet.segmenting.presence import evidence, matching_parts
 from qgnet.segmenting.tuning import SupportReport, choose, iou, mirrored, reports
 from qgnet.tasks.base import normalise
+from qgnet.tasks.reuse import MB, Memory
 
 OBJECT = "object"
 """Name of the class where the user gives none."""
@@ -57,7 +60,7 @@ class Learnt(NamedTuple):
 class Segmenter:
     """Segments photographs by a few examples.
 
-    ``predict`` may be called from several threads at once.
+    ``predict`` may be called from several threads at once, unless the Segmenter remembers, see :meth:`remember`.
 
     Args:
         model: ``matching``, which needs no training; or the file of a checkpoint of stage 2.
@@ -99,9 +102,21 @@ class Segmenter:
         self.learnt: list[Learnt] = []
         self.to(device or default_device())
 
+    memory: Memory | None = None
+
+    def remember(self, megabytes: int) -> "Segmenter":
+        """Keep what the network makes of pictures, the latest ones, for when it is asked of them with other supports.
+
+        From then on only one thread at a time may use the Segmenter.
+        """
+        self.memory = Memory(megabytes * MB)
+        return self
+
     def to(self, device: str | torch.device) -> "Segmenter":
         """Move the network and what it has learnt."""
         self.device = torch.device(device)
+        if self.memory is not None:
+            self.memory.clear()
         self.model.net.to(self.device)
         self.learnt = [x._replace(encoded=each_tensor(lambda t: t.to(self.device), x.encoded)) for x in self.learnt]
         return self
@@ -138,12 +153,10 @@ class Segmenter:
 
     def _learn(self, name: str, pairs: list[tuple[Array, Array]]) -> Learnt:
         fitted = [fit_support(image, mask, self.model.image_size, self.tile) for image, mask in pairs]
-        images, masks = (torch.stack(part).to(self.device) for part in zip(*fitted, strict=True))
+        images, masks = (torch.stack(part) for part in zip(*fitted, strict=True))
         with torch.inference_mode(), self._precision():
-            net: Any = self.model.net
-            each = zip(normalise(images).split(1), masks.split(1), strict=True)
-            shots = [net.encode_support(image, mask) for image, mask in each]
-            encoded = net.stack_shots(shots)
+            shots = [self._support(*shot) for shot in zip(images.split(1), masks.split(1), strict=True)]
+            encoded = self.model.net.stack_shots(shots)
             probabilities, targets = self._try(shots, images, masks, pairs)
         if self.threshold is None:
             threshold, ious = choose(
@@ -162,15 +175,32 @@ class Segmenter:
         side, shots = self.model.image_size, len(images)
         if shots == 1:
             image, mask = fit_support(*mirrored(*pairs[0]), side, self.tile)
-            images, masks = image[None].to(self.device), mask[None].to(self.device)
+            images, masks = image[None], mask[None]
         found = []
         for i in range(shots):
             others = [k for k in range(shots) if k != i] or [0]
             supports = net.stack_shots([encoded[k] for k in others])
-            query = net.encode_query(normalise(images[i : i + 1]))
-            logits = net.decode(query, supports, (side, side), with_levels=False).logits[0]
+            logits = net.decode(self._query(images[i : i + 1]), supports, (side, side), with_levels=False).logits[0]
             found.append((logits[1].float() - logits[0].float()).sigmoid().cpu())
-        return torch.stack(found), masks.cpu()
+        return torch.stack(found), masks
+
+    def _support(self, image: Tensor, mask: Tensor) -> Any:
+        """(1, 3, S, S) uint8 and (1, S, S) as the network takes a support."""
+
+        def encode() -> Any:
+            return self.model.net.encode_support(normalise(image.to(self.device)), mask.to(self.device))
+
+        return encode() if self.memory is None else self.memory.get(sha256_of(image.numpy(), mask.numpy()), encode)
+
+    def _query(self, squares: Tensor) -> Any:
+        """(T, 3, S, S) uint8 as the network takes queries."""
+
+        def encode(some: Tensor) -> Any:
+            return self.model.net.encode_query(normalise(some.to(self.device)))
+
+        if self.memory is None:
+            return encode(squares)
+        return concatenated([self.memory.get(sha256_of(one.numpy()), partial(encode, one)) for one in squares.split(1)])
 
     def save(self, path: str | Path) -> None:
         """Write the network and what it has learnt, as tensors and plain values, to one file."""
@@ -224,7 +254,7 @@ class Segmenter:
         net, side = self.model.net, self.model.image_size
         answers = []
         with self._precision():
-            query: Any = net.encode_query(normalise(squares.to(self.device)))
+            query = self._query(squares)
             for learnt in self.learnt:
                 output = net.decode(query, learnt.encoded, (side, side), with_levels=False)
                 margins = output.logits[:, 1] - output.logits[:, 0]
@@ -243,19 +273,15 @@ class Segmenter:
         return evidence(*compared, margins, inside.to(self.device), centre)
 
     def _result(self, photograph: Fitted, answers: Sequence[Maps]) -> Result:
-        """Masks that share no pixel: where two classes are above their thresholds, the one further above has it."""
-        probabilities = torch.stack([blend(maps.margins, photograph).sigmoid() for maps in answers])
+        """Masks that share no pixel, see `furthest_above`."""
+        probabilities = [blend(maps.margins, photograph).sigmoid().numpy() for maps in answers]
         present = [self._present(learnt, maps) for learnt, maps in zip(self.learnt, answers, strict=True)]
-        thresholds = torch.tensor([learnt.threshold for learnt in self.learnt])
-        above = probabilities - thresholds[:, None, None]
-        for c, score in enumerate(present):
-            if score is not None and score < self.presence:
-                above[c] = -1
-        winner = torch.where(above.amax(dim=0) > 0, above.argmax(dim=0), -1)
+        there = [score is None or score >= self.presence for score in present]
+        winner = furthest_above(probabilities, [learnt.threshold for learnt in self.learnt], there)
         segments = {}
         for c, (learnt, maps) in enumerate(zip(self.learnt, answers, strict=True)):
-            mask = (winner == c).numpy().astype(np.uint8)
-            probability = probabilities[c].numpy()
+            mask = (winner == c).astype(np.uint8)
+            probability = probabilities[c]
             score = present[c]
             if score is None:
                 score = float(probability[mask == 1].mean()) if mask.any() else 0.0

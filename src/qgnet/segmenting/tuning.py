@@ -80,7 +80,8 @@ def mirrored(image: Array, mask: Array) -> tuple[Array, Array]:
     height, width = mask.shape
     size = (max(1, round(width * SHRINK)), max(1, round(height * SHRINK)))
     borders = (0, height - size[1], 0, width - size[0])
-    small = cv2.resize((image * DARKEN).astype(np.uint8), size, interpolation=cv2.INTER_AREA)[:, ::-1]
+    darker = (np.arange(256) * DARKEN).astype(np.uint8)
+    small = cv2.resize(cv2.LUT(image, darker), size, interpolation=cv2.INTER_AREA)[:, ::-1]
     labels = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)[:, ::-1]
     picture = cv2.copyMakeBorder(small, *borders, cv2.BORDER_CONSTANT, value=(0, 0, 0))
     return picture, cv2.copyMakeBorder(labels, *borders, cv2.BORDER_CONSTANT, value=IGNORE)

@@ -17,8 +17,9 @@ from starlette.background import BackgroundTask
 from datamodules.files import picture_size
 from qgnet.common.errors import InputError
 from qgnet.web.export import Format, write_zip
+from qgnet.web.kept import Settings
 from qgnet.web.pictures import DISPLAY, THUMBNAIL, add_dropped, scaled
-from qgnet.web.session import Labels, Settings
+from qgnet.web.session import Labels
 from qgnet.web.work import Work
 
 MOST_BYTES = 64 * 2**20

@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-COOKIE = "qgnet-token"
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; "
@@ -25,6 +24,20 @@ HEADERS = {
 def is_local(host: str) -> bool:
     """Whether only this machine can reach a server that listens there."""
     return host in LOCAL
+
+
+def asked_of(request: Request) -> tuple[str, int]:
+    """The name and the port in ``Host``; no name if it is none that a browser sends."""
+    try:
+        parts = urlsplit(f"//{request.headers.get('host', '')}")
+        return parts.hostname or "", parts.port or 80
+    except ValueError:
+        return "", 0
+
+
+def cookie_of(request: Request) -> str:
+    """The name of the cookie with the token; with the port, for a browser sends a cookie to all ports of a machine."""
+    return f"qgnet-token-{asked_of(request)[1]}"
 
 
 class Guard:
@@ -63,7 +76,7 @@ class Guard:
     def refusal(self, request: Request) -> Response | None:
         """Why a request is not answered at all; None if it may be."""
         host = request.headers.get("host", "")
-        if not self.is_own(urlsplit(f"//{host}").hostname or ""):
+        if not self.is_own(asked_of(request)[0]):
             return PlainTextResponse("This name is not the server's. Open the address that `qgnet serve` printed.", 421)
         changes = request.method not in ("GET", "HEAD")
         if changes and urlsplit(request.headers.get("origin", "")).netloc != host:
@@ -85,11 +98,12 @@ class Guard:
 
     def entrance(self, request: Request) -> Response | None:
         """What the token in the address turns into, or that it is missing; None if the request may go on."""
-        if self.token is None or self.is_token(request.cookies.get(COOKIE, "")):
+        cookie = cookie_of(request)
+        if self.token is None or self.is_token(request.cookies.get(cookie, "")):
             return None
         if request.url.path == "/" and self.is_token(request.query_params.get("token", "")):
             answer = RedirectResponse("/", 303)
-            answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
+            answer.set_cookie(cookie, self.token, httponly=True, samesite="strict")
             return answer
         return PlainTextResponse("The token is missing. Open the whole address that `qgnet serve` printed.", 401)
 

@@ -28,14 +28,14 @@ def make_app(folder: Path, segmenter: Segmenter, host: str = "127.0.0.1", token:
         token: needed in the address; None: none.
 
     Raises:
-        InputError: if the folder does not exist, or no session can be kept in it.
+        InputError: if the folder does not exist, another server works on it, or no session can be kept in it.
     """
     work = Work(folder, segmenter)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        work.worker.close()
+        work.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
     app.state.work = work

@@ -9,82 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
 from qgnet.outputs.formats import write_grey, write_text
-from qgnet.outputs.segments import Result, Segment
-from qgnet.segmenting.segmenter import OBJECT
+from qgnet.outputs.segments import Result, Segment, furthest_above
+from qgnet.web.claim import claim
+from qgnet.web.kept import Kept, Learnt, Outcome, Painted, Settings
 from qgnet.web.pictures import Picture
 
 FOLDER = ".qgnet-page"
 """In the folder of the photographs."""
-MOST_CLASSES = 99
 Labels = NDArray[np.uint8]
-
-
-class ClassEntry(BaseModel):
-    """A class: its number in the masks, which never changes, and its name, which may."""
-
-    number: int = Field(ge=1, le=MOST_CLASSES)
-    name: str = Field(min_length=1, max_length=60)
-
-
-class Settings(BaseModel):
-    """What the user has set.
-
-    Attributes:
-        classes: in the order in which they are shown and exported.
-        thresholds: class number → probability, where the user has chosen one.
-    """
-
-    classes: list[ClassEntry] = Field(default=[ClassEntry(number=1, name=OBJECT)], min_length=1)
-    thresholds: dict[int, float] = {}
-
-    @field_validator("classes")
-    @classmethod
-    def distinct(cls, classes: list[ClassEntry]) -> list[ClassEntry]:
-        """Each number and each name once."""
-        if len({c.number for c in classes}) < len(classes) or len({c.name for c in classes}) < len(classes):
-            raise ValueError("two classes have one number or one name")
-        return classes
-
-
-class Painted(BaseModel):
-    """A painted mask: whether it is a support, and the numbers of the classes in it."""
-
-    support: bool
-    classes: list[int]
-
-
-class Outcome(BaseModel):
-    """What the last run said of a picture, or why it could not be read.
-
-    Attributes:
-        scores: class number → how sure it is that the picture shows the class, in [0, 1].
-        stamp: of the file at that time.
-    """
-
-    scores: dict[int, float] = {}
-    stamp: int
-    error: str = ""
-
-
-class Learnt(BaseModel):
-    """What the last run learnt of a class: its threshold and how well its supports find each other, as IoU."""
-
-    threshold: float
-    expected: float
-
-
-class Kept(BaseModel):
-    """The session file."""
-
-    settings: Settings = Settings()
-    painted: dict[str, Painted] = {}
-    learnt: dict[int, Learnt] = {}
-    titles: dict[str, str] = {}
 
 
 class Session:
@@ -94,21 +31,34 @@ class Session:
         folder: of the photographs.
 
     Raises:
-        InputError: if the folder for the session cannot be made, or its file is broken.
+        InputError: if the folder for the session cannot be made, another server works on it, or its file is broken.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / FOLDER
         self.file = self.folder / "session.json"
+        self.log_file = self.folder / "results.jsonl"
         self.lock = RLock()
         try:
             self.folder.mkdir(exist_ok=True)
             (self.folder / "incoming").mkdir(exist_ok=True)
+            self.claim = claim(self.folder)
         except OSError as error:
             raise InputError(
                 f"{self.folder} cannot be made ({error.strerror}), and the work is kept there. Copy the photographs to "
                 "a folder that you may write to."
             ) from None
+        try:
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let another server work on the folder."""
+        self.claim.close()
+
+    def _read(self) -> None:
         try:
             text = self.file.read_text(encoding="utf-8") if self.file.exists() else "{}"
             self.kept = Kept.model_validate_json(text)
@@ -118,9 +68,8 @@ class Session:
 
     def _read_outcomes(self) -> dict[str, Outcome]:
         """The log's last word on each picture; a line that was cut off by the end of the server is left out."""
-        log = self.folder / "results.jsonl"
         outcomes = {}
-        for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+        for line in self.log_file.read_text(encoding="utf-8").splitlines() if self.log_file.exists() else []:
             try:
                 key, outcome = json.loads(line)
             except json.JSONDecodeError:
@@ -139,11 +88,6 @@ class Session:
     def names(self) -> dict[int, str]:
         """Class number → name, in their order."""
         return {c.number: c.name for c in self.kept.settings.classes}
-
-    @property
-    def thresholds(self) -> dict[int, float]:
-        """Class number → the user's threshold, or else that of the supports."""
-        return {n: learnt.threshold for n, learnt in self.kept.learnt.items()} | self.kept.settings.thresholds
 
     def set(self, settings: Settings) -> None:
         """Exchange the settings; InputError if a class that is painted somewhere would vanish."""
@@ -188,9 +132,20 @@ class Session:
             self.change(painted={k: painted for k, painted in self.kept.painted.items() if k != key})
             self.mask_file(key).unlink(missing_ok=True)
 
+    def begin(self, learnt: dict[int, Learnt]) -> None:
+        """Begin a run; what earlier ones found stays until this one has found something in the same picture."""
+        with self.lock:
+            write_text(self.log_file, "".join(log_line(key, outcome) for key, outcome in self.outcomes.items()))
+            self.change(learnt=learnt, run=self.kept.run + 1)
+
     def result_file(self, key: str, number: int, kind: str = "probability") -> Path:
         """Grey, 0 … 255 for 0 … 1; ``probability`` at the picture's size, the maps ``guided`` and ``prior`` small."""
-        return self.folder / "results" / key / f"{number}-{kind}.png"
+        run = self.outcomes[key].run if key in self.outcomes else 0
+        return self._results(key, run) / f"{number}-{kind}.png"
+
+    def _results(self, key: str, run: int) -> Path:
+        """The folder for what a run found in a picture."""
+        return self.folder / "results" / key / str(run)
 
     def keep_result(self, picture: Picture, result: Result, maps: dict[str, dict[str, Labels]]) -> Outcome:
         """Keep what a run said of a picture.
@@ -200,37 +155,40 @@ class Session:
             result: of the Segmenter.
             maps: class name → kind of map → (h, w) uint8.
         """
-        scores = {}
+        run, scores = self.kept.run, {}
+        folder = self._results(picture.key, run)
         for number, name in self.names.items():
             segment = result.segments.get(name)
             if segment is None:
                 continue
-            write_grey(self.result_file(picture.key, number), eight_bits(segment.probability))
+            write_grey(folder / f"{number}-probability.png", eight_bits(segment.probability))
             for kind, values in maps[name].items():
-                write_grey(self.result_file(picture.key, number, kind), values)
+                write_grey(folder / f"{number}-{kind}.png", values)
             scores[number] = round(segment.score, 4)
-        return self.log(picture, Outcome(scores=scores, stamp=picture.path.stat().st_mtime_ns))
+        thresholds = {n: learnt.threshold for n, learnt in self.kept.learnt.items() if n in scores}
+        return self.log(picture, Outcome(scores=scores, thresholds=thresholds, stamp=stamp_of(picture)))
 
     def log(self, picture: Picture, outcome: Outcome) -> Outcome:
-        """Add a line to the log, after all files."""
+        """Add the present run's word on a picture to the log, after all its files; only then take the earlier away."""
         with self.lock:
-            with open(self.folder / "results.jsonl", "a", encoding="utf-8") as log:
-                log.write(json.dumps([picture.key, outcome.model_dump()]) + "\n")
+            outcome = outcome.model_copy(update={"run": self.kept.run})
+            with open(self.log_file, "a", encoding="utf-8") as log:
+                log.write(log_line(picture.key, outcome))
             self.outcomes[picture.key] = outcome
+        new = self._results(picture.key, outcome.run)
+        for old in new.parent.iterdir() if new.parent.is_dir() else []:
+            if old != new:
+                shutil.rmtree(old, ignore_errors=True)
         return outcome
 
-    def forget_results(self) -> None:
-        """Before a run with other supports: what was found by the earlier ones is no longer true."""
-        with self.lock:
-            (self.folder / "results.jsonl").unlink(missing_ok=True)
-            shutil.rmtree(self.folder / "results", ignore_errors=True)
-            self.outcomes = {}
-
     def outcome(self, picture: Picture) -> Outcome | None:
-        """What the last run said of the picture; None if it has changed since, or there is nothing."""
+        """What the last run that came to the picture said of it; None if it has changed since, or there is nothing."""
         outcome = self.outcomes.get(picture.key)
-        changed = outcome is not None and outcome.stamp != picture.path.stat().st_mtime_ns
-        return None if changed else outcome
+        return outcome if outcome is not None and outcome.stamp == stamp_of(picture) else None
+
+    def described(self, outcome: Outcome) -> dict[str, Any]:
+        """What the page knows of an outcome; ``stale`` if a later run has begun since."""
+        return outcome.model_dump(exclude={"stamp", "run"}) | {"stale": outcome.run != self.kept.run}
 
     def result(self, picture: Picture, presence: float) -> Result | None:
         """What there is of the picture, for files: the painted mask, or what was found at today's thresholds."""
@@ -246,8 +204,19 @@ class Session:
         probabilities = {
             names[n]: np.asarray(Image.open(file)).astype(np.float32) / np.float32(255) for n, file in found.items()
         }
-        thresholds = {names[n]: self.thresholds[n] for n in found}
+        chosen = outcome.thresholds | self.kept.settings.thresholds
+        thresholds = {names[n]: chosen[n] for n in found if n in chosen}
         return as_result(probabilities, thresholds, {names[n]: outcome.scores[n] for n in found}, presence)
+
+
+def log_line(key: str, outcome: Outcome) -> str:
+    """Of the log."""
+    return json.dumps([key, outcome.model_dump()]) + "\n"
+
+
+def stamp_of(picture: Picture) -> int:
+    """Changes with the picture's file; 0 if it is gone."""
+    return picture.path.stat().st_mtime_ns if picture.path.exists() else 0
 
 
 def as_result(
@@ -257,11 +226,8 @@ def as_result(
     presence: float,
 ) -> Result:
     """A Result of (H, W) probabilities by class; without a threshold it is 0.5, without a score 1."""
-    margins = np.stack([p - thresholds.get(name, 0.5) for name, p in probabilities.items()])
-    for margin, name in zip(margins, probabilities, strict=True):
-        if scores.get(name, 1.0) < presence:
-            margin[:] = -1
-    winner = np.where(margins.max(axis=0) > 0, margins.argmax(axis=0), -1)
+    there = [scores.get(name, 1.0) >= presence for name in probabilities]
+    winner = furthest_above([*probabilities.values()], [thresholds.get(name, 0.5) for name in probabilities], there)
     return Result(
         {
             name: Segment(name, (winner == i).astype(np.uint8), p, scores.get(name, 1.0), p, None)

@@ -5,10 +5,14 @@ from typing import Any
 
 from fastapi import HTTPException
 
+from qgnet.segmenting.models import QGNET
 from qgnet.segmenting.segmenter import Segmenter
 from qgnet.web.pictures import Picture, Pictures
 from qgnet.web.session import Session
 from qgnet.web.worker import Worker
+
+MEMORY = 512
+"""MB for what the network makes of pictures: of those seen last it need not be made again in the next run."""
 
 
 class Work:
@@ -19,7 +23,7 @@ class Work:
         segmenter: finds what is painted.
 
     Raises:
-        InputError: if the folder does not exist, or no session can be kept in it.
+        InputError: if the folder does not exist, another server works on it, or no session can be kept in it.
     """
 
     def __init__(self, folder: Path, segmenter: Segmenter) -> None:
@@ -27,9 +31,16 @@ class Work:
         self.pictures = Pictures(folder)
         self.pictures.find()
         self.session = Session(folder)
-        self.worker = Worker(segmenter, self.session, self.pictures)
+        self.worker = Worker(segmenter.remember(MEMORY), self.session, self.pictures)
         self.presence = segmenter.presence if segmenter.model.calibration is not None else 0.0
-        self.maps = ["guided", "prior"] if segmenter.model.kind == "qgnet" else ["guided"]
+        model = segmenter.model
+        has_prior = model.settings.get("self_correspondence", model.kind == QGNET)
+        self.maps = ["guided", "prior"] if has_prior else ["guided"]
+
+    def close(self) -> None:
+        """End the run and the thread, and let another server work on the folder."""
+        self.worker.close()
+        self.session.close()
 
     def wanted(self, key: str) -> Picture:
         """The picture of this key; 404 if it is not in the folder."""
@@ -45,5 +56,5 @@ class Work:
             "key": picture.key,
             "name": self.session.kept.titles.get(picture.key, picture.name),
             "painted": painted and painted.model_dump(),
-            "outcome": outcome and outcome.model_dump(exclude={"stamp"}),
+            "outcome": outcome and self.session.described(outcome),
         }

@@ -17,8 +17,9 @@ from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
 from qgnet.outputs.segments import Result
 from qgnet.segmenting.segmenter import BATCH, Segmenter
+from qgnet.web.kept import Learnt, Outcome
 from qgnet.web.pictures import Picture, Pictures
-from qgnet.web.session import Labels, Learnt, Outcome, Session, eight_bits
+from qgnet.web.session import Labels, Session, eight_bits, stamp_of
 
 MAP = 256
 """Longer side in pixels of the maps."""
@@ -48,6 +49,7 @@ class Worker:
         self.future: Future[None] | None = None
         self.lock = Lock()
         self.pages: dict[asyncio.Queue[str | None], asyncio.AbstractEventLoop] = {}
+        self.ended = False
 
     def start(self, first: str) -> None:
         """Begin a run, after ending the one that goes on.
@@ -80,7 +82,6 @@ class Worker:
         self.tell_job(running=True, done=0, total=0, error="")  # the run before may have told its end meanwhile
         try:
             self._learn()
-            self.session.forget_results()
             self._segment(first, stopped)
         except InputError as error:
             self.tell_job(running=False, error=str(error))
@@ -105,7 +106,7 @@ class Worker:
         names = self.session.names
         self.segmenter.fit({name: pairs[number] for number, name in names.items() if number in pairs})
         found = {one.name: Learnt(threshold=one.threshold, expected=one.expected_iou) for one in self.segmenter.learnt}
-        self.session.change(learnt={number: found[name] for number, name in names.items() if name in found})
+        self.session.begin({number: found[name] for number, name in names.items() if name in found})
         self.tell("learnt", {number: learnt.model_dump() for number, learnt in self.session.kept.learnt.items()})
 
     def _segment(self, first: str, stopped: Event) -> None:
@@ -126,8 +127,8 @@ class Worker:
             try:
                 pixels = read_picture(picture.path)
             except InputError as error:
-                stamp = picture.path.stat().st_mtime_ns if picture.path.exists() else 0
-                self._tell_outcome(picture, self.session.log(picture, Outcome(stamp=stamp, error=str(error))))
+                outcome = Outcome(stamp=stamp_of(picture), error=str(error))
+                self._tell_outcome(picture, self.session.log(picture, outcome))
                 continue
             fitted.append((picture, fit_picture(pixels, self.segmenter.model.image_size)))
         if not fitted:
@@ -138,7 +139,7 @@ class Worker:
             self._tell_outcome(picture, self.session.keep_result(picture, result, maps))
 
     def _tell_outcome(self, picture: Picture, outcome: Outcome) -> None:
-        self.tell("result", {"key": picture.key, **outcome.model_dump()})
+        self.tell("result", {"key": picture.key, **self.session.described(outcome)})
 
     def tell_job(self, **changes: Any) -> None:
         """Change the state of the run and tell it."""
@@ -150,7 +151,8 @@ class Worker:
         self._send(f"event: {event}\ndata: {json.dumps(content)}\n\n")
 
     def end_events(self) -> None:
-        """Let pages go: the server ends."""
+        """Let pages go, and those that still come: the server ends."""
+        self.ended = True
         self._send(None)
 
     def _send(self, message: str | None) -> None:
@@ -163,7 +165,7 @@ class Worker:
         self.pages[queue] = asyncio.get_running_loop()
         try:
             message: str | None = f"event: job\ndata: {json.dumps(self.job)}\n\n"
-            while message is not None:
+            while message is not None and not self.ended:
                 yield message
                 try:
                     message = await asyncio.wait_for(queue.get(), ALIVE)

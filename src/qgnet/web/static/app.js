@@ -28,7 +28,7 @@ const state = {
 };
 const saves = new Map(); // key → {mask, timer, running}
 const stage = new Stage($("stage"), $("cursor"), { begin, stroke, end, cancel, fill });
-const strip = new Strip($("strip"), open, () => ({ thresholds: thresholds(), presence: state.presence }));
+const strip = new Strip($("strip"), open, () => ({ chosen: state.chosen, presence: state.presence }));
 
 const thresholds = () => ({
   ...Object.fromEntries(Object.entries(state.learnt).map(([n, learnt]) => [n, learnt.threshold])),
@@ -185,7 +185,7 @@ async function loadMask({ key, width, height }) {
 function labels() {
   if (state.mask) return state.mask.values;
   const found = state.probabilities;
-  return found && labelsOf(found, picture().outcome.scores, thresholds(), state.presence);
+  return found && labelsOf(found, picture().outcome, state.chosen, state.presence);
 }
 
 async function showPicture() {
@@ -248,7 +248,7 @@ function describe({ painted, outcome }) {
   const scores = Object.entries(outcome?.scores || {});
   if (!scores.length) return "Paint the object, then press Segment.";
   const said = ([n, score]) => `${score < state.presence ? "No " : ""}${nameOf(n)}: score ${score.toFixed(2)}.`;
-  return scores.map(said).join(" ");
+  return `${scores.map(said).join(" ")}${outcome.stale ? " Of an earlier run." : ""}`;
 }
 
 // ---- painting ------------------------------------------------------------------------------------------------------
@@ -402,8 +402,10 @@ function listen() {
   });
   events.addEventListener("learnt", ({ data }) => {
     state.learnt = JSON.parse(data);
-    for (const one of state.pictures.values()) if (one.outcome) changed({ ...one, outcome: null });
-    state.probabilities = null;
+    for (const one of state.pictures.values()) {
+      if (one.outcome) state.pictures.set(one.key, { ...one, outcome: { ...one.outcome, stale: true } });
+    }
+    strip.mark(state.pictures);
     showClasses();
     showPicture();
   });

@@ -26,8 +26,11 @@ export async function loadProbabilities(key, outcome, small) {
   return found;
 }
 
-/** Each pixel's class: the one furthest above its threshold. A class whose score is below `presence` is not there. */
-export function labelsOf(probabilities, scores, thresholds, presence) {
+/** Each pixel's class: the one furthest above its threshold, which is the run's unless the user has chosen one. A class
+ * whose score is below `presence` is not there. */
+export function labelsOf(probabilities, outcome, chosen, presence) {
+  const { scores } = outcome;
+  const thresholds = { ...outcome.thresholds, ...chosen };
   const numbers = Object.keys(probabilities).filter((n) => scores[n] >= presence && n in thresholds);
   const size = Object.values(probabilities)[0].values.length;
   const labels = new Uint8Array(size);

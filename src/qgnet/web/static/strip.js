@@ -5,7 +5,7 @@ import { labelsOf, loadProbabilities, paintLabels } from "./found.js";
 import { decodeGrey } from "./png.js";
 
 export class Strip {
-  /** `choose(key)` is called when the user picks one; `settings()` gives {thresholds, presence}. */
+  /** `choose(key)` is called when the user picks one; `settings()` gives {chosen, presence}. */
   constructor(list, choose, settings) {
     this.list = list;
     this.choose = choose;
@@ -36,6 +36,12 @@ export class Strip {
       return item.node;
     });
     this.list.replaceChildren(...nodes);
+    const left = new Set(pictures.map(({ key }) => key));
+    for (const [key, item] of this.items) {
+      if (left.has(key)) continue;
+      this.observer.unobserve(item.node);
+      this.items.delete(key);
+    }
   }
 
   make(picture) {
@@ -76,9 +82,12 @@ export class Strip {
     else if (scores.length) [text, kind] = [Math.max(...scores).toFixed(2), "score"];
     item.badge.textContent = text;
     item.badge.dataset.kind = kind;
+    const stale = kind === "score" && outcome.stale;
+    item.badge.classList.toggle("stale", stale);
     item.name.textContent = name;
     item.node.title = outcome?.error || name;
-    item.node.setAttribute("aria-label", [name, kind === "score" ? `score ${text}` : text].filter(Boolean).join(", "));
+    const said = kind === "score" ? `score ${text}${stale ? " of an earlier run" : ""}` : text;
+    item.node.setAttribute("aria-label", [name, said].filter(Boolean).join(", "));
   }
 
   /** A picture has changed: what is laid over it, too. */
@@ -89,6 +98,16 @@ export class Strip {
     item.small = null;
     this.describe(item);
     if (item.seen) this.overlay(item);
+  }
+
+  /** What is said of the pictures has changed, but not what is laid over them. */
+  mark(pictures) {
+    for (const [key, item] of this.items) {
+      if (item.picture === pictures.get(key)) continue;
+      item.picture = pictures.get(key);
+      this.describe(item);
+      if (item.seen) this.overlay(item);
+    }
   }
 
   sight({ target, isIntersecting }) {
@@ -108,11 +127,11 @@ export class Strip {
     item.small ||= this.load(picture);
     const small = await item.small;
     if (item.picture !== picture) return;
-    const { thresholds, presence } = this.settings();
+    const { chosen, presence } = this.settings();
     const layer = item.layer;
     if (!small) return layer.getContext("2d").clearRect(0, 0, layer.width, layer.height);
     [layer.width, layer.height] = [small.width, small.height];
-    const labels = small.labels || labelsOf(small.probabilities, picture.outcome.scores, thresholds, presence);
+    const labels = small.labels || labelsOf(small.probabilities, picture.outcome, chosen, presence);
     const data = new ImageData(small.width, small.height);
     paintLabels(data.data, labels, small.width, small.height);
     layer.getContext("2d").putImageData(data, 0, 0);

@@ -263,3 +263,9 @@ def ended(arguments: list[str]) -> str:
         except Exception as fault:
             return f"{type(fault).__name__}: {fault}"
     return WELL
+
+
+def test_a_validation_later_than_the_epochs_end(workdir: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", *EPISODIC, "--trainer.val_check_interval=7"])
+    assert "Correct the --trainer.* settings." in capsys.readouterr().err

@@ -62,6 +62,8 @@ def of_settings(error: BaseException) -> str | None:
     if isinstance(error, MisconfigurationException):
         part = "checkpoint" if raised_in(error).endswith("model_checkpoint") else "trainer"
         return f"{error} Correct the --{part}.* settings."
+    if isinstance(error, ValueError) and raised_in(error).startswith("pytorch_lightning.loops."):
+        return f"{str(error).strip()} Correct the --trainer.* settings."
     if isinstance(error, RuntimeError) and raised_in(error).startswith("pytorch_lightning.callbacks."):
         return f"{error} Correct the settings of this callback."
     refused = REFUSED_CLASS.search(str(error)) if isinstance(error, ValueError) else None

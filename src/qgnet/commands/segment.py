@@ -16,6 +16,7 @@ from datamodules.files.sources import Array
 from datamodules.folder import IMAGES, LAYOUT, MASKS, folder_classes, folder_images
 from datamodules.photographs import PhotographsDataModule, find_photographs
 from qgnet.callbacks.segments import SegmentWriter
+from qgnet.commands.choice import add_model_choice, chosen
 from qgnet.common.errors import InputError
 from qgnet.common.terminal import quiet
 from qgnet.outputs.formats import FORMATS
@@ -60,14 +61,7 @@ def add_parser(subcommands: Any) -> None:
     )
     given.add_argument("--supports", type=Path, metavar="FOLDER", help=f"every class of a folder: {LAYOUT}")
     model = parser.add_argument_group("what finds it")
-    model.add_argument("--model", help=f"a name that `qgnet models` lists (default {DEFAULT})")
-    model.add_argument("--ckpt", type=Path, metavar="FILE", help="a checkpoint of your own training, instead")
-    model.add_argument("--encoder", help="of --model matching: a timm model, with --encoder-weights")
-    model.add_argument("--encoder-weights", metavar="FILE", help="of --encoder: file, or `imagenet` (downloaded)")
-    model.add_argument("--high-stage", type=int, choices=(3, 4), help="of --encoder: its last stage (default 4)")
-    model.add_argument(
-        "--image-size", type=int, help="side of the square it works on, 8n + 1 px (default: the model's)"
-    )
+    add_model_choice(model, ", or a folder of `qgnet export`")
     model.add_argument("--tile", action="store_true", help="slide that square over larger photographs")
     model.add_argument(
         "--threshold", type=float, help="probability above which a pixel counts (default: by the supports)"
@@ -137,18 +131,16 @@ def given_supports(options: argparse.Namespace) -> Supports:
 
 def make_segmenter(options: argparse.Namespace) -> Segmenter:
     """The Segmenter asked for; InputError if it cannot be had."""
-    if options.ckpt and options.model:
-        raise InputError("--ckpt and --model are both given. Choose one of them.")
-    own = {key: getattr(options, key) for key in ("encoder", "encoder_weights", "high_stage")}
+    model, settings = chosen(options)
     return Segmenter(
-        options.ckpt or options.model or DEFAULT,
+        model or DEFAULT,
         options.image_size,
         device="cpu",  # until Lightning moves it
         bf16=options.bf16,
         tile=options.tile,
         threshold=options.threshold,
         presence=options.presence,
-        **{key: value for key, value in own.items() if value is not None},
+        **settings,
     )
 
 

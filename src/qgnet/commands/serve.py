@@ -20,7 +20,12 @@ def add_parser(subcommands: Any) -> None:
     parser.add_argument("photographs", type=Path, help="a folder, searched through")
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--model", help="a name that `qgnet models` lists (default: the one it says)")
-    model.add_argument("--ckpt", type=Path, metavar="FILE", help="a checkpoint of your own training, instead")
+    model.add_argument(
+        "--ckpt",
+        type=Path,
+        metavar="FILE",
+        help="a checkpoint of your own training, or a folder of `qgnet export`, instead",
+    )
     parser.add_argument("--image-size", type=int, help="side of the square it works on, 8n + 1 px")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default 8000)")
     parser.add_argument(

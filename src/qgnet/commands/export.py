@@ -15,10 +15,11 @@ def add_parser(subcommands: Any) -> None:
         "export",
         description="Writes a network as a folder of ONNX files: encoder.onnx and, of a checkpoint, support.onnx and "
         "decoder.onnx, each for any number of pictures of one size. Runs them with onnxruntime, says how far they are "
-        "from torch, and leaves nothing behind if that is too far. What `qgnet segment` does between them, the matching "
-        "of the query's positions with the supports', stays in torch: it has no fixed size. Needs the extra `onnx`.",
-        epilog="example: qgnet export --ckpt last.ckpt --out exported/, then qgnet segment photographs/ --ckpt exported/ "
-        "--support cat1.jpg cat1.png --out masks/",
+        "from torch, and leaves nothing behind if that is too far. What `qgnet segment` does between them, the "
+        "matching of the query's positions with the supports', stays in torch: it has no fixed size. Needs the extra "
+        "`onnx`. The files run on the processor.",
+        epilog="example: qgnet export --ckpt last.ckpt --out exported/, then qgnet segment photographs/ "
+        "--ckpt exported/ --support cat1.jpg cat1.png --out masks/",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write; it must not exist, or be empty")
     add_model_choice(parser)

@@ -318,8 +318,8 @@ def support(category: Tensor, masked: Tensor, whole: Tensor, known: Positions | 
 
 
 def size_of(feature: Tensor) -> tuple[int, int]:
-    """(h, w) of (B, C, h, w)."""
-    return feature.shape[-2], feature.shape[-1]
+    """(h, w) of (B, C, h, w); plain numbers even where TorchScript traces them."""
+    return int(feature.shape[-2]), int(feature.shape[-1])
 
 
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -134,8 +134,8 @@ def description_of(folder: Path) -> dict[str, Any]:
     file = folder / DESCRIPTION
     if not file.is_file():
         raise InputError(
-            f"{folder} is a folder without {DESCRIPTION}, so no model that `qgnet export` wrote. Give such a folder, or "
-            "a checkpoint's file."
+            f"{folder} is a folder without {DESCRIPTION}, so no model that `qgnet export` wrote. Give such a folder, "
+            "or a checkpoint's file."
         )
     try:
         description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

@@ -3,7 +3,6 @@
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +20,8 @@ from qgnet.tasks.base import normalise
 
 TOLERANCE = 1e-3
 """Largest difference that is let through, as a share of the largest value."""
+EXPORTS = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 9)
+"""Since when torch's exporter of today is its default; before, TorchScript's."""
 BATCH = 2
 """Pictures of the trace and of the check; one would be taken for a batch that is always one."""
 
@@ -224,32 +225,28 @@ def write_decoder(net: QGNet, images: Tensor, masks: Tensor, folder: Path) -> No
 
 def write(part: nn.Module, given: tuple[Any, ...], file: Path, inputs: list[str], outputs: list[str]) -> None:
     """One ONNX file, for any number of pictures of this size; InputError if torch cannot make it."""
-    batch = torch.export.Dim("batch")
-    shapes = [[{0: batch} for _ in one] if isinstance(one, list) else {0: batch} for one in given]
+    names = {"input_names": inputs, "output_names": outputs}
     try:
-        with quietly():
-            torch.onnx.export(
-                part.eval(),
-                given,
-                file,
-                dynamo=True,
-                dynamic_shapes=tuple(shapes),
-                input_names=inputs,
-                output_names=outputs,
-                external_data=False,
-                verbose=False,
-            )
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of torch about its own exporters
+            (by_export if EXPORTS else by_tracing)(part.eval(), given, file, names)
     except Exception as error:  # torch.onnx and torch.export have many kinds
         raise InputError(
-            f"torch {torch.__version__} cannot write {file.name} of this network as ONNX "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}). Try the versions of torch, onnx and onnxscript of "
-            "constraints.txt, or another encoder."
+            f"torch {torch.__version__} cannot write {file.name} of this network as ONNX ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}). Try the versions of constraints.txt, or another encoder."
         ) from error
 
 
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Without torch's warnings about its own exporter."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def by_export(part: nn.Module, given: tuple[Any, ...], file: Path, names: dict[str, list[str]]) -> None:
+    """Through ``torch.export``."""
+    batch = {0: torch.export.Dim("batch")}
+    shapes = tuple([batch for _ in one] if isinstance(one, list) else batch for one in given)
+    torch.onnx.export(
+        part, given, file, dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False, **names
+    )
+
+
+def by_tracing(part: nn.Module, given: tuple[Any, ...], file: Path, names: dict[str, list[str]]) -> None:
+    """Through TorchScript."""
+    axes = {name: {0: "batch"} for each in names.values() for name in each}
+    torch.onnx.export(part, given, str(file), dynamo=False, dynamic_axes=axes, **names)

@@ -20,6 +20,8 @@ from qgnet.tasks.base import normalise
 
 TOLERANCE = 1e-3
 """Largest difference that is let through, as a share of the largest value."""
+SMALL = 0.01
+"""Of a tensor whose values are all below this, differences are compared with this."""
 EXPORTS = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 9)
 """Since when torch's exporter of today is its default; before, TorchScript's."""
 BATCH = 2
@@ -38,6 +40,11 @@ class Difference(NamedTuple):
     part: str
     largest: float
     values: float
+
+    @property
+    def share(self) -> float:
+        """The one of the other."""
+        return self.largest / max(self.values, SMALL)
 
 
 class EncoderPart(nn.Module):
@@ -116,6 +123,7 @@ def export(model: Model, out: Path) -> list[Difference]:
         raise InputError("The model is a folder of ONNX files already. Give what it was made of.")
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise InputError(f"--out {out} is there and not empty. Choose another folder, or remove it.")
+    out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
         folder = Path(name) / out.name
@@ -135,8 +143,9 @@ def export(model: Model, out: Path) -> list[Difference]:
 
 def refuse_too_large(differences: Sequence[Difference]) -> None:
     """InputError if the exported model does not answer as torch does."""
-    for part, largest, values in differences:
-        if not largest <= TOLERANCE * values:
+    for one in differences:
+        part, largest, values = one
+        if not one.share <= TOLERANCE:
             raise InputError(
                 f"Of {part}, the ONNX files answer differently from torch, by up to {largest:.1e} at values up to "
                 f"{values:.1e}; expected at most a thousandth. Nothing was written. Try other versions of torch, onnx "
@@ -165,7 +174,7 @@ def difference(part: str, expected: list[Tensor], found: list[Tensor]) -> Differ
         Difference(part, float((b.float() - a.float()).abs().max()), float(a.float().abs().max()))
         for a, b in zip(expected, found, strict=True)
     ]
-    return max(each, key=lambda d: d.largest / max(d.values, torch.finfo(torch.float32).tiny))
+    return max(each, key=lambda one: one.share)
 
 
 def tensors(encoded: Any) -> Iterator[Tensor]:

@@ -35,6 +35,7 @@ class Graph:
 
     def __init__(self, file: Path) -> None:
         runtime = needed("onnxruntime")
+        self.file = file
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
@@ -47,7 +48,10 @@ class Graph:
     def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
         """In the order of the file's inputs; the answers come back to where the first of them lies."""
         arrays = [tensor.detach().float().cpu().contiguous().numpy() for tensor in tensors]
-        answers = self.session.run(self.outputs, dict(zip(self.inputs, arrays, strict=True)))
+        try:
+            answers = self.session.run(self.outputs, dict(zip(self.inputs, arrays, strict=True)))
+        except Exception as error:  # of the same kinds
+            raise InputError(f"{self.file} cannot be run by onnxruntime ({error}). Export the model again.") from None
         given = zip(self.outputs, answers, strict=True)
         return {name: torch.from_numpy(answer).to(tensors[0].device) for name, answer in given}
 

@@ -204,6 +204,8 @@ class QGNet(Answering):
         ValueError: for a margin that there is not, or ``add_margins`` without any.
     """
 
+    enrichment: FeatureEnrichment
+
     def __init__(
         self,
         encoder: Encoder,

@@ -14,7 +14,16 @@ from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet, size_of
-from qgnet.segmenting.exported import DECODER, ENCODER, EXPORTED, NETWORKS, SUPPORT, describe, needed
+from qgnet.segmenting.exported import (
+    DECODER,
+    ENCODER,
+    NETWORKS,
+    SUPPORT,
+    ExportedMatcher,
+    ExportedQGNet,
+    describe,
+    needed,
+)
 from qgnet.segmenting.models import Model
 from qgnet.tasks.base import normalise
 
@@ -119,7 +128,8 @@ def export(model: Model, out: Path) -> list[Difference]:
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         needed(package)
-    if isinstance(model.net, EXPORTED):
+    net = model.net
+    if isinstance(net, ExportedQGNet | ExportedMatcher):
         raise InputError("The model is a folder of ONNX files already. Give what it was made of.")
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise InputError(f"--out {out} is there and not empty. Choose another folder, or remove it.")
@@ -128,7 +138,7 @@ def export(model: Model, out: Path) -> list[Difference]:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
         folder = Path(name) / out.name
         folder.mkdir()
-        network = write_parts(model, folder)
+        network = write_parts(net, model.image_size, folder)
         identity = " ".join(["onnx", *(sha256(file) for file in sorted(folder.glob("*.onnx")))])
         facts = {name: getattr(model, name) for name in ("kind", "image_size")}
         calibration = model.calibration and model.calibration._asdict()
@@ -195,10 +205,9 @@ def pictures(side: int) -> tuple[Tensor, Tensor]:
     return normalise(images), masks
 
 
-def write_parts(model: Model, folder: Path) -> dict[str, Any]:
+def write_parts(net: QGNet | Matcher, side: int, folder: Path) -> dict[str, Any]:
     """The ONNX files; what else makes the network."""
-    net = model.net
-    images, masks = pictures(model.image_size)
+    images, masks = pictures(side)
     with torch.inference_mode():
         names = EncoderPart(net).names(images)
     write(EncoderPart(net), (images,), folder / ENCODER, ["image"], names)
@@ -234,7 +243,7 @@ def write_decoder(net: QGNet, images: Tensor, masks: Tensor, folder: Path) -> No
 
 def write(part: nn.Module, given: tuple[Any, ...], file: Path, inputs: list[str], outputs: list[str]) -> None:
     """One ONNX file, for any number of pictures of this size; InputError if torch cannot make it."""
-    names = {"input_names": inputs, "output_names": outputs}
+    names: dict[str, Any] = {"input_names": inputs, "output_names": outputs}
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of torch about its own exporters
@@ -246,7 +255,7 @@ def write(part: nn.Module, given: tuple[Any, ...], file: Path, inputs: list[str]
         ) from error
 
 
-def by_export(part: nn.Module, given: tuple[Any, ...], file: Path, names: dict[str, list[str]]) -> None:
+def by_export(part: nn.Module, given: tuple[Any, ...], file: Path, names: dict[str, Any]) -> None:
     """Through ``torch.export``."""
     batch = {0: torch.export.Dim("batch")}
     shapes = tuple([batch for _ in one] if isinstance(one, list) else batch for one in given)
@@ -255,7 +264,7 @@ def by_export(part: nn.Module, given: tuple[Any, ...], file: Path, names: dict[s
     )
 
 
-def by_tracing(part: nn.Module, given: tuple[Any, ...], file: Path, names: dict[str, list[str]]) -> None:
+def by_tracing(part: nn.Module, given: tuple[Any, ...], file: Path, names: dict[str, Any]) -> None:
     """Through TorchScript."""
     axes = {name: {0: "batch"} for each in names.values() for name in each}
     torch.onnx.export(part, given, str(file), dynamo=False, dynamic_axes=axes, **names)

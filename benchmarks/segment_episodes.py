@@ -59,17 +59,22 @@ def main() -> None:
     empty: dict[str, list[bool]] = {
         name: [] for name in ("test's rule, present", "default, present", "default, absent")
     }
+    differing = pixels = 0
     for i in tqdm(range(options.episodes)):
         right, wrong = episodes[i], episodes.control(i)
         target, class_id = right.original_mask[0], int(right.class_id)
-        scores["test"].update(protocol(net, right), target, class_id)
-        for rule, mask in segmented(episodes, right, list(RULES)).items():
+        tested, masks = protocol(net, right), segmented(episodes, right, list(RULES))
+        scores["test"].update(tested, target, class_id)
+        differing += int((tested != masks["test's rule"]).sum())
+        pixels += tested.numel()
+        for rule, mask in masks.items():
             empty[f"{rule}, present"].append(not mask.any())
             scores[rule].update(mask, target, class_id)
         if wrong is not None:
             empty["default, absent"].append(not segmented(episodes, wrong, ["default"])["default"].any())
     for name, score in scores.items():
-        print(f"mIoU {100 * score.compute().miou:5.1f}  {name}")
+        print(f"mIoU {100 * score.compute().miou:6.2f}  {name}")
+    print(f"{differing} of {pixels} pixels differ between the test and the test's rule by the command")
     for name, values in empty.items():
         print(f"left empty {100 * np.mean(values):3.0f} % of {len(values)}  {name}")
 

@@ -8,8 +8,10 @@ both given, since other work on the machine changes the first.
 """
 
 import argparse
+import os
 import resource
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from qgnet.segmenting.segmenter import BATCH, Segmenter
 from qgnet.tasks.base import normalise
 
 SIDE = 193
+EARLY = 200
+"""Photographs after which memory is compared with that at the end; as many are enough to time the bare network."""
 
 
 def main() -> None:
@@ -44,14 +48,39 @@ def main() -> None:
         mask[100:250, 150:350] = 255
         cv2.imwrite(str(folder / "mask.png"), mask)
         support = [str(folder / "photographs/00000.jpg"), str(folder / "mask.png")]
-        bare(Segmenter("matching", SIDE, **encoder).fit([(support[0], support[1])]), image, options.photographs)
+        bare(
+            Segmenter("matching", SIDE, **encoder).fit([(support[0], support[1])]),
+            image,
+            min(EARLY, options.photographs),
+        )
         flags = [word for key, value in encoder.items() for word in (f"--{key.replace('_', '-')}", str(value))]
         sizes = ["--image-size", str(SIDE), "--workers", "1", "--accelerator", "cpu"]
         started = now()
         out = ["--out", str(folder / "out")]
+        memory = Memory(folder / "out")
         qgnet(["segment", str(folder / "photographs"), "--support", *support, *out, *flags, *sizes])
         tell("qgnet segment, with start and end", started, options.photographs)
-        print(f"memory: at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MiB")
+        print(f"memory: {memory}")
+
+
+class Memory:
+    """MiB of this process when so many masks had been written."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.found: dict[int, float] = {}
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            done = len(list(self.out.glob("*.png")))
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            self.found[done] = pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+            time.sleep(0.5)
+
+    def __str__(self) -> str:
+        some = [n for n in self.found if n >= EARLY] or list(self.found)
+        return ", ".join(f"{self.found[n]:.0f} MiB after {n}" for n in (min(some), max(some)))
 
 
 @torch.inference_mode()
@@ -76,7 +105,7 @@ def tell(what: str, started: tuple[float, float], photographs: int) -> None:
     """Print a rate."""
     clock, processors = (end - start for end, start in zip(now(), started, strict=True))
     rate = photographs / clock
-    print(f"{what}: {rate:.1f} photographs a second, {1000 * processors / photographs:.1f} ms of processor each")
+    print(f"{what}: {rate:.2f} photographs a second, {1000 * processors / photographs:.1f} ms of processor each")
 
 
 if __name__ == "__main__":

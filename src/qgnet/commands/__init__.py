@@ -11,6 +11,7 @@ from qgnet.start import VERSION
 COMMANDS = {
     "segment": "a few masks in, all the others out: segment photographs",
     "serve": "the same in a browser: a page to paint on",
+    "export": "a network as ONNX files, checked against torch",
     "models": "list the models that segment knows by name",
     "prepare": "download, convert, index and count a data set",
     "regions": "cut the images of stage 1 into regions, ahead of the training",

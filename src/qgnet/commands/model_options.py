@@ -13,7 +13,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add them as a group of their own."""
     model = parser.add_argument_group("what finds it")
     model.add_argument("--model", help="a name that `qgnet models` lists (default: the one it says)")
-    model.add_argument("--ckpt", type=Path, metavar="FILE", help="a checkpoint of your own training, instead")
+    model.add_argument(
+        "--ckpt",
+        type=Path,
+        metavar="FILE",
+        help="a checkpoint of your own training, or a folder of `qgnet export`, instead",
+    )
     model.add_argument("--encoder", help="of --model matching: a timm model, with --encoder-weights")
     model.add_argument("--encoder-weights", metavar="FILE", help="of --encoder: file, or `imagenet` (downloaded)")
     model.add_argument("--high-stage", type=int, choices=(3, 4), help="of --encoder: its last stage (default 4)")

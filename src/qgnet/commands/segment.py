@@ -18,6 +18,7 @@ from datamodules.photographs import PhotographsDataModule, find_photographs
 from qgnet.callbacks.segments import SegmentWriter
 from qgnet.commands.model_options import add_model_options, model_of
 from qgnet.common.errors import InputError
+from qgnet.common.say import say
 from qgnet.common.terminal import quiet
 from qgnet.outputs.formats import FORMATS
 from qgnet.outputs.records import (
@@ -125,6 +126,9 @@ def given_supports(options: argparse.Namespace) -> Supports:
     for i in range(len(source.names)):
         for number in source.facts(i).areas:
             pairs[names[number]].append((source.image(i), source.mask(i, number)))
+    empty = [name for name, found in pairs.items() if not found]
+    if empty and len(empty) < len(pairs):
+        say(f"{root} has no mask that shows {', '.join(empty)}: not looked for.")
     return read_supports({name: found for name, found in pairs.items() if found}, None)
 
 

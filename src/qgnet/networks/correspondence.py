@@ -35,7 +35,8 @@ def unit_region_map(query: Tensor, keys: Tensor) -> Tensor:
     batch, _, height, width = query.shape
     with torch.autocast(query.device.type, enabled=False):
         flat = query.flatten(2)
-        blocks = [(unit(block).transpose(1, 2) @ flat).amax(dim=1) for block in keys.split(BLOCK, dim=2)]
+        parts = (keys,) if torch.onnx.is_in_onnx_export() else keys.split(BLOCK, dim=2)  # a file has one shape alone
+        blocks = [(unit(block).transpose(1, 2) @ flat).amax(dim=1) for block in parts]
         best = torch.stack(blocks).amax(dim=0)
     return _min_max(best).view(batch, 1, height, width)
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qgnet.networks.layers import classifier, conv_relu, refine, resize
+from qgnet.networks.layers import classifier, conv_relu, pool, refine, resize
 
 
 class EnrichmentOutput(NamedTuple):
@@ -52,7 +52,7 @@ class FeatureEnrichment(nn.Module):
         for all categories.
         """
         full = (query.shape[-2], query.shape[-1])
-        pooled = [F.adaptive_avg_pool2d(query, level_size(level, full)) for level in self.levels]
+        pooled = [pool(query, level_size(level, full)) for level in self.levels]
         return [F.conv2d(x, self._weights(i)[0]) for i, x in enumerate(pooled)]
 
     def forward(

@@ -1,5 +1,6 @@
 """The few layers that QGNet's modules share."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,3 +33,14 @@ def resize(features: Tensor, size: tuple[int, int]) -> Tensor:
     if features.shape[-2:] == size:
         return features
     return F.interpolate(features, size, mode="bilinear", align_corners=True)
+
+
+def pool(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Average pooling of (B, C, h, w) to a size that need not divide h and w."""
+    if not torch.onnx.is_in_onnx_export():
+        return F.adaptive_avg_pool2d(features, size)
+    rows, columns = (  # the same as products with matrices, which not every exporter has the other for
+        F.adaptive_avg_pool1d(torch.eye(int(length))[None], wanted)[0]
+        for length, wanted in zip(features.shape[2:], size, strict=True)
+    )
+    return rows.T @ features @ columns

@@ -10,40 +10,26 @@ from qgnet.networks.matching import MARGINS, Positions, margins, matching_featur
 from qgnet.networks.qgnet import QGNetOutput, two_labels
 
 
-class Matcher(nn.Module):
-    """Segments by one of the `MARGINS`: foreground where it is above 0.
+class Matching(nn.Module):
+    """Segments by one of the `MARGINS`, foreground where it is above 0, whatever encodes the images.
 
     Args:
-        encoder: any, frozen.
         method: ``nearest``, ``prototype``, ``ridge`` or ``sum``.
 
     Raises:
         ValueError: if there is no such method.
     """
 
-    def __init__(self, encoder: Encoder, method: str = "sum") -> None:
+    def __init__(self, method: str) -> None:
         super().__init__()
         if method not in MARGINS:
             raise ValueError(f"method is {method!r}; expected one of {', '.join(MARGINS)}.")
-        self.encoder = encoder
         self.method = method
         self.margins = tuple(MARGINS)
 
-    def forward(self, query: Tensor, support_images: Tensor, support_masks: Tensor) -> QGNetOutput:
-        """Segment a batch of episodes; arguments and result as :meth:`QGNet.forward` and :meth:`decode`."""
-        shots = zip(support_images.unbind(1), support_masks.unbind(1), strict=True)
-        supports = self.stack_shots([self.encode_support(image, mask) for image, mask in shots])
-        return self.decode(self.encode_query(query), supports, (query.shape[-2], query.shape[-1]))
-
     def encode_query(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised floats → (B, C, h, w) float32 of length 1, what is compared.
-
-        Raises:
-            InputError: if a side is not 8n + 1.
-        """
-        for side in image.shape[-2:]:
-            check_side(side, "An image side")
-        return matching_feature(self.encoder(image), self.encoder.high_stage)
+        """(B, 3, H, W) normalised floats → (B, C, h, w) float32 of length 1, what is compared; of each subclass."""
+        raise NotImplementedError
 
     def encode_support(self, image: Tensor, mask: Tensor) -> Positions:
         """(B, 3, H, W) normalised floats and their masks (B, H, W) → the positions and what they show."""
@@ -64,3 +50,32 @@ class Matcher(nn.Module):
         guided_map = region_map(query, supports.features * (supports.foreground > 0)[:, None])
         logits = resize(two_labels(answers[self.method]), size)
         return QGNetOutput(logits, guided_map, None, [], answers)
+
+
+class Matcher(Matching):
+    """Matches on the features of an encoder.
+
+    Args:
+        encoder: any, frozen.
+        method: as of :class:`Matching`, with its errors.
+    """
+
+    def __init__(self, encoder: Encoder, method: str = "sum") -> None:
+        super().__init__(method)
+        self.encoder = encoder
+
+    def forward(self, query: Tensor, support_images: Tensor, support_masks: Tensor) -> QGNetOutput:
+        """Segment a batch of episodes; arguments and result as :meth:`QGNet.forward` and :meth:`decode`."""
+        shots = zip(support_images.unbind(1), support_masks.unbind(1), strict=True)
+        supports = self.stack_shots([self.encode_support(image, mask) for image, mask in shots])
+        return self.decode(self.encode_query(query), supports, (query.shape[-2], query.shape[-1]))
+
+    def encode_query(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised floats → (B, C, h, w) float32 of length 1, what is compared.
+
+        Raises:
+            InputError: if a side is not 8n + 1.
+        """
+        for side in image.shape[-2:]:
+            check_side(side, "An image side")
+        return matching_feature(self.encoder(image), self.encoder.high_stage)

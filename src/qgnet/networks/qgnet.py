@@ -1,6 +1,6 @@
 """QGNet (Liu et al., arXiv 2108.05293): few-shot segmentation from a guided and a prior region map."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -144,7 +144,49 @@ class PriorBank(nn.Module):
         return self.vectors[:, :, None, None].expand(-1, -1, 3, 3)
 
 
-class QGNet(nn.Module):
+class Answering(nn.Module):
+    """What QGNet does once the images are encoded, by whatever encodes them.
+
+    Attributes:
+        margins: names of `MARGINS`, which the FEM sees as further region maps.
+        margin_weights: of each margin that the FEM's answer is added to; None: the FEM's answer is the prediction.
+        cross_correspondence: whether the FEM sees the guided map.
+        enrichment: the FEM, called as :class:`FeatureEnrichment` is.
+    """
+
+    margins: tuple[str, ...]
+    margin_weights: Tensor | None
+    cross_correspondence: bool
+    enrichment: nn.Module
+
+    stack_shots = staticmethod(stack_shots)
+
+    def decode(self, query: Query, supports: Supports, size: tuple[int, int], with_levels: bool = True) -> QGNetOutput:
+        """The prediction at ``size`` for B encoded queries and their supports by :func:`stack_shots`, B or one for all.
+
+        ``with_levels`` False leaves out the level logits, which only a loss needs.
+        """
+        guided_map = torch.stack([unit_region_map(query.high, keys) for keys in supports.keys]).mean(dim=0)
+        maps = [guided_map] if self.cross_correspondence else []
+        if query.prior_map is not None:
+            maps.append(query.prior_map)
+        found = self._margins(query, supports)
+        full = (query.high.shape[-2], query.high.shape[-1])
+        logits, level_logits = self.enrichment(
+            query.pyramid, supports.category, [*maps, *found.values()], full, with_levels
+        )
+        if self.margin_weights is not None:
+            weighted = zip(self.margin_weights, found.values(), strict=True)
+            logits = logits + two_labels(sum(weight * resize(margin, full) for weight, margin in weighted))
+        return QGNetOutput(resize(logits, size), guided_map, query.prior_map, level_logits, found)
+
+    def _margins(self, query: Query, supports: Supports) -> dict[str, Tensor]:
+        if query.matching is None or supports.positions is None:
+            return {}
+        return margins(query.matching, supports.positions, self.margins)
+
+
+class QGNet(Answering):
     """Segments in a query image what a few masks show in support images.
 
     Args:
@@ -161,6 +203,8 @@ class QGNet(nn.Module):
     Raises:
         ValueError: for a margin that there is not, or ``add_margins`` without any.
     """
+
+    enrichment: FeatureEnrichment
 
     def __init__(
         self,
@@ -221,32 +265,6 @@ class QGNet(nn.Module):
         """(B, 3, H, W) normalised floats and their masks (B, H, W) → what depends on the support alone."""
         return self._support(self.encoder(image, last=3), mask)
 
-    stack_shots = staticmethod(stack_shots)
-
-    def decode(self, query: Query, supports: Supports, size: tuple[int, int], with_levels: bool = True) -> QGNetOutput:
-        """The prediction at ``size`` for B encoded queries and their supports by :func:`stack_shots`, B or one for all.
-
-        ``with_levels`` False leaves out the level logits, which only a loss needs.
-        """
-        guided_map = torch.stack([unit_region_map(query.high, keys) for keys in supports.keys]).mean(dim=0)
-        maps = [guided_map] if self.cross_correspondence else []
-        if query.prior_map is not None:
-            maps.append(query.prior_map)
-        found = self._margins(query, supports)
-        full = (query.high.shape[-2], query.high.shape[-1])
-        logits, level_logits = self.enrichment(
-            query.pyramid, supports.category, [*maps, *found.values()], full, with_levels
-        )
-        if self.margin_weights is not None:
-            weighted = zip(self.margin_weights, found.values(), strict=True)
-            logits = logits + two_labels(sum(weight * resize(margin, full) for weight, margin in weighted))
-        return QGNetOutput(resize(logits, size), guided_map, query.prior_map, level_logits, found)
-
-    def _margins(self, query: Query, supports: Supports) -> dict[str, Tensor]:
-        if query.matching is None or supports.positions is None:
-            return {}
-        return margins(query.matching, supports.positions, self.margins)
-
     def _matching(self, stages: dict[int, Tensor], high: Tensor) -> Tensor | None:
         """What margins compare, if there are any."""
         last = self.encoder.high_stage
@@ -270,23 +288,40 @@ class QGNet(nn.Module):
         return None
 
     def _support(self, stages: dict[int, Tensor], mask: Tensor) -> Support:
-        last = self.encoder.high_stage
-        below = stages[last - 1]
-        whole = (mask == 1).to(below.dtype).unsqueeze(1)
-        high = self.encoder.run_stage(last, below * resize_mask(whole, (below.shape[-2], below.shape[-1])))
-        foreground = resize_mask(whole, (high.shape[-2], high.shape[-1]))
-        keys = foreground_keys(high * foreground, foreground)
-        reduced = self.reduce_support(mid_level(stages))
-        category = masked_average(reduced, resize_mask(whole, (reduced.shape[-2], reduced.shape[-1])))
-        return Support(category, keys, self._positions(stages, mask))
+        whole = (mask == 1).to(stages[self.encoder.high_stage - 1].dtype).unsqueeze(1)
+        category, masked = self.masked(stages, lambda size: resize_mask(whole, size))
+        return support(category, masked, whole, self._positions(stages, mask))
 
     def _positions(self, stages: dict[int, Tensor], mask: Tensor) -> Positions | None:
+        return positions(self.compared(stages), mask) if self.margins else None
+
+    def masked(self, stages: dict[int, Tensor], mask: Callable[[tuple[int, int]], Tensor]) -> tuple[Tensor, Tensor]:
+        """The category feature and the masked high-level feature.
+
+        Args:
+            stages: of supports, up to 3.
+            mask: gives their soft mask (B, 1, h, w) for a size (h, w).
+        """
+        last = self.encoder.high_stage
+        high = self.encoder.run_stage(last, stages[last - 1] * mask(size_of(stages[last - 1])))
+        reduced = self.reduce_support(mid_level(stages))
+        return masked_average(reduced, mask(size_of(reduced))), high * mask(size_of(high))
+
+    def compared(self, stages: dict[int, Tensor]) -> Tensor:
         """What margins compare the query with: background counts, too, so the picture is not masked."""
-        if not self.margins:
-            return None
         last = self.encoder.high_stage
         high = stages[last] if last in stages else self.encoder.run_stage(last, stages[last - 1])
-        return positions(matching_feature(stages | {last: high}, last), mask)
+        return matching_feature(stages | {last: high}, last)
+
+
+def support(category: Tensor, masked: Tensor, whole: Tensor, known: Positions | None) -> Support:
+    """What is kept of :meth:`QGNet.masked` of supports with the masks (B, 1, H, W)."""
+    return Support(category, foreground_keys(masked, resize_mask(whole, size_of(masked))), known)
+
+
+def size_of(feature: Tensor) -> tuple[int, int]:
+    """(h, w) of (B, C, h, w); plain numbers even where TorchScript traces them."""
+    return int(feature.shape[-2]), int(feature.shape[-1])
 
 
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:

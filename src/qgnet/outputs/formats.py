@@ -101,8 +101,8 @@ def write_grey(path: Path, grey: NDArray[np.uint8]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file."""
-    appear(path, lambda part: part.write_text(text, encoding="utf-8"))
+    """A text file in UTF-8; a file's name that is none stands in it byte by byte as it is."""
+    appear(path, lambda part: part.write_text(text, encoding="utf-8", errors="surrogateescape"))
 
 
 def appear(path: Path, write: Callable[[Path], object]) -> None:

@@ -1,5 +1,6 @@
 """Networks ready for use: training-free matching, a checkpoint of one's own, or one by name."""
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from qgnet.common.settings import check_side
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet
 from qgnet.runs.folders import checkpoint_run
+from qgnet.segmenting.exported import NETWORKS, ExportedMatcher, ExportedQGNet, description_of
 from qgnet.segmenting.presence import Calibration, read_calibration
 from qgnet.segmenting.shipped import PREFIX, heads, open_head, pack
 from qgnet.tasks.episodic import IMAGE_SIZE
@@ -49,7 +51,7 @@ class Model(NamedTuple):
         calibration: of its scores; None where it was not measured.
     """
 
-    net: QGNet | Matcher
+    net: QGNet | Matcher | ExportedQGNet | ExportedMatcher
     image_size: int
     kind: str
     settings: dict[str, Any]
@@ -66,7 +68,8 @@ def open_model(model: str | Path, image_size: int | None = None, **matching: Any
     """A network by its name, or that of a checkpoint.
 
     Args:
-        model: ``matching``, another name that `known_models` has, or the file of a checkpoint of stage 2.
+        model: ``matching``, another name that `known_models` has, the file of a checkpoint of stage 2, or a folder that
+            `qgnet export` wrote.
         image_size: side of the square, in pixels; None: what it was made for.
         matching: settings of :class:`SupportMatching` that differ from ``MATCHING_SETTINGS``.
 
@@ -83,7 +86,23 @@ def open_model(model: str | Path, image_size: int | None = None, **matching: Any
         head = open_head(str(model))
         ready = _ready(head.task.net, image_size or head.image_size, QGNET, head.settings, head.digest)
         return ready._replace(calibration=head.calibration)
-    return checkpoint_model(Path(model), image_size)
+    return (
+        exported_model(Path(model), image_size) if Path(model).is_dir() else checkpoint_model(Path(model), image_size)
+    )
+
+
+def exported_model(folder: Path, image_size: int | None) -> Model:
+    """What `qgnet export` wrote; InputError if the folder is none of these, or was written for another image size."""
+    known = description_of(folder)
+    if image_size not in (None, known["image_size"]):
+        raise InputError(
+            f"{folder} was exported for {known['image_size']} px, not for {image_size}. Leave the image size out, or "
+            "export the model again with --image-size."
+        )
+    calibration = known["calibration"] and read_calibration(known["calibration"])
+    net = NETWORKS[known["kind"]](folder, known["network"])
+    net.eval()
+    return Model(net, known["image_size"], known["kind"], {}, known["identity"], calibration)
 
 
 def matching_model(image_size: int, settings: dict[str, Any]) -> Model:
@@ -93,7 +112,12 @@ def matching_model(image_size: int, settings: dict[str, Any]) -> Model:
     task.net.margins = (settings["method"],)  # a test scores the others, too
     origin = task.file_hashes.get("encoder_weights", settings["encoder_weights"])
     model = _ready(task.net, image_size, MATCHING, settings, str(origin))
-    return model._replace(calibration=read_calibration(CALIBRATION)) if settings == MATCHING_SETTINGS else model
+    return model._replace(calibration=calibration_of_matching()) if settings == MATCHING_SETTINGS else model
+
+
+def calibration_of_matching() -> Calibration:
+    """That of ``MATCHING_SETTINGS``."""
+    return read_calibration(json.loads(CALIBRATION.read_text(encoding="utf-8")))
 
 
 def checkpoint_model(path: Path, image_size: int | None) -> Model:

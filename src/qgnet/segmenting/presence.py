@@ -1,7 +1,5 @@
 """Whether a photograph shows the class at all: what was found in it, compared with the supports' object."""
 
-import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -36,9 +34,8 @@ class Calibration(NamedTuple):
         return (evidence @ weights + self.shots * torch.tensor(float(shots)).log2() + self.offset).sigmoid()
 
 
-def read_calibration(file: Path) -> Calibration:
-    """A calibration that ``benchmarks/presence.py`` wrote."""
-    content = json.loads(file.read_text(encoding="utf-8"))
+def read_calibration(content: dict[str, Any]) -> Calibration:
+    """A calibration of plain values, as ``benchmarks/presence.py`` writes it."""
     return Calibration(**{**content, "centre": tuple(content["centre"])})
 
 

@@ -18,6 +18,7 @@ from qgnet.common.errors import InputError
 from qgnet.networks.encoded import concatenated, each_tensor
 from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.segmenting import kept
+from qgnet.segmenting.exported import EXPORTED
 from qgnet.segmenting.given import Given, class_numbers, name_of, picture
 from qgnet.segmenting.maps import Maps, blend, joined
 from qgnet.segmenting.models import DEFAULT, open_model
@@ -63,7 +64,8 @@ class Segmenter:
     ``predict`` may be called from several threads at once, unless the Segmenter remembers, see :meth:`remember`.
 
     Args:
-        model: ``matching``, which needs no training; or the file of a checkpoint of stage 2.
+        model: ``matching``, which needs no training; the file of a checkpoint of stage 2; or a folder that
+            `qgnet export` wrote.
         image_size: side in pixels, 8n + 1, of the square that photographs are brought to; None: the model's own.
         device: where it runs, e.g. ``cpu`` or ``cuda``; None: a GPU if there is one.
         bf16: compute convolutions in bfloat16.
@@ -96,6 +98,8 @@ class Segmenter:
             raise InputError(f"The least score is {presence}; expected a probability from 0 to 1.")
         self.presence = presence
         self.model = open_model(model, image_size, **matching)
+        if bf16 and isinstance(self.model.net, EXPORTED):
+            raise InputError("An exported model computes in float32. Leave bf16 out, or take the model it was made of.")
         self.bf16 = bf16
         self.tile = tile
         self.threshold = threshold
@@ -203,7 +207,16 @@ class Segmenter:
         return concatenated([self.memory.get(sha256_of(one.numpy()), partial(encode, one)) for one in squares.split(1)])
 
     def save(self, path: str | Path) -> None:
-        """Write the network and what it has learnt, as tensors and plain values, to one file."""
+        """Write the network and what it has learnt, as tensors and plain values, to one file.
+
+        Raises:
+            InputError: for an exported network, whose files are kept where they are.
+        """
+        if isinstance(self.model.net, EXPORTED):
+            raise InputError(
+                "An exported model cannot be saved with what it has learnt. Call fit() again, or save one of "
+                "the model that it was made of."
+            )
         options = {name: getattr(self, name) for name in ("bf16", "tile", "threshold", "presence")}
         kept.write(Path(path), self.model, options, [learnt._asdict() for learnt in self.learnt])
 

@@ -1,0 +1,39 @@
+"""``qgnet export``: a network as ONNX files, checked against torch."""
+# ruff: noqa: PLC0415  (what takes seconds to import is imported when it runs, not for --help)
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from qgnet.commands.model_options import add_model_options, model_of
+from qgnet.common.terminal import quiet
+
+
+def add_parser(subcommands: Any) -> None:
+    """Register the subcommand."""
+    parser = subcommands.add_parser(
+        "export",
+        description="Writes a network as a folder of ONNX files: encoder.onnx and, of a checkpoint, support.onnx and "
+        "decoder.onnx, each for any number of pictures of one size. Runs them with onnxruntime, says how far they are "
+        "from torch, and leaves nothing behind if that is too far. What `qgnet segment` does between them, the "
+        "matching of the query's positions with the supports', stays in torch: it has no fixed size. Needs the extra "
+        "`onnx`. The files run on the processor.",
+        epilog="example: qgnet export --ckpt last.ckpt --out exported/, then qgnet segment photographs/ "
+        "--ckpt exported/ --support cat1.jpg cat1.png --out masks/",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; it must not exist, or be empty")
+    add_model_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Export, and say how far the files are from torch."""
+    quiet()
+    from qgnet.segmenting.exporting import export
+    from qgnet.segmenting.models import DEFAULT, open_model
+
+    settings = {"model": DEFAULT, "image_size": None} | model_of(options)
+    for part, largest, values in export(open_model(**settings), options.out):
+        print(f"maximum difference of {part} to torch: {largest:.1e}, at values up to {values:.1e}")
+    for file in sorted(options.out.iterdir()):
+        print(f"{file}: {file.stat().st_size / 2**20:.1f} MB")

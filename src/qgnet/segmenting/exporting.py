@@ -1,0 +1,270 @@
+"""Networks written as ONNX files, and checked against what they were made of."""
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qgnet.common.digest import sha256
+from qgnet.common.errors import InputError
+from qgnet.networks.matcher import Matcher
+from qgnet.networks.qgnet import QGNet, size_of
+from qgnet.segmenting.exported import (
+    DECODER,
+    ENCODER,
+    NETWORKS,
+    SUPPORT,
+    ExportedMatcher,
+    ExportedQGNet,
+    describe,
+    needed,
+)
+from qgnet.segmenting.models import Model
+from qgnet.tasks.base import normalise
+
+TOLERANCE = 1e-3
+"""Largest difference that is let through, as a share of the largest value."""
+SMALL = 0.01
+"""Of a tensor whose values are all below this, differences are compared with this."""
+EXPORTS = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 9)
+"""Since when torch's exporter of today is its default; before, TorchScript's."""
+BATCH = 2
+"""Pictures of the trace and of the check; one would be taken for a batch that is always one."""
+
+
+class Difference(NamedTuple):
+    """How far an exported part's answer is from torch's.
+
+    Attributes:
+        part: what was compared.
+        largest: difference of any value.
+        values: the largest value.
+    """
+
+    part: str
+    largest: float
+    values: float
+
+    @property
+    def share(self) -> float:
+        """The one of the other."""
+        return self.largest / max(self.values, SMALL)
+
+
+class EncoderPart(nn.Module):
+    """What is exported of a query's encoding; its tensors one after the other."""
+
+    def __init__(self, net: QGNet | Matcher) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """All that is kept of a query."""
+        query = self.net.encode_query(image)
+        if isinstance(query, Tensor):
+            return (query,)
+        return (*query.pyramid, *(t for t in query[1:] if isinstance(t, Tensor)))
+
+    def names(self, image: Tensor) -> list[str]:
+        """Of the outputs."""
+        query = self.net.encode_query(image)
+        if isinstance(query, Tensor):
+            return ["matching"]
+        levels = [f"pyramid_{i}" for i in range(len(query.pyramid))]
+        return [*levels, *(name for name in query._fields[1:] if getattr(query, name) is not None)]
+
+
+class SupportPart(nn.Module):
+    """What is exported of a support's encoding, for masks that have been brought to the stages' sizes."""
+
+    def __init__(self, net: QGNet, image: Tensor) -> None:
+        super().__init__()
+        self.net = net
+        self.sizes: list[tuple[int, int]] = []
+        with torch.inference_mode():
+            self.net.masked(self.net.encoder(image, last=3), self._note)
+
+    def _note(self, size: tuple[int, int]) -> Tensor:
+        if size not in self.sizes:
+            self.sizes.append(size)
+        return torch.ones(BATCH, 1, *size)
+
+    def forward(self, image: Tensor, masks: list[Tensor]) -> tuple[Tensor, ...]:
+        """The category feature, the masked high-level feature, and what margins compare."""
+        stages = self.net.encoder(image, last=3)
+        known = {size_of(mask): mask for mask in masks}
+        category, masked = self.net.masked(stages, lambda size: known[size])
+        return (category, masked, self.net.compared(stages)) if self.net.margins else (category, masked)
+
+
+class DecoderPart(nn.Module):
+    """The FEM without the logits of its levels."""
+
+    def __init__(self, net: QGNet, full: tuple[int, int]) -> None:
+        super().__init__()
+        self.enrichment = net.enrichment
+        self.full = full
+
+    def forward(self, pyramid: list[Tensor], category: Tensor, maps: list[Tensor]) -> Tensor:
+        """Logits (B, 2, h, w)."""
+        logits: Tensor = self.enrichment(pyramid, category, maps, self.full, False)[0]
+        return logits
+
+
+def export(model: Model, out: Path) -> list[Difference]:
+    """Write a model as a folder of ONNX files, which appears by rename once it was found to answer as torch does.
+
+    Returns:
+        How far it is from torch.
+
+    Raises:
+        InputError: if the folder is there and not empty, the extra ``onnx`` is not installed, the network is made of
+            what ONNX does not have, or the answers differ.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        needed(package)
+    net = model.net
+    if isinstance(net, ExportedQGNet | ExportedMatcher):
+        raise InputError("The model is a folder of ONNX files already. Give what it was made of.")
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise InputError(f"--out {out} is there and not empty. Choose another folder, or remove it.")
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
+        folder = Path(name) / out.name
+        folder.mkdir()
+        network = write_parts(net, model.image_size, folder)
+        identity = " ".join(["onnx", *(sha256(file) for file in sorted(folder.glob("*.onnx")))])
+        facts = {name: getattr(model, name) for name in ("kind", "image_size")}
+        calibration = model.calibration and model.calibration._asdict()
+        describe(folder, {**facts, "identity": identity, "calibration": calibration, "network": network})
+        differences = compare(model, NETWORKS[model.kind](folder, network))
+        refuse_too_large(differences)
+        if out.is_dir():
+            out.rmdir()
+        folder.rename(out)
+    return differences
+
+
+def refuse_too_large(differences: Sequence[Difference]) -> None:
+    """InputError if the exported model does not answer as torch does."""
+    for one in differences:
+        part, largest, values = one
+        if not one.share <= TOLERANCE:
+            raise InputError(
+                f"Of {part}, the ONNX files answer differently from torch, by up to {largest:.1e} at values up to "
+                f"{values:.1e}; expected at most a thousandth. Nothing was written. Try other versions of torch, onnx "
+                "and onnxruntime, e.g. those of constraints.txt."
+            )
+
+
+@torch.inference_mode()
+def compare(model: Model, exported: Any) -> list[Difference]:
+    """Encode and decode the same pictures by both."""
+    images, masks = pictures(model.image_size)
+    sides = (model.image_size, model.image_size)
+    net: Any = model.net
+    pairs = []
+    for one in (net, exported):
+        query = one.encode_query(images)
+        shots = [one.encode_support(images[i : i + 1], masks[i : i + 1]) for i in range(BATCH)]
+        output = one.decode(query, one.stack_shots(shots), sides, with_levels=False)
+        pairs.append({"the query": query, "the supports": shots, "the prediction": output.logits})
+    return [difference(part, *(list(tensors(pair[part])) for pair in pairs)) for part in pairs[0]]
+
+
+def difference(part: str, expected: list[Tensor], found: list[Tensor]) -> Difference:
+    """The worst of some tensors."""
+    each = [
+        Difference(part, float((b.float() - a.float()).abs().max()), float(a.float().abs().max()))
+        for a, b in zip(expected, found, strict=True)
+    ]
+    return max(each, key=lambda one: one.share)
+
+
+def tensors(encoded: Any) -> Iterator[Tensor]:
+    """All tensors of named tuples, lists and tensors."""
+    if isinstance(encoded, Tensor):
+        yield encoded
+    elif isinstance(encoded, tuple | list):
+        for one in encoded:
+            yield from tensors(one)
+
+
+def pictures(side: int) -> tuple[Tensor, Tensor]:
+    """Normalised pictures (B, 3, S, S) of coarse noise, and masks (B, S, S) of a square in each."""
+    coarse = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, 3, 9, 9), dtype=np.uint8))
+    images = nn.functional.interpolate(coarse.float(), (side, side), mode="bilinear").to(torch.uint8)
+    masks = torch.zeros(BATCH, side, side, dtype=torch.uint8)
+    masks[:, side // 4 : side // 2, side // 4 : side // 2] = 1
+    return normalise(images), masks
+
+
+def write_parts(net: QGNet | Matcher, side: int, folder: Path) -> dict[str, Any]:
+    """The ONNX files; what else makes the network."""
+    images, masks = pictures(side)
+    with torch.inference_mode():
+        names = EncoderPart(net).names(images)
+    write(EncoderPart(net), (images,), folder / ENCODER, ["image"], names)
+    if isinstance(net, Matcher):
+        return {"method": net.method}
+    support = SupportPart(net, images)
+    given = [torch.ones(BATCH, 1, *size) for size in support.sizes]
+    named = [f"mask_{i}" for i in range(len(given))]
+    kept = ["category", "masked", *(["matching"] if net.margins else [])]
+    write(support, (images, given), folder / SUPPORT, ["image", *named], kept)
+    write_decoder(net, images, masks, folder)
+    weights = net.margin_weights
+    return {
+        "margins": list(net.margins),
+        "margin_weights": None if weights is None else weights.tolist(),
+        "cross_correspondence": net.cross_correspondence,
+        "mask_sizes": support.sizes,
+    }
+
+
+def write_decoder(net: QGNet, images: Tensor, masks: Tensor, folder: Path) -> None:
+    """The FEM, with what it is given for some pictures."""
+    with torch.no_grad():
+        query, supports = net.encode_query(images), net.stack_shots([net.encode_support(images, masks)])
+        output = net.decode(query, supports, (images.shape[-2], images.shape[-1]), with_levels=False)
+    maps = [output.guided_map] if net.cross_correspondence else []
+    maps += [*([] if query.prior_map is None else [query.prior_map]), *output.margins.values()]
+    levels = [f"pyramid_{i}" for i in range(len(query.pyramid))]
+    named = [*levels, "category", *(f"map_{i}" for i in range(len(maps)))]
+    part = DecoderPart(net, size_of(query.high))
+    write(part, (query.pyramid, supports.category, maps), folder / DECODER, named, ["logits"])
+
+
+def write(part: nn.Module, given: tuple[Any, ...], file: Path, inputs: list[str], outputs: list[str]) -> None:
+    """One ONNX file, for any number of pictures of this size; InputError if torch cannot make it."""
+    names: dict[str, Any] = {"input_names": inputs, "output_names": outputs}
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of torch about its own exporters
+            (by_export if EXPORTS else by_tracing)(part.eval(), given, file, names)
+    except Exception as error:  # torch.onnx and torch.export have many kinds
+        raise InputError(
+            f"torch {torch.__version__} cannot write {file.name} of this network as ONNX ({type(error).__name__}: "
+            f"{str(error).splitlines()[0]}). Try the versions of constraints.txt, or another encoder."
+        ) from error
+
+
+def by_export(part: nn.Module, given: tuple[Any, ...], file: Path, names: dict[str, Any]) -> None:
+    """Through ``torch.export``."""
+    batch = {0: torch.export.Dim("batch")}
+    shapes = tuple([batch for _ in one] if isinstance(one, list) else batch for one in given)
+    torch.onnx.export(
+        part, given, file, dynamo=True, dynamic_shapes=shapes, external_data=False, verbose=False, **names
+    )
+
+
+def by_tracing(part: nn.Module, given: tuple[Any, ...], file: Path, names: dict[str, Any]) -> None:
+    """Through TorchScript."""
+    axes = {name: {0: "batch"} for each in names.values() for name in each}
+    torch.onnx.export(part, given, str(file), dynamo=False, dynamic_axes=axes, **names)

@@ -1,0 +1,108 @@
+"""``qgnet export``: the same answers from ONNX files, and nothing left of an export that is not right."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import EPISODIC
+
+import qgnet
+from qgnet.cli import main as lightning
+from qgnet.commands import main
+from qgnet.common.errors import InputError
+from qgnet.networks.encoders import Encoder
+from qgnet.networks.qgnet import QGNet
+from qgnet.segmenting import exporting
+from qgnet.segmenting.exported import DESCRIPTION, ExportedQGNet
+from qgnet.segmenting.models import Model, open_model
+
+for package in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(package, reason=f"{package} is not installed: pip install 'qgnet-lightning[onnx]'")
+
+RANDOM = {"encoder": "test_resnet", "encoder_weights": "random"}
+SIDE = 65
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    """A picture (70, 90, 3) of a red disc on green, and its mask."""
+    y, x = np.mgrid[:70, :90]
+    mask = (y - 35) ** 2 + (x - 40) ** 2 < 400
+    return np.where(mask[..., None], (200, 30, 40), (30, 160, 60)).astype(np.uint8), mask
+
+
+def check_alike(model: qgnet.Segmenter, exported: qgnet.Segmenter, scene: tuple[np.ndarray, np.ndarray]) -> None:
+    """One support and several, one photograph and many."""
+    image, mask = scene
+    for pairs in ([(image, mask)], [(image, mask), (image[:, ::-1], mask[:, ::-1]), (image[20:], mask[20:])]):
+        first, second = (s.fit(pairs).predict_many([image[n:] for n in range(3)]) for s in (model, exported))
+        for one, other in zip(first, second, strict=True):
+            assert np.abs(one.probability - other.probability).max() < 1e-4
+            assert abs(one.score - other.score) < 1e-3
+            assert np.abs(one.guided_map - other.guided_map).max() < 1e-3
+            assert (one.prior_map is None) == (other.prior_map is None)
+
+
+def test_a_checkpoint_by_the_command(
+    scene: tuple[np.ndarray, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    lightning(["fit", *EPISODIC, f"--run={tmp_path / 'run'}"])
+    checkpoint = tmp_path / "run/checkpoints/last.ckpt"
+    main(["export", "--ckpt", str(checkpoint), "--out", str(tmp_path / "exported")])
+    assert "maximum difference of the prediction to torch" in capsys.readouterr().out
+    exported = qgnet.Segmenter(tmp_path / "exported")
+    check_alike(qgnet.Segmenter(checkpoint), exported, scene)
+    with pytest.raises(InputError, match="cannot be saved"):
+        exported.save(tmp_path / "fitted.pt")
+    for message, options in (
+        ("in float32", {"bf16": True}),
+        ("was exported for 65 px, not for 97", {"image_size": 97}),
+    ):
+        with pytest.raises(InputError, match=message):
+            qgnet.Segmenter(tmp_path / "exported", **options)
+    with pytest.raises(InputError, match="ONNX files already"):
+        exporting.export(exported.model, tmp_path / "again")
+
+
+def test_matching_by_the_command(scene: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    """With the packaged weights, and their calibration."""
+    main(["export", "--image-size", str(SIDE), "--out", str(tmp_path / "exported")])
+    check_alike(qgnet.Segmenter(image_size=SIDE), qgnet.Segmenter(tmp_path / "exported"), scene)
+
+
+@pytest.mark.parametrize(
+    ("stage", "dilated", "margins"), [(3, True, ("sum",)), (4, False, ("nearest", "ridge")), (4, True, ())]
+)
+def test_networks_of_every_kind(stage: int, dilated: bool, margins: tuple[str, ...], tmp_path: Path) -> None:
+    encoders = [Encoder("test_resnet", stage, dilated) for _ in range(2)]
+    net = QGNet(encoders[0], encoders[1], 8, (1, 0.6, 3), margins=margins, add_margins=bool(margins))
+    net.requires_grad_(False).eval()
+    exporting.export(Model(net, SIDE, "qgnet", {}, "test"), tmp_path / "exported")  # compares
+    assert isinstance(open_model(tmp_path / "exported").net, ExportedQGNet)
+
+
+def test_nothing_is_left_where_the_answers_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "TOLERANCE", 0)
+    with pytest.raises(InputError, match="answer differently from torch"):
+        exporting.export(open_model("matching", SIDE, **RANDOM), tmp_path / "exported")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file.txt").touch()
+    model = open_model("matching", SIDE, **RANDOM)
+    with pytest.raises(InputError, match="is there and not empty"):
+        exporting.export(model, tmp_path / "full")
+    with pytest.raises(InputError, match="is a folder without model"):
+        open_model(tmp_path / "full")
+    (tmp_path / "full" / DESCRIPTION).write_text("[]")
+    with pytest.raises(InputError, match="damaged"):
+        open_model(tmp_path / "full")
+
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr("qgnet.segmenting.exported.import_module", missing)
+    with pytest.raises(InputError, match=r"qgnet-lightning\[onnx\]"):
+        exporting.export(model, tmp_path / "exported")

@@ -30,7 +30,8 @@ from qgnet.outputs.records import (
     write_contact_sheet,
     write_csv,
 )
-from qgnet.segmenting.segmenter import PRESENCE, Segmenter, read_supports
+from qgnet.segmenting.given import read_supports
+from qgnet.segmenting.segmenter import PRESENCE, Segmenter
 from qgnet.segmenting.task import PhotographSegmentation
 
 Supports = dict[str, list[tuple[Array, Array]]]

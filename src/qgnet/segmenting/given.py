@@ -1,7 +1,7 @@
 """Pictures and masks as users hand them over: files, PIL images or arrays."""
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +96,48 @@ def as_file(image: Image.Image) -> bytes:
 def name_of(given: Given, number: int) -> str:
     """A file's name, or a number for what has none."""
     return str(given) if isinstance(given, str | Path) else f"support {number}"
+
+
+OBJECT = "object"
+"""Name of the class where the user gives none."""
+
+
+Pairs = Sequence[tuple[Given, Given]]
+
+
+def read_supports(
+    supports: Pairs | Mapping[str, Pairs], names: Mapping[int, str] | None
+) -> dict[str, list[tuple[Array, Array]]]:
+    """Class name → pictures and masks in {0, 1, 255}; errors as of :meth:`Segmenter.fit`."""
+    if names is not None:
+        twice = [name for name in names.values() if list(names.values()).count(name) > 1]
+        if twice:
+            raise InputError(f"Two classes have the name {twice[0]!r}. Give each a name of its own.")
+    by_class: dict[str, list[tuple[Array, Array]]] = {}
+    groups = supports if isinstance(supports, Mapping) else {OBJECT: supports}
+    for name, pairs in groups.items():
+        for number, (image, mask) in enumerate(pairs, start=1):
+            pixels = picture(image)
+            labels = class_numbers(mask, list(names) if names else [1])
+            called = f"The mask of {name_of(image, number)}"
+            if labels.shape != pixels.shape[:2]:
+                raise InputError(
+                    f"{called} is {labels.shape[1]}x{labels.shape[0]} px, the picture {pixels.shape[1]}x"
+                    f"{pixels.shape[0]} px. Both must be of one size."
+                )
+            if not ((labels != 0) & (labels != IGNORE)).any():
+                raise InputError(f"{called} is empty: no pixel is marked. Mark the object with 1 (or white).")
+            for key, label in names.items() if names else [(1, name)]:
+                if (labels == key).any():
+                    binary = np.where(labels == IGNORE, IGNORE, labels == key).astype(np.uint8)
+                    if not (binary == 0).any():
+                        raise InputError(f"{called} marks everything: there is no background. Mark the object alone.")
+                    by_class.setdefault(label, []).append((pixels, binary))
+    missing = [name for name in (names.values() if names else groups) if name not in by_class]
+    if missing or not by_class:
+        raise InputError(
+            f"There is no support of {missing[0]!r}. Give at least one picture with a mask of it."
+            if missing
+            else "There is no support. Give at least one picture with the mask of what is to be found."
+        )
+    return {name: by_class[name] for name in (names.values() if names else groups)}

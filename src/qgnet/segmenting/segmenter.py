@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from datamodules.episodes.fitted import Fitted, fit_picture, fit_support
-from datamodules.files.sources import IGNORE, Array
+from datamodules.files.sources import Array
 from qgnet.common.digest import sha256_of
 from qgnet.common.errors import InputError
 from qgnet.networks.encoded import concatenated, each_tensor
 from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.segmenting import kept
 from qgnet.segmenting.exported import EXPORTED
-from qgnet.segmenting.given import Given, class_numbers, name_of, picture
+from qgnet.segmenting.given import Given, Pairs, picture, read_supports
 from qgnet.segmenting.maps import Maps, blend, joined
 from qgnet.segmenting.models import DEFAULT, open_model
 from qgnet.segmenting.presence import evidence, matching_parts
@@ -27,14 +27,10 @@ from qgnet.segmenting.tuning import SupportReport, choose, iou, mirrored, report
 from qgnet.tasks.base import normalise
 from qgnet.tasks.reuse import MB, Memory
 
-OBJECT = "object"
-"""Name of the class where the user gives none."""
 PRESENCE = 0.5
 """Least score of a photograph that is not left empty."""
 BATCH = 8
 """Squares that go through the network at once."""
-
-Pairs = Sequence[tuple[Given, Given]]
 
 
 class Learnt(NamedTuple):
@@ -316,41 +312,3 @@ class Segmenter:
 def default_device() -> str:
     """A GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def read_supports(
-    supports: Pairs | Mapping[str, Pairs], names: Mapping[int, str] | None
-) -> dict[str, list[tuple[Array, Array]]]:
-    """Class name → pictures and masks in {0, 1, 255}; errors as of :meth:`Segmenter.fit`."""
-    if names is not None:
-        twice = [name for name in names.values() if list(names.values()).count(name) > 1]
-        if twice:
-            raise InputError(f"Two classes have the name {twice[0]!r}. Give each a name of its own.")
-    by_class: dict[str, list[tuple[Array, Array]]] = {}
-    groups = supports if isinstance(supports, Mapping) else {OBJECT: supports}
-    for name, pairs in groups.items():
-        for number, (image, mask) in enumerate(pairs, start=1):
-            pixels = picture(image)
-            labels = class_numbers(mask, list(names) if names else [1])
-            called = f"The mask of {name_of(image, number)}"
-            if labels.shape != pixels.shape[:2]:
-                raise InputError(
-                    f"{called} is {labels.shape[1]}x{labels.shape[0]} px, the picture {pixels.shape[1]}x"
-                    f"{pixels.shape[0]} px. Both must be of one size."
-                )
-            if not ((labels != 0) & (labels != IGNORE)).any():
-                raise InputError(f"{called} is empty: no pixel is marked. Mark the object with 1 (or white).")
-            for key, label in names.items() if names else [(1, name)]:
-                if (labels == key).any():
-                    binary = np.where(labels == IGNORE, IGNORE, labels == key).astype(np.uint8)
-                    if not (binary == 0).any():
-                        raise InputError(f"{called} marks everything: there is no background. Mark the object alone.")
-                    by_class.setdefault(label, []).append((pixels, binary))
-    missing = [name for name in (names.values() if names else groups) if name not in by_class]
-    if missing or not by_class:
-        raise InputError(
-            f"There is no support of {missing[0]!r}. Give at least one picture with a mask of it."
-            if missing
-            else "There is no support. Give at least one picture with the mask of what is to be found."
-        )
-    return {name: by_class[name] for name in (names.values() if names else groups)}

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, Field, field_validator
 
-from qgnet.segmenting.segmenter import OBJECT
+from qgnet.segmenting.given import OBJECT
 
 MOST_CLASSES = 99
 

@@ -11,6 +11,8 @@ from PIL import Image
 from test_segment import MACHINE, MODEL, draw
 
 from qgnet.commands import main
+from qgnet.outputs.formats import of_class
+from qgnet.outputs.segments import Result, Segment
 
 FORMATS = ["--format", "index", "coco", "labelme", "overlay", "probability"]
 
@@ -63,3 +65,13 @@ def test_pictures_of_every_kind(photographs: Path) -> None:
     assert len(segment(photographs, *FORMATS)) == 9
     for name, size in (("deep", (90, 70)), ("deep grey", (90, 70)), ("narrow", (1, 70)), ("print", (90, 70))):
         assert Image.open(photographs.parent / f"Masken für Oma/{name}.png").size == size
+
+
+def test_a_class_is_written_into_a_folder_of_its_own(tmp_path: Path) -> None:
+    names = ["..", "a/b", "a_b", "overlays", "cat"]
+    mask = np.ones((2, 2), np.uint8)
+    values = mask.astype(np.float32)
+    result = Result({name: Segment(name, mask, values, 1.0, values, None) for name in names})
+    folders = [of_class(tmp_path, name, result) for name in names]
+    assert [folder.name for folder in folders] == ["_..", "a_b-1", "a_b-2", "_overlays", "cat"]
+    assert {folder.parent for folder in folders} == {tmp_path}

@@ -19,6 +19,9 @@ COLOURS = [(255, 60, 40), (60, 150, 255), (255, 200, 0), (60, 200, 90), (190, 90
 """Of classes in overlays, again from the first after the last."""
 
 
+OTHER_FOLDERS = ("overlays", "probabilities", "labelme")
+
+
 def write_index(out: Path, name: str, photograph: Path, result: Result) -> None:
     """``<name>.png``: 0 background, n the n-th class, in VOC's colours."""
     image = Image.fromarray(result.mask)
@@ -91,8 +94,17 @@ def painted(picture: Array, mask: NDArray[np.uint8]) -> Array:
 
 
 def of_class(folder: Path, name: str, result: Result) -> Path:
-    """The folder itself for a single class, else one named after the class."""
-    return folder if len(result.segments) == 1 else folder / name.replace("/", "_")
+    """The folder itself for a single class, else one in it that is named after the class, and after no other."""
+    if len(result.segments) == 1:
+        return folder
+    taken = [segment.name for segment in result.segments.values() if folder_name(segment.name) == folder_name(name)]
+    return folder / (folder_name(name) + (f"-{1 + taken.index(name)}" if len(taken) > 1 else ""))
+
+
+def folder_name(name: str) -> str:
+    """A class's name as that of a folder: none that lies elsewhere, is hidden, or is used for other files."""
+    plain = name.replace("/", "_").replace("\\", "_")
+    return f"_{plain}" if plain.startswith(".") or plain in OTHER_FOLDERS else plain
 
 
 def write_grey(path: Path, grey: NDArray[np.uint8]) -> None:

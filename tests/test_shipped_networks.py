@@ -11,7 +11,7 @@ from conftest import CONFIGS
 
 import qgnet
 
-STAGE_1 = ("global_", "patches_")
+STAGE_1 = ("global_", "patch")
 
 
 def settings(*files: Path) -> str:

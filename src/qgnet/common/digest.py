@@ -2,9 +2,10 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def sha256(path: str | Path) -> str:
@@ -16,7 +17,7 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def sha256_of(*arrays: NDArray[Any]) -> str:
+def sha256_of(*arrays: "NDArray[Any]") -> str:
     """Hex digest of what arrays hold; arrays of other shapes may have the same."""
     digest = hashlib.sha256()
     for array in arrays:

@@ -155,7 +155,7 @@ def fingerprint(source: LabelledImages) -> str:
     for i, name in enumerate(source.names):
         digest.update(os.fsencode(name))
         for kind, path in source.files(i).items():
-            digest.update(f"\0{kind} ".encode() + os.fsencode(os.path.join(path.parent.name, path.name)))
+            digest.update(f"\0{kind} ".encode() + os.fsencode(os.sep.join(os.fspath(path).split(os.sep)[-2:])))
             try:
                 stat = os.stat(path)
                 digest.update(f"\0{stat.st_size} {stat.st_mtime_ns}".encode())

@@ -1,4 +1,4 @@
-"""Data sets as LightningDataModules; knows nothing of ``qgnet``.
+"""Data sets as LightningDataModules; of ``qgnet`` they know ``qgnet.common`` alone.
 
 Its names stand in ``__init__.pyi``; each is imported when it is first used.
 """

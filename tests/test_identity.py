@@ -73,6 +73,13 @@ def test_a_training_that_still_runs_is_not_gone_on_with(command: Command, capsys
     command("fit", "demo/qgnet.yaml", *again)
 
 
+def test_a_folder_that_is_not_taken_is_not_locked(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    later = Identity({})
+    assert not later.claim(tmp_path)
+    Identity({}).go_on(tmp_path)
+
+
 def test_forked_processes_do_not_keep_a_lock(tmp_path: Path) -> None:
     """Loader processes outlive a killed training by seconds."""
     first = hold(tmp_path / "lock")

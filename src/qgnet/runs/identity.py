@@ -62,6 +62,7 @@ class Identity:
             if self.lock is None:
                 return self._is_of_this_job(folder)
             if (folder / "config.yaml").exists():
+                self.end()
                 return False
             (folder / RUN_FILE).write_text(json.dumps(self.facts, indent=2), encoding="utf-8")
             self.written, self.made = folder, missing

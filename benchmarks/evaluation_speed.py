@@ -10,7 +10,7 @@ predict is compared pixel by pixel. The head's bias of random weights is set so 
 foreground: they say one thing everywhere otherwise. ``--as_configured`` takes the configuration's own episodes.
 
 Usage: python benchmarks/evaluation_speed.py --config lightning_configs/pascal5i.yaml --data.root data/pascal \
-    --model.encoder_weights random --model.prior_checkpoint random [--precision bf16-mixed] [--queries 8]
+    --model.encoder_weights random --model.prior_weights random [--precision bf16-mixed] [--queries 8]
 python benchmarks/evaluation_speed.py --config lightning_configs/pascal5i_small.yaml --as_configured --ckpt last.ckpt
 """
 

@@ -33,7 +33,7 @@ STAGES = {
     "qgnet": [
         *("--data.scenes=160", "--data.train_episodes=12", "--data.batch_size=2", "--data.episodes=2"),
         *("--data.image_size=65", "--data.min_class_area=50", "--model.width=8", "--model.levels=[1,0.5]"),
-        *("--model.prior_encoder=test_resnet", "--model.prior_checkpoint=random"),
+        *("--model.prior_encoder=test_resnet", "--model.prior_weights=random"),
     ],
 }
 PER_EPOCH, EPOCHS = 6, 8

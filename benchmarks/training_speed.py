@@ -4,7 +4,7 @@ A step is the forward pass with frozen encoders, the loss, the backward pass and
 they show takes no time.
 
 Usage: python benchmarks/training_speed.py --config lightning_configs/pascal5i.yaml --data.root data/pascal \
-    --model.encoder_weights random --model.prior_checkpoint random [--steps 3]
+    --model.encoder_weights random --model.prior_weights random [--steps 3]
 """
 
 import argparse

@@ -29,7 +29,7 @@ def test_every_ablation_runs_on_top_of_an_experiment(command: Command, images: P
     base = "demo/pretrain.yaml" if "of stage 1" in ablation.read_text() else "demo/qgnet.yaml"
     on_top = [f"--config=lightning_configs/ablations/{ablation.name}"]
     if ablation.stem == "prior_imagenet":
-        on_top.append("--model.prior_checkpoint=random")  # nothing can be downloaded here
+        on_top.append("--model.prior_weights=random")  # nothing can be downloaded here
     if ablation.stem == "prior_bank":
         write_bank(images)
     command("fit", base, *on_top, "--run=runs/x", "--trainer.limit_val_batches=0")

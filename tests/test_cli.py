@@ -53,10 +53,10 @@ def test_every_experiment_fits_tests_and_predicts(command: Command, config: str)
 
 def test_stage_2_stands_on_the_file_that_stage_1_leaves(command: Command) -> None:
     command("fit", "demo/pretrain.yaml", "--run=runs/one", "--model.high_stage=3")
-    prior = "--model.prior_checkpoint=runs/one/prior_extractor.ckpt"
+    prior = "--model.prior_weights=runs/one/prior_extractor.ckpt"
     command("fit", "demo/qgnet.yaml", "--run=runs/x", prior)
     command("test", "demo/qgnet.yaml", f"--ckpt_path={LAST}", prior, "--run=runs/t")
-    digest = json.loads(Path("runs/t/results.json").read_text())["files_sha256"]["prior_checkpoint"]
+    digest = json.loads(Path("runs/t/results.json").read_text())["files_sha256"]["prior_weights"]
     assert len(digest) == 64
     stage_1 = torch.load("runs/one/prior_extractor.ckpt", weights_only=True)["state_dict"]
     stage_2 = torch.load(LAST, weights_only=True)["state_dict"]
@@ -70,11 +70,9 @@ def test_stage_2_stands_on_the_file_that_stage_1_leaves(command: Command) -> Non
 def test_another_prior_extractor_is_refused_by_name(command: Command, capsys: pytest.CaptureFixture) -> None:
     for name in ("one", "two"):
         command("fit", "demo/pretrain.yaml", f"--run=runs/{name}", f"--seed_everything={len(name) + ord(name[0])}")
-    command("fit", "demo/qgnet.yaml", "--run=runs/x", "--model.prior_checkpoint=runs/one/prior_extractor.ckpt")
+    command("fit", "demo/qgnet.yaml", "--run=runs/x", "--model.prior_weights=runs/one/prior_extractor.ckpt")
     with pytest.raises(SystemExit) as stop:
-        command(
-            "test", "demo/qgnet.yaml", f"--ckpt_path={LAST}", "--model.prior_checkpoint=runs/two/prior_extractor.ckpt"
-        )
+        command("test", "demo/qgnet.yaml", f"--ckpt_path={LAST}", "--model.prior_weights=runs/two/prior_extractor.ckpt")
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert "runs/two/prior_extractor.ckpt" in error
@@ -203,8 +201,8 @@ MISTAKES = {
     "too many shots": (["--data.shots=40"], "needs 41"),
     "no shots": (["--data.shots=0"], "data.shots is 0; expected at least 1"),
     "negative batch": (["--data.batch_size=0"], "data.batch_size is 0"),
-    "no prior": (["--model.prior_checkpoint=null"], "prior_checkpoint` is not set"),
-    "missing prior": (["--model.prior_checkpoint=none.ckpt"], "names none.ckpt, which does not exist"),
+    "no prior": (["--model.prior_weights=null"], "prior_weights` is not set"),
+    "missing prior": (["--model.prior_weights=none.ckpt"], "names none.ckpt, which does not exist"),
     "missing checkpoint": (["--ckpt_path=none.ckpt"], "--ckpt_path is none.ckpt"),
     "unknown encoder": (["--model.encoder=resnet51"], "no model 'resnet51'"),
     "episodes of nothing": (["--data.min_class_area=100000"], "No image holds any of the classes"),
@@ -233,7 +231,7 @@ def test_stages_cannot_be_mixed(workdir: Path, voc: Path, capsys: pytest.Capture
                 "--config=lightning_configs/demo/qgnet.yaml",
                 "--data=SyntheticViewsDataModule",
                 "--data.scenes=100",
-                "--model.prior_checkpoint=random",
+                "--model.prior_weights=random",
                 "--model.encoder_weights=random",
                 *TINY_TRAINER,
             ]
@@ -253,12 +251,10 @@ def test_wrong_prior_files_are_told_apart(command: Command, capsys: pytest.Captu
     }
     for file, message in cases.items():
         with pytest.raises(SystemExit):
-            command("fit", "demo/qgnet.yaml", f"--model.prior_checkpoint={file}")
+            command("fit", "demo/qgnet.yaml", f"--model.prior_weights={file}")
         assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        command(
-            "fit", "demo/qgnet.yaml", "--model.prior_checkpoint=runs/one/prior_extractor.ckpt", "--model.high_stage=4"
-        )
+        command("fit", "demo/qgnet.yaml", "--model.prior_weights=runs/one/prior_extractor.ckpt", "--model.high_stage=4")
     assert "up to stage 3, but the configuration asks for" in capsys.readouterr().err
 
 
@@ -336,6 +332,6 @@ def test_last_and_best_are_those_of_the_configurations_own_training(
 def test_segmentation_settings_cover_what_the_tiny_ones_override() -> None:
     """A renamed setting would make the overrides above test something else than the shipped files."""
     text = (CONFIGS / "pascal5i.yaml").read_text()
-    for name in ("encoder", "encoder_weights", "prior_encoder", "prior_checkpoint", "width", "levels"):
+    for name in ("encoder", "encoder_weights", "prior_encoder", "prior_weights", "width", "levels"):
         assert any(arg.startswith(f"--model.{name}=") for arg in TINY_SEGMENTATION)
         assert f"{name}:" in text

@@ -56,7 +56,7 @@ def test_a_training_and_its_test_are_two_runs_of_one_group(command: Command) -> 
 
 def test_a_training_logs_what_its_users_look_for(command: Command) -> None:
     command("fit", "demo/pretrain.yaml", "--run=runs/one", "--model.high_stage=3")
-    prior = "--model.prior_checkpoint=runs/one/prior_extractor.ckpt"
+    prior = "--model.prior_weights=runs/one/prior_extractor.ckpt"
     finished(command, "fit", "demo/qgnet.yaml", WANDB, *EPOCH, prior, "--run=runs/x")
     assert Path("runs/x/metrics.csv").exists()
     run = read_run(Path("runs/x"))
@@ -72,7 +72,7 @@ def test_a_training_logs_what_its_users_look_for(command: Command) -> None:
     assert overlays["captions"][0].endswith(", support")
     assert run.history["val/class_iou_table"][0]["_type"] == "table-file"
     assert run.history["val/class_iou_table"][0]["nrows"] == 4  # classes that had an episode
-    digest = run.config["files_sha256"]["prior_checkpoint"]
+    digest = run.config["files_sha256"]["prior_weights"]
     assert len(digest) == 64
     assert run.config["versions"]["torch"]
     assert run.config["revision"] == revision()

@@ -216,7 +216,7 @@ def small_settings(prior: bool = True) -> list[str]:
 
 @pytest.mark.parametrize(
     ("prior", "files"),
-    [(True, ["encoder_weights", "prior_checkpoint"]), (False, ["encoder_weights"])],
+    [(True, ["encoder_weights", "prior_weights"]), (False, ["encoder_weights"])],
     ids=["QGNet", "PFENet"],
 )
 def test_imported_checkpoint_is_tested(
@@ -255,7 +255,7 @@ def test_another_prior_extractor_beside_an_imported_checkpoint_is_refused(
             "pascal5i.yaml",
             "--ckpt_path=ours.ckpt",
             *small_settings(),
-            "--model.prior_checkpoint=other.ckpt",
+            "--model.prior_weights=other.ckpt",
         )
     assert "the checkpoint holds its own copy" in capsys.readouterr().err
 
@@ -307,9 +307,9 @@ def test_self_supervised_checkpoint_becomes_a_prior_extractor(
     convert("m.pth.tar", "prior.ckpt")
     printed = capsys.readouterr().out
     assert f"has a resnet18 under {prefix}*; its other {2 + len(others) * 122 + ('.0.' in best)} tensors" in printed
-    assert "--model.prior_encoder resnet18 --model.prior_checkpoint prior.ckpt" in printed
+    assert "--model.prior_encoder resnet18 --model.prior_weights prior.ckpt" in printed
     encoder = Encoder("resnet18")
-    load_encoder_weights(encoder, "prior.ckpt", "model.prior_checkpoint")
+    load_encoder_weights(encoder, "prior.ckpt", "model.prior_weights")
     assert all(torch.equal(value, wanted[key]) for key, value in encoder.net.state_dict().items())
 
 

@@ -56,9 +56,9 @@ def test_files_that_are_no_checkpoints(command: Command, refused: Refused) -> No
     assert "is no checkpoint of a training" in refused("test", "--ckpt_path=plain.ckpt")
     for subcommand in ("fit", "test"):
         message = refused(subcommand, "--ckpt_path=runs/one/prior_extractor.ckpt")
-        assert "is a prior extractor. Give it as --model.prior_checkpoint" in message
+        assert "is a prior extractor. Give it as --model.prior_weights" in message
     Path("broken.safetensors").write_bytes(b"\x05\0\0\0\0\0\0\0hello")
-    assert "broken.safetensors cannot be read" in refused("fit", "--model.prior_checkpoint=broken.safetensors")
+    assert "broken.safetensors cannot be read" in refused("fit", "--model.prior_weights=broken.safetensors")
 
 
 def test_text_files_of_another_kind(refused: Refused) -> None:

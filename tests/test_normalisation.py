@@ -59,5 +59,5 @@ def test_a_prior_extractor_remembers_it_and_an_older_one_had_imagenets(tmp_path:
     torch.save(content, tmp_path / "old.ckpt")
     for name, expected in (("new", ((0.1, 0.2, 0.3), HALF[1])), ("old", IMAGENET)):
         other = Encoder("test_resnet", 3)
-        load_encoder_weights(other, str(tmp_path / f"{name}.ckpt"), "model.prior_checkpoint")
+        load_encoder_weights(other, str(tmp_path / f"{name}.ckpt"), "model.prior_weights")
         assert (other.mean, other.std) == expected

@@ -312,7 +312,7 @@ def test_paths_are_expanded_in_yaml_and_on_the_command_line(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("OWN", str(root))
     (workdir / "own.yaml").write_text("data:\n  class_path: FolderDataModule\n  init_args:\n    root: ${OWN}\n")
-    random = ["--model.prior_checkpoint=random", "--model.encoder_weights=random"]
+    random = ["--model.prior_weights=random", "--model.encoder_weights=random"]
     folder = ["--config=lightning_configs/folder.yaml", *random]
     for arguments in (["--data.root=~/own"], ["--data.root=$OWN"], ["--config=own.yaml"]):
         _, data = parse([*folder, *arguments])

@@ -65,7 +65,7 @@ def test_the_small_experiment_and_matching_on_photographs(photographs: str, weig
     model = [f"--model.encoder_weights={weights}"]
     trainer = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     few = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
-    prior = [f"--model.prior_checkpoint={weights}"]
+    prior = [f"--model.prior_weights={weights}"]
     main(["fit", config, "--run=runs/x", *data, *model, *prior, *trainer, *few])
     main(["test", config, "--run=runs/t", *data, *trainer, "--ckpt_path=runs/x/checkpoints/last.ckpt"])
     scores = json.loads(Path("runs/t/results.json").read_text())["scores"]

@@ -185,7 +185,7 @@ SETTINGS = {
         "protocol.seeds protocol.score_at protocol.novel_in_training",
         "model": "high_stage width levels margins add_margins auxiliary_weight foreground_weight bank_size "
         "self_correspondence cross_correspondence freeze_encoder optimizer.lr optimizer.weight_decay prior_bank "
-        "prior_checkpoint encoder prior_encoder encoder_weights",
+        "prior_weights encoder prior_encoder encoder_weights",
     },
 }
 # without devices and num_nodes, which start processes by the command line of this test

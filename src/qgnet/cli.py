@@ -12,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, get_loader, set_loader
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, Logger
@@ -36,6 +36,7 @@ from qgnet.common.errors import InputError
 from qgnet.common.mistakes import refused_by_lightning
 from qgnet.common.paths import expanded
 from qgnet.common.protocol_layers import name_decides
+from qgnet.common.renamed import renamed, renamed_options
 from qgnet.common.settings import Range, check
 from qgnet.common.terminal import quiet
 from qgnet.common.text import read_yaml
@@ -55,8 +56,11 @@ from qgnet.weights.checkpoints import AtomicCheckpointIO
 for name in datamodules.__all__:  # imported, its classes can be named without their module in YAML
     getattr(datamodules, name)
 
+as_written = get_loader("yaml")
+set_loader("yaml", lambda text: renamed(as_written(text)), exceptions=(yaml.YAMLError,))
+
 PATHS = {"run", "ckpt_path", "root", "list_file", "mask_root", "mask_list", "region_cache", "episode_file"}
-PATHS |= {"encoder_weights", "prior_checkpoint", "prior_bank", "default_root_dir", "save_dir", "dirpath"}
+PATHS |= {"encoder_weights", "prior_weights", "prior_bank", "default_root_dir", "save_dir", "dirpath"}
 """Settings that are paths (or words like ``imagenet``, which stay as they are)."""
 RUN_RANGES = {"seed_everything": [Range(0, 2**32 - 1)]}
 TRAINER_RANGES = {
@@ -156,7 +160,7 @@ class QGNetCLI(LightningCLI):
         """
         arguments = sys.argv[1:] if args is None else args
         assert not isinstance(arguments, dict | Namespace)
-        self.config = parser.parse_args(name_decides(arguments))
+        self.config = parser.parse_args(name_decides(renamed_options(arguments)))
         expand_paths(self.config)
         if not self.config.get(str(self.config.get("subcommand")), self.config).verbose:
             quiet()

@@ -16,6 +16,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from qgnet.common.errors import InputError
+from qgnet.common.renamed import RENAMED
 
 
 class Rule(ABC):
@@ -103,11 +104,12 @@ class Checked(ABCMeta):
     """Of classes whose objects are made only from settings that fit; ``prefix`` names their group, such as ``data``."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Make an object.
+        """Make an object; settings may have their old names.
 
         Raises:
             InputError: for the first setting that does not fit.
         """
+        kwargs = {RENAMED.get(name, name): value for name, value in kwargs.items()}
         try:
             given = inspect.signature(cls.__init__).bind_partial(None, *args, **kwargs).arguments  # type: ignore[misc]
         except TypeError:  # an argument that there is not, of which the constructor itself tells
@@ -162,13 +164,13 @@ def check_side(side: int, name: str) -> None:
 
 @dataclass(frozen=True, repr=False)
 class OneOf(Rule):
-    """One of a ``Literal``'s values."""
+    """One of a ``Literal``'s values; or, where the type allows for it, what makes an object."""
 
     values: tuple[Any, ...]
 
     def fits(self, value: Any) -> bool:
         """Whether it is one."""
-        return value in self.values
+        return callable(value) or value in self.values
 
     def __str__(self) -> str:
         return f"one of {', '.join(map(str, self.values))}"

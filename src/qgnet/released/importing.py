@@ -71,7 +71,7 @@ def import_network(kind: str, state: State, source: Path, output: Path, levels: 
     )
     fill_network(task.net, kind, state, source)
     digest = sha256(source)
-    task.file_hashes = {"encoder_weights": digest} | ({"prior_checkpoint": digest} if has_priors else {})
+    task.file_hashes = {"encoder_weights": digest} | ({"prior_weights": digest} if has_priors else {})
     write(output, lambda part: save_checkpoint(task, part))
     note = f"prior encoder {prior}" if has_priors else "no self-correspondence"
     setting = f"--model.prior_encoder {prior}" if has_priors else "--model.self_correspondence false"
@@ -102,7 +102,7 @@ def import_prior_extractor(prefix: str, state: State, source: Path, output: Path
         f"{source} has a {encoder.name} under {prefix}*; its other {len(state) - len(inside)} tensors are left out.\n"
         f"{output} is a prior extractor. Train stage 2 on it:\n"
         "  lightning fit --config lightning_configs/pascal5i.yaml --data.fold 0 \\\n"
-        f"    --model.prior_encoder {encoder.name} --model.prior_checkpoint {output}"
+        f"    --model.prior_encoder {encoder.name} --model.prior_weights {output}"
     )
 
 
@@ -114,9 +114,9 @@ def import_encoder(state: State, source: Path, output: Path) -> str:
         f"{source} is a {encoder.name}.\n"
         f"{output} holds its weights, without the classifier. Train stage 2 on it:\n"
         "  lightning fit --config lightning_configs/pascal5i.yaml --data.fold 0 \\\n"
-        f"    --model.encoder {encoder.name} --model.encoder_weights {output} --model.prior_checkpoint …\n"
+        f"    --model.encoder {encoder.name} --model.encoder_weights {output} --model.prior_weights …\n"
         f"or, if it was trained without labels, give it as --model.prior_encoder {encoder.name} "
-        f"--model.prior_checkpoint {output}."
+        f"--model.prior_weights {output}."
     )
 
 

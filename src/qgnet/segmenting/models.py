@@ -8,6 +8,7 @@ import yaml
 
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
+from qgnet.common.renamed import renamed
 from qgnet.common.settings import check_side
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet
@@ -140,8 +141,8 @@ def checkpoint_model(path: Path, image_size: int | None) -> Model:
         )
     if not any(key.startswith("net.enrichment.") for key in weights):
         raise InputError(f"{path} is no checkpoint of stage 2. Give the last.ckpt or best.ckpt of such a training.")
-    settings = {k: v for k, v in content.get("hyper_parameters", {}).items() if not k.startswith("_")}
-    settings |= {"prior_checkpoint": None, "prior_bank": None}  # the checkpoint holds their weights
+    settings = {k: v for k, v in renamed(content.get("hyper_parameters", {})).items() if not k.startswith("_")}
+    settings |= {"prior_weights": None, "prior_bank": None}  # the checkpoint holds their weights
     task = FewShotSegmentation(**settings)
     task.on_load_checkpoint(content)
     task.load_state_dict(weights)

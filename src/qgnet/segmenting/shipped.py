@@ -21,7 +21,7 @@ HEADS = Path(__file__).parent / "heads"
 FORMAT = "qgnet-head-1"
 PREFIX = "qgnet/"
 NAMED = (PACKAGED, IMAGENET)
-WEIGHTS = {"encoder_weights": "encoder", "prior_checkpoint": "prior_encoder"}
+WEIGHTS = {"encoder_weights": "encoder", "prior_weights": "prior_encoder"}
 """Setting of weights → setting of the encoder that they are for."""
 
 

@@ -14,13 +14,14 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from qgnet.common.errors import InputError
 from qgnet.common.internals import do_not_send_buffers, logs_this_step
+from qgnet.common.renamed import renamed
 from qgnet.common.settings import FINITE, Checked, Range, check
 from qgnet.networks.encoders import IMAGENET, Encoder
 from qgnet.networks.synchronised import synchronise_batch_norm
+from qgnet.tasks.schedules import FACTORS, Schedule, check_schedule, make_scheduler, told
 
 FILES = "frozen_files"
 """Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
@@ -30,6 +31,8 @@ HighStage = Annotated[int, Range(3, 4)]
 Weight = Annotated[float, Range(0)]
 OPTIMIZER = "optimizer"
 """Key of a checkpoint under which the optimiser's class is kept."""
+SCHEDULE = "schedule"
+"""Key of a checkpoint under which the schedule's name, or its class and settings, are kept."""
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """Those that keep float32 weights."""
@@ -40,10 +43,10 @@ class Task(pl.LightningModule, metaclass=Checked):
 
     Args:
         optimizer: makes the optimiser from the trainable parameters; None where nothing is trained.
-        schedule: factor of the learning rate at a progress from 0 to 1, applied at each step; None likewise.
+        schedule: of the learning rate, applied at each step.
 
     Raises:
-        InputError: if the optimiser refuses its settings.
+        InputError: if the optimiser or the schedule refuses its settings.
     """
 
     prefix = "model"
@@ -52,11 +55,12 @@ class Task(pl.LightningModule, metaclass=Checked):
     def __init__(
         self,
         optimizer: MakeOptimizer | None = None,
-        schedule: Callable[[float], float] | None = None,
+        schedule: Schedule = "constant",
     ) -> None:
         super().__init__()
         if optimizer is not None:
             check_optimizer(optimizer)
+            check_schedule(schedule, sample(optimizer))
         self._make_optimizer = optimizer
         self._schedule = schedule
         self.file_hashes: dict[str, str] = {}
@@ -108,13 +112,12 @@ class Task(pl.LightningModule, metaclass=Checked):
         """The injected optimiser over what trains, and the schedule per step."""
         assert self._make_optimizer is not None
         optimizer = self._make_optimizer(p for p in self.parameters() if p.requires_grad)
-        scheduler = LambdaLR(optimizer, self._factor)
+        scheduler = make_scheduler(self._schedule, optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _factor(self, step: int) -> float:
-        """Of the learning rate."""
-        assert self._schedule is not None
-        return self._schedule(self._progress(step))
+        """Of the learning rate, where the schedule has a name."""
+        return FACTORS[str(self._schedule)](self._progress(step))
 
     def _progress(self, step: int) -> float:
         """Of the training, from 0 to 1.
@@ -147,7 +150,9 @@ class Task(pl.LightningModule, metaclass=Checked):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the sha256 of the files that the frozen parts came from, and each encoder's normalisation."""
         if self._make_optimizer is not None:
-            checkpoint[OPTIMIZER] = type(sample(self._make_optimizer)).__name__
+            optimizer = sample(self._make_optimizer)
+            checkpoint[OPTIMIZER] = type(optimizer).__name__
+            checkpoint[SCHEDULE] = told(self._schedule, optimizer)
         checkpoint[FILES] = dict(self.file_hashes)
         checkpoint[NORMALISATION] = {name: [*map(list, (e.mean, e.std))] for name, e in self._encoders()}
 
@@ -158,11 +163,14 @@ class Task(pl.LightningModule, metaclass=Checked):
         """Take over the recorded sha256 and normalisation; subclasses compare the former with their settings.
 
         Raises:
-            InputError: for another network's checkpoint, or one whose training had another optimiser and is to go on.
+            InputError: for another network's checkpoint, or one that is to go on with another optimiser or schedule
+                than it began with.
         """
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING and self._make_optimizer:
-            check_same_optimizer(sample(self._make_optimizer), checkpoint)
-        self.file_hashes = dict(checkpoint.get(FILES, {}))
+            optimizer = sample(self._make_optimizer)
+            check_same_optimizer(optimizer, checkpoint)
+            check_same_schedule(told(self._schedule, optimizer), checkpoint)
+        self.file_hashes = renamed(checkpoint.get(FILES, {}))
         recorded = checkpoint.get(NORMALISATION, {})
         for name, encoder in self._encoders():  # before it was recorded, every encoder had ImageNet's
             mean, std = recorded.get(name, IMAGENET)
@@ -173,7 +181,7 @@ class Task(pl.LightningModule, metaclass=Checked):
             k for k in found if k not in own
         ]
         if wrong:
-            theirs = checkpoint.get("hyper_parameters", {})
+            theirs = renamed(dict(checkpoint.get("hyper_parameters", {})))
             differing = [
                 f"{key} is {self.hparams[key]!r}, in the checkpoint {theirs[key]!r}"
                 for key in self.hparams
@@ -209,6 +217,16 @@ def check_same_optimizer(optimizer: Optimizer, checkpoint: dict[str, Any]) -> No
         raise InputError(
             f"model.optimizer {'; '.join(differing)}: a training goes on with the optimiser it began with. Give its "
             "settings (config.yaml in its run's folder), or start a new training without --ckpt_path."
+        )
+
+
+def check_same_schedule(schedule: str, checkpoint: dict[str, Any]) -> None:
+    """InputError unless the training that goes on had this schedule, whose state is restored."""
+    had = checkpoint.get(SCHEDULE, schedule)
+    if checkpoint["lr_schedulers"] and had != schedule:  # imported weights have none
+        raise InputError(
+            f"model.schedule is {schedule}, was {had}: a training goes on with the schedule it began with. Give that "
+            "one (config.yaml in its run's folder), or start a new training without --ckpt_path."
         )
 
 

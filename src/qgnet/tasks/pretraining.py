@@ -1,9 +1,8 @@
 """Stage 1: the prior extractor, by global-local contrastive learning on unlabelled images."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,15 +24,10 @@ from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.layers import resize
 from qgnet.tasks.base import HighStage, Task, Weight, ends_step, make_encoder, normalise
+from qgnet.tasks.schedules import Schedule
 from qgnet.weights.store import load_encoder_weights, save_prior_extractor
 
 PRIOR_FILE = "prior_extractor.ckpt"
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
-    "step": lambda progress: 0.1 ** ((progress >= 0.6) + (progress >= 0.8)),
-    "constant": lambda progress: 1.0,
-}
-"""Factor of the learning rate at a progress of the training from 0 to 1: MoCo v2's, MoCo v1's, none."""
 COLLAPSED = 0.05
 """Spread of the embeddings below which they are as good as one point."""
 
@@ -97,7 +91,7 @@ class GlobalLocalPretraining(Task):
         patch_queue: take the negatives of ``local_local`` from a queue of patches' keys; without it they are the global
             views' keys, as those of the other terms, which "patch or whole" alone tells apart.
         schedule: of the learning rate, applied at each step: ``cosine`` to 0 (MoCo v2), ``step``: a tenth at 60 % and
-            again at 80 % of the training (MoCo v1), or ``constant``.
+            again at 80 % of the training (MoCo v1), ``poly`` or ``constant``; or the class of a torch scheduler.
         optimizer: takes the query encoder's parameters.
     """
 
@@ -118,11 +112,11 @@ class GlobalLocalPretraining(Task):
         local_global: Weight = 1.0,
         local_local: Weight = 1.0,
         patch_queue: bool = False,
-        schedule: Literal["cosine", "step", "constant"] = "cosine",
+        schedule: Schedule = "cosine",
         optimizer: OptimizerCallable = sgd,
     ) -> None:
-        super().__init__(optimizer, SCHEDULES[schedule])
-        self.save_hyperparameters(ignore=["optimizer"])
+        super().__init__(optimizer, schedule)
+        self.save_hyperparameters(ignore=["optimizer", "schedule"])
         self.encoder_weights = encoder_weights
         self.temperature = temperature
         self.term_weights = dict(zip(KINDS, (global_global, local_global, local_local), strict=True))

@@ -16,16 +16,13 @@ from qgnet.losses import segmentation_loss, total_weight
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.qgnet import PriorBank, QGNet
-from qgnet.tasks.base import FILES, HighStage, Weight, make_encoder, normalise, of_the_model
+from qgnet.tasks.base import HighStage, Weight, make_encoder, normalise, of_the_model
 from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
+from qgnet.tasks.schedules import Schedule
 from qgnet.weights.store import RANDOM, load_encoder_weights, load_prior_bank
 
-POLY_POWER = 0.9
-"""Of the poly schedule per iteration (released code)."""
-
-
 HOW_TO_GET = {
-    "prior_checkpoint": "Stage 2 stands on the prior extractor of stage 1: run `lightning fit --config "
+    "prior_weights": "Stage 2 stands on the prior extractor of stage 1: run `lightning fit --config "
     "lightning_configs/pretrain_imagenet.yaml` and give the prior_extractor.ckpt of its run's folder; or `random` for "
     "an untrained one.",
     "prior_bank": "`model.bank_size` asks for priors from a bank: write one with `qgnet prior-bank` and give its file.",
@@ -56,7 +53,7 @@ class FewShotSegmentation(EpisodicTask):
         encoder_weights: ``imagenet``, ``random``, or a file (state dict, or a prior extractor of stage 1).
         freeze_encoder: E is never trained (the paper's setting). False fine-tunes it.
         prior_encoder: P, a timm model.
-        prior_checkpoint: the prior_extractor.ckpt of stage 1, or another file of weights, or ``random``.
+        prior_weights: the prior_extractor.ckpt of stage 1, or another file of weights, or ``random``.
         self_correspondence: False leaves the prior map out, and P with it.
         cross_correspondence: False leaves the guided map out of the FEM; it is still drawn and scored as a baseline.
         bank_size: null: the priors are P's feature of the query itself (the released code). A number: that many priors,
@@ -74,6 +71,8 @@ class FewShotSegmentation(EpisodicTask):
         foreground_weight: of foreground pixels in both losses. 1 is the paper's; more makes up for a short training
             on few classes, after which novel classes are recognised, but with less confidence than base classes.
         optimizer: takes the trainable parameters.
+        schedule: of the learning rate, applied at each step: ``poly`` (the released code), ``cosine``, ``step``
+            (a tenth at 60 % and again at 80 % of the training) or ``constant``; or the class of a torch scheduler.
         reuse: a validation, test or prediction encodes each image once and keeps what it needs of it. False encodes it
             anew for each episode; the result is the same.
         reuse_mb: how much is kept at most, in MB per process and on its device; what has not been asked for the longest
@@ -89,7 +88,7 @@ class FewShotSegmentation(EpisodicTask):
         encoder_weights: str = "imagenet",
         freeze_encoder: bool = True,
         prior_encoder: str = "resnet50",
-        prior_checkpoint: str | None = None,
+        prior_weights: str | None = None,
         self_correspondence: bool = True,
         cross_correspondence: bool = True,
         bank_size: Count | None = None,
@@ -103,11 +102,12 @@ class FewShotSegmentation(EpisodicTask):
         auxiliary_weight: Weight = 1.0,
         foreground_weight: Weight = 1.0,
         optimizer: OptimizerCallable = sgd,
+        schedule: Schedule = "poly",
         reuse: bool = True,
         reuse_mb: int = REUSE_MB,
     ) -> None:
-        super().__init__(reuse, reuse_mb, optimizer, lambda progress: (1 - progress) ** POLY_POWER)
-        self.save_hyperparameters(ignore=["optimizer"])
+        super().__init__(reuse, reuse_mb, optimizer, schedule)
+        self.save_hyperparameters(ignore=["optimizer", "schedule"])
         self.encoder_weights = encoder_weights
         self.auxiliary_weight = auxiliary_weight
         self.foreground_weight = foreground_weight
@@ -130,7 +130,7 @@ class FewShotSegmentation(EpisodicTask):
             self.net = QGNet(*network)
         if freeze_encoder:
             self.net.encoder.freeze()
-        self.files = {"prior_checkpoint": prior_checkpoint, "prior_bank": prior_bank}
+        self.files = {"prior_weights": prior_weights, "prior_bank": prior_bank}
 
     def load_starting_weights(self) -> None:
         """E from ``encoder_weights``, the priors from their file; keeps the sha256 of the files."""
@@ -141,8 +141,8 @@ class FewShotSegmentation(EpisodicTask):
             images = [episodes[i].query_image for i in range(CALIBRATION_IMAGES)]
             unfold(net.encoder, normalise(torch.stack(images).to(self.device)))
         if net.prior_encoder is not None:
-            file = self._prior_file("prior_checkpoint")
-            digests["prior_checkpoint"] = load_encoder_weights(net.prior_encoder, file, "model.prior_checkpoint")
+            file = self._prior_file("prior_weights")
+            digests["prior_weights"] = load_encoder_weights(net.prior_encoder, file, "model.prior_weights")
         if net.prior_bank is not None:
             digests["prior_bank"] = load_prior_bank(net.prior_bank, self._prior_file("prior_bank"), "model.prior_bank")
         self.file_hashes |= {setting: digest for setting, digest in digests.items() if digest}
@@ -157,7 +157,7 @@ class FewShotSegmentation(EpisodicTask):
         """Refuse a checkpoint trained on other priors, or on another E, than those that the settings name."""
         super().on_load_checkpoint(checkpoint)
         for setting, file in {"encoder_weights": self.encoder_weights, **self.files}.items():
-            recorded = checkpoint.get(FILES, {}).get(setting)
+            recorded = self.file_hashes.get(setting)
             if recorded is None or file is None or not Path(file).is_file():
                 continue
             found = sha256(file)

@@ -58,7 +58,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             is_prior = checkpoint.get("format") == PRIOR_FORMAT
             raise InputError(
                 f"--ckpt_path: {path} is {'a prior extractor' if is_prior else 'no checkpoint of a training'}. "
-                + ("Give it as --model.prior_checkpoint" if is_prior else "Give weights as --model.encoder_weights")
+                + ("Give it as --model.prior_weights" if is_prior else "Give weights as --model.encoder_weights")
                 + ", and here a file such as runs/<experiment>/<run>/checkpoints/last.ckpt."
             )
         return checkpoint

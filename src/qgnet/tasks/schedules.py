@@ -1,0 +1,55 @@
+"""How the learning rate goes on: by one of these names, or by one of torch's schedulers."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+
+from qgnet.common.errors import InputError
+
+MakeScheduler = Callable[[Optimizer], LRScheduler]
+Schedule = Literal["poly", "cosine", "step", "constant"] | MakeScheduler
+POLY_POWER = 0.9
+"""Of the poly schedule per iteration (released code)."""
+FACTORS: dict[str, Callable[[float], float]] = {
+    "poly": lambda progress: (1 - progress) ** POLY_POWER,
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+    "step": lambda progress: 0.1 ** ((progress >= 0.6) + (progress >= 0.8)),
+    "constant": lambda progress: 1.0,
+}
+"""Factor of the learning rate at a progress of the training from 0 to 1: the paper's, MoCo v2's, MoCo v1's, none."""
+
+
+def make_scheduler(schedule: Schedule, optimizer: Optimizer, factor: Callable[[int], float]) -> LRScheduler:
+    """The scheduler of a training, which is stepped with the optimiser.
+
+    Args:
+        schedule: a name of `FACTORS`, or what makes a scheduler.
+        optimizer: whose rate it sets.
+        factor: of the learning rate at a step, by the schedule's name.
+    """
+    return LambdaLR(optimizer, factor) if isinstance(schedule, str) else schedule(optimizer)
+
+
+def check_schedule(schedule: Schedule, optimizer: Optimizer) -> None:
+    """InputError if a scheduler cannot be made for the optimiser, or follows a metric instead of the steps."""
+    try:
+        made = make_scheduler(schedule, optimizer, lambda step: 1.0)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"model.schedule: {error}. Correct its settings.") from None
+    if isinstance(made, ReduceLROnPlateau):
+        raise InputError(
+            "model.schedule is ReduceLROnPlateau, which follows a metric; schedules are stepped with the optimiser. "
+            f"Take another of torch.optim.lr_scheduler, or one of {', '.join(FACTORS)}."
+        )
+
+
+def told(schedule: Schedule, optimizer: Optimizer) -> str:
+    """What a checkpoint keeps of it: its name, or its class and settings."""
+    if isinstance(schedule, str):
+        return schedule
+    settings: dict[str, Any] = getattr(schedule, "keywords", {})
+    made = type(make_scheduler(schedule, optimizer, lambda step: 1.0)).__name__
+    return f"{made}({', '.join(f'{name}={value}' for name, value in settings.items())})"

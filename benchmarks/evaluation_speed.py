@@ -33,9 +33,9 @@ from qgnet.cli import parse
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.correspondence import EPS
 from qgnet.networks.enrichment import FeatureEnrichment, level_size
-from qgnet.networks.layers import resize
+from qgnet.networks.layers import resize, resize_mask
 from qgnet.networks.matching import margins, of_all_shots
-from qgnet.networks.qgnet import QGNet, QGNetOutput, masked_average, mid_level, resize_mask, two_labels
+from qgnet.networks.qgnet import QGNet, QGNetOutput, masked_average, mid_level, two_labels
 from qgnet.tasks.base import normalise
 from qgnet.tasks.episodic import restore
 from qgnet.tasks.segmentation import FewShotSegmentation

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from qgnet.cli import main
 from qgnet.networks.encoders import Encoder
+from qgnet.networks.layers import resize_mask
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import COSINE_SCALE, MARGINS, RIDGE, Positions, margins, of_all_shots, positions
-from qgnet.networks.qgnet import QGNet, resize_mask
+from qgnet.networks.qgnet import QGNet
 
 SIDE = 5
 SIZE = 40

@@ -85,7 +85,7 @@ def test_predicted_files_are_the_same_and_named_by_their_episode(
 
 def count_encodings(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often each is called from now on."""
-    calls = {"encode_query": 0, "encode_support": 0}
+    calls = {"stages": 0, "encode_query": 0, "encode_support": 0}
 
     def counted(name: str) -> None:
         encode = getattr(QGNet, name)
@@ -110,9 +110,10 @@ def test_each_image_is_encoded_once(
         main(episodic("test", "on", *trained, "--data.batch_size=4"))
     assert calls["encode_query"] == len({d.query for d in draws}) == 20
     assert calls["encode_support"] == len({(s, d.class_id) for d in draws for s in d.supports}) <= 20
+    assert calls["stages"] == len({d.query for d in draws} | {s for d in draws for s in d.supports})
     calls = count_encodings(monkeypatch)
     main(episodic("test", "off", *trained, "--data.batch_size=4", "--model.reuse=false"))
-    assert calls == {"encode_query": EPISODES, "encode_support": EPISODES}
+    assert calls == {"stages": 2 * EPISODES, "encode_query": EPISODES, "encode_support": EPISODES}
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -191,6 +192,27 @@ def test_what_is_kept_counts_with_the_storage_behind_it() -> None:
     memory = Memory(50)
     memory.get("part", lambda: torch.zeros(100, dtype=torch.uint8)[:10])
     assert (memory.used, memory.largest) == (0, 100)
+
+
+def test_what_is_spare_takes_only_room_that_nothing_else_needs() -> None:
+    memory = Memory(100)
+
+    def ask(key: str, size: int, spare: bool = False) -> None:
+        memory.get(key, lambda: {2: torch.zeros(size, dtype=torch.uint8)}, spare)
+        assert memory.used == sum(n for place in (memory.kept, memory.spare) for _, n in place.values()) <= 100
+
+    ask("a", 30)
+    ask("x", 40, spare=True)
+    ask("y", 50, spare=True)
+    assert [*memory.kept, *memory.spare] == ["a", "y"]
+    ask("b", 60)
+    assert [*memory.kept, *memory.spare] == ["a", "b"]
+    ask("x", 40, spare=True)  # there is room for 10
+    ask("z", 200, spare=True)
+    assert [*memory.kept, *memory.spare] == ["a", "b"]
+    assert memory.largest == 60
+    ask("c", 20)
+    assert [*memory.kept] == ["b", "c"]
 
 
 @given(st.lists(st.integers(0, 5), max_size=40), st.integers(0, 40), st.integers(1, 4))

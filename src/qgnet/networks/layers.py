@@ -28,11 +28,23 @@ def classifier(channels: int) -> nn.Sequential:
     return nn.Sequential(*conv_relu(channels, channels, 3), nn.Dropout2d(0.1), nn.Conv2d(channels, 2, 1))
 
 
+def size_of(feature: Tensor) -> tuple[int, int]:
+    """(h, w) of (B, C, h, w); plain numbers even where TorchScript traces them."""
+    return int(feature.shape[-2]), int(feature.shape[-1])
+
+
 def resize(features: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resizing of (B, C, h, w) with ``align_corners=True``, the only kind that QGNet uses."""
     if features.shape[-2:] == size:
         return features
     return F.interpolate(features, size, mode="bilinear", align_corners=True)
+
+
+def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resizing of (B, 1, H, W) as the paper does; an object too small to be met by it is kept by coverage."""
+    resized = resize(mask, size)
+    lost = resized.amax(dim=(1, 2, 3), keepdim=True) == 0
+    return torch.where(lost, F.adaptive_max_pool2d(mask, size), resized) if lost.any() else resized
 
 
 def pool(features: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,7 +7,7 @@ from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.layers import resize
 from qgnet.networks.matching import MARGINS, Positions, margins, matching_feature, of_all_shots, positions
-from qgnet.networks.qgnet import QGNetOutput, two_labels
+from qgnet.networks.qgnet import QGNetOutput, Stages, two_labels
 
 
 class Matching(nn.Module):
@@ -27,13 +27,13 @@ class Matching(nn.Module):
         self.method = method
         self.margins = tuple(MARGINS)
 
-    def encode_query(self, image: Tensor) -> Tensor:
+    def encode_query(self, image: Tensor, stages: Stages | None = None) -> Tensor:
         """(B, 3, H, W) normalised floats → (B, C, h, w) float32 of length 1, what is compared; of each subclass."""
         raise NotImplementedError
 
-    def encode_support(self, image: Tensor, mask: Tensor) -> Positions:
+    def encode_support(self, image: Tensor, mask: Tensor, stages: Stages | None = None) -> Positions:
         """(B, 3, H, W) normalised floats and their masks (B, H, W) → the positions and what they show."""
-        return positions(self.encode_query(image), mask)
+        return positions(self.encode_query(image, stages), mask)
 
     stack_shots = staticmethod(of_all_shots)
 
@@ -70,12 +70,16 @@ class Matcher(Matching):
         supports = self.stack_shots([self.encode_support(image, mask) for image, mask in shots])
         return self.decode(self.encode_query(query), supports, (query.shape[-2], query.shape[-1]))
 
-    def encode_query(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised floats → (B, C, h, w) float32 of length 1, what is compared.
+    def stages(self, image: Tensor) -> Stages:
+        """(B, 3, H, W) normalised floats → the encoder's features, the same for a query and a support."""
+        return self.encoder(image)
+
+    def encode_query(self, image: Tensor, stages: Stages | None = None) -> Tensor:
+        """(B, 3, H, W) normalised floats, with :meth:`stages` if known → (B, C, h, w) float32 of length 1.
 
         Raises:
             InputError: if a side is not 8n + 1.
         """
         for side in image.shape[-2:]:
             check_side(side, "An image side")
-        return matching_feature(self.encoder(image), self.encoder.high_stage)
+        return matching_feature(stages or self.stages(image), self.encoder.high_stage)

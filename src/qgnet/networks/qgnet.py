@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qgnet.common.settings import check_side
 from qgnet.networks.correspondence import region_map, unit, unit_region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.enrichment import FeatureEnrichment
-from qgnet.networks.layers import reducer, resize
+from qgnet.networks.layers import reducer, resize, resize_mask, size_of
 from qgnet.networks.matching import MARGINS, Positions, margins, matching_feature, of_all_shots, positions
 
+Stages = dict[int, Tensor]
 MARGIN_WEIGHT = 1.5
 """Of each margin at the beginning of a training, where ``add_margins``; about what a training leaves."""
 
@@ -257,21 +257,26 @@ class QGNet(Answering):
         encoded = self._query(query, query_stages)
         return self.decode(encoded, stack_shots(supports), (query.shape[-2], query.shape[-1]))
 
-    def encode_query(self, image: Tensor) -> Query:
-        """(B, 3, H, W) normalised floats → what depends on the query alone."""
-        return self._query(image, self.encoder(image, last=3))
+    def stages(self, image: Tensor) -> Stages:
+        """(B, 3, H, W) normalised floats → E's features that an image has in common as a query and as a support."""
+        stages = self.encoder(image, last=self.encoder.high_stage if self.margins else 3)
+        return {stage: feature for stage, feature in stages.items() if stage >= 2}
 
-    def encode_support(self, image: Tensor, mask: Tensor) -> Support:
-        """(B, 3, H, W) normalised floats and their masks (B, H, W) → what depends on the support alone."""
-        return self._support(self.encoder(image, last=3), mask)
+    def encode_query(self, image: Tensor, stages: Stages | None = None) -> Query:
+        """(B, 3, H, W) normalised floats, with :meth:`stages` if known → what depends on the query alone."""
+        return self._query(image, stages or self.stages(image))
 
-    def _matching(self, stages: dict[int, Tensor], high: Tensor) -> Tensor | None:
+    def encode_support(self, image: Tensor, mask: Tensor, stages: Stages | None = None) -> Support:
+        """As :meth:`encode_query`, with the masks (B, H, W) → what depends on the support alone."""
+        return self._support(stages or self.stages(image), mask)
+
+    def _matching(self, stages: Stages, high: Tensor) -> Tensor | None:
         """What margins compare, if there are any."""
         last = self.encoder.high_stage
         return matching_feature(stages | {last: high}, last) if self.margins else None
 
-    def _query(self, image: Tensor, stages: dict[int, Tensor]) -> Query:
-        high = stages[3] if self.encoder.high_stage == 3 else self.encoder.run_stage(4, stages[3])
+    def _query(self, image: Tensor, stages: Stages) -> Query:
+        high = self._high(stages)
         high = resize(high, (stages[3].shape[-2], stages[3].shape[-1]))  # smaller only if nothing is dilated
         priors = self.priors(image)
         prior_map = None if priors is None else region_map(self.reduce_self(high), priors)
@@ -287,15 +292,15 @@ class QGNet(Answering):
             return reduced.T.expand(len(image), -1, -1)
         return None
 
-    def _support(self, stages: dict[int, Tensor], mask: Tensor) -> Support:
+    def _support(self, stages: Stages, mask: Tensor) -> Support:
         whole = (mask == 1).to(stages[self.encoder.high_stage - 1].dtype).unsqueeze(1)
         category, masked = self.masked(stages, lambda size: resize_mask(whole, size))
         return support(category, masked, whole, self._positions(stages, mask))
 
-    def _positions(self, stages: dict[int, Tensor], mask: Tensor) -> Positions | None:
+    def _positions(self, stages: Stages, mask: Tensor) -> Positions | None:
         return positions(self.compared(stages), mask) if self.margins else None
 
-    def masked(self, stages: dict[int, Tensor], mask: Callable[[tuple[int, int]], Tensor]) -> tuple[Tensor, Tensor]:
+    def masked(self, stages: Stages, mask: Callable[[tuple[int, int]], Tensor]) -> tuple[Tensor, Tensor]:
         """The category feature and the masked high-level feature.
 
         Args:
@@ -307,11 +312,14 @@ class QGNet(Answering):
         reduced = self.reduce_support(mid_level(stages))
         return masked_average(reduced, mask(size_of(reduced))), high * mask(size_of(high))
 
-    def compared(self, stages: dict[int, Tensor]) -> Tensor:
+    def compared(self, stages: Stages) -> Tensor:
         """What margins compare the query with: background counts, too, so the picture is not masked."""
         last = self.encoder.high_stage
-        high = stages[last] if last in stages else self.encoder.run_stage(last, stages[last - 1])
-        return matching_feature(stages | {last: high}, last)
+        return matching_feature(stages | {last: self._high(stages)}, last)
+
+    def _high(self, stages: Stages) -> Tensor:
+        last = self.encoder.high_stage
+        return stages[last] if last in stages else self.encoder.run_stage(last, stages[last - 1])
 
 
 def support(category: Tensor, masked: Tensor, whole: Tensor, known: Positions | None) -> Support:
@@ -319,24 +327,12 @@ def support(category: Tensor, masked: Tensor, whole: Tensor, known: Positions | 
     return Support(category, foreground_keys(masked, resize_mask(whole, size_of(masked))), known)
 
 
-def size_of(feature: Tensor) -> tuple[int, int]:
-    """(h, w) of (B, C, h, w); plain numbers even where TorchScript traces them."""
-    return int(feature.shape[-2]), int(feature.shape[-1])
-
-
-def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resizing of (B, 1, H, W) as the paper does; an object too small to be met by it is kept by coverage."""
-    resized = resize(mask, size)
-    lost = resized.amax(dim=(1, 2, 3), keepdim=True) == 0
-    return torch.where(lost, F.adaptive_max_pool2d(mask, size), resized) if lost.any() else resized
-
-
 def two_labels(margin: Tensor) -> Tensor:
     """(B, 1, h, w) foreground minus background → logits (B, 2, h, w)."""
     return torch.cat([-margin / 2, margin / 2], dim=1)
 
 
-def mid_level(stages: dict[int, Tensor]) -> Tensor:
+def mid_level(stages: Stages) -> Tensor:
     """Stages 3 and 2 side by side, (B, C3 + C2, h, w)."""
     size = (stages[3].shape[-2], stages[3].shape[-1])
     return torch.cat([stages[3], resize(stages[2], size)], dim=1)

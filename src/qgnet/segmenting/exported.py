@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from qgnet.common.errors import InputError
 from qgnet.networks.encoded import each_tensor
 from qgnet.networks.enrichment import EnrichmentOutput
+from qgnet.networks.layers import resize_mask
 from qgnet.networks.matcher import Matching
 from qgnet.networks.matching import positions
-from qgnet.networks.qgnet import Answering, Query, Support, resize_mask, support
+from qgnet.networks.qgnet import Answering, Query, Stages, Support, support
 
 FORMAT = "qgnet-onnx-1"
 DESCRIPTION = "model.json"
@@ -64,7 +65,7 @@ class ExportedMatcher(Matching):
         self.margins = (self.method,)
         self.encoder = Graph(folder / ENCODER)
 
-    def encode_query(self, image: Tensor) -> Tensor:
+    def encode_query(self, image: Tensor, stages: Stages | None = None) -> Tensor:
         """(B, 3, S, S) normalised floats → (B, C, h, w) of length 1, what is compared."""
         return self.encoder(image)["matching"]
 

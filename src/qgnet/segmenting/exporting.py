@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
+from qgnet.networks.layers import size_of
 from qgnet.networks.matcher import Matcher
-from qgnet.networks.qgnet import QGNet, size_of
+from qgnet.networks.qgnet import QGNet
 from qgnet.segmenting.exported import (
     DECODER,
     ENCODER,

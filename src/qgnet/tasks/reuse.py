@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datamodules.episodes.episode import Episode
 from qgnet.networks.matcher import Matcher
-from qgnet.networks.qgnet import QGNet, QGNetOutput
+from qgnet.networks.qgnet import QGNet, QGNetOutput, Stages
 from qgnet.tasks.base import normalise
 
 MB = 2**20
@@ -22,8 +22,10 @@ class Memory:
         room: in bytes.
 
     Attributes:
-        used: bytes that are kept, never more than ``room``.
-        largest: bytes of the largest that was made.
+        kept: key → what is kept, and its bytes.
+        spare: likewise, of what is kept only in room that nothing else needs.
+        used: bytes that both take, never more than ``room``.
+        largest: bytes of the largest that was made, spare ones left out.
     """
 
     def __init__(self, room: int) -> None:
@@ -31,30 +33,35 @@ class Memory:
         self.used = 0
         self.largest = 0
         self.kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self.spare: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
-    def get(self, key: Hashable, encode: Callable[[], Any]) -> Any:
-        """What is kept under the key, else what ``encode`` gives: a tensor, or tuples and lists of them."""
-        if key in self.kept:
-            self.kept.move_to_end(key)
-            return self.kept[key][0]
+    def get(self, key: Hashable, encode: Callable[[], Any], spare: bool = False) -> Any:
+        """What is kept under the key, else what ``encode`` gives: a tensor, or tuples, lists and dicts of them."""
+        place = self.spare if spare else self.kept
+        if key in place:
+            place.move_to_end(key)
+            return place[key][0]
         value = encode()
         size = sum(tensor.untyped_storage().nbytes() for tensor in tensors(value))
-        self.largest = max(self.largest, size)
-        if size <= self.room:
+        self.largest = self.largest if spare else max(self.largest, size)
+        least = sum(bytes_of for _, bytes_of in self.kept.values()) if spare else 0
+        if least + size <= self.room:
             while self.used + size > self.room:
-                self.forget(next(iter(self.kept)))
-            self.kept[key] = value, size
+                self.forget(next(iter(self.spare or self.kept)))
+            place[key] = value, size
             self.used += size
         return value
 
     def forget(self, key: Hashable) -> None:
         """Let go of what is kept under the key, if anything is."""
-        if key in self.kept:
-            self.used -= self.kept.pop(key)[1]
+        for place in (self.kept, self.spare):
+            if key in place:
+                self.used -= place.pop(key)[1]
 
     def clear(self) -> None:
         """Let go of everything."""
         self.kept.clear()
+        self.spare.clear()
         self.used = self.largest = 0
 
 
@@ -87,7 +94,7 @@ class EncodedEpisodes:
         """The network's output on a batch of test episodes, without level logits.
 
         A support is known by its name and class, a query by its name; of queries only the last is kept, for episodes
-        come grouped by query.
+        come grouped by query. What an image has in common as a query and as a support is kept where there is room.
 
         Args:
             net: in evaluation mode.
@@ -101,7 +108,9 @@ class EncodedEpisodes:
             self.memory.forget(self._query)
             self._query = name
         image = episode.query_image[i : i + 1]
-        query = self.memory.get(name, lambda: net.encode_query(normalise(image)))
+        query = self.memory.get(
+            name, lambda: net.encode_query(normalise(image), self._stages(net, episode.query_name[i], image))
+        )
         supports: Any = net.stack_shots(
             [self._support(net, episode, i, k) for k in range(len(episode.support_names[i]))]
         )
@@ -109,14 +118,22 @@ class EncodedEpisodes:
 
     def _support(self, net: QGNet | Matcher, episode: Episode, i: int, k: int) -> Any:
         image, mask = episode.support_images[i, k : k + 1], episode.support_masks[i, k : k + 1]
-        key = (episode.support_names[i][k], int(episode.class_id[i]))
-        return self.memory.get(key, lambda: net.encode_support(normalise(image), mask))
+        name = episode.support_names[i][k]
+        return self.memory.get(
+            ("support", name, int(episode.class_id[i])),
+            lambda: net.encode_support(normalise(image), mask, self._stages(net, name, image)),
+        )
+
+    def _stages(self, net: QGNet | Matcher, name: str, image: Tensor) -> Stages:
+        return self.memory.get(("stages", name), lambda: net.stages(normalise(image)), spare=True)
 
 
 def tensors(value: Any) -> Iterable[Tensor]:
-    """The tensors in a tensor, or in nested tuples and lists."""
+    """The tensors in a tensor, or in nested tuples, lists and dicts."""
     if isinstance(value, Tensor):
         yield value
+    elif isinstance(value, dict):
+        yield from tensors(list(value.values()))
     elif isinstance(value, tuple | list):
         for part in value:
             yield from tensors(part)

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -70,6 +71,27 @@ def test_blocks_of_keys_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         results.append([result, *(x.grad for x in leaves)])
     for one, other in zip(*results, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("of_all", [False, True])
+def test_the_gradient_is_that_of_the_maximum_over_all_keys(monkeypatch: pytest.MonkeyPatch, of_all: bool) -> None:
+    monkeypatch.setattr("qgnet.networks.correspondence.BLOCK", 7)
+    query, keys = torch.randn(3, 6, 4, 5), torch.randn(1 if of_all else 3, 6, 20)
+    weights = torch.randn(3, 1, 4, 5)
+
+    def gradients(make: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        leaves = query.clone().requires_grad_(), keys.clone().requires_grad_()
+        result = make(*leaves)
+        return result, *torch.autograd.grad((result * weights).sum(), leaves)
+
+    def dense(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        q, k = (x / (x.norm(dim=1, keepdim=True) + 1e-7) for x in (q.flatten(2), k))
+        best = torch.einsum("bcm,bcn->bmn", q, k.expand(3, -1, -1)).amax(dim=2)
+        low, high = best.amin(dim=1, keepdim=True), best.amax(dim=1, keepdim=True)
+        return ((best - low) / (high - low + 1e-7)).view(3, 1, 4, 5)
+
+    for found, expected in zip(gradients(region_map), gradients(dense), strict=True):
+        assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_region_map_stays_in_float32_under_autocast() -> None:

@@ -11,8 +11,7 @@ EPS = 1e-7
 """Added to norms and ranges, as in the released code."""
 
 BLOCK = 1024
-"""Keys compared at once. Without gradients only one block's similarities exist at a time: at 641 px 26 MiB per image
-instead of 164."""
+"""Keys compared at once: one block's similarities exist at a time, at 641 px 26 MiB per image instead of 164."""
 
 
 def region_map(query: Tensor, keys: Tensor) -> Tensor:
@@ -34,11 +33,28 @@ def unit_region_map(query: Tensor, keys: Tensor) -> Tensor:
     """:func:`region_map` of query features that are float32 of length 1 already, as :func:`unit` makes them."""
     batch, _, height, width = query.shape
     with torch.autocast(query.device.type, enabled=False):
-        flat = query.flatten(2)
-        parts = (keys,) if torch.onnx.is_in_onnx_export() else keys.split(BLOCK, dim=2)  # a file has one shape alone
-        blocks = [(unit(block).transpose(1, 2) @ flat).amax(dim=1) for block in parts]
-        best = torch.stack(blocks).amax(dim=0)
+        flat, keys = query.flatten(2), unit(keys)
+        trained = torch.is_grad_enabled() and (flat.requires_grad or keys.requires_grad)
+        best = _best_with_gradient(flat, keys) if trained else _best(flat, keys)
     return _min_max(best).view(batch, 1, height, width)
+
+
+def _best(query: Tensor, keys: Tensor) -> Tensor:
+    """Similarity of each position (B, C, M) to its nearest key (B or 1, C, N), both of length 1: (B, M)."""
+    parts = (keys,) if torch.onnx.is_in_onnx_export() else keys.split(BLOCK, dim=2)  # a file has one shape alone
+    return torch.stack([(block.transpose(1, 2) @ query).amax(dim=1) for block in parts]).amax(dim=0)
+
+
+def _best_with_gradient(query: Tensor, keys: Tensor) -> Tensor:
+    """As :func:`_best`. The gradient of a maximum is that of its largest entry, so only the nearest key is kept for it:
+    the backward pass needs no product of all positions with all keys.
+    """  # noqa: D205
+    with torch.no_grad():
+        found = [(query.transpose(1, 2) @ block).max(dim=2) for block in keys.split(BLOCK, dim=2)]
+        block = torch.stack([similarity for similarity, _ in found]).argmax(dim=0)
+        number = torch.stack([i for _, i in found]).gather(0, block[None])[0] + block * BLOCK
+    nearest = keys.expand(len(query), -1, -1).gather(2, number[:, None].expand(-1, query.shape[1], -1))
+    return (query * nearest).sum(dim=1)
 
 
 def untrained_prior_map(priors: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from datamodules.episodes.fitted import fit_picture, fit_support
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.matcher import Matcher
-from qgnet.networks.matching import of_all_shots, positions
+from qgnet.networks.matching import Positions, of_all_shots, positions
 from qgnet.segmenting.models import Model, open_model
 from qgnet.segmenting.presence import Calibration, evidence, mean_feature, within
 from qgnet.segmenting.segmenter import PRESENCE
@@ -54,6 +54,7 @@ class Trial(NamedTuple):
     shots: int
     present: bool
     evidence: Tensor
+    usual: float
     probability: Tensor
     truth: Tensor
 
@@ -129,13 +130,20 @@ def encode(model: Model, source: Any, i: int) -> Photo:
 
 def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, centre: Tensor) -> Trial:
     """Segment a query by supports of a class."""
-    found = [positions(s.features.float(), binary(s.labels, class_id)[None]) for s in supports]
-    known = of_all_shots(found)
-    output = model.net.decode(query.features.float(), known, (model.image_size, model.image_size))  # type: ignore[arg-type]
-    margins = output.logits[:, 1] - output.logits[:, 0]
-    told = evidence(query.features, known, margins, query.inside, centre)[0]
+    shots = [positions(s.features.float(), binary(s.labels, class_id)[None]) for s in supports]
+    margins, told = look(model, query, shots, centre)
+    among = [look(model, s, shots[:k] + shots[k + 1 :], centre)[1] for k, s in enumerate(supports) if len(shots) > 1]
+    usual = float(torch.stack(among)[:, 0].mean()) if among else 0.0
     probability, truth = margins[0].sigmoid().half(), binary(query.labels, class_id)
-    return Trial(class_id, len(supports), class_id in query.whole, told, probability, truth)
+    return Trial(class_id, len(supports), class_id in query.whole, told, usual, probability, truth)
+
+
+def look(model: Model, photo: Photo, shots: list[Positions], centre: Tensor) -> tuple[Tensor, Tensor]:
+    """The margins (1, S, S) of a photograph under some supports, and the evidence (2,)."""
+    known, size = of_all_shots(shots), (model.image_size, model.image_size)
+    logits = model.net.decode(photo.features.float(), known, size).logits  # type: ignore[arg-type]
+    margins = logits[:, 1] - logits[:, 0]
+    return margins, evidence(photo.features, known, margins, photo.inside, centre)[0]
 
 
 def binary(labels: Tensor, class_id: int) -> Tensor:
@@ -144,23 +152,24 @@ def binary(labels: Tensor, class_id: int) -> Tensor:
 
 
 def fit(trials: Sequence[Trial], centre: Tensor) -> Calibration:
-    """Logistic regression of presence on the evidence and the number of shots, and the threshold of a single one."""
-    rows = [[*trial.evidence.tolist(), np.log2(trial.shots), 1.0] for trial in trials]
+    """Logistic regression of presence on what `Calibration` goes by, and the threshold of a single support."""
+    rows = [[*trial.evidence.tolist(), trial.usual, np.log2(trial.shots), 1.0] for trial in trials]
     x, y = np.array(rows), np.array([1.0 if trial.present else -1.0 for trial in trials])
 
     def loss(weights: NDArray[np.float64]) -> float:
         return float(np.logaddexp(0, -y * (x @ weights)).mean())
 
-    similarity, strength, shots, offset = (round(float(w), 2) for w in minimize(loss, np.zeros(4)).x)
+    similarity, strength, usual, shots, offset = (round(float(w), 2) for w in minimize(loss, np.zeros(5)).x)
     alone = [trial for trial in trials if trial.shots == 1 and trial.present]
     threshold = max(CHOICES, key=lambda t: sum(iou(trial.probability > t, trial.truth) for trial in alone))
     known = tuple(round(float(c), 5) for c in centre)
-    return Calibration(similarity, strength, shots, offset, threshold, known)
+    return Calibration(similarity, strength, shots, offset, threshold, known, usual)
 
 
 def measure(trials: Sequence[Trial], calibration: Calibration) -> str:
     """What the threshold, and leaving photographs empty, bring and cost."""
-    kept = [float(calibration.probability(trial.evidence[None], trial.shots)) >= PRESENCE for trial in trials]
+    scores_of = (float(calibration.probability(t.evidence[None], t.shots, t.usual)) for t in trials)
+    kept = [score >= PRESENCE for score in scores_of]
     shown = [(trial, keep) for trial, keep in zip(trials, kept, strict=True) if trial.present]
     absent = [not keep for trial, keep in zip(trials, kept, strict=True) if not trial.present]
     threshold = calibration.threshold if trials[0].shots == 1 else HALF

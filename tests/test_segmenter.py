@@ -18,6 +18,8 @@ from qgnet.cli import main
 from qgnet.commands import main as qgnet_command
 from qgnet.common.errors import InputError
 from qgnet.outputs.segments import furthest_above
+from qgnet.segmenting.models import calibration_of_matching
+from qgnet.segmenting.presence import Calibration
 from qgnet.segmenting.tuning import choose
 from qgnet.tasks.base import normalise
 from qgnet.tasks.episodic import restore
@@ -280,3 +282,30 @@ def test_what_cannot_be_learnt_from(scene: tuple[np.ndarray, np.ndarray], tmp_pa
             segmenter.fit(supports)
     with pytest.raises(InputError, match="Two classes"):
         segmenter.fit([(image, mask)], names={1: "a", 2: "a"})
+
+
+def test_what_is_usual_among_supports_is_what_each_shows_in_the_others_eyes(
+    scene: tuple[np.ndarray, np.ndarray],
+) -> None:
+    image, mask = scene
+    pairs = [(image, mask), (image[:, ::-1], mask[:, ::-1]), (np.roll(image, 9, axis=0), np.roll(mask, 9, axis=0))]
+
+    def fitted(supports: list[tuple[np.ndarray, np.ndarray]]) -> qgnet.Segmenter:
+        torch.manual_seed(0)
+        segmenter = qgnet.Segmenter("matching", image_size=65, presence=0, **RANDOM)
+        centre = (0.01,) * segmenter.model.net.encode_query(torch.zeros(1, 3, 65, 65)).shape[1]
+        cosine_alone = Calibration(1.0, 0.0, 0.0, 0.0, 0.5, centre)
+        segmenter.model = segmenter.model._replace(calibration=cosine_alone)
+        return segmenter.fit(supports)
+
+    assert fitted(pairs[:1]).learnt[0].usual == 0
+    scores = [fitted([p for p in pairs if p is not pair]).predict(pair[0]).score for pair in pairs]
+    cosines = [float(np.log(score / (1 - score))) for score in scores]
+    assert fitted(pairs).learnt[0].usual == pytest.approx(np.mean(cosines), abs=1e-4)
+    assert max(cosines) > 0.1
+
+
+def test_the_shipped_calibration_asks_more_where_the_supports_are_alike() -> None:
+    calibration, found = calibration_of_matching(), torch.tensor([[0.6, 0.2]])
+    low, high = (float(calibration.probability(found, 5, usual)) for usual in (0.5, 0.9))
+    assert high < low

@@ -19,6 +19,8 @@ class Calibration(NamedTuple):
         offset: added.
         threshold: the one that serves best where there is but one support.
         centre: (C,) mean feature of photographs. What all of them have in common tells no class from another.
+        usual: weight of the similarity that several supports' objects have, found in each other: where it is high, what
+            is found in a photograph that shows the class is similar, too.
     """
 
     similarity: float
@@ -27,11 +29,22 @@ class Calibration(NamedTuple):
     offset: float
     threshold: float
     centre: tuple[float, ...]
+    usual: float = 0.0
 
-    def probability(self, evidence: Tensor, shots: int) -> Tensor:
-        """(T, 2) of `evidence` → (T,), as likely as not at 0.5 where half of the photographs show the class."""
+    def probability(self, evidence: Tensor, shots: int, usual: float) -> Tensor:
+        """That photographs show the class: as likely as not at 0.5 where half of them do.
+
+        Args:
+            evidence: (T, 2) of :func:`evidence`.
+            shots: number of supports.
+            usual: mean similarity among them by the same measure; 0 for a single one.
+
+        Returns:
+            (T,) in [0, 1].
+        """
         weights = evidence.new_tensor([self.similarity, self.strength])
-        return (evidence @ weights + self.shots * torch.tensor(float(shots)).log2() + self.offset).sigmoid()
+        of_class = self.shots * torch.tensor(float(shots)).log2() + self.usual * usual + self.offset
+        return (evidence @ weights + of_class).sigmoid()
 
 
 def read_calibration(content: dict[str, Any]) -> Calibration:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from datamodules.episodes.fitted import Fitted, fit_picture, fit_support
-from datamodules.files.sources import Array
+from datamodules.files.sources import IGNORE, Array
 from qgnet.common.digest import sha256_of
 from qgnet.common.errors import InputError
 from qgnet.networks.encoded import concatenated, each_tensor
@@ -41,12 +41,14 @@ class Learnt(NamedTuple):
         encoded: its K supports, stacked for one query, as the network takes them.
         threshold: probability above which a pixel is of the class.
         supports: how each of them goes with the others.
+        usual: similarity of what several supports are found to show in each other's eyes, see `Calibration`; else 0.
     """
 
     name: str
     encoded: Any
     threshold: float
     supports: list[SupportReport]
+    usual: float = 0.0
 
     @property
     def expected_iou(self) -> float:
@@ -157,7 +159,7 @@ class Segmenter:
         with torch.inference_mode(), self._precision():
             shots = [self._support(*shot) for shot in zip(images.split(1), masks.split(1), strict=True)]
             encoded = self.model.net.stack_shots(shots)
-            probabilities, targets = self._try(shots, images, masks, pairs)
+            probabilities, targets, usual = self._try(shots, images, masks, pairs)
         if self.threshold is None:
             threshold, ious = choose(
                 probabilities, targets, self.model.calibration and self.model.calibration.threshold
@@ -165,24 +167,29 @@ class Segmenter:
         else:
             threshold = self.threshold
             ious = [iou(p > threshold, mask) for p, mask in zip(probabilities, targets, strict=True)]
-        return Learnt(name, encoded, threshold, reports(name, ious))
+        return Learnt(name, encoded, threshold, reports(name, ious), usual)
 
     def _try(
         self, encoded: list[Any], images: Tensor, masks: Tensor, pairs: list[tuple[Array, Array]]
-    ) -> tuple[Tensor, Tensor]:
-        """What each support is in the eyes of the others, or a single one's mirrored copy in its own, and the truth."""
+    ) -> tuple[Tensor, Tensor, float]:
+        """What each support is in the eyes of the others, or a single one's mirrored copy in its own; the truth; and
+        how similar the supports' objects are, as `Learnt` keeps it.
+        """  # noqa: D205
         net: Any = self.model.net
         side, shots = self.model.image_size, len(images)
         if shots == 1:
             image, mask = fit_support(*mirrored(*pairs[0]), side, self.tile)
             images, masks = image[None], mask[None]
-        found = []
+        found, similar = [], []
         for i in range(shots):
             others = [k for k in range(shots) if k != i] or [0]
-            supports = net.stack_shots([encoded[k] for k in others])
-            logits = net.decode(self._query(images[i : i + 1]), supports, (side, side), with_levels=False).logits[0]
-            found.append((logits[1].float() - logits[0].float()).sigmoid().cpu())
-        return torch.stack(found), masks
+            supports, query = net.stack_shots([encoded[k] for k in others]), self._query(images[i : i + 1])
+            logits = net.decode(query, supports, (side, side), with_levels=False).logits.float()
+            margins = logits[:, 1] - logits[:, 0]
+            found.append(margins[0].sigmoid().cpu())
+            known = self._evidence(query, supports, margins, masks[i : i + 1] != IGNORE)
+            similar += [] if known is None or shots == 1 else known[:, 0].tolist()
+        return torch.stack(found), masks, float(np.mean(similar)) if similar else 0.0
 
     def _support(self, image: Tensor, mask: Tensor) -> Any:
         """(1, 3, S, S) uint8 and (1, S, S) as the network takes a support."""
@@ -268,14 +275,14 @@ class Segmenter:
                 output = net.decode(query, learnt.encoded, (side, side), with_levels=False)
                 margins = output.logits[:, 1] - output.logits[:, 0]
                 prior = None if output.prior_map is None else output.prior_map[:, 0]
-                known = self._evidence(query, learnt, margins, inside)
+                known = self._evidence(query, learnt.encoded, margins, inside)
                 maps = Maps(margins, output.guided_map[:, 0], prior, known)
                 answers.append(each_tensor(lambda t: t.float().cpu(), maps))
         return answers
 
-    def _evidence(self, query: Any, learnt: Learnt, margins: Tensor, inside: Tensor) -> Tensor | None:
+    def _evidence(self, query: Any, supports: Any, margins: Tensor, inside: Tensor) -> Tensor | None:
         """What `_present` goes by; None without a calibration, or of a network that compares nothing."""
-        compared = matching_parts(query, learnt.encoded)
+        compared = matching_parts(query, supports)
         if self.model.calibration is None or compared is None:
             return None
         centre = margins.new_tensor(self.model.calibration.centre, dtype=torch.float32)
@@ -303,7 +310,7 @@ class Segmenter:
         """Probability that a photograph shows the class, in any of its squares; None without a calibration."""
         if self.model.calibration is None or maps.evidence is None:
             return None
-        return float(self.model.calibration.probability(maps.evidence, len(learnt.supports)).max())
+        return float(self.model.calibration.probability(maps.evidence, len(learnt.supports), learnt.usual).max())
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)

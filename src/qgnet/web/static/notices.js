@@ -3,16 +3,15 @@
 import { $, button } from "./dom.js";
 
 /** Say something; a second notice of the same kind takes the place of the first. */
-export function notice(text, kind = "", bad = true) {
+export function notice(text, kind = "") {
   const node = document.createElement("div");
-  node.className = bad ? "notice bad" : "notice";
+  node.className = "notice";
   node.dataset.kind = kind || text;
   const span = document.createElement("span");
   span.textContent = text;
   node.append(span, button("Close", "i-close", () => node.remove()));
   forget(node.dataset.kind);
   $("notices").append(node);
-  if (!bad) setTimeout(() => node.remove(), 5000);
 }
 
 export function forget(kind) {

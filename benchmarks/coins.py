@@ -12,6 +12,7 @@ from skimage.data import coins
 
 from datamodules.files.sources import IGNORE
 from qgnet.commands import main as qgnet
+from qgnet.common.boundary import boundary
 from qgnet.outputs.formats import painted
 
 CENTRE = (51, 44)
@@ -44,4 +45,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with boundary("Run it again to measure."):
+        main()

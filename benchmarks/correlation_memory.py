@@ -7,6 +7,7 @@ hold.
 Usage: python benchmarks/correlation_memory.py
 """
 
+import argparse
 import multiprocessing
 import resource
 from collections.abc import Callable
@@ -58,6 +59,7 @@ def measure(way: Callable[[Tensor, Tensor], Tensor]) -> tuple[float, Tensor]:
 
 def main() -> None:
     """Print MiB and ratios."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     found = []
     for way in (in_blocks, all_at_once, shot_by_shot):
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
@@ -30,6 +31,8 @@ from datamodules.episodes.episode import Episode, collate
 from datamodules.episodes.manifest import NamedDraw
 from datamodules.episodic import EpisodeDataModule
 from qgnet.cli import parse
+from qgnet.common.boundary import boundary
+from qgnet.common.errors import InputError
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.correspondence import EPS
 from qgnet.networks.enrichment import FeatureEnrichment, level_size
@@ -205,16 +208,18 @@ class Comparison:
 
 def main() -> None:
     """Let both sides take turns."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
     parser.add_argument("--queries", type=int, default=8)
     parser.add_argument("--plain_per_query", type=int, default=2, help="Episodes of the baseline.")
     parser.add_argument("--as_configured", action="store_true", help="The configuration's own test episodes.")
-    parser.add_argument("--ckpt", help="A trained network; random weights otherwise.")
+    parser.add_argument("--ckpt", type=Path, help="A trained network; random weights otherwise.")
     own, rest = parser.parse_known_args()
+    if own.ckpt and not own.ckpt.is_file():
+        raise InputError(f"--ckpt {own.ckpt} is no file. Give a checkpoint of a training.")
     task, data = parse(rest)
-    assert isinstance(task, FewShotSegmentation)
-    assert isinstance(data, EpisodeDataModule)
+    if not isinstance(task, FewShotSegmentation) or not isinstance(data, EpisodeDataModule):
+        raise InputError("This configuration is of stage 1. Give one of few-shot segmentation with --config.")
     data.setup("test")
     episodes = data.data["val"]
     if not own.as_configured:
@@ -256,4 +261,5 @@ def named(data: EpisodeDataset, i: int) -> tuple[str, tuple[str, ...]]:
 
 
 if __name__ == "__main__":
-    main()
+    with boundary("Run it again to measure."):
+        main()

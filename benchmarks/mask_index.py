@@ -6,7 +6,7 @@ summed, one mask after the other, as ``make_dataset`` of PFENet and QGNet does a
 Usage: python benchmarks/mask_index.py FOLDER_OF_INDEX_MASKS
 """
 
-import sys
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +16,8 @@ from PIL import Image
 
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import IndexMasks
+from qgnet.common.boundary import boundary
+from qgnet.common.errors import InputError
 
 MIN_AREA = 2048
 
@@ -37,9 +39,14 @@ def released_way(paths: list[Path]) -> dict[str, list[int]]:
     return found
 
 
-def main(folder: Path) -> None:
+def main() -> None:
     """Print seconds and ratios."""
-    paths = sorted(folder.glob("*.png"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of index masks, *.png")
+    options = parser.parse_args()
+    paths = sorted(options.folder.glob("*.png"))
+    if not paths:
+        raise InputError(f"{options.folder} has no *.png. Give a folder of index masks, as of VOC's SegmentationClass.")
     for path in paths:  # into the page cache, for both
         path.read_bytes()
     start = time.perf_counter()
@@ -63,4 +70,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with boundary("Run it again to measure."):
+        main()

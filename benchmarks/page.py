@@ -3,7 +3,7 @@
     python benchmarks/page.py pictures docs       # page.png, page_dark.png, page_narrow.png
     python benchmarks/page.py times               # click to prediction, the longest pause meanwhile, 2,000 pictures
 
-What else is given goes to ``qgnet serve``, e.g. ``--image-size 193 --encoder resnet18 --encoder-weights FILE``.
+The network is chosen as for ``qgnet serve``, e.g. with ``--image-size 193 --encoder resnet18 --encoder-weights FILE``.
 
 Needs Debian's ``chromium`` (or ``--browser``), and ``pip install 'qgnet-lightning[test]'``. The photographs come with
 scikit-image, whose licence lets them be shown.
@@ -23,6 +23,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from skimage import data
+
+from qgnet.commands.model_options import add_model_options
+from qgnet.common.boundary import boundary
+from qgnet.common.errors import InputError
 
 WAIT = 120_000
 """Milliseconds."""
@@ -70,12 +74,15 @@ def write_photographs(folder: Path) -> None:
 
 @contextmanager
 def serving(folder: Path, *arguments: str) -> Iterator[str]:
-    """The real command; its address."""
+    """The real command; its address. If it refuses its arguments, which it says itself, this ends as it does."""
     command = [sys.executable, "-c", "from qgnet.commands import main; main()", "serve", str(folder), "--port=0"]
     process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        yield process.stdout.readline().split()[1]
+        opened = process.stdout.readline()
+        if not opened:
+            sys.exit(process.wait())
+        yield opened.split()[1]
     finally:
         process.terminate()
         process.wait()
@@ -183,15 +190,25 @@ def measure(browser: Browser, folder: Path, arguments: list[str]) -> None:
 
 def main() -> None:
     """Run one of the two."""
+    network = argparse.ArgumentParser(add_help=False)
+    add_model_options(network)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("pictures", "times"))
-    parser.add_argument("to", type=Path, nargs="?", default=Path("docs"))
-    parser.add_argument("--browser", default="/usr/bin/chromium")
-    options, arguments = parser.parse_known_args()
+    kinds = parser.add_subparsers(required=True, dest="what", metavar="pictures|times")
+    pictures = kinds.add_parser("pictures", parents=[network], help="light, dark and narrow, for the README")
+    pictures.add_argument("to", type=Path, nargs="?", default=Path("docs"), help="a folder (default docs)")
+    times = kinds.add_parser("times", parents=[network], help="how long the page lets one wait")
+    for one in (pictures, times):
+        one.add_argument("--browser", type=Path, default="/usr/bin/chromium", help="default /usr/bin/chromium")
+    options = parser.parse_args()
+    if not options.browser.is_file():
+        raise InputError(f"{options.browser} does not exist. Install Debian's chromium, or point --browser to one.")
+    given = {name: getattr(options, name) for name in vars(network.parse_args([]))}
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=options.browser, args=["--no-sandbox"])
         folder = Path(temporary) / "photographs"
         if options.what == "pictures":
+            options.to.mkdir(parents=True, exist_ok=True)
             write_photographs(folder)
             with serving(folder, *arguments) as address:
                 take_pictures(browser, address, options.to)
@@ -200,4 +217,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with boundary("Run it again to measure."):
+        main()

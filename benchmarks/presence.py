@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from datamodules.episodes.fitted import fit_picture, fit_support
 from datamodules.pascal5i import Pascal5iDataModule
+from qgnet.common.boundary import boundary
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import Positions, of_all_shots, positions
@@ -196,4 +197,5 @@ def score(trials: Sequence[Trial], masks: Sequence[Tensor]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with boundary("Run it again to measure."):
+        main()

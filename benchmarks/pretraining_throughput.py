@@ -25,6 +25,8 @@ from datamodules.files.sources import Array
 from datamodules.unlabeled import ViewDataModule
 from datamodules.views.region_maps import RegionMaps
 from qgnet.cli import parse
+from qgnet.common.boundary import boundary
+from qgnet.common.errors import InputError
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 
 TURNS = 3
@@ -101,8 +103,8 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=8, help="to time in each turn; of an epoch that has as many")
     options, settings = parser.parse_known_args()
     task, data = parse(settings)
-    assert isinstance(task, GlobalLocalPretraining)
-    assert isinstance(data, ViewDataModule)
+    if not isinstance(task, GlobalLocalPretraining) or not isinstance(data, ViewDataModule):
+        raise InputError("This configuration is not of stage 1. Give one that is with --config.")
     data.num_workers = max(1, data.num_workers)
     with tempfile.TemporaryDirectory() as folder:
         data.region_cache = folder
@@ -128,4 +130,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with boundary("Run it again to measure."):
+        main()

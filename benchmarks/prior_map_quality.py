@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from datamodules.unlabeled import ImageFolder
 from datamodules.views.photographs import MaskFolder, PhotographDataset
+from qgnet.common.boundary import boundary
 from qgnet.metrics import MapQuality
 from qgnet.tasks.base import make_encoder
 from qgnet.tasks.pretraining import PriorMaps
@@ -91,4 +92,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with boundary("Run it again to measure."):
+        main()

@@ -26,6 +26,7 @@ from datamodules.episodic import EpisodeDataModule
 from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.commands import main as qgnet
+from qgnet.common.boundary import boundary
 from qgnet.metrics import EpisodeIoU
 from qgnet.segmenting.models import open_model
 from qgnet.tasks.base import normalise
@@ -111,4 +112,5 @@ def segmented(episodes: EpisodeDataset, episode: Episode, rules: Sequence[str]) 
 
 
 if __name__ == "__main__":
-    main()
+    with boundary("Run it again to measure."):
+        main()

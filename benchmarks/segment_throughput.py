@@ -21,6 +21,7 @@ import torch
 
 from datamodules.episodes.fitted import fit_picture
 from qgnet.commands import main as qgnet
+from qgnet.common.boundary import boundary
 from qgnet.segmenting.segmenter import BATCH, Segmenter
 from qgnet.tasks.base import normalise
 
@@ -109,4 +110,5 @@ def tell(what: str, started: tuple[float, float], photographs: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with boundary("Run it again to measure."):
+        main()

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from datamodules.episodic import EpisodeDataModule
 from qgnet.cli import parse
+from qgnet.common.boundary import boundary
+from qgnet.common.errors import InputError
 from qgnet.losses import segmentation_loss
 from qgnet.networks.qgnet import QGNet
 from qgnet.tasks.base import normalise
@@ -51,12 +53,12 @@ def stepper(net: QGNet, episodes: tuple[Tensor, Tensor, Tensor, Tensor], bf16: b
 
 def main() -> None:
     """Print seconds of a step and ratios."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=3)
     own, rest = parser.parse_known_args()
     task, data = parse(rest)
-    assert isinstance(task, FewShotSegmentation)
-    assert isinstance(data, EpisodeDataModule)
+    if not isinstance(task, FewShotSegmentation) or not isinstance(data, EpisodeDataModule):
+        raise InputError("This configuration is of stage 1. Give one of few-shot segmentation with --config.")
     task.load_starting_weights()
     task.train()
     episodes = noise(data.image_size, data.batch_size, data.shots)
@@ -79,4 +81,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with boundary("Run it again to measure."):
+        main()

@@ -125,12 +125,6 @@ export class Mask {
     }
   }
 
-  /** Everything at once. */
-  clear() {
-    this.values.fill(0);
-    this.touch(0, 0, this.width, this.height);
-  }
-
   touch(left, top, right, bottom) {
     this.dirty.left = Math.min(this.dirty.left, left);
     this.dirty.top = Math.min(this.dirty.top, top);

@@ -6,11 +6,10 @@ const MOST_ZOOM = 64; // screen pixels per pixel of the picture
 const INSIDE = 115; // opacity of a mask, of 255
 
 export class Stage {
-  /** `on` is told of what the user does: begin(), stroke(from, to, erase), end(), cancel(), fill(point), moved(). */
-  constructor(canvas, cursor, on) {
+  constructor(canvas, cursor) {
     this.canvas = canvas;
     this.cursor = cursor;
-    this.on = on;
+    this.on = null; // is told of what the user does: begin(), stroke(from, to, erase), end(), cancel(), fill(point)
     this.picture = null; // {image, width, height}: what is shown, and the picture's own size
     this.labels = null; // bytes at the picture's own size
     this.map = null; // a canvas that is laid over the picture instead

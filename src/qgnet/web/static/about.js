@@ -1,0 +1,36 @@
+// What is said of the chosen picture, and which of its buttons can be pressed.
+
+import { $ } from "./dom.js";
+import { nameOf, picture, state } from "./state.js";
+import { stage } from "./tools.js";
+
+export function showAbout() {
+  const one = picture();
+  const about = $("about");
+  about.replaceChildren();
+  $("accept").disabled = !one || !(state.mask || state.probabilities);
+  $("accept").textContent = one?.painted?.support ? "Take out of supports" : "Accept as support";
+  $("clear").disabled = !state.mask;
+  $("undo").disabled = !state.mask?.past.length;
+  $("redo").disabled = !state.mask?.future.length;
+  for (const node of document.querySelectorAll("[data-view]")) {
+    node.disabled = ["guided", "prior"].includes(node.dataset.view) && !state.probabilities;
+  }
+  $("stage").setAttribute("aria-label", one ? `${one.name}. Arrow keys move the brush, Space paints.` : "No picture");
+  if (!one) return;
+  const name = document.createElement("strong");
+  name.textContent = one.name;
+  about.append(name, `${sizeText()}${describe(one)}`);
+}
+
+const sizeText = () => (stage.picture && state.shown === state.key ? `${stage.picture.width} × ${stage.picture.height} px. ` : "");
+
+function describe({ painted, outcome }) {
+  if (painted?.support || (state.mask && !painted && !outcome)) return "Painted by you, a support.";
+  if (state.mask) return "Corrected by you; accept it to find the others by it, too.";
+  if (outcome?.error) return outcome.error;
+  const scores = Object.entries(outcome?.scores || {});
+  if (!scores.length) return "Paint the object, then press Segment.";
+  const said = ([n, score]) => `${score < state.presence ? "No " : ""}${nameOf(n)}: score ${score.toFixed(2)}.`;
+  return `${scores.map(said).join(" ")}${outcome.stale ? " Of an earlier run." : ""}`;
+}

@@ -1,0 +1,141 @@
+// Classes and their thresholds: shown, chosen, changed and kept.
+
+import { sendJson } from "./api.js";
+import { $, button } from "./dom.js";
+import { colourOf, IGNORE } from "./found.js";
+import { notice, tried } from "./notices.js";
+import { labels, showPicture, strip } from "./shown.js";
+import { nameOf, state } from "./state.js";
+import { stage } from "./tools.js";
+
+export function showClasses() {
+  $("classes").replaceChildren(...[...state.classes, { number: IGNORE, name: "ignored" }].map(row));
+  showThreshold();
+}
+
+function row({ number, name }, i) {
+  const node = document.createElement("li");
+  node.classList.toggle("on", number === state.number);
+  node.append(pick(number, name, i));
+  if (number === IGNORE) {
+    node.append(text("label", name));
+    return node;
+  }
+  node.append(field(number, name, i), facts(number));
+  if (state.classes.length > 1) node.append(button(`Take out ${name}`, "i-close", () => takeOut(number), "remove"));
+  return node;
+}
+
+function text(className, content) {
+  const node = document.createElement("span");
+  node.className = className;
+  node.textContent = content;
+  return node;
+}
+
+/** The button that chooses a class to paint, in its colour. */
+function pick(number, name, i) {
+  const node = document.createElement("button");
+  node.type = "button";
+  node.className = "pick";
+  node.title = number === IGNORE ? "Paint what nothing is said of" : `Paint this class (${i + 1})`;
+  node.setAttribute("aria-label", `Paint ${name}`);
+  node.setAttribute("aria-pressed", number === state.number);
+  const dot = text("dot", "");
+  dot.style.background = `rgb(${colourOf(number)})`;
+  node.append(dot);
+  node.addEventListener("click", () => choose(number));
+  return node;
+}
+
+/** Where a class is named. */
+function field(number, name, i) {
+  const node = document.createElement("input");
+  node.type = "text";
+  node.value = name;
+  node.maxLength = 60;
+  node.setAttribute("aria-label", `Name of class ${i + 1}`);
+  node.addEventListener("change", () => rename(number, node));
+  return node;
+}
+
+/** How well a class is found, after a run. */
+function facts(number) {
+  const expected = state.learnt[number]?.expected;
+  const node = text("facts", expected === undefined ? "" : `IoU ${expected.toFixed(2)}`);
+  node.title = "How well the supports find each other; of one alone, its mirror image";
+  return node;
+}
+
+export function choose(number) {
+  state.number = number;
+  showClasses();
+  if (["guided", "prior"].includes(state.view)) showPicture();
+}
+
+function rename(number, field) {
+  const name = field.value.trim();
+  if (!name || state.classes.some((one) => one.name === name && one.number !== number)) {
+    notice(name ? `There is a class ${name} already.` : "A class needs a name.");
+    field.value = nameOf(number);
+    return;
+  }
+  state.classes = state.classes.map((one) => (one.number === number ? { number, name } : one));
+  showClasses();
+  keepSettings();
+}
+
+export function addClass() {
+  const numbers = state.classes.map((one) => one.number);
+  let number = 1;
+  while (numbers.includes(number)) number++;
+  let name = `class ${number}`;
+  while (state.classes.some((one) => one.name === name)) name += "'";
+  state.classes = [...state.classes, { number, name }];
+  choose(number);
+  keepSettings();
+  const fields = $("classes").querySelectorAll("input");
+  fields[fields.length - 1].select();
+}
+
+async function takeOut(number) {
+  const classes = state.classes.filter((one) => one.number !== number);
+  const { [number]: _, ...chosen } = state.chosen;
+  if (!(await tried(() => sendJson("PUT", "/api/settings", { classes, thresholds: chosen })))) return;
+  [state.classes, state.chosen] = [classes, chosen];
+  if (state.number === number) state.number = classes[0].number;
+  showClasses();
+  showPicture();
+}
+
+function showThreshold() {
+  const value = state.chosen[state.number] ?? state.learnt[state.number]?.threshold;
+  $("threshold").disabled = value === undefined;
+  $("threshold").value = value ?? 0.5;
+  $("threshold-of").textContent = value === undefined ? "After the first run" : nameOf(state.number);
+  $("threshold-value").textContent = value === undefined ? "" : value.toFixed(2);
+  $("threshold-reset").disabled = state.chosen[state.number] === undefined;
+}
+
+export function setThreshold(value) {
+  state.chosen = { ...state.chosen, [state.number]: value };
+  showThreshold();
+  if (!state.mask && state.view === "mask") {
+    stage.labels = labels();
+    stage.draw();
+  }
+  strip.redraw();
+}
+
+export function resetThreshold() {
+  const { [state.number]: _, ...others } = state.chosen;
+  state.chosen = others;
+  showThreshold();
+  showPicture();
+  strip.redraw();
+  keepSettings();
+}
+
+export async function keepSettings() {
+  await tried(() => sendJson("PUT", "/api/settings", { classes: state.classes, thresholds: state.chosen }));
+}

@@ -1,0 +1,70 @@
+// Runs: begun and stopped, and what the server tells meanwhile.
+
+import { ask, sendJson } from "./api.js";
+import { showClasses } from "./classes.js";
+import { $ } from "./dom.js";
+import { arrange } from "./folder.js";
+import { forget, notice, tried } from "./notices.js";
+import { saveAll } from "./saving.js";
+import { load } from "./session.js";
+import { changed, open, showPicture, strip } from "./shown.js";
+import { state } from "./state.js";
+import { showStatus } from "./status.js";
+
+const RETRY_AFTER = 2000; // ms after the server has closed its events
+
+export async function segment() {
+  if (state.job.running) return tried(() => ask("/api/segment", { method: "DELETE" }));
+  if (!(await saveAll())) return null;
+  return tried(() => sendJson("POST", "/api/segment", { first: state.key || "" }));
+}
+
+export function listen() {
+  const events = new EventSource("/api/events");
+  let lost = false;
+  events.addEventListener("open", () => {
+    if (lost) tried(load);
+    lost = false;
+    forget("lost");
+  });
+  events.addEventListener("error", () => {
+    if (!lost) notice("The server does not answer. Start `qgnet serve` again: what was saved is still there.", "lost");
+    lost = true;
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, RETRY_AFTER);
+  });
+  for (const [name, tell] of Object.entries({ learnt, result, job })) {
+    events.addEventListener(name, ({ data }) => tell(JSON.parse(data)));
+  }
+}
+
+/** The supports were learnt anew: what was found before is of an earlier run. */
+function learnt(byNumber) {
+  state.learnt = byNumber;
+  for (const one of state.pictures.values()) {
+    if (one.outcome) state.pictures.set(one.key, { ...one, outcome: { ...one.outcome, stale: true } });
+  }
+  strip.mark(state.pictures);
+  showClasses();
+  showPicture();
+}
+
+/** A picture's outcome is there. */
+function result({ key, ...outcome }) {
+  const one = state.pictures.get(key);
+  if (!one) return;
+  changed({ ...one, outcome });
+  if (key === state.key) open(key);
+}
+
+/** How far the run is, or why it ended. */
+function job(now) {
+  const before = state.job;
+  state.job = now;
+  if (state.job.error && state.job.error !== before.error) notice(state.job.error, "job");
+  if (state.job.running && !before.running) forget("job");
+  if (before.running && !state.job.running && !state.job.error) {
+    $("order").value = "certain";
+    arrange();
+  }
+  showStatus();
+}

@@ -1,0 +1,118 @@
+// The chosen picture on the stage and in the strip, with what is laid over it: its mask, what was found, or a map.
+
+import { showAbout } from "./about.js";
+import { getBytes, getJson } from "./api.js";
+import { $, check } from "./dom.js";
+import { labelsOf, loadProbabilities } from "./found.js";
+import { Mask } from "./mask.js";
+import { notice, tried } from "./notices.js";
+import { decodeGrey } from "./png.js";
+import { picture, state } from "./state.js";
+import { Strip } from "./strip.js";
+import { setRadius, stage } from "./tools.js";
+
+export const strip = new Strip($("strip"), open, () => ({ chosen: state.chosen, presence: state.presence }));
+
+/** A picture is described anew. */
+export function changed(one) {
+  state.pictures.set(one.key, one);
+  strip.update(one);
+}
+
+export async function open(key) {
+  const turn = ++state.opening;
+  const again = key === state.shown;
+  state.key = key;
+  strip.select(key);
+  if (!again) {
+    state.mask = state.saves.get(key)?.mask || null;
+    state.probabilities = null;
+    showAbout();
+  }
+  try {
+    const facts = await getJson(`/api/pictures/${key}`);
+    const image = again ? stage.picture.image : await loadImage(`/api/pictures/${key}/display.jpg`);
+    const mask = state.mask || (facts.painted ? await loadMask(facts) : null);
+    const probabilities = await loadProbabilities(key, facts.outcome, false);
+    if (turn !== state.opening) return;
+    $("trouble").hidden = true;
+    const { width, height, ...described } = facts;
+    changed(described);
+    if (!again) {
+      stage.show({ image, width, height });
+      state.shown = key;
+      setRadius(Math.max(width, height) * 0.02);
+    }
+    state.mask = state.saves.get(key)?.mask || state.mask || mask;
+    const [first] = Object.values(probabilities);
+    state.probabilities = first && first.width === width && first.height === height ? probabilities : null;
+  } catch (error) {
+    if (turn !== state.opening) return;
+    stage.show(null);
+    state.shown = null;
+    $("trouble").textContent = error.message;
+    $("trouble").hidden = false;
+  }
+  showPicture();
+}
+
+function loadImage(url) {
+  return new Promise((resolve, reject) => {
+    const image = new Image();
+    image.onload = () => resolve(image);
+    image.onerror = () => getBytes(url).then(() => reject(new Error("This picture cannot be shown.")), reject);
+    image.src = url;
+  });
+}
+
+async function loadMask({ key, width, height }) {
+  const bytes = await getBytes(`/api/pictures/${key}/mask.png`);
+  if (!bytes) return null;
+  const found = await decodeGrey(bytes);
+  if (found.width === width && found.height === height) return new Mask(width, height, found.values);
+  notice("The picture's file has another size than its mask. Clear the mask, or put the earlier file back.");
+  return null;
+}
+
+/** Labels to be seen: what is painted, or else what was found. */
+export function labels() {
+  if (state.mask) return state.mask.values;
+  const found = state.probabilities;
+  return found && labelsOf(found, picture().outcome, state.chosen, state.presence);
+}
+
+export async function showPicture() {
+  showAbout();
+  stage.labels = state.view === "mask" ? labels() : null;
+  stage.map = null;
+  stage.draw();
+  if (["guided", "prior"].includes(state.view)) {
+    const { key, view, number } = state;
+    const map = await tried(() => loadMap(key, number, view));
+    if (key === state.key && view === state.view && number === state.number) {
+      stage.map = map;
+      stage.draw();
+    }
+  }
+}
+
+/** A map as a canvas in colours from dark blue (0) to yellow (1). */
+async function loadMap(key, number, kind) {
+  const bytes = await getBytes(`/api/pictures/${key}/${number}/${kind}.png`);
+  if (!bytes) return null;
+  const { values, width, height } = await decodeGrey(bytes);
+  const data = new ImageData(width, height);
+  values.forEach((value, i) => {
+    const t = value / 255;
+    data.data.set([255 * t ** 0.8, 40 + 190 * t, 120 + 80 * t - 180 * t * t, 205], 4 * i);
+  });
+  const canvas = new OffscreenCanvas(width, height);
+  canvas.getContext("2d").putImageData(data, 0, 0);
+  return canvas;
+}
+
+export function setView(view) {
+  state.view = view;
+  check(document.querySelectorAll("[data-view]"), view, "view");
+  showPicture();
+}

@@ -1,0 +1,26 @@
+// The stage's tools: which is in hand, and how large the brush is.
+
+import { $, check } from "./dom.js";
+import { Stage } from "./stage.js";
+
+export const stage = new Stage($("stage"), $("cursor"));
+
+export function setTool(tool) {
+  stage.tool = tool;
+  $("stage").dataset.tool = tool;
+  check(document.querySelectorAll("button[data-tool]"), tool, "tool");
+  stage.drawCursor();
+}
+
+/** Radius in pixels of the picture ↔ the slider's 0 … 100, of which each step is as much larger as the one before. */
+const largest = () => Math.max(4, Math.max(stage.picture?.width || 0, stage.picture?.height || 0) / 6);
+
+export function setRadius(radius) {
+  stage.radius = Math.min(largest(), Math.max(0.5, radius));
+  $("size").value = (100 * Math.log(stage.radius / 0.5)) / Math.log(largest() / 0.5);
+  $("size-value").textContent = `${Math.round(2 * stage.radius)} px`;
+  stage.drawCursor();
+}
+
+/** The radius where the slider is. */
+export const setSize = (at) => setRadius(0.5 * (largest() / 0.5) ** (at / 100));

@@ -222,6 +222,7 @@ def test_foreign_pages_are_refused(page: TestClient) -> None:
     answer = page.get("/")
     assert "default-src 'self'" in answer.headers["content-security-policy"]
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == page.get("/app.js").headers["cache-control"] == "no-cache"
     assert page.get("/openapi.json").status_code == page.get("/docs").status_code == 404
 
 

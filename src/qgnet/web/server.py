@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -43,8 +44,18 @@ def make_app(folder: Path, segmenter: Segmenter, host: str = "127.0.0.1", token:
     tell_errors(app)
     app.include_router(of_work(work))
     app.include_router(of_pictures(work))
-    app.mount("/", StaticFiles(directory=str(files("qgnet.web") / "static"), html=True))
+    app.mount("/", Page(directory=str(files("qgnet.web") / "static"), html=True))
     return app
+
+
+class Page(StaticFiles):
+    """The page's own files, which a browser asks for each time: old scripts do not go with those of a new version."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """As Starlette's, with its ETag."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def new_token() -> str:

@@ -11,7 +11,7 @@ import { setRadius, setTool, stage } from "./tools.js";
 /** The brush by keys: arrows move it, Space paints, Shift and arrows paint a line. */
 export function brushKeys(event) {
   const move = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key];
-  if (state.shown !== state.key || (!move && event.key !== " ") || event.ctrlKey || event.metaKey) return;
+  if (!stage.picture || state.shown !== state.key || (!move && event.key !== " ") || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
   const { width, height } = stage.picture;
   const from = stage.point || { x: width / 2, y: height / 2 };

@@ -24,7 +24,7 @@ export async function saveNow(key, support) {
   const save = state.saves.get(key);
   if (!save) return true;
   clearTimeout(save.timer);
-  if (save.running) await save.running;
+  if (save.running) await save.running.catch(() => null); // who began it tells of its failure
   if (!save.dirty && support === undefined) return true;
   save.dirty = false;
   save.running = sendMask(key, save.mask, support);

@@ -23,12 +23,12 @@ from tqdm import tqdm
 
 from datamodules.episodes.fitted import fit_picture, fit_support
 from datamodules.pascal5i import Pascal5iDataModule
+from qgnet.common.choices import PRESENCE
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import of_all_shots, positions
 from qgnet.segmenting.models import Model, open_model
 from qgnet.segmenting.presence import Calibration, evidence, mean_feature, within
-from qgnet.segmenting.segmenter import PRESENCE
 from qgnet.segmenting.tuning import CHOICES, HALF, iou
 from qgnet.tasks.base import normalise
 

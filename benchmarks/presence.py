@@ -24,12 +24,12 @@ from tqdm import tqdm
 from datamodules.episodes.fitted import fit_picture, fit_support
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.common.boundary import boundary
+from qgnet.common.choices import PRESENCE
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import Positions, of_all_shots, positions
 from qgnet.segmenting.models import Model, open_model
 from qgnet.segmenting.presence import Calibration, evidence, mean_feature, within
-from qgnet.segmenting.segmenter import PRESENCE
 from qgnet.segmenting.tuning import CHOICES, HALF, iou
 from qgnet.tasks.base import normalise
 

@@ -23,9 +23,6 @@ from qgnet.common.errors import InputError
 from qgnet.common.say import say
 from qgnet.common.settings import Count, Natural, Range, Rising, Share, Side
 
-INDEX_FOLDER = "mask_index"
-"""Beside a data set's masks."""
-
 
 class EpisodeDataModule(BaseDataModule):
     """Episodes of one fold: base classes for training, novel classes for validation and test.

@@ -102,7 +102,7 @@ def tiny(config: Path, data: dict[str, Path]) -> list[str]:
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A small data set in the layout of each DataModule."""
-    from datamodules.coco20i import draw_masks  # noqa: PLC0415 (xdist's own process needs no torch)
+    from datamodules.prepare.coco_masks import draw_masks  # noqa: PLC0415 (xdist's own process needs no torch)
 
     root = tmp_path_factory.mktemp("data")
     coco = write_coco(root / "coco")

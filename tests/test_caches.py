@@ -11,9 +11,9 @@ import pytest
 from fake_data import write_coco, write_folder, write_images
 from test_own_files import own, set_up
 
-from datamodules.coco20i import draw_masks
 from datamodules.files import index
 from datamodules.files.index import MaskIndex
+from datamodules.prepare.coco_masks import draw_masks
 from datamodules.unlabeled import ImageFolder
 from datamodules.views.region_maps import RegionMaps
 from qgnet.common.errors import InputError
@@ -106,7 +106,7 @@ KILLED = """
 import os
 import sys
 from pathlib import Path
-from datamodules import coco20i
+from datamodules.prepare import coco_masks
 from datamodules.views import region_maps
 from datamodules.views.region_maps import RegionMaps
 from datamodules.unlabeled import ImageFolder
@@ -124,11 +124,11 @@ class Pool:
                 os.kill(os.getpid(), 9)
             yield function(*arguments)
 
-coco20i.processes = region_maps.processes = Pool
+coco_masks.processes = region_maps.processes = Pool
 region_maps.PART = 2
 source, target = map(Path, sys.argv[1:])
 if source.suffix == ".json":
-    coco20i.draw_masks(source, target, "val2014", "full", "ignore")
+    coco_masks.draw_masks(source, target, "val2014", "full", "ignore")
 else:
     region_maps.RegionMaps("slic", 8, target).fill(ImageFolder(source, None))
 """

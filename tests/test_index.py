@@ -9,9 +9,9 @@ from PIL import Image
 from datamodules import Pascal5iDataModule
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import IndexMasks, LabelledImages
-from datamodules.folder import folder_images
-from datamodules.fss1000 import fss_images
-from datamodules.pascal5i import voc_images
+from datamodules.layouts.folder import folder_images
+from datamodules.layouts.fss1000 import fss_images
+from datamodules.layouts.pascal5i import voc_images
 from qgnet.common.errors import InputError
 
 

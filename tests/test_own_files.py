@@ -14,8 +14,8 @@ from PIL import Image
 from datamodules import FolderDataModule, Fss1000DataModule, Pascal5iDataModule
 from datamodules.files.index import MaskIndex
 from datamodules.files.lists import read_classes, read_list
-from datamodules.fss1000 import fss_images
-from datamodules.pascal5i import voc_images
+from datamodules.layouts.fss1000 import fss_images
+from datamodules.layouts.pascal5i import voc_images
 from datamodules.prepare import fss1000
 from datamodules.unlabeled import ImageFolder
 from qgnet.cli import parse

@@ -21,12 +21,14 @@ from fake_data import write_coco, write_voc
 from PIL import Image
 from pycocotools.coco import COCO
 from scipy.io import savemat
+from torchvision.datasets import SBDataset
+from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from datamodules import Coco20iDataModule, Pascal5iDataModule
-from datamodules.coco20i import draw_mask
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import IndexMasks, MaskFacts
 from datamodules.prepare import coco20i, pascal5i
+from datamodules.prepare.coco_masks import draw_mask
 from datamodules.prepare.counts import fold_counts
 from datamodules.prepare.download import RemoteFile
 from qgnet.commands import main as qgnet
@@ -281,6 +283,13 @@ def test_coco_on_photographs(real_data: Path) -> None:
             drawn = draw_mask(image["height"], image["width"], annotations, class_of, parts, "ignore")  # type: ignore[arg-type]
             assert np.array_equal(drawn, slow_mask(coco, image, parts, "ignore"))
     assert several > 5
+
+
+def test_archives_are_those_that_torchvision_knows() -> None:
+    voc = DATASET_YEAR_DICT["2012"]
+    assert RemoteFile(voc["url"], voc["md5"]) == pascal5i.VOC
+    assert voc["base_dir"] == pascal5i.VOC_FOLDER
+    assert RemoteFile(SBDataset.url, SBDataset.md5) == pascal5i.SBD
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

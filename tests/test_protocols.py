@@ -8,9 +8,9 @@ import yaml
 from conftest import Command
 
 from datamodules import Coco20iDataModule, Pascal5iDataModule
-from datamodules.coco20i import coco_folds
 from datamodules.episodes.manifest import NamedDraw, read_manifest, write_manifest
 from datamodules.episodes.protocols import PROTOCOLS, Protocol, default_seed
+from datamodules.layouts.coco20i import coco_folds
 from qgnet.commands import main as qgnet
 from qgnet.common.errors import InputError
 

@@ -236,7 +236,7 @@ def test_a_head_over_the_packaged_encoder(
     weights = ["--model.encoder=tf_efficientnet_lite0", "--model.encoder_weights=packaged", "--model.high_stage=3"]
     few = ["--model.self_correspondence=false", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=0"]
     main(["fit", *EPISODIC, *weights, *few, f"--run={tmp_path / 'run'}"])
-    monkeypatch.setattr("qgnet.segmenting.shipped.HEADS", tmp_path)
+    monkeypatch.setattr("qgnet.segmenting.known.HEADS", tmp_path)
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     qgnet_command(["models", "--pack", str(checkpoint), "small"])
     (tmp_path / "small.md").write_text("# small\n\nTrained\nfor a test.\n\nMore.\n")

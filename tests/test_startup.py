@@ -1,19 +1,29 @@
+import json
+import shutil
 import subprocess
 import sys
 from configparser import ConfigParser
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from conftest import TINY_SCENES, TINY_SEGMENTATION, TINY_TRAINER, Command
+from PIL import Image
 from pytorch_lightning.cli import LightningCLI
 
 import qgnet
+from datamodules.prepare.coco20i import COCO_FILES
+from datamodules.prepare.labels import READERS
+from qgnet.commands import COMMANDS
 from qgnet.commands import main as qgnet_command
+from qgnet.common.choices import Format, Tool, Year
+from qgnet.outputs.formats import FORMATS
 from qgnet.start import SUBCOMMANDS, lightning
 
-HEAVY = ("torch", "pytorch_lightning", "lightning_fabric", "torchmetrics", "torchvision", "timm", "albumentations")
-HEAVY += ("skimage", "scipy", "cv2", "numpy", "pycocotools", "jsonargparse")
+NETWORKS = ("torch", "pytorch_lightning", "lightning_fabric", "torchmetrics", "torchvision", "timm", "albumentations")
+NETWORKS += ("skimage", "jsonargparse")
+HEAVY = (*NETWORKS, "scipy", "cv2", "numpy", "pycocotools")
 LOGGERS = ("wandb", "tensorboard", "torch.utils.tensorboard", "litlogger", "comet_ml", "mlflow")
 
 
@@ -27,11 +37,11 @@ def entry(name: str) -> tuple[str, str]:
     return module, function
 
 
-def imported(code: str) -> list[str]:
+def imported(code: str, ends_with: int = 0) -> list[str]:
     """Modules that a new Python has imported after some code, which may end it."""
     script = f"import atexit, sys\natexit.register(lambda: print('MODULES', *sys.modules, file=sys.stderr))\n{code}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == ends_with, done.stderr[-2000:]
     return done.stderr.rpartition("MODULES")[2].split()
 
 
@@ -40,11 +50,8 @@ def imported(code: str) -> list[str]:
     [
         ("qgnet", ["--help"]),
         ("qgnet", ["--version"]),
-        ("qgnet", ["report", "--help"]),
-        ("qgnet", ["models", "--help"]),
-        ("qgnet", ["regions", "--help"]),
-        ("qgnet", ["episodes", "--help"]),
-        ("qgnet", ["import-weights", "--help"]),
+        *(("qgnet", [name, "--help"]) for name in COMMANDS),
+        ("qgnet", ["models"]),
         ("lightning", ["--help"]),
         ("lightning", ["--version"]),
     ],
@@ -54,6 +61,66 @@ def test_what_needs_no_network_imports_none(name: str, arguments: list[str]) -> 
     modules = imported(f"import {module}\n{module}.{function}({arguments})")
     assert "qgnet.start" in modules
     assert not {*HEAVY, *LOGGERS} & {*modules}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["prepare", "folder", "--root=missing", "--from", "other", "x"],
+        ["segment", "missing", "--out=out"],
+        ["segment", "{here}", "--out=out", "--format", "index", "binary"],
+        ["segment", "{here}/a.png", "--out=out"],
+        ["segment", "{here}/a.png", "--out=out", "--support", "a", "b", "--model=a", "--ckpt=b"],
+        ["serve", "missing"],
+        ["serve", "{here}", "--model=a", "--ckpt=b"],
+        ["export", "--out=out", "--model=a", "--ckpt=b"],
+        ["prior-bank", "{here}/a.png", "--prior-checkpoint=a", "--root=b"],
+        ["prior-bank", "out", "--prior-checkpoint=a", "--root=b", "--image-size=100"],
+        ["report", "{here}"],
+    ],
+)
+def test_a_mistake_in_the_arguments_is_said_before_anything_slow(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    given = [argument.replace("{here}", str(tmp_path)) for argument in arguments]
+    modules = imported(f"from qgnet.commands import main\nmain({given})", ends_with=2)
+    assert not {*HEAVY} & {*modules}
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "ends_with"),
+    [
+        ("folder", "FolderDataModule", 0),
+        ("pascal5i", "Pascal5iDataModule", 2),  # of other counts than the literature's
+        ("coco20i", "Coco20iDataModule", 2),
+        ("fss1000", "Fss1000DataModule", 2),
+    ],
+)
+def test_a_data_set_is_prepared_without_torch(
+    data: dict[str, Path], kind: str, module: str, ends_with: int, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(data[module], root)
+    modules = imported(
+        f"from qgnet.commands import main\nmain({['prepare', kind, f'--root={root}', '--check']})", ends_with
+    )
+    assert "datamodules.prepare.counts" in modules
+    assert not {*NETWORKS} & {*modules}
+
+
+def test_labels_are_converted_without_torch(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    square = {"label": "cat", "points": [[0, 0], [4, 0], [4, 4], [0, 4]]}
+    (tmp_path / "a.json").write_text(json.dumps({"imagePath": "a.png", "shapes": [square]}))
+    arguments = ["prepare", "folder", f"--root={tmp_path / 'new'}", "--from", "labelme", str(tmp_path)]
+    modules = imported(f"from qgnet.commands import main\nmain({arguments})")
+    assert (tmp_path / "new/masks/a.png").is_file()
+    assert not {*NETWORKS} & {*modules}
+
+
+def test_what_parsers_offer_is_what_there_is() -> None:
+    assert get_args(Format) == tuple(FORMATS)
+    assert get_args(Tool) == tuple(READERS)
+    assert get_args(Year) == tuple(COCO_FILES)
 
 
 def test_a_training_runs_without_the_packages_of_loggers(workdir: Path) -> None:

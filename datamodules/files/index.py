@@ -9,13 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from pytorch_lightning.utilities import rank_zero_warn
 from tqdm import tqdm
 
 from datamodules.files.sources import LabelledImages, MaskFacts
 from qgnet.common.errors import InputError
 from qgnet.common.pool import processes
+from qgnet.common.say import warn
 
+INDEX_FOLDER = "mask_index"
+"""Beside a data set's masks."""
 VERSION = 2
 """Another one when files are read in another way: indexes of earlier ones are built anew."""
 PART = 64
@@ -104,7 +106,7 @@ class MaskIndex:
                 reasons.append(f"{place}: {error.strerror}")
             else:
                 return
-        rank_zero_warn(f"The masks are read at each start, since their index cannot be kept ({'; '.join(reasons)}).")
+        warn(f"The masks are read at each start, since their index cannot be kept ({'; '.join(reasons)}).")
 
     def raise_bad(self, remedy: str) -> None:
         """InputError with the first bad image and the number of others, if there are any."""

@@ -3,10 +3,12 @@
 from functools import partial
 from pathlib import Path
 
-from datamodules.coco20i import Crowds, Parts, coco_folds, coco_images, draw_masks, mask_folder
-from datamodules.episodic import INDEX_FOLDER
+from datamodules.files.index import INDEX_FOLDER
+from datamodules.layouts.coco20i import coco_folds, coco_images, mask_folder
+from datamodules.prepare.coco_masks import draw_masks
 from datamodules.prepare.counts import DOWNLOADS, Indexed, Prepared, fold_counts
 from datamodules.prepare.download import RemoteFile, download, extract
+from qgnet.common.choices import Crowds, Parts
 
 COCO_URL = "http://images.cocodataset.org"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.coco20i import instance
 from datamodules.files import find_files, picture_size
 from datamodules.files.sources import IGNORE
+from datamodules.prepare.coco_masks import instance
 from datamodules.prepare.labelled import Labelled, Skipped, image_name, json_files, matching, read_json
 from qgnet.common.errors import InputError
 

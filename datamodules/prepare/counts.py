@@ -60,6 +60,14 @@ class Prepared(NamedTuple):
     indexes: dict[str, Indexed]
     notices: Sequence[str] = ()
 
+    def bad_files(self) -> dict[str, str]:
+        """{split: image → why it is bad} as one flat table."""
+        return {
+            f"{split} {indexed.source.names[i]}": reason
+            for split, indexed in self.indexes.items()
+            for i, reason in indexed.index.bad.items()
+        }
+
     def accept(self, accepted: bool) -> None:
         """Record whether later commands may go on without the bad images."""
         for indexed in self.indexes.values():
@@ -94,12 +102,3 @@ def fold_counts(
         for what, number in found.items():
             counts.append(Count(f"fold {fold}: {what}", number, expected[what][fold] if what in expected else None))
     return counts
-
-
-def bad_files(prepared: Prepared) -> dict[str, str]:
-    """{split: image → why it is bad} as one flat table."""
-    return {
-        f"{split} {indexed.source.names[i]}": reason
-        for split, indexed in prepared.indexes.items()
-        for i, reason in indexed.index.bad.items()
-    }

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from datamodules.episodic import INDEX_FOLDER
-from datamodules.folder import check_classes, folder_classes, folder_images, notices
+from datamodules.files.index import INDEX_FOLDER
+from datamodules.layouts.folder import check_classes, folder_classes, folder_images, notices
 from datamodules.prepare.counts import Count, Indexed, Prepared
 
 

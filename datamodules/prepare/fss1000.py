@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datamodules.episodic import INDEX_FOLDER
-from datamodules.fss1000 import SPLITS, class_folders, fss_images, odd_mask, split_classes, split_file
+from datamodules.files.index import INDEX_FOLDER
+from datamodules.layouts.fss1000 import SPLITS, class_folders, fss_images, odd_mask, split_classes, split_file
 from datamodules.prepare.counts import Count, Indexed, Prepared
 from qgnet.common.errors import InputError
 from qgnet.common.pool import processes

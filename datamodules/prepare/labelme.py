@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.coco20i import instance
 from datamodules.files import picture_size
 from datamodules.files.masks import decode_mask
 from datamodules.files.sources import Array
+from datamodules.prepare.coco_masks import instance
 from datamodules.prepare.labelled import BACKGROUND, Labelled, Skipped, image_name, json_files, read_json
 from qgnet.common.errors import InputError
 

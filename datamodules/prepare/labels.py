@@ -3,21 +3,19 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Literal
 
 from tqdm import tqdm
 
 from datamodules.files.finding import subfolders
 from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE
-from datamodules.folder import CLASSES, IMAGES, MASKS
+from datamodules.layouts.folder import CLASSES, IMAGES, MASKS
 from datamodules.prepare.coco_json import read_coco
 from datamodules.prepare.cvat import read_cvat
 from datamodules.prepare.labelled import Skipped
 from datamodules.prepare.labelme import read_labelme
+from qgnet.common.choices import Tool
 from qgnet.common.errors import InputError
-
-Tool = Literal["labelme", "coco", "cvat"]
 
 
 def convert(tool: Tool, source: Path, root: Path) -> list[str]:

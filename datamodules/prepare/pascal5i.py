@@ -4,23 +4,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
-from torchvision.datasets import SBDataset
-from torchvision.datasets.voc import DATASET_YEAR_DICT
 from tqdm import tqdm
 
+from datamodules.files.index import INDEX_FOLDER
 from datamodules.files.lists import read_list
 from datamodules.files.png import write_plain_png
-from datamodules.pascal5i import IMAGES, LISTS, MASKS, Pascal5iDataModule, voc_images
+from datamodules.layouts.pascal5i import IMAGES, LISTS, MASKS, VOC_CLASSES, voc_folds, voc_images
 from datamodules.prepare.counts import DOWNLOADS, Indexed, Prepared, fold_counts
 from datamodules.prepare.download import RemoteFile, download, extract
 from qgnet.common.errors import InputError
 from qgnet.common.pool import processes
 
-VOC = RemoteFile(DATASET_YEAR_DICT["2012"]["url"], DATASET_YEAR_DICT["2012"]["md5"])
+VOC = RemoteFile(
+    "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd"
+)
+VOC_FOLDER = "VOCdevkit/VOC2012"
+"""In its archive."""
 
 
-SBD = RemoteFile(SBDataset.url, SBDataset.md5)
+SBD = RemoteFile(
+    "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+    "82b4d87ceb2ed10f6038a1cba92111cb",
+)
 
 
 PASCAL_LISTS = Path(__file__).parent / "lists" / "pascal"
@@ -43,11 +48,12 @@ def prepare_pascal5i(root: Path, check_only: bool) -> Prepared:
     if not check_only:
         fetch_pascal5i(root)
     sources = {split: voc_images(root, split) for split in ("train", "val")}
-    data = Pascal5iDataModule(str(root))
-    indexes = {split: Indexed.of(source, data.index_file(split), split) for split, source in sources.items()}
-    folds = [list(fold) for fold in data.folds]
-    counts = fold_counts(indexes["train"].index, indexes["val"].index, folds, data.class_names, PASCAL_EXPECTED)
-    return Prepared(counts, indexes)
+    indexes = {
+        split: Indexed.of(source, root / INDEX_FOLDER / f"{split}.npz", split) for split, source in sources.items()
+    }
+    train, val = indexes["train"].index, indexes["val"].index
+    classes = range(1, len(VOC_CLASSES) + 1)
+    return Prepared(fold_counts(train, val, voc_folds(), classes, PASCAL_EXPECTED), indexes)
 
 
 def fetch_pascal5i(root: Path) -> None:
@@ -55,9 +61,8 @@ def fetch_pascal5i(root: Path) -> None:
     ids = [name for split in ("train", "val") for name in write_list(root, split)]
     images, masks = (absent(root / folder, ids, end) for folder, end in ((IMAGES, "jpg"), (MASKS, "png")))
     if images or masks:
-        base = DATASET_YEAR_DICT["2012"]["base_dir"]
-        targets = {f"{base}/{IMAGES}/{name}.jpg": root / IMAGES / f"{name}.jpg" for name in images}
-        targets |= {f"{base}/SegmentationClass/{name}.png": root / MASKS / f"{name}.png" for name in masks}
+        targets = {f"{VOC_FOLDER}/{IMAGES}/{name}.jpg": root / IMAGES / f"{name}.jpg" for name in images}
+        targets |= {f"{VOC_FOLDER}/SegmentationClass/{name}.png": root / MASKS / f"{name}.png" for name in masks}
         extract(download(VOC, root / DOWNLOADS), targets.get)
     if masks := absent(root / MASKS, ids, "png"):  # those that only SBD has
         mats = {f"benchmark_RELEASE/dataset/cls/{n}.mat": root / DOWNLOADS / "sbd" / f"{n}.mat" for n in masks}
@@ -98,5 +103,7 @@ def write_list(root: Path, split: str) -> list[str]:
 
 def mat_to_png(mat: Path, png: Path) -> None:
     """One of SBD's segmentations as an index mask, which appears by rename."""
+    from scipy.io import loadmat  # noqa: PLC0415  (takes a second, and is needed only where masks are missing)
+
     mask = np.asarray(loadmat(mat)["GTcls"][0]["Segmentation"][0], np.uint8)
     write_plain_png(png, mask)

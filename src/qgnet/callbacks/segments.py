@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from qgnet.common.choices import Format
 from qgnet.outputs.formats import FORMATS
 from qgnet.outputs.records import keep, record_of, unreadable
 from qgnet.segmenting.task import Answer
@@ -21,7 +22,7 @@ class SegmentWriter(pl.Callback):
         run: fingerprint of the run.
     """
 
-    def __init__(self, out: Path, formats: Sequence[str], run: str) -> None:
+    def __init__(self, out: Path, formats: Sequence[Format], run: str) -> None:
         self.out = out
         self.writers = [writer for name in formats if (writer := FORMATS[name])]
         self.run = run

@@ -7,6 +7,7 @@ from typing import Any
 
 from qgnet.commands.model_options import add_model_options, model_of
 from qgnet.common.terminal import quiet
+from qgnet.segmenting.known import DEFAULT
 
 
 def add_parser(subcommands: Any) -> None:
@@ -29,10 +30,10 @@ def add_parser(subcommands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Export, and say how far the files are from torch."""
     quiet()
-    from qgnet.segmenting.exporting import export
-    from qgnet.segmenting.models import DEFAULT, open_model
-
     settings = {"model": DEFAULT, "image_size": None} | model_of(options)
+    from qgnet.segmenting.exporting import export
+    from qgnet.segmenting.models import open_model
+
     for part, largest, values in export(open_model(**settings), options.out):
         print(f"maximum difference of {part} to torch: {largest:.1e}, at values up to {values:.1e}")
     for file in sorted(options.out.iterdir()):

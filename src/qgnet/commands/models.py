@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qgnet.common.errors import InputError
+from qgnet.segmenting.known import DEFAULT, HEADS, known_models
 
 
 def add_parser(subcommands: Any) -> None:
@@ -23,14 +24,13 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         InputError: if the checkpoint cannot be used, or there is a head of that name.
     """
-    from qgnet.segmenting.models import DEFAULT, known_models, pack_checkpoint
-    from qgnet.segmenting.shipped import HEADS
-
     if options.pack:
         checkpoint, name = options.pack
         file = HEADS / f"{name}.pt"
         if file.exists():
             raise InputError(f"{file} exists. Choose another name, or remove it.")
+        from qgnet.segmenting.models import pack_checkpoint
+
         pack_checkpoint(Path(checkpoint), file)
         print(f"{file}: {file.stat().st_size / 2**20:.1f} MB. Write its model card to {file.with_suffix('.md')}.")
         return

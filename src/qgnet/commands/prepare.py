@@ -1,33 +1,31 @@
 """``qgnet prepare``: a data set downloaded, converted, indexed and counted."""
+# ruff: noqa: PLC0415  (what takes seconds to import is imported when it runs, not for --help)
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from datamodules.coco20i import Crowds, Parts
-from datamodules.prepare.coco20i import COCO_FILES, prepare_coco20i
-from datamodules.prepare.counts import Count, Prepared, bad_files
-from datamodules.prepare.folder import prepare_folder
-from datamodules.prepare.fss1000 import prepare_fss1000
-from datamodules.prepare.labels import Tool, convert
-from datamodules.prepare.pascal5i import prepare_pascal5i
+from qgnet.common.choices import Crowds, Parts, Tool, Year
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
+
+if TYPE_CHECKING:
+    from datamodules.prepare.counts import Count, Prepared
 
 
 def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
     kinds = subcommands.add_parser("prepare", description=__doc__).add_subparsers(required=True, metavar="DATASET")
     pascal = add_kind(kinds, "pascal5i", "VOC 2012 with SBD's masks", "data/pascal")
-    pascal.set_defaults(prepare=lambda o: prepare_pascal5i(o.root, o.check))
+    pascal.set_defaults(prepare=pascal5i)
     coco = add_kind(kinds, "coco20i", "COCO, its instances drawn as index masks", "data/coco")
-    coco.add_argument("--year", type=int, choices=sorted(COCO_FILES), default=2014)
+    coco.add_argument("--year", type=int, choices=get_args(Year), default=2014)
     coco.add_argument("--parts", choices=get_args(Parts), default="full", help="of each instance")
     coco.add_argument("--crowds", choices=get_args(Crowds), default="ignore", help="what crowds become")
-    coco.set_defaults(prepare=lambda o: prepare_coco20i(o.root, o.check, o.year, o.parts, o.crowds))
+    coco.set_defaults(prepare=coco20i)
     fss = add_kind(kinds, "fss1000", "FSS-1000, checked (it cannot be downloaded)", "data/fss1000")
-    fss.set_defaults(prepare=lambda o: prepare_fss1000(o.root))
+    fss.set_defaults(prepare=fss1000)
     folder = add_kind(kinds, "folder", "your own images and masks, checked", "data/folder")
     folder.add_argument("--mask-suffix", default="", help="what follows an image's name in its mask's, e.g. _mask")
     folder.add_argument(
@@ -40,7 +38,28 @@ def add_parser(subcommands: Any) -> None:
     folder.set_defaults(prepare=labelled_folder)
 
 
-def labelled_folder(options: argparse.Namespace) -> Prepared:
+def pascal5i(options: argparse.Namespace) -> "Prepared":
+    """Prepare PASCAL-5i."""
+    from datamodules.prepare.pascal5i import prepare_pascal5i
+
+    return prepare_pascal5i(options.root, options.check)
+
+
+def coco20i(options: argparse.Namespace) -> "Prepared":
+    """Prepare COCO-20i."""
+    from datamodules.prepare.coco20i import prepare_coco20i
+
+    return prepare_coco20i(options.root, options.check, options.year, options.parts, options.crowds)
+
+
+def fss1000(options: argparse.Namespace) -> "Prepared":
+    """Prepare FSS-1000."""
+    from datamodules.prepare.fss1000 import prepare_fss1000
+
+    return prepare_fss1000(options.root)
+
+
+def labelled_folder(options: argparse.Namespace) -> "Prepared":
     """Write the folder of ``--from`` if that is given, and prepare it."""
     if options.labels:
         tool, source = options.labels
@@ -48,8 +67,12 @@ def labelled_folder(options: argparse.Namespace) -> Prepared:
             raise InputError(f"--from is given {tool}; expected one of {', '.join(get_args(Tool))}, and its folder.")
         if options.check:
             raise InputError("--from writes a folder and --check writes nothing. Leave one of them out.")
+        from datamodules.prepare.labels import convert
+
         for line in convert(tool, expanded(source), options.root):
             print(f"note: {line}")
+    from datamodules.prepare.folder import prepare_folder
+
     return prepare_folder(options.root, options.mask_suffix)
 
 
@@ -72,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
         InputError: if something cannot be had or is bad, or the counts differ.
     """
     prepared: Prepared = options.prepare(options)
-    bad = bad_files(prepared)
+    bad = prepared.bad_files()
     prepared.accept(False)  # until this has ended well, an earlier --skip-bad does not count
     for image, reason in bad.items():
         print(f"bad: {image}: {reason}")
@@ -96,7 +119,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"{options.root} is ready.")
 
 
-def table(counts: Sequence[Count]) -> str:
+def table(counts: "Sequence[Count]") -> str:
     """Counts as lines; one that differs is marked."""
     width = max(len(count.what) for count in counts) + 2
     lines = [f"{'':<{width}}{'found':>8}{'expected':>10}"]

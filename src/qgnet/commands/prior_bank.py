@@ -1,22 +1,19 @@
 """``qgnet prior-bank``: priors for self-correspondence from a folder of images, fixed before stage 2."""
+# ruff: noqa: PLC0415  (what takes seconds to import is imported when it runs, not for --help)
 
 import argparse
 from collections.abc import Iterable, Iterator
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
-from torch import Tensor
-from tqdm import tqdm
-
-from datamodules.episodes.episode import to_tensor
-from datamodules.episodes.transforms import TrainAugmentation
-from datamodules.unlabeled import ImageFolder
+from qgnet.common.choices import Method
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
 from qgnet.common.settings import check_side
-from qgnet.tasks.base import make_encoder, normalise
-from qgnet.weights.bank import Method, build_bank
-from qgnet.weights.store import load_encoder_weights, prior_architecture, save_prior_bank
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from datamodules.unlabeled import ImageFolder
 
 
 def add_parser(subcommands: Any) -> None:
@@ -47,6 +44,15 @@ def run(options: argparse.Namespace) -> None:
     """
     if options.output.exists():
         raise InputError(f"{options.output} exists. Choose another name, or remove it.")
+    check_side(options.image_size, "--image-size")
+    import numpy as np
+    from tqdm import tqdm
+
+    from datamodules.unlabeled import ImageFolder
+    from qgnet.tasks.base import make_encoder
+    from qgnet.weights.bank import build_bank
+    from qgnet.weights.store import load_encoder_weights, prior_architecture, save_prior_bank
+
     setting = "--prior-checkpoint"
     encoder = make_encoder(*prior_architecture(options.prior_checkpoint, setting))
     digest = load_encoder_weights(encoder, str(options.prior_checkpoint), setting)
@@ -54,7 +60,6 @@ def run(options: argparse.Namespace) -> None:
     source = ImageFolder(options.root, options.list_file)
     chosen = np.random.default_rng(options.seed).permutation(len(source.names))[: options.images].tolist()
     try:
-        check_side(options.image_size, "--image-size")
         images = crops(source, tqdm(chosen, "Features", unit="image"), options.image_size, options.seed)
         vectors = build_bank(encoder, images, options.size, options.method, options.seed)
     except ValueError as error:
@@ -64,8 +69,14 @@ def run(options: argparse.Namespace) -> None:
     print(f"{len(vectors)} priors of {vectors.shape[1]} channels from {len(chosen)} images in {options.output}")
 
 
-def crops(source: ImageFolder, numbers: Iterable[int], side: int, seed: int) -> Iterator[Tensor]:
+def crops(source: "ImageFolder", numbers: Iterable[int], side: int, seed: int) -> "Iterator[Tensor]":
     """Random crops as in training, normalised, (1, 3, side, side) each."""
+    import numpy as np
+
+    from datamodules.episodes.episode import to_tensor
+    from datamodules.episodes.transforms import TrainAugmentation
+    from qgnet.tasks.base import normalise
+
     augment = TrainAugmentation(side)
     for i in numbers:
         image = source.image(i)

@@ -1,40 +1,14 @@
 """``qgnet segment``: a few masks in, the masks of a whole folder of photographs out."""
+# ruff: noqa: PLC0415  (what takes seconds to import is imported when it runs, not for --help)
 
 import argparse
-import hashlib
-import json
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import numpy as np
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import TQDMProgressBar
-
-from datamodules.files.sources import Array
-from datamodules.folder import IMAGES, LAYOUT, MASKS, folder_classes, folder_images
-from datamodules.photographs import PhotographsDataModule, find_photographs
-from qgnet.callbacks.segments import SegmentWriter
+from datamodules.files.photographs import find_photographs
 from qgnet.commands.model_options import add_model_options, model_of
+from qgnet.common.choices import LAYOUT, PRESENCE, Format
 from qgnet.common.errors import InputError
-from qgnet.common.say import say
-from qgnet.common.terminal import quiet
-from qgnet.outputs.formats import FORMATS
-from qgnet.outputs.records import (
-    Record,
-    check_writable,
-    is_done,
-    read_record,
-    write_coco,
-    write_contact_sheet,
-    write_csv,
-)
-from qgnet.segmenting.given import read_supports
-from qgnet.segmenting.segmenter import PRESENCE, Segmenter
-from qgnet.segmenting.task import PhotographSegmentation
-
-Supports = dict[str, list[tuple[Array, Array]]]
 
 
 def add_parser(subcommands: Any) -> None:
@@ -67,10 +41,10 @@ def add_parser(subcommands: Any) -> None:
     how.add_argument(
         "--threshold", type=float, help="probability above which a pixel counts (default: by the supports)"
     )
-    how.add_argument("--presence", type=float, default=PRESENCE, help="least score of what is not left empty (0.5)")
+    how.add_argument("--presence", type=float, default=PRESENCE, help="least score of what is not left empty (0.6)")
     output = parser.add_argument_group("what is written")
     output.add_argument(
-        "--format", nargs="+", choices=list(FORMATS), default=["index"], help="one or more (default index)"
+        "--format", nargs="+", choices=get_args(Format), default=["index"], help="one or more (default index)"
     )
     output.add_argument("--polygons", action="store_true", help="of --format coco: polygons instead of run lengths")
     machine = parser.add_argument_group("where it runs")
@@ -89,127 +63,12 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         InputError: for anything that cannot be used, before the work starts.
     """
-    quiet()
     if {"index", "binary"} <= set(options.format):
         raise InputError("--format index and binary write files of the same names. Choose one of them.")
     files = find_photographs(options.photographs, options.out)
-    supports = given_supports(options)
-    segmenter = make_segmenter(options)
-    trainer = make_trainer(options)
-    segmenter.fit(supports)
-    check_writable(options.out)
-    fingerprint = fingerprint_of(options, segmenter, supports)
-    left = {n: p for n, p in files.items() if not is_done(read_record(options.out, n, fingerprint), p)}
-    if trainer.is_global_zero:
-        tell(segmenter, len(files), len(left))
-    if left:
-        side = segmenter.model.image_size
-        data = PhotographsDataModule(left, side, options.tile, options.batch_size, options.workers)
-        trainer.callbacks.append(SegmentWriter(options.out, options.format, fingerprint))  # type: ignore[attr-defined]
-        trainer.predict(PhotographSegmentation(segmenter), data, return_predictions=False)
-        trainer.strategy.barrier()
-    if trainer.is_global_zero:
-        finish(options, segmenter, {name: read_record(options.out, name, fingerprint) for name in files})
-
-
-def given_supports(options: argparse.Namespace) -> Supports:
-    """Class name → pictures and masks of ``--support`` and ``--supports``; InputError if they cannot be used."""
     if bool(options.support) == bool(options.supports):
         raise InputError("Give what is to be found: either --support PICTURE MASK, once or more, or --supports FOLDER.")
-    if options.support:
-        return read_supports(options.support, None)
-    root = options.supports
-    if not (root / IMAGES).is_dir() or not (root / MASKS).is_dir():
-        raise InputError(f"--supports {root} is not laid out as expected: {LAYOUT}.")
-    names = folder_classes(root)
-    source = folder_images(root)
-    pairs: dict[str, list[tuple[Array, Array]]] = {name: [] for name in names.values()}
-    for i in range(len(source.names)):
-        for number in source.facts(i).areas:
-            pairs[names[number]].append((source.image(i), source.mask(i, number)))
-    empty = [name for name, found in pairs.items() if not found]
-    if empty and len(empty) < len(pairs):
-        say(f"{root} has no mask that shows {', '.join(empty)}: not looked for.")
-    return read_supports({name: found for name, found in pairs.items() if found}, None)
+    model = model_of(options)
+    from qgnet.commands.segmenting import segment
 
-
-def make_segmenter(options: argparse.Namespace) -> Segmenter:
-    """The Segmenter asked for; InputError if it cannot be had."""
-    return Segmenter(
-        **model_of(options),
-        device="cpu",  # until Lightning moves it
-        bf16=options.bf16,
-        tile=options.tile,
-        threshold=options.threshold,
-        presence=options.presence,
-    )
-
-
-def make_trainer(options: argparse.Namespace) -> pl.Trainer:
-    """A Trainer that leaves no files of its own; InputError if this machine has no such devices."""
-    devices = int(options.devices) if str(options.devices).isdigit() else options.devices
-    if devices == "auto" and options.accelerator == "cpu":
-        devices = 1
-    try:
-        return pl.Trainer(
-            accelerator=options.accelerator,
-            devices=devices,
-            num_nodes=options.nodes,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            callbacks=[TQDMProgressBar(leave=True)],
-        )
-    except (ValueError, RuntimeError) as error:  # MisconfigurationException is one, too
-        raise InputError(f"{error} Correct --devices, --nodes or --accelerator.") from error
-
-
-def fingerprint_of(options: argparse.Namespace, segmenter: Segmenter, supports: Mapping[str, Any]) -> str:
-    """What results depend on: the supports' pixels, the model, and how it is used."""
-    digest = hashlib.sha256()
-    for name, pairs in supports.items():
-        digest.update(name.encode())
-        for image, mask in pairs:
-            digest.update(
-                f"{image.shape}".encode() + np.ascontiguousarray(image).data + np.ascontiguousarray(mask).data
-            )
-    use = [segmenter.model.identity, segmenter.threshold, segmenter.presence, segmenter.tile, segmenter.bf16]
-    digest.update(json.dumps([*use, segmenter.model.calibration, sorted(options.format)]).encode())
-    return digest.hexdigest()
-
-
-def tell(segmenter: Segmenter, photographs: int, left: int) -> None:
-    """Say what was learnt and what there is to do."""
-    for learnt in segmenter.learnt:
-        shots = len(learnt.supports)
-        among = "what the supports find in each other" if shots > 1 else "what it finds in its mirrored copy"
-        print(f"{learnt.name}: {shots} support(s), threshold {learnt.threshold:.2f}")
-        print(f"  IoU to expect: {learnt.expected_iou:.2f}, of {among}")
-        for report in learnt.supports:
-            if report.disagrees:
-                print(f"  support {report.number} disagrees with the others (IoU {report.iou:.2f}). Is its mask right?")
-    done = f", {photographs - left} of them done before" if left < photographs else ""
-    print(f"{photographs} photographs{done}")
-
-
-def finish(options: argparse.Namespace, segmenter: Segmenter, records: dict[str, Record | None]) -> None:
-    """Write what is made of all photographs, and say what there is; exit with 1 if some could not be read."""
-    missing = [name for name, record in records.items() if record is None]
-    if missing:
-        raise InputError(f"{len(missing)} photographs have no result, e.g. {missing[0]}. Run the same command again.")
-    found = {name: record for name, record in records.items() if record is not None}
-    broken = {name: record for name, record in found.items() if "error" in record}
-    good = {name: record for name, record in found.items() if "error" not in record}
-    out = options.out
-    write_csv(out, good)
-    if "coco" in options.format:
-        write_coco(out, good, segmenter.classes, options.polygons)
-    if good:
-        write_contact_sheet(out, good)
-    empty = sum(all(segment["empty"] for segment in record["segments"]) for record in good.values())
-    print(f"{len(good)} segmented, {empty} of them empty: {out / 'segments.csv'}, {out / 'contact_sheet.jpg'}")
-    for record in broken.values():
-        print(f"left out: {record['error']}", file=sys.stderr)
-    if broken:
-        print(f"{len(broken)} of {len(found)} photographs could not be read.", file=sys.stderr)
-        sys.exit(1)
+    segment(options, files, model)

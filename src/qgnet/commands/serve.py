@@ -36,6 +36,9 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         InputError: if the folder, the model or the port cannot be had, or the extra ``web`` is not installed.
     """
+    if not options.photographs.is_dir():
+        raise InputError(f"{options.photographs} is no folder. Give the folder of the photographs.")
+    model = model_of(options)
     try:
         import uvicorn  # noqa: PLC0415
 
@@ -49,11 +52,9 @@ def run(options: argparse.Namespace) -> None:
     from qgnet.segmenting.segmenter import Segmenter  # noqa: PLC0415
     from qgnet.web.security import is_local  # noqa: PLC0415
 
-    if not options.photographs.is_dir():
-        raise InputError(f"{options.photographs} is no folder. Give the folder of the photographs.")
     with listening(options.host, options.port) as listener:
         token = None if is_local(options.host) else new_token()
-        segmenter = Segmenter(**model_of(options))
+        segmenter = Segmenter(**model)
         app = make_app(options.photographs, segmenter, options.host, token)
         print(f"Open {address(listener, options.host, token)}\nCtrl-C ends it; what you did is kept.", flush=True)
 

@@ -1,12 +1,10 @@
 """Which exceptions are a user's mistake, and what to say of them."""
+# ruff: noqa: PLC0415  (a mistake is told at once, without what takes seconds to import)
 
 import errno
 import re
 import traceback
 from collections.abc import Iterator
-
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from torch.distributed import DistNetworkError
 
 from qgnet.common.errors import InputError
 
@@ -53,12 +51,14 @@ def of_one(error: BaseException) -> InputError | None:
     """The same of one exception, without those behind it."""
     if isinstance(error, InputError):
         return error
-    message = of_settings(error) or of_processes(error) or of_place(error)
+    message = of_place(error) or of_settings(error) or of_processes(error)
     return InputError(message) if message else None
 
 
 def of_settings(error: BaseException) -> str | None:
     """What Lightning refuses: more devices than there are, a metric that is not logged, a logger's missing library."""
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
     if isinstance(error, MisconfigurationException):
         part = "checkpoint" if raised_in(error).endswith("model_checkpoint") else "trainer"
         return f"{error} Correct the --{part}.* settings."
@@ -72,6 +72,8 @@ def of_settings(error: BaseException) -> str | None:
 
 def of_processes(error: BaseException) -> str | None:
     """Several processes that do not find, or have lost, each other."""
+    from torch.distributed import DistNetworkError
+
     if isinstance(error, DistNetworkError):
         return (
             f"The processes could not find each other: {error} If the port is taken, choose another: "

@@ -12,6 +12,7 @@ from PIL import Image
 from datamodules.files import read_picture
 from datamodules.files.png import PALETTE
 from datamodules.files.sources import Array
+from qgnet.common.choices import Format
 from qgnet.outputs.polygons import polygons
 from qgnet.outputs.segments import Result
 
@@ -70,7 +71,7 @@ def write_labelme(out: Path, name: str, photograph: Path, result: Result) -> Non
     write_text(out / "labelme" / f"{name}.json", json.dumps(content))
 
 
-FORMATS: dict[str, Callable[[Path, str, Path, Result], None] | None] = {
+FORMATS: dict[Format, Callable[[Path, str, Path, Result], None] | None] = {
     "index": write_index,
     "binary": write_binary,
     "coco": None,  # one file of all photographs, from the records

@@ -14,18 +14,16 @@ from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet
 from qgnet.runs.folders import checkpoint_run
 from qgnet.segmenting.exported import NETWORKS, ExportedMatcher, ExportedQGNet, description_of
+from qgnet.segmenting.known import MATCHING, PREFIX
 from qgnet.segmenting.presence import Calibration, read_calibration
-from qgnet.segmenting.shipped import PREFIX, heads, open_head, pack
+from qgnet.segmenting.shipped import open_head, pack
 from qgnet.tasks.episodic import IMAGE_SIZE
 from qgnet.tasks.matching import SupportMatching
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights.packaged import ENCODER
 from qgnet.weights.store import PACKAGED, PRIOR_FORMAT, read_tensors
 
-MATCHING = "matching"
 QGNET = "qgnet"
-DEFAULT = MATCHING
-"""What segments if nothing else is asked for."""
 MATCHING_SIDE = 321
 """Side in pixels of the square that photographs are brought to for matching."""
 MATCHING_SETTINGS = {
@@ -58,11 +56,6 @@ class Model(NamedTuple):
     settings: dict[str, Any]
     identity: str
     calibration: Calibration | None = None
-
-
-def known_models() -> dict[str, str]:
-    """Name → what it is."""
-    return {MATCHING: f"training-free matching of the supports on a frozen {ENCODER}, ImageNet's weights", **heads()}
 
 
 def open_model(model: str | Path, image_size: int | None = None, **matching: Any) -> Model:

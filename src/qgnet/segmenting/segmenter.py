@@ -13,6 +13,7 @@ from torch import Tensor
 
 from datamodules.episodes.fitted import Fitted, fit_picture, fit_support
 from datamodules.files.sources import IGNORE, Array
+from qgnet.common.choices import PRESENCE
 from qgnet.common.digest import sha256_of
 from qgnet.common.errors import InputError
 from qgnet.networks.encoded import concatenated, each_tensor
@@ -20,15 +21,14 @@ from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.segmenting import kept
 from qgnet.segmenting.exported import EXPORTED
 from qgnet.segmenting.given import Given, Pairs, picture, read_supports
+from qgnet.segmenting.known import DEFAULT
 from qgnet.segmenting.maps import Maps, blend, joined
-from qgnet.segmenting.models import DEFAULT, open_model
+from qgnet.segmenting.models import open_model
 from qgnet.segmenting.presence import evidence, matching_parts
 from qgnet.segmenting.tuning import SupportReport, choose, iou, mirrored, reports
 from qgnet.tasks.base import normalise
 from qgnet.tasks.reuse import MB, Memory
 
-PRESENCE = 0.5
-"""Least score of a photograph that is not left empty."""
 BATCH = 8
 """Squares that go through the network at once."""
 

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from qgnet.common.errors import InputError
 from qgnet.outputs.formats import appear
+from qgnet.segmenting import known
 from qgnet.segmenting.presence import Calibration
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights.packaged import ENCODER
 from qgnet.weights.store import IMAGENET, PACKAGED, RANDOM, read_tensors
 
-HEADS = Path(__file__).parent / "heads"
 FORMAT = "qgnet-head-1"
-PREFIX = "qgnet/"
 NAMED = (PACKAGED, IMAGENET)
 WEIGHTS = {"encoder_weights": "encoder", "prior_weights": "prior_encoder"}
 """Setting of weights → setting of the encoder that they are for."""
@@ -43,23 +42,12 @@ class Head(NamedTuple):
     calibration: Calibration | None
 
 
-def heads() -> dict[str, str]:
-    """``qgnet/<name>`` → the first paragraph of its model card."""
-    return {f"{PREFIX}{path.stem}": described(path.with_suffix(".md")) for path in sorted(HEADS.glob("*.pt"))}
-
-
-def described(card: Path) -> str:
-    """A model card's first paragraph, on one line; its title is left out."""
-    paragraphs = card.read_text(encoding="utf-8").split("\n\n") if card.is_file() else []
-    return next((" ".join(p.split()) for p in paragraphs if p.strip() and not p.startswith("#")), "no model card")
-
-
 def open_head(name: str) -> Head:
     """A head by its name; InputError if there is none, or the encoder's weights cannot be had or are others."""
-    file = HEADS / f"{name.removeprefix(PREFIX)}.pt"
-    if not name.startswith(PREFIX) or not file.is_file():
-        known = ", ".join(["matching", *heads()])
-        raise InputError(f"There is no model {name!r}. There are: {known}; or give a checkpoint's file.")
+    file = known.HEADS / f"{name.removeprefix(known.PREFIX)}.pt"
+    if not name.startswith(known.PREFIX) or not file.is_file():
+        there = ", ".join(known.known_models())
+        raise InputError(f"There is no model {name!r}. There are: {there}; or give a checkpoint's file.")
     content = read_tensors(file, "--model")
     task = FewShotSegmentation(**content["settings"])
     try:

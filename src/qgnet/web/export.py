@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from datamodules.photographs import find_photographs
+from datamodules.files.photographs import find_photographs
 from qgnet.common.errors import InputError
 from qgnet.outputs.formats import FORMATS
 from qgnet.outputs.records import record_of, write_coco, write_csv

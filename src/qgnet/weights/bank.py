@@ -1,16 +1,15 @@
 """A bank of priors: what P sees in unlabelled images, in a few vectors (the paper's "predetermined priors")."""
 
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
+from qgnet.common.choices import Method
 from qgnet.networks.encoders import Encoder
 
-Method = Literal["kmeans", "sample"]
 POSITIONS = 64
 """Feature positions that are taken from each image."""
 

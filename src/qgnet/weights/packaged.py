@@ -5,11 +5,13 @@
 
 from importlib.resources import as_file, files
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
+
+if TYPE_CHECKING:  # `qgnet models` starts without torch
+    from torch import Tensor
 
 ENCODER = "tf_efficientnet_lite0"
 """timm's name of what the package holds."""
@@ -32,7 +34,7 @@ OTHERS = {
 }
 
 
-def packaged_weights(encoder: str, setting: str) -> dict[str, Tensor]:
+def packaged_weights(encoder: str, setting: str) -> "dict[str, Tensor]":
     """The state dict of timm's model of this name.
 
     Raises:
@@ -59,7 +61,7 @@ def packaged_weights(encoder: str, setting: str) -> dict[str, Tensor]:
         return renamed(read_tensors(path, setting))
 
 
-def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def renamed(state: "dict[str, Tensor]") -> "dict[str, Tensor]":
     """The package's names → timm's."""
     places = [(stage, block) for stage, count in enumerate(BLOCKS) for block in range(count)]
     result = {}

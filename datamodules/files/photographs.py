@@ -1,0 +1,58 @@
+"""Photographs that a user names: folders of them, files or patterns."""
+
+from collections.abc import Sequence
+from glob import glob, has_magic
+from pathlib import Path
+
+from datamodules.files.finding import find_files
+from qgnet.common.errors import InputError
+
+
+def find_photographs(given: Sequence[str], out: Path) -> dict[str, Path]:
+    """Name → file of all photographs that folders, files and patterns (``*.jpg``, ``**``) stand for.
+
+    Args:
+        given: of the user.
+        out: where results will go; nothing of it may be among the photographs.
+
+    Raises:
+        InputError: if one does not exist, there is no photograph, ``out`` lies in a folder of photographs or holds one,
+            or the results of two photographs would have one name.
+    """
+    pairs = [pair for one in given for pair in _photographs(one, out)]
+    stems = [path.with_suffix("").as_posix() for path, _ in pairs]
+    several = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
+    files: dict[str, Path] = {}
+    for (relative, path), stem in zip(pairs, stems, strict=True):
+        name = relative.as_posix() if stem in several else stem
+        if name in files and files[name] != path:
+            raise InputError(
+                f"{files[name]} and {path} would have one name in {out}. Segment their folders one after the "
+                "other, each to an --out of its own."
+            )
+        files[name] = path
+    return files
+
+
+def _photographs(given: str, out: Path) -> list[tuple[Path, Path]]:
+    """(path below the folder given, file) of each photograph."""
+    path = Path(given)
+    if path.is_dir():
+        if out.resolve().is_relative_to(path.resolve()):
+            raise InputError(
+                f"--out {out} lies in the folder of photographs {path}: the results would be taken for photographs "
+                "next time. Choose a folder beside it."
+            )
+        found = find_files(path)
+        if not found.files:
+            raise InputError(f"{path} holds no photographs. {found.told(path)}".strip())
+        return [(Path(name), path / name) for name in found.files]
+    pattern = not path.exists() and has_magic(given)
+    files = [Path(file) for file in sorted(glob(given, recursive=True))] if pattern else [path]
+    files = [file for file in files if file.is_file()]
+    if not files:
+        raise InputError(f"{given} stands for no photograph. Give a folder, a file or a pattern ('photos/*.jpg').")
+    for file in files:
+        if out.resolve() == file.resolve().parent:
+            raise InputError(f"--out {out} is the folder of the photograph {file}. Choose another folder.")
+    return [(Path(file.name), file) for file in files]

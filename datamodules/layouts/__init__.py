@@ -1,0 +1,1 @@
+"""How each data set lies in its folder: classes, folds, images and masks; no torch, so that preparing needs none."""

@@ -1,0 +1,27 @@
+"""The models that are known by name, without opening one."""
+
+from pathlib import Path
+
+from qgnet.weights.packaged import ENCODER
+
+MATCHING = "matching"
+DEFAULT = MATCHING
+"""What segments if nothing else is asked for."""
+HEADS = Path(__file__).parent / "heads"
+PREFIX = "qgnet/"
+
+
+def known_models() -> dict[str, str]:
+    """Name → what it is."""
+    return {MATCHING: f"training-free matching of the supports on a frozen {ENCODER}, ImageNet's weights", **heads()}
+
+
+def heads() -> dict[str, str]:
+    """``qgnet/<name>`` → the first paragraph of its model card."""
+    return {f"{PREFIX}{path.stem}": described(path.with_suffix(".md")) for path in sorted(HEADS.glob("*.pt"))}
+
+
+def described(card: Path) -> str:
+    """A model card's first paragraph, on one line; its title is left out."""
+    paragraphs = card.read_text(encoding="utf-8").split("\n\n") if card.is_file() else []
+    return next((" ".join(p.split()) for p in paragraphs if p.strip() and not p.startswith("#")), "no model card")

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.files.pixels import Array, Samples, contents, decode_samples, read_samples
-from datamodules.files.png import decode_plain_png
 from qgnet.common.errors import InputError
 
 FEW = 8
@@ -71,9 +70,6 @@ def read_index_mask(path: Path) -> NDArray[np.uint8]:
 
 def decode_index_mask(path: Path, data: bytes) -> NDArray[np.uint8]:
     """As :func:`read_index_mask`, of a file whose bytes are ``data``; ``path`` is what an InputError calls it."""
-    plain = decode_plain_png(data)
-    if plain is not None:
-        return plain
     found = decode_samples(path, data)
     values = without_alpha(found)
     if values.ndim == 3:

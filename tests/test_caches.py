@@ -110,10 +110,11 @@ from datamodules import coco20i
 from datamodules.views import region_maps
 from datamodules.views.region_maps import RegionMaps
 from datamodules.unlabeled import ImageFolder
+from qgnet.common import pool
 
 class Pool:
-    def __init__(self, *_):
-        pass
+    def __init__(self, job=None):
+        pool._job = job
     def __enter__(self):
         return self
     def __exit__(self, *_):
@@ -124,7 +125,7 @@ class Pool:
                 os.kill(os.getpid(), 9)
             yield function(*arguments)
 
-coco20i.processes = region_maps.processes = Pool
+coco20i.processes = pool.processes = Pool
 region_maps.PART = 2
 source, target = map(Path, sys.argv[1:])
 if source.suffix == ".json":

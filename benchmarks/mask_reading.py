@@ -62,7 +62,7 @@ def by_pillow(path: Path) -> Array:
 
 def by_opencv(path: Path) -> Array:
     """Greys; OpenCV gives a palette's colours."""
-    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
 
 
 def by_torchvision(path: Path) -> Array:

@@ -110,10 +110,11 @@ from datamodules.prepare import coco_masks
 from datamodules.views import region_maps
 from datamodules.views.region_maps import RegionMaps
 from datamodules.unlabeled import ImageFolder
+from qgnet.common import pool
 
 class Pool:
-    def __init__(self, *_):
-        pass
+    def __init__(self, job=None):
+        pool._job = job
     def __enter__(self):
         return self
     def __exit__(self, *_):
@@ -124,7 +125,7 @@ class Pool:
                 os.kill(os.getpid(), 9)
             yield function(*arguments)
 
-coco_masks.processes = region_maps.processes = Pool
+coco_masks.processes = pool.processes = Pool
 region_maps.PART = 2
 source, target = map(Path, sys.argv[1:])
 if source.suffix == ".json":

@@ -13,6 +13,7 @@ from datamodules.views import region_maps
 from datamodules.views.region_maps import RegionMaps
 from datamodules.views.regions import segment
 from qgnet.commands import main as qgnet
+from qgnet.common import pool
 from qgnet.common.errors import InputError
 
 FILE = "slic-8.sqlite"
@@ -77,7 +78,7 @@ def test_an_interrupted_pass_goes_on_where_it_was(
     photographs: Path, tmp_path: Path, computed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, maps = ImageFolder(photographs, None), RegionMaps("slic", 8, tmp_path)
-    monkeypatch.setattr(region_maps, "processes", Interrupted)
+    monkeypatch.setattr(pool, "processes", Interrupted)
     monkeypatch.setattr(region_maps, "PART", 3)
     with pytest.raises(KeyboardInterrupt):
         maps.fill(whole)
@@ -90,7 +91,8 @@ def test_an_interrupted_pass_goes_on_where_it_was(
 class Interrupted:
     """A pool that works in this process, and is cut off after its first part."""
 
-    def __init__(self, *_: object, **__: object) -> None: ...
+    def __init__(self, job: object) -> None:
+        pool._job = job
 
     def __enter__(self) -> "Interrupted":
         return self

@@ -6,14 +6,14 @@ import os
 import zipfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from datamodules.files.sources import LabelledImages, MaskFacts
 from qgnet.common.errors import InputError
-from qgnet.common.pool import processes
+from qgnet.common.pool import in_parts
 from qgnet.common.say import warn
 
 INDEX_FOLDER = "mask_index"
@@ -56,14 +56,8 @@ class MaskIndex:
 
     def with_read(self, source: LabelledImages, numbers: Sequence[int], title: str) -> "MaskIndex":
         """This index with these images read (again)."""
-        parts = [numbers[start : start + PART] for start in range(0, len(numbers), PART)]
-        found: list[MaskFacts | str] = []
-        take(source, self.whole)
-        with processes(take, source, self.whole) as pool, tqdm(numbers, title, unit="mask", leave=False) as bar:
-            read = pool.map if len(parts) > 1 else map
-            for results in read(read_facts, parts):
-                found += results
-                bar.update(len(results))
+        read = partial(read_facts, source, self.whole)
+        found = [result for results in in_parts(read, numbers, PART, title, "mask") for result in results]
         facts, bad = list(self.facts), dict(self.bad)
         for i, result in zip(numbers, found, strict=True):
             bad.pop(i, None)
@@ -127,19 +121,10 @@ class MaskIndex:
 
 NO_FACTS = MaskFacts(0, 0, {})
 """Of an image that is bad, or not read yet."""
-_job: tuple[LabelledImages, bool]
-"""What this process reads, and whether to the images' end; handed over once, not with each part."""
 
 
-def take(source: LabelledImages, whole: bool) -> None:
-    """Make these images the ones that :func:`read_facts` reads in this process."""
-    global _job  # noqa: PLW0603  (one per process)
-    _job = (source, whole)
-
-
-def read_facts(numbers: Sequence[int]) -> list[MaskFacts | str]:
-    """Facts of these images of the process's source, or why one cannot be used."""
-    source, whole = _job
+def read_facts(source: LabelledImages, whole: bool, numbers: Sequence[int]) -> list[MaskFacts | str]:
+    """Facts of these images, or why one cannot be used; ``whole`` also decodes each to its end."""
     found: list[MaskFacts | str] = []
     for i in numbers:
         try:

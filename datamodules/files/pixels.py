@@ -123,6 +123,8 @@ def read_samples(path: Path) -> Samples:
 def decode_samples(path: Path, data: bytes) -> Samples:
     """The pixels in a file's bytes; ``path`` is what an InputError calls it."""
     with opened(path, io.BytesIO(data)) as file:
+        file.verify()  # decoding a PNG, Pillow does not look at its checksums
+    with opened(path, io.BytesIO(data)) as file:
         return samples(path, file, data)
 
 

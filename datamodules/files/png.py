@@ -1,4 +1,7 @@
-"""Index masks as PNG files whose pixels are reached the short way: inflated at once, not row by row."""
+"""Index masks as PNG files whose pixels are reached the short way: inflated at once, not row by row.
+
+A seventh of the time that Pillow takes, and a fifth of a whole episode's (``benchmarks/mask_reading.py``).
+"""
 
 import io
 import struct

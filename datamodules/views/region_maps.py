@@ -6,17 +6,17 @@ import sqlite3
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from datamodules.files.sources import Array
 from datamodules.views.regions import Method, segment
 from qgnet.common.errors import InputError
-from qgnet.common.pool import processes
+from qgnet.common.pool import in_parts
 
 PART = 32
 """Images that a process segments in one go."""
@@ -117,34 +117,21 @@ class RegionMaps:
         changed = sum(images.names[i] in kept for i in missing)
         if changed:
             print(f"{self.file} held maps of {changed} other image(s) of the same name; they are computed again.")
-        parts = [missing[start : start + PART] for start in range(0, len(missing), PART)]
         bad: list[str] = []
-        take(images, self.method, self.count)
-        pool = processes(take, images, self.method, self.count)
-        with pool, tqdm(missing, "Cutting images into regions", unit="image", leave=False) as bar:
-            for rows, errors in (pool.map if len(parts) > 1 else map)(segment_part, parts):
-                with connection:
-                    connection.executemany("INSERT OR REPLACE INTO maps VALUES (?, ?, ?)", rows)
-                bad += errors
-                bar.update(len(rows) + len(errors))
+        job = partial(segment_part, images, self.method, self.count)
+        for rows, errors in in_parts(job, missing, PART, "Cutting images into regions", "image"):
+            with connection:
+                connection.executemany("INSERT OR REPLACE INTO maps VALUES (?, ?, ?)", rows)
+            bad += errors
         if bad:
             more = f" ({len(bad) - 1} more image(s) are bad.)" if len(bad) > 1 else ""
             raise InputError(bad[0] + more)
 
 
-_job: tuple[Images, str, int]
-"""What this process segments; handed over once, not with each part."""
-
-
-def take(images: Images, method: str, count: int) -> None:
-    """Make these images the ones that :func:`segment_part` cuts up in this process."""
-    global _job  # noqa: PLW0603  (one per process)
-    _job = (images, method, count)
-
-
-def segment_part(numbers: Sequence[int]) -> tuple[list[tuple[str, str, bytes]], list[str]]:
+def segment_part(
+    images: Images, method: str, count: int, numbers: Sequence[int]
+) -> tuple[list[tuple[str, str, bytes]], list[str]]:
     """Name, identity and map (PNG) of these images, and what is wrong with those that cannot be read."""
-    images, method, count = _job
     rows, bad = [], []
     for i in numbers:
         try:

@@ -5,25 +5,52 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
+from tqdm import tqdm
 
+Result = TypeVar("Result")
 GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 
 
-def processes(prepare: Callable[..., None] | None = None, *arguments: Any) -> ProcessPoolExecutor:
+_job: Callable[[Sequence[int]], Any] | None
+"""What :func:`in_parts` does in this process; handed over once, not with each part."""
+
+
+def in_parts(
+    job: Callable[[Sequence[int]], Result], numbers: Sequence[int], part: int, title: str, unit: str
+) -> Iterator[Result]:
+    """What ``job`` gives for each part of the numbers, in order, with a progress bar; several parts in processes.
+
+    Whoever keeps each result when it comes goes on from there after an interruption.
+
+    Args:
+        job: gets the numbers of a part.
+        numbers: of what is worked on.
+        part: so many numbers at once.
+        title: of the progress bar.
+        unit: what a number stands for, in the progress bar.
+    """
+    parts = [numbers[start : start + part] for start in range(0, len(numbers), part)]
+    with processes(job) as pool, tqdm(numbers, title, unit=unit, leave=False) as bar:
+        results = pool.map(_do, parts) if len(parts) > 1 else map(job, parts)
+        for some, result in zip(parts, results, strict=True):
+            yield result
+            bar.update(len(some))
+
+
+def processes(job: Callable[[Sequence[int]], Any] | None = None) -> ProcessPoolExecutor:
     """A pool of as many processes as there are cores for this job, which end when this one does, however that happens.
 
     Args:
-        prepare: called once in each process, with ``arguments``.
-        arguments: handed over once, not with each task.
+        job: what :func:`in_parts` does in them.
     """
-    return ProcessPoolExecutor(cores(), initializer=_begin, initargs=(prepare, arguments))
+    return ProcessPoolExecutor(cores(), initializer=_begin, initargs=(job,))
 
 
 def cores() -> int:
@@ -65,12 +92,17 @@ def quota(folder: Path) -> float:
     return math.inf if most in ("max", "-1") else int(most) / int(period)
 
 
-def _begin(prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+def _begin(job: Callable[[Sequence[int]], Any] | None) -> None:
+    global _job  # noqa: PLW0603  (one per process)
+    _job = job
     cv2.setNumThreads(0)  # the processes are the parallelism
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if prepare is not None:
-        prepare(*arguments)
+
+
+def _do(numbers: Sequence[int]) -> Any:
+    assert _job is not None
+    return _job(numbers)
 
 
 def _end_with_parent() -> None:

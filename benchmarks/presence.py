@@ -1,18 +1,20 @@
-"""Fits the calibration of training-free matching on one list of photographs and measures it on another.
+"""Measures the calibration of training-free matching on photographs, and fits it on others.
 
+python benchmarks/presence.py --root data/voc20            # the validation list
+python benchmarks/presence.py --folder coco --least 2048   # all of a folder as `qgnet prepare folder` leaves it
 python benchmarks/presence.py --root data/voc20 --write src/qgnet/segmenting/calibrations/matching.json
 
-Draws pairs of episodes: a query with supports of a class that it shows, and of one that it does not. Prints, on each
-list, what leaving photographs empty brings and costs: mIoU, and the mean of the photographs' IoUs, of those that show
-the class at the threshold of a half with none left empty (the test's rule), and at the calibration's threshold with
-and without those that it leaves empty.
+The last fits it on the training list before. Draws pairs of episodes: a query with supports of a class that it shows,
+and of one that it does not. Prints what leaving photographs empty brings and costs: mIoU, and the mean of the
+photographs' IoUs, of those that show the class at the threshold of a half with none left empty (the test's rule), and
+at the calibration's threshold with and without those that it leaves empty.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,20 +24,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.episodes.fitted import fit_picture, fit_support
+from datamodules.files.sources import LabelledImages
+from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.common.boundary import boundary
 from qgnet.common.choices import PRESENCE
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import Positions, of_all_shots, positions
-from qgnet.segmenting.models import Model, open_model
+from qgnet.segmenting.models import Model, calibration_of_matching, open_model
 from qgnet.segmenting.presence import Calibration, evidence, mean_feature, within
 from qgnet.segmenting.tuning import CHOICES, HALF, iou
 from qgnet.tasks.base import normalise
-
-CLASSES = range(1, 21)
-LEAST = 512
-"""Pixels that a class covers where it counts as shown."""
 
 
 class Photo(NamedTuple):
@@ -43,9 +43,8 @@ class Photo(NamedTuple):
 
     features: Tensor
     inside: Tensor
-    labels: Tensor
+    masks: dict[int, Tensor]
     shown: set[int]
-    whole: set[int]
 
 
 class Trial(NamedTuple):
@@ -61,34 +60,43 @@ class Trial(NamedTuple):
 
 
 def main() -> None:
-    """Fit on the training list, measure on the validation list."""
+    """Measure on the validation list, after fitting on the training list if that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", default="data/voc20", help="a folder in VOC's layout")
     parser.add_argument("--photographs", type=int, default=400, help="of each list, drawn at random")
     parser.add_argument("--episodes", type=int, default=300, help="for each number of shots")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--image-size", type=int, help="side of the square, 8n + 1 px (default: the model's)")
-    parser.add_argument("--write", type=Path, help="file to write the calibration to")
+    parser.add_argument("--write", type=Path, help="fit a calibration on the training list, and write it to this file")
+    parser.add_argument("--folder", help="instead of --root: a folder as `qgnet prepare folder` leaves it")
+    parser.add_argument("--least", type=int, default=512, help="pixels that a class covers where it counts as shown")
     options = parser.parse_args()
     model = open_model("matching", options.image_size)
-    photos = {split: read(model, split, options) for split in ("train", "val")}
-    centre = centre_of(photos["train"])
-    trials = {split: draw(model, photos[split], centre, options) for split in photos}
-    calibration = fit(trials["train"], centre)
-    print(f"fitted: {calibration._replace(centre=calibration.centre[:2])}")
-    for split, of_split in trials.items():
-        for shots in options.shots:
-            print(f"{split} {shots}-shot: {measure([t for t in of_split if t.shots == shots], calibration)}")
+    data = FolderDataModule(options.folder, fold=0) if options.folder else Pascal5iDataModule(options.root, fold=0)
+    calibration = calibration_of_matching()
     if options.write:
+        photos = read(model, data.source("train"), options)
+        centre = centre_of(photos)
+        trials = draw(model, photos, centre, options)
+        calibration = fit(trials, centre)
+        print(f"fitted: {calibration._replace(centre=calibration.centre[:2])}")
+        tell("training list", trials, calibration)
         options.write.write_text(json.dumps(calibration._asdict()) + "\n")
+    photos = read(model, data.source("val"), options)
+    tell("validation list", draw(model, photos, torch.tensor(calibration.centre), options), calibration)
+
+
+def tell(name: str, trials: Sequence[Trial], calibration: Calibration) -> None:
+    """Print what a calibration brings and costs, for each number of shots."""
+    for shots in sorted({trial.shots for trial in trials}):
+        print(f"{name}, {shots}-shot: {measure([t for t in trials if t.shots == shots], calibration)}")
 
 
 @torch.inference_mode()
-def read(model: Model, split: str, options: argparse.Namespace) -> list[Photo]:
-    """Photographs of a list, drawn at random."""
-    source = Pascal5iDataModule(options.root, fold=0, min_class_area=LEAST).source(split)
+def read(model: Model, source: LabelledImages, options: argparse.Namespace) -> list[Photo]:
+    """Photographs of a source, drawn at random."""
     numbers = np.random.default_rng(0).permutation(len(source.names))[: options.photographs].tolist()
-    return [encode(model, source, i) for i in tqdm(numbers, split)]
+    return [encode(model, source, i, options.least) for i in tqdm(numbers, "photographs")]
 
 
 def centre_of(photos: Sequence[Photo]) -> Tensor:
@@ -104,39 +112,39 @@ def draw(model: Model, photos: Sequence[Photo], centre: Tensor, options: argpars
     rng = np.random.default_rng(1)
     trials = []
     for shots in options.shots:
-        of_class = {c: [i for i, photo in enumerate(photos) if c in photo.shown] for c in CLASSES}
+        classes = sorted(set().union(*(photo.shown for photo in photos)))
+        of_class = {c: [i for i, photo in enumerate(photos) if c in photo.shown] for c in classes}
         of_class = {c: members for c, members in of_class.items() if len(members) > shots}
         queries = sorted({i for members in of_class.values() for i in members})
         for _ in tqdm(range(options.episodes), f"{shots}-shot"):
             query = int(rng.choice(queries))
             right = int(rng.choice([c for c in of_class if query in of_class[c]]))
-            wrong = int(rng.choice([c for c in of_class if c not in photos[query].whole]))
-            for class_id in (right, wrong):
+            absent = [c for c in of_class if c not in photos[query].masks]
+            for class_id in (right, *rng.permutation(absent)[:1].tolist()):
                 others = [i for i in of_class[class_id] if i != query]
                 supports = [photos[i] for i in rng.choice(others, shots, replace=False)]
                 trials.append(attempt(model, photos[query], supports, class_id, centre))
     return trials
 
 
-def encode(model: Model, source: Any, i: int) -> Photo:
+def encode(model: Model, source: LabelledImages, i: int, least: int) -> Photo:
     """Photograph ``i`` of a source."""
-    image, labels = source.image(i), source.labels(i)
+    image, areas = source.image(i), source.facts(i).areas
     fitted = fit_picture(image, model.image_size)
     assert isinstance(model.net, Matcher)
     features = model.net.encode_query(normalise(fitted.squares))
-    _, square = fit_support(image, labels, model.image_size)
-    shown = {c for c in CLASSES if (labels == c).sum() >= LEAST}
-    return Photo(features.half(), fitted.inside(), square, shown, set(np.unique(labels).tolist()))
+    masks = {c: fit_support(image, source.mask(i, c), model.image_size)[1] for c in areas}
+    return Photo(features.half(), fitted.inside(), masks, {c for c, area in areas.items() if area >= least})
 
 
 def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, centre: Tensor) -> Trial:
     """Segment a query by supports of a class."""
-    shots = [positions(s.features.float(), binary(s.labels, class_id)[None]) for s in supports]
+    shots = [positions(s.features.float(), s.masks[class_id][None]) for s in supports]
     margins, told = look(model, query, shots, centre)
     among = [look(model, s, shots[:k] + shots[k + 1 :], centre)[1] for k, s in enumerate(supports) if len(shots) > 1]
     usual = float(torch.stack(among)[:, 0].mean()) if among else 0.0
-    probability, truth = margins[0].sigmoid().half(), binary(query.labels, class_id)
-    return Trial(class_id, len(supports), class_id in query.whole, told, usual, probability, truth)
+    truth = query.masks.get(class_id, torch.zeros(margins.shape[1:], dtype=torch.uint8))
+    return Trial(class_id, len(supports), class_id in query.masks, told, usual, margins[0].sigmoid().half(), truth)
 
 
 def look(model: Model, photo: Photo, shots: list[Positions], centre: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,11 +153,6 @@ def look(model: Model, photo: Photo, shots: list[Positions], centre: Tensor) -> 
     logits = model.net.decode(photo.features.float(), known, size).logits  # type: ignore[arg-type]
     margins = logits[:, 1] - logits[:, 0]
     return margins, evidence(photo.features, known, margins, photo.inside, centre)[0]
-
-
-def binary(labels: Tensor, class_id: int) -> Tensor:
-    """Class numbers → 1 the class, 255 ignored, 0 the rest."""
-    return torch.where(labels == 255, 255, (labels == class_id).to(torch.uint8)).to(torch.uint8)
 
 
 def fit(trials: Sequence[Trial], centre: Tensor) -> Calibration:

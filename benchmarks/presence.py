@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=300, help="for each number of shots")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--image-size", type=int, help="side of the square, 8n + 1 px (default: the model's)")
+    parser.add_argument("--presence", type=float, nargs="+", default=[PRESENCE], help="least scores to measure with")
     parser.add_argument("--write", type=Path, help="fit a calibration on the training list, and write it to this file")
     parser.add_argument("--folder", help="instead of --root: a folder as `qgnet prepare folder` leaves it")
     parser.add_argument("--least", type=int, default=512, help="pixels that a class covers where it counts as shown")
@@ -80,16 +81,19 @@ def main() -> None:
         trials = draw(model, photos, centre, options)
         calibration = fit(trials, centre)
         print(f"fitted: {calibration._replace(centre=calibration.centre[:2])}")
-        tell("training list", trials, calibration)
+        tell("training list", trials, calibration, options.presence)
         options.write.write_text(json.dumps(calibration._asdict()) + "\n")
     photos = read(model, data.source("val"), options)
-    tell("validation list", draw(model, photos, torch.tensor(calibration.centre), options), calibration)
+    trials = draw(model, photos, torch.tensor(calibration.centre), options)
+    tell("validation list", trials, calibration, options.presence)
 
 
-def tell(name: str, trials: Sequence[Trial], calibration: Calibration) -> None:
-    """Print what a calibration brings and costs, for each number of shots."""
+def tell(name: str, trials: Sequence[Trial], calibration: Calibration, presences: Sequence[float]) -> None:
+    """Print what a calibration brings and costs, for each number of shots and each least score."""
     for shots in sorted({trial.shots for trial in trials}):
-        print(f"{name}, {shots}-shot: {measure([t for t in trials if t.shots == shots], calibration)}")
+        for presence in presences:
+            of_shots = [trial for trial in trials if trial.shots == shots]
+            print(f"{name}, {shots}-shot, from {presence}: {measure(of_shots, calibration, presence)}")
 
 
 @torch.inference_mode()
@@ -170,10 +174,10 @@ def fit(trials: Sequence[Trial], centre: Tensor) -> Calibration:
     return Calibration(similarity, strength, shots, offset, threshold, known, usual)
 
 
-def measure(trials: Sequence[Trial], calibration: Calibration) -> str:
+def measure(trials: Sequence[Trial], calibration: Calibration, presence: float) -> str:
     """What the threshold, and leaving photographs empty, bring and cost."""
     scores_of = (float(calibration.probability(t.evidence[None], t.shots, t.usual)) for t in trials)
-    kept = [score >= PRESENCE for score in scores_of]
+    kept = [score >= presence for score in scores_of]
     shown = [(trial, keep) for trial, keep in zip(trials, kept, strict=True) if trial.present]
     absent = [not keep for trial, keep in zip(trials, kept, strict=True) if not trial.present]
     threshold = calibration.threshold if trials[0].shots == 1 else HALF

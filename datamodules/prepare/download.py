@@ -1,7 +1,8 @@
 """Files from the network and out of archives: resumed, checked, never half there.
 
 Of the ten tests of a download in ``tests/test_download.py``, eight fail with pooch 1.9 and eight with torchvision's
-``download_url``, in this module's place and with its messages: neither goes on with a file that was cut off.
+``download_url`` in its place; two of each for how the tests are written, the others since neither goes on with a file
+that was cut off, nor takes up a broken connection at once (torchvision also asks twice for a file).
 """
 
 import errno

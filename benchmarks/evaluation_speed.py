@@ -28,6 +28,7 @@ from torch import Tensor
 
 from datamodules.episodes.dataset import EpisodeDataset
 from datamodules.episodes.episode import Episode, collate
+from datamodules.episodes.fitted import restore
 from datamodules.episodes.manifest import NamedDraw
 from datamodules.episodic import EpisodeDataModule
 from qgnet.cli import parse
@@ -40,7 +41,6 @@ from qgnet.networks.layers import resize, resize_mask
 from qgnet.networks.matching import margins, of_all_shots
 from qgnet.networks.qgnet import QGNet, QGNetOutput, masked_average, mid_level, two_labels
 from qgnet.tasks.base import normalise
-from qgnet.tasks.episodic import restore
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 EPISODES_PER_QUERY = 14

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from datamodules.episodes.dataset import EpisodeDataset
 from datamodules.episodes.episode import Episode, collate
+from datamodules.episodes.fitted import restore
 from datamodules.episodic import EpisodeDataModule
 from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
@@ -30,7 +31,6 @@ from qgnet.common.boundary import boundary
 from qgnet.metrics import EpisodeIoU
 from qgnet.segmenting.models import open_model
 from qgnet.tasks.base import normalise
-from qgnet.tasks.episodic import restore
 
 RULES = {"test's rule": ["--threshold", "0.5", "--presence", "0"], "default": []}
 SIDE = 321

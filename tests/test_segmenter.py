@@ -12,6 +12,7 @@ from skimage.data import chelsea, coins
 
 import qgnet
 from datamodules.episodes.episode import collate
+from datamodules.episodes.fitted import restore
 from datamodules.files import read_index_mask
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.cli import main
@@ -22,7 +23,6 @@ from qgnet.segmenting.models import calibration_of_matching
 from qgnet.segmenting.presence import Calibration
 from qgnet.segmenting.tuning import choose
 from qgnet.tasks.base import normalise
-from qgnet.tasks.episodic import restore
 
 RANDOM = {"encoder": "test_resnet", "encoder_weights": "random"}
 

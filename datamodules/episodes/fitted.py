@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.episodes.episode import to_tensor
@@ -103,3 +104,20 @@ def _around(start: int, end: int, length: int, side: int) -> slice:
     """``side`` px of ``length`` with start … end in their middle, as far as the border lets them."""
     first = min(max(0, (start + end - side) // 2), max(0, length - side))
     return slice(first, min(length, first + side))
+
+
+def restore(values: Tensor, fitted: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Values at a picture's own size, from the square that it was fitted into: the inverse of `FitAndPad`.
+
+    The padding is cut off first, so the scale is exact.
+
+    Args:
+        values: (S, S).
+        fitted: (h, w) of the square's part without padding.
+        size: (H, W) of the picture.
+
+    Returns:
+        (H, W) float32.
+    """
+    without_padding = values[None, None, : fitted[0], : fitted[1]].float()
+    return F.interpolate(without_padding, size, mode="bilinear", align_corners=False)[0, 0]

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from datamodules.episodes.episode import Episode
+from datamodules.episodes.fitted import restore
 from datamodules.episodic import EpisodeDataModule
 from qgnet.common.say import say
 from qgnet.metrics import EpisodeIoU, EpisodeScore
@@ -16,7 +17,7 @@ from qgnet.networks.layers import resize
 from qgnet.runs.conditions import conditions
 from qgnet.runs.folders import checkpoint_run, training_of
 from qgnet.runs.results import EVERYTHING, RESULTS, THRESHOLDS, guided, matching
-from qgnet.tasks.episodic import EpisodicTask, Segmented, restore
+from qgnet.tasks.episodic import EpisodicTask, Segmented
 
 
 class TestResults(pl.Callback):

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.episodes.fitted import Fitted
-from qgnet.tasks.episodic import restore
+from datamodules.episodes.fitted import Fitted, restore
 
 
 class Maps(NamedTuple):

@@ -3,11 +3,11 @@
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.episodes.episode import Episode
+from datamodules.episodes.fitted import restore
 from datamodules.episodic import EpisodeDataModule
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Natural
@@ -202,20 +202,3 @@ class EpisodicTask(Task):
             self.log(f"{stage}/iou/{self.class_names[class_id]}", iou)
         if control is not None:
             self.log_dict({f"{stage}/{name}": value for name, value in control._asdict().items()})
-
-
-def restore(values: Tensor, fitted: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Values at the size of the score, from the square canvas that the query was fitted into.
-
-    The padding is cut off first, so the scale is exact.
-
-    Args:
-        values: (S, S).
-        fitted: (h, w) of the canvas's part without padding.
-        size: (H, W) of the score.
-
-    Returns:
-        (H, W) float32.
-    """
-    without_padding = values[None, None, : fitted[0], : fitted[1]].float()
-    return F.interpolate(without_padding, size, mode="bilinear", align_corners=False)[0, 0]

@@ -76,6 +76,7 @@ def test_blocks_of_keys_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("of_all", [False, True])
 def test_the_gradient_is_that_of_the_maximum_over_all_keys(monkeypatch: pytest.MonkeyPatch, of_all: bool) -> None:
     monkeypatch.setattr("qgnet.networks.correspondence.BLOCK", 7)
+    torch.manual_seed(0)
     query, keys = torch.randn(3, 6, 4, 5), torch.randn(1 if of_all else 3, 6, 20)
     weights = torch.randn(3, 1, 4, 5)
 
@@ -92,6 +93,19 @@ def test_the_gradient_is_that_of_the_maximum_over_all_keys(monkeypatch: pytest.M
 
     for found, expected in zip(gradients(region_map), gradients(dense), strict=True):
         assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_the_backward_pass_keeps_nothing_of_all_positions_and_all_keys() -> None:
+    query, keys = torch.randn(1, 4, 20, 20, requires_grad=True), torch.randn(1, 4, 400, requires_grad=True)
+    kept: list[int] = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        region_map(query, keys).sum().backward()
+    assert 0 < max(kept) <= 400 * 4
 
 
 def test_region_map_stays_in_float32_under_autocast() -> None:

@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 from conftest import Command
+from torch.optim.lr_scheduler import ConstantLR
+
+from qgnet import FewShotSegmentation
+from qgnet.common.errors import InputError
+from qgnet.tasks.matching import SupportMatching
 
 SGD = ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.5"]
 COSINE = ["--model.schedule=torch.optim.lr_scheduler.CosineAnnealingLR", "--model.schedule.T_max=4"]
@@ -50,6 +55,15 @@ def test_a_schedule_that_cannot_be(
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
     assert not Path("runs/x").exists()
+
+
+def test_in_python_a_function_is_a_schedule_but_no_other_choice() -> None:
+    network = {"encoder": "test_resnet", "prior_encoder": "test_resnet", "width": 8, "levels": (1, 0.5)}
+    FewShotSegmentation(**network, schedule=ConstantLR)
+    with pytest.raises(InputError, match=r"model\.schedule is 'linear'; expected one of poly"):
+        FewShotSegmentation(**network, schedule="linear")
+    with pytest.raises(InputError, match=r"model\.method is .*; expected one of nearest"):
+        SupportMatching("test_resnet", method=len)
 
 
 def test_a_training_goes_on_with_its_schedule(command: Command, capsys: pytest.CaptureFixture) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from datamodules.files.jpeg import ORIENTATION
-from datamodules.files.png import has_exif
+from datamodules.files.png import SIGNATURE, has_exif
 from qgnet.common.errors import InputError
 
 Array = NDArray[Any]
@@ -122,8 +122,9 @@ def read_samples(path: Path) -> Samples:
 
 def decode_samples(path: Path, data: bytes) -> Samples:
     """The pixels in a file's bytes; ``path`` is what an InputError calls it."""
-    with opened(path, io.BytesIO(data)) as file:
-        file.verify()  # decoding a PNG, Pillow does not look at its checksums
+    if data.startswith(SIGNATURE):
+        with opened(path, io.BytesIO(data)) as file:
+            file.verify()  # decoding a PNG, Pillow does not look at its checksums
     with opened(path, io.BytesIO(data)) as file:
         return samples(path, file, data)
 

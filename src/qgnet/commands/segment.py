@@ -41,7 +41,9 @@ def add_parser(subcommands: Any) -> None:
     how.add_argument(
         "--threshold", type=float, help="probability above which a pixel counts (default: by the supports)"
     )
-    how.add_argument("--presence", type=float, default=PRESENCE, help="least score of what is not left empty (0.6)")
+    how.add_argument(
+        "--presence", type=float, default=PRESENCE, help=f"least score of what is not left empty ({PRESENCE})"
+    )
     output = parser.add_argument_group("what is written")
     output.add_argument(
         "--format", nargs="+", choices=get_args(Format), default=["index"], help="one or more (default index)"

@@ -8,8 +8,8 @@ def __init__(self, width: Annotated[int, Range(1)] = 5) -> None: …
 import inspect
 import math
 from abc import ABC, ABCMeta, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from numbers import Real
 from types import UnionType
@@ -167,10 +167,11 @@ class OneOf(Rule):
     """One of a ``Literal``'s values; or, where the type allows for it, what makes an object."""
 
     values: tuple[Any, ...]
+    makers: bool = False
 
     def fits(self, value: Any) -> bool:
         """Whether it is one."""
-        return callable(value) or value in self.values
+        return (self.makers and callable(value)) or value in self.values
 
     def __str__(self) -> str:
         return f"one of {', '.join(map(str, self.values))}"
@@ -182,8 +183,9 @@ def rules(hint: Any) -> Iterator[Rule]:
         yield from rules(get_args(hint)[0])
         yield from (rule for rule in get_args(hint)[1:] if isinstance(rule, Rule))
     elif get_origin(hint) in (Union, UnionType):
-        for part in get_args(hint):
-            yield from rules(part)
+        makers = any(get_origin(part) is Callable for part in get_args(hint))
+        for rule in (rule for part in get_args(hint) for rule in rules(part)):
+            yield replace(rule, makers=makers) if isinstance(rule, OneOf) else rule
     elif get_origin(hint) is Literal:
         yield OneOf(get_args(hint))
 

@@ -7,10 +7,9 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from pytorch_lightning.utilities import rank_zero_only
-
 from qgnet.common.errors import InputError
 from qgnet.common.locks import hold
+from qgnet.common.say import is_first
 
 RUN_FILE = "run.json"
 LOCK = ".lock"
@@ -87,7 +86,7 @@ class Identity:
         Raises:
             InputError: if that training still runs.
         """
-        if getattr(rank_zero_only, "rank", 0) or int(os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))):
+        if not is_first() or int(os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))):
             return
         self.lock = hold(folder / LOCK)
         if self.lock is None:

@@ -1,6 +1,6 @@
 // The server's answers, and its refusals as errors with a message to show.
 
-export class Refusal extends Error {
+class Refusal extends Error {
   constructor(message, status) {
     super(message);
     this.status = status;

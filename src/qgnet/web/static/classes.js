@@ -4,6 +4,8 @@ import { sendJson } from "./api.js";
 import { $, button } from "./dom.js";
 import { colourOf, IGNORE } from "./found.js";
 import { notice, tried } from "./notices.js";
+import { saveAll } from "./saving.js";
+import { load } from "./session.js";
 import { labels, showPicture, strip } from "./shown.js";
 import { nameOf, state } from "./state.js";
 import { stage } from "./tools.js";
@@ -99,13 +101,10 @@ export function addClass() {
 }
 
 async function takeOut(number) {
+  if (!(await saveAll())) return; // it may have been painted just now
   const classes = state.classes.filter((one) => one.number !== number);
-  const { [number]: _, ...chosen } = state.chosen;
-  if (!(await tried(() => sendJson("PUT", "/api/settings", { classes, thresholds: chosen })))) return;
-  [state.classes, state.chosen] = [classes, chosen];
-  if (state.number === number) state.number = classes[0].number;
-  showClasses();
-  showPicture();
+  const { [number]: _, ...thresholds } = state.chosen;
+  if (await tried(() => sendJson("PUT", "/api/settings", { classes, thresholds }))) await tried(load);
 }
 
 function showThreshold() {

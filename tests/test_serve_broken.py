@@ -102,7 +102,9 @@ def test_a_broken_session_file_loses_no_mask(
 
 
 @pytest.mark.parametrize(
-    "line", [b"{}", b'["key"]', b'["key", {"stamp": "x"}]', b"\xff\xfe", b"nothing", b"[" * 100_000]
+    "line",
+    [b"{}", b'["key"]', b'["key", {"stamp": "x"}]', b"\xff\xfe", b"nothing", b"[" * 100_000],
+    ids=["dictionary", "short", "stamp", "bytes", "text", "deep"],
 )
 def test_a_wrong_line_of_the_log_does_not_take_the_others_along(
     folder: Path, segmenter: Segmenter, line: bytes

@@ -1,7 +1,9 @@
 """Everything that was found and painted, as one ZIP."""
 
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +13,7 @@ from PIL import Image
 
 from datamodules.files.photographs import find_photographs
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import FORMATS
+from qgnet.outputs.formats import FORMATS, write_labelme
 from qgnet.outputs.records import record_of, write_coco, write_csv
 from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.web.pictures import Picture, Pictures
@@ -46,7 +48,7 @@ def write_zip(session: Session, pictures: Pictures, presence: float, formats: Se
             continue
         records[name] = record_of(path, result, run="") | {"file": path.relative_to(pictures.folder).as_posix()}
         for chosen in formats:
-            write = FORMATS[chosen]
+            write = partial(write_labelme, image_path=path.name) if chosen == "labelme" else FORMATS[chosen]
             if write is not None:
                 write(out, name, path, result)
     if not records:
@@ -58,8 +60,13 @@ def write_zip(session: Session, pictures: Pictures, presence: float, formats: Se
     archive = to / "masks.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for path in sorted(out.rglob("*")):
-            file.write(path, path.relative_to(out))
+            file.write(path, as_text(path.relative_to(out).as_posix()))
     return archive
+
+
+def as_text(name: str) -> str:
+    """A file's name in a ZIP, which must be text: bytes that are none stand there as ``_`` and their two digits."""
+    return re.sub("[\udc80-\udcff]", lambda byte: f"_{ord(byte[0]) - 0xDC00:02x}", name)
 
 
 def result_of(session: Session, picture: Picture, names: Mapping[int, str], presence: float) -> Result | None:

@@ -52,8 +52,16 @@ def write_overlay(out: Path, name: str, photograph: Path, result: Result) -> Non
         Image.fromarray(picture).save(part, format="JPEG", quality=90)
 
 
-def write_labelme(out: Path, name: str, photograph: Path, result: Result) -> None:
-    """``labelme/<name>.json``: polygons as labelme reads them."""
+def write_labelme(out: Path, name: str, photograph: Path, result: Result, image_path: str | None = None) -> None:
+    """``labelme/<name>.json``: polygons as labelme reads them.
+
+    Args:
+        out: the output folder.
+        name: of the photograph there.
+        photograph: its file.
+        result: what was found in it.
+        image_path: where labelme looks for the photograph; None: at its file, as seen from the JSON's folder.
+    """
     height, width = result.mask.shape
     shapes = [
         {"label": segment.name, "points": polygon.tolist(), "group_id": None, "shape_type": "polygon", "flags": {}}
@@ -64,7 +72,7 @@ def write_labelme(out: Path, name: str, photograph: Path, result: Result) -> Non
         "version": "5.5.0",
         "flags": {},
         "shapes": shapes,
-        "imagePath": str(photograph.resolve()),
+        "imagePath": str(photograph.resolve()) if image_path is None else image_path,
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,

@@ -24,6 +24,7 @@ export class Stage {
     this.pinch = null;
     this.waiting = false;
     this.fitted = true;
+    this.drawnRatio = 0; // that the canvases have their size for
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
     this.watchRatio();
     this.listen();
@@ -44,14 +45,15 @@ export class Stage {
   /** Another ratio, of another screen or the browser's zoom, need not change the size in CSS pixels. */
   watchRatio() {
     const change = () => {
-      this.resize();
       this.watchRatio();
+      this.draw();
     };
     matchMedia(`(resolution: ${this.ratio}dppx)`).addEventListener("change", change, { once: true });
   }
 
   /** Whole pixels: a canvas that is stretched by a fraction would show things beside where they are. */
   resize() {
+    this.drawnRatio = this.ratio;
     const area = this.canvas.parentElement.getBoundingClientRect();
     for (const one of [this.canvas, this.cursor]) {
       one.style.width = `${Math.floor(area.width)}px`;
@@ -119,6 +121,7 @@ export class Stage {
   }
 
   drawNow() {
+    if (this.drawnRatio !== this.ratio) this.resize();
     const context = this.canvas.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);

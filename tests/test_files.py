@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from datamodules.files import find_files, picture_size, read_index_mask, read_mask, read_picture
+from datamodules.files import photographs as photographs_given
+from datamodules.files.finding import subfolders
+from datamodules.files.photographs import find_photographs
 from datamodules.files.pictures import check_picture
 from qgnet.common.errors import InputError
 
@@ -235,11 +239,36 @@ def test_files_are_found_by_one_rule(tmp_path: Path) -> None:
     (root / "a_link_to_in").symlink_to("in")
     (root / "in/loop").symlink_to("..")
     (root / "gone.png").symlink_to("nowhere.png")
+    for name in ("itself.png", "in/itself"):
+        (root / name).symlink_to(Path(name).name)
     found = find_files(root)
     assert found.files == ["a.JPG", "b.tif", "in/c.png", "in/deep/d.Jpeg", "linked/f.png"]
     assert found.left_out["hidden or system file(s)"] == 6
     told = found.told(root)
     assert "1 .heic" in told
-    assert "1 broken link(s)" in told
+    assert "2 broken link(s)" in told
+    assert subfolders(root / "in") == ["deep", "loop"]
     assert "2 link(s) to a folder that is searched already" in told
     assert find_files(root, deep=False).files == ["a.JPG", "b.tif"]
+
+
+def test_out_may_be_a_link_to_itself(tmp_path: Path) -> None:
+    """It is refused where it is made; Path.resolve would end in a traceback before."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").touch()
+    (tmp_path / "out").symlink_to("out")
+    assert list(find_photographs([str(tmp_path / "photos")], tmp_path / "out")) == ["a"]
+
+
+def test_a_photograph_that_is_given_twice_is_one(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    assert list(find_photographs([str(tmp_path), str(tmp_path / "a.jpg")], tmp_path.parent / "out")) == ["a"]
+
+
+def test_equal_stems_take_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """40,000 photographs would take a minute if each were compared with all others."""
+    pairs = [(Path(f"{i}.{ending}"), tmp_path / f"{i}.{ending}") for i in range(20_000) for ending in ("jpg", "png")]
+    monkeypatch.setattr(photographs_given, "_photographs", lambda *_: pairs)
+    begin = time.perf_counter()
+    assert list(find_photographs(["photos"], tmp_path / "out"))[:2] == ["0.jpg", "0.png"]
+    assert time.perf_counter() - begin < 10

@@ -11,8 +11,7 @@ from PIL import Image
 from test_segment import MACHINE, MODEL, draw
 
 from qgnet.commands import main
-from qgnet.outputs.formats import of_class
-from qgnet.outputs.segments import Result, Segment
+from qgnet.outputs.places import class_folders
 
 FORMATS = ["--format", "index", "coco", "labelme", "overlay", "probability"]
 
@@ -67,11 +66,19 @@ def test_pictures_of_every_kind(photographs: Path) -> None:
         assert Image.open(photographs.parent / f"Masken für Oma/{name}.png").size == size
 
 
-def test_a_class_is_written_into_a_folder_of_its_own(tmp_path: Path) -> None:
-    names = ["..", "a/b", "a_b", "overlays", "cat"]
-    mask = np.ones((2, 2), np.uint8)
-    values = mask.astype(np.float32)
-    result = Result({name: Segment(name, mask, values, 1.0, values, None) for name in names})
-    folders = [of_class(tmp_path, name, result) for name in names]
-    assert [folder.name for folder in folders] == ["_..", "a_b-1", "a_b-2", "_overlays", "cat"]
-    assert {folder.parent for folder in folders} == {tmp_path}
+def test_a_class_is_written_into_a_folder_of_its_own() -> None:
+    """Also where upper and lower case are one, and never where another file of the command belongs."""
+    names = ("..", "a/b", "a_b", "Overlays", "cat", "CAT", "segments.csv", "annotations.json", "x\0")
+    folders = [
+        "_../",
+        "a_b-1/",
+        "a_b-2/",
+        "_Overlays/",
+        "cat-1/",
+        "CAT-2/",
+        "_segments.csv/",
+        "_annotations.json/",
+        "x_/",
+    ]
+    assert class_folders(names) == folders
+    assert class_folders(("overlays",)) == [""]

@@ -1,10 +1,12 @@
 """Pictures: their size and their pixels by one rule, as a viewer shows them."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import ImageFile
 
 from datamodules.files.jpeg import JpegHead, has_end, read_head
 from datamodules.files.pixels import (
@@ -21,6 +23,9 @@ from datamodules.files.pixels import (
 from qgnet.common.errors import InputError
 
 WHITE = 255
+JPEG = b"\xff\xd8"
+KIND, SMALLER = 254, 1
+"""TIFF's tag of what a page is, and its bit for a smaller copy of another one."""
 
 
 def read_picture(path: Path) -> Array:
@@ -83,6 +88,51 @@ def check_picture(path: Path) -> tuple[int, int]:
         return height, width
     read_jpeg(path, data, head, cv2.IMREAD_REDUCED_COLOR_8)
     return shown(head.height, head.width, head.orientation)
+
+
+def stamp(path: Path) -> list[int]:
+    """What changes with a file's content: its size in bytes and its time in nanoseconds.
+
+    Raises:
+        InputError: if there is no such file any more.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def count_pages(path: Path, data: bytes) -> int:
+    """Pages or frames in a file's bytes, of which `decode_picture` gives the first; 1 of what has no more to show.
+
+    Smaller copies of a TIFF's page are none, nor are the further pictures in a JPEG (depth, brightness), nor what
+    follows a place where the file is broken.
+
+    Raises:
+        InputError: if the bytes are no picture; ``path`` is what it calls them.
+    """
+    if data.startswith(JPEG):
+        return 1
+    with opened(path, io.BytesIO(data)) as file:
+        if file.format != "TIFF":
+            return int(getattr(file, "n_frames", 1))
+        pages = 0
+        for kind in tiff_kinds(file):
+            pages += not kind & SMALLER
+        return max(1, pages)
+
+
+def tiff_kinds(file: ImageFile.ImageFile) -> Iterator[int]:
+    """What each page of an open TIFF says of its kind (tag 254, a set of bits), up to the first that is broken."""
+    number = 0
+    while True:
+        try:
+            file.seek(number)
+        except Exception:  # EOFError after the last; a broken file makes decoders raise anything
+            return
+        yield int(file.tag_v2.get(KIND, 0))  # type: ignore[attr-defined]
+        number += 1
 
 
 def shown(height: int, width: int, orientation: int) -> tuple[int, int]:

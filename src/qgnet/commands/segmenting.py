@@ -179,6 +179,8 @@ def finish(options: argparse.Namespace, folder: OutputFolder, left: Collection[s
     if missing:
         raise InputError(f"{len(missing)} photographs have no result, e.g. {missing[0]}. Run the same command again.")
     aside = [file for name in left for file in records[name]["aside"]] + folder.clear()
+    for name in records.keys() - set(left):
+        folder.follow(name, records[name])
     here = {name: record | {"file": str(folder.photographs[name])} for name, record in records.items()}
     good = {name: record for name, record in here.items() if "error" not in record}
     aside += write_tables(folder, good, options.format, options.polygons)

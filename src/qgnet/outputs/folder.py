@@ -8,7 +8,7 @@ from pathlib import Path
 from datamodules.photographs import Photograph
 from qgnet.common.choices import Format
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import FORMATS
+from qgnet.outputs.formats import FORMATS, look_at, the_file
 from qgnet.outputs.places import FOLDER, Classes, all_files, every_file, record_file
 from qgnet.outputs.records import Record, is_right, is_whole, keep, read_record, record_of, unreadable
 from qgnet.outputs.segments import Result
@@ -88,6 +88,18 @@ class OutputFolder:
         except InputError as error:  # it was taken away while it was segmented
             return unreadable(photograph.path, str(error), self.run)
         return record_of(photograph.path, result, self.run)
+
+    def follow(self, name: str, record: Record) -> None:
+        """Note where a photograph that was done before lies now, and let its labelme file look there.
+
+        Raises:
+            InputError: if the labelme file is none any more.
+        """
+        path = self.photographs[name]
+        if "labelme" in self.formats:
+            look_at(self.out / the_file("labelme", name), path)
+        if record["file"] != os.path.abspath(path):
+            keep(self.out, name, record | {"file": os.path.abspath(path)})
 
     def clear(self) -> list[str]:
         """Move aside what earlier runs have written of photographs that are not in this one, unless it is still right.

@@ -52,8 +52,11 @@ def of_segments(chosen: Format, name: str, result: Result) -> Iterator[tuple[str
 
 
 def write_overlay(out: Path, name: str, photograph: Path, result: Result) -> None:
-    """``overlays/<name>.jpg``: the photograph with the masks over it."""
-    picture = painted(read_picture(photograph), result.mask)
+    """``overlays/<name>.jpg``: the photograph with the masks over it; InputError if it is another one by now."""
+    picture = read_picture(photograph)
+    if picture.shape[:2] != result.mask.shape:
+        raise InputError(f"{photograph} was exchanged while it was segmented. Run the same command again.")
+    picture = painted(picture, result.mask)
     with atomic_write(out / the_file("overlay", name)) as part:
         Image.fromarray(picture).save(part, format="JPEG", quality=90)
 

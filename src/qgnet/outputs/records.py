@@ -34,6 +34,7 @@ ACROSS = 6
 CELL = 180
 CAPTION = 18
 GAP = 6
+GREY = 128
 
 
 def record_of(path: Path, result: Result, run: str) -> Record:
@@ -152,7 +153,7 @@ def write_contact_sheet(out: Path, records: Mapping[str, Record]) -> None:
 
 def thumbnail(record: Record) -> Array:
     """A small picture of a photograph with its masks."""
-    image = read_picture(Path(record["file"]))
+    image = as_segmented(record)
     height, width = fit_size(image.shape[0], image.shape[1], CELL)
     mask = np.zeros(image.shape[:2], np.uint8)
     for number, segment in enumerate(record["segments"], start=1):
@@ -160,6 +161,16 @@ def thumbnail(record: Record) -> Array:
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     labels = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
     return painted(small, labels.astype(np.uint8, copy=False))
+
+
+def as_segmented(record: Record) -> Array:
+    """The photograph of a record; grey of its size if it was taken away, or exchanged for another, since."""
+    try:
+        image = read_picture(Path(record["file"]))
+    except InputError:
+        image = np.empty((0, 0, 3), np.uint8)
+    height, width = record["size"]
+    return image if image.shape[:2] == (height, width) else np.full((height, width, 3), GREY, np.uint8)
 
 
 def decoded(record: Record, segment: Record) -> NDArray[np.uint8]:

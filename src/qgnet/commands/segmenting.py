@@ -215,7 +215,7 @@ def tell_left_out(records: Mapping[str, Record], good: Mapping[str, Record], too
         print(f"left out: {error}", file=sys.stderr)
     for path in too_long:
         print(
-            f"left out: {path} has so long a name that its results cannot be named after it. Shorten it.",
+            f"left out: {path} has too long a name to name its results after it. Shorten it.",
             file=sys.stderr,
         )
     number = len(broken) + len(too_long)

@@ -44,12 +44,15 @@ def claim(path: Path, busy: str) -> TextIO:
 
     Raises:
         InputError: with that message.
-        OSError: if the file cannot be opened for writing.
+        OSError: if the file cannot be written; its ``filename`` is the path.
     """
     file = hold(path)
     if file is None:
         raise InputError(busy.replace("{process}", path.read_text(encoding="utf-8").strip()))
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    try:
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"{os.getpid()}\n".encode())
+    except OSError as error:  # which does not name the file
+        file.close()
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return file

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import BaseDataModule
 from datamodules.episodes.fitted import Fitted, fit_picture
-from datamodules.files.pictures import count_pages, decode_picture, stamp
+from datamodules.files.pictures import first_page, stamp
 from datamodules.files.pixels import contents
 from qgnet.common.errors import InputError
 
@@ -55,9 +55,9 @@ class PhotographsToSegment(Dataset[Photograph]):
         """Photograph ``i``; one that cannot be read says why."""
         name, path = self.files[i]
         try:
-            stamped, data = stamp(path), contents(path)
-            fitted = fit_picture(decode_picture(path, data), self.side, self.tile)
-            return Photograph(name, path, fitted, stamp=stamped, pages=count_pages(path, data))
+            stamped = stamp(path)
+            picture, pages = first_page(path, contents(path))
+            return Photograph(name, path, fit_picture(picture, self.side, self.tile), stamp=stamped, pages=pages)
         except InputError as error:
             return Photograph(name, path, None, str(error))
 

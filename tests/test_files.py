@@ -16,7 +16,7 @@ from datamodules.files import find_files, picture_size, read_index_mask, read_ma
 from datamodules.files import photographs as photographs_given
 from datamodules.files.finding import subfolders
 from datamodules.files.photographs import find_photographs
-from datamodules.files.pictures import check_picture
+from datamodules.files.pictures import check_picture, count_pages, first_page
 from qgnet.common.errors import InputError
 
 SIZE = (36, 52)
@@ -223,6 +223,41 @@ def test_huge_pictures_have_a_limit_of_ours_and_no_warning_below_it(tmp_path: Pa
             else:
                 assert picture_size(path) == (side, side)
                 assert not read_mask(path).any()
+
+
+@pytest.mark.parametrize("ending", ["tif", "gif", "webp", "png", "avif"])
+def test_pages_that_are_not_read_are_named(tmp_path: Path, ending: str) -> None:
+    path, colours = tmp_path / f"a.{ending}", ("red", "green", "blue")
+    pages = [Image.new("RGB", (40, 30), colour) for colour in colours]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    assert count_pages(path) == 3
+    with pytest.warns(UserWarning, match=rf"{path} has 3 pages or frames: only the first is read\."):
+        picture = read_picture(path)
+    assert np.abs(picture[10, 10].astype(int) - (255, 0, 0)).max() < 9
+    pages[0].save(path)
+    assert count_pages(path) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_picture(path)
+
+
+def test_the_page_before_a_broken_one_is_read(tmp_path: Path) -> None:
+    """Of deep colours, greys and palettes: counting pages does not disturb what was decoded."""
+    for mode in ("RGB", "L", "P", "1"):
+        path, page = tmp_path / f"{mode}.tif", Image.radial_gradient("L").convert(mode)
+        page.save(path)
+        alone = read_picture(path)
+        page.save(path, save_all=True, append_images=[Image.new(mode, (9, 9)), page])
+        assert count_pages(path) == 3
+        data = bytearray(path.read_bytes())
+        assert np.array_equal(first_page(path, bytes(data))[0], alone)
+        first = int.from_bytes(data[4:8], "little")
+        link = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")  # where the second page begins
+        second = int.from_bytes(data[link : link + 4], "little")
+        data[second : second + 60] = b"\xff" * 60
+        picture, pages = first_page(path, bytes(data))
+        assert np.array_equal(picture, alone)
+        assert pages <= 2
 
 
 def test_files_are_found_by_one_rule(tmp_path: Path) -> None:

@@ -21,9 +21,11 @@ from datamodules.files.pixels import (
     unreadable,
 )
 from qgnet.common.errors import InputError
+from qgnet.common.say import warn
 
 WHITE = 255
-JPEG = b"\xff\xd8"
+PICTURES_OF_ONE = ("JPEG", "MPO")
+"""Formats whose further pictures are of the first one."""
 KIND, SMALLER = 254, 1
 """TIFF's tag of what a page is, and its bit for a smaller copy of another one."""
 
@@ -32,20 +34,28 @@ def read_picture(path: Path) -> Array:
     """A picture as (H, W, 3) uint8 RGB, contiguous.
 
     It is turned as its EXIF orientation says. Grey, palette and CMYK become RGB; what is transparent lies on white;
-    values of more than 8 bits are stretched from their own range, lowest to highest, to 0 … 255. Of several frames or
-    pages the first is read.
+    values of more than 8 bits are stretched from their own range, lowest to highest, to 0 … 255. Of several pages or
+    frames the first is read, with a warning.
 
     Raises:
         InputError: if the file is missing, broken, cut off, too large, or of a kind that is not read.
     """
-    return decode_picture(path, contents(path))
+    picture, pages = first_page(path, contents(path))
+    if pages > 1:
+        warn(f"{path} has {pages} pages or frames: only the first is read.")
+    return picture
 
 
 def decode_picture(path: Path, data: bytes) -> Array:
     """What :func:`read_picture` gives for a file whose bytes are ``data``; ``path`` is what an InputError calls it."""
+    return first_page(path, data)[0]
+
+
+def first_page(path: Path, data: bytes) -> tuple[Array, int]:
+    """As `decode_picture`, and how many pages or frames there are in the bytes, see `count_pages`."""
     head = jpeg_head(path, data)
     if head is not None:
-        return read_jpeg(path, data, head, cv2.IMREAD_COLOR_RGB)
+        return read_jpeg(path, data, head, cv2.IMREAD_COLOR_RGB), 1
     with opened(path, io.BytesIO(data)) as file:
         if file.mode in ("1", "P") or "transparency" in file.info:
             file.load()
@@ -53,7 +63,8 @@ def decode_picture(path: Path, data: bytes) -> Array:
             found = Samples(turned(np.asarray(file_), turn), True, None, 1, False)
         else:
             found = samples(path, file, data)
-    return as_rgb(path, found)
+        pages = pages_of(file)
+    return as_rgb(path, found), pages
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -103,24 +114,27 @@ def stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def count_pages(path: Path, data: bytes) -> int:
-    """Pages or frames in a file's bytes, of which `decode_picture` gives the first; 1 of what has no more to show.
+def count_pages(path: Path) -> int:
+    """Pages or frames in a file, of which the first is read; 1 of what has no more to show.
 
     Smaller copies of a TIFF's page are none, nor are the further pictures in a JPEG (depth, brightness), nor what
-    follows a place where the file is broken.
+    follows a place where a TIFF is broken.
 
     Raises:
-        InputError: if the bytes are no picture; ``path`` is what it calls them.
+        InputError: if the file is missing, or its head is broken.
     """
-    if data.startswith(JPEG):
-        return 1
-    with opened(path, io.BytesIO(data)) as file:
-        if file.format != "TIFF":
-            return int(getattr(file, "n_frames", 1))
-        pages = 0
-        for kind in tiff_kinds(file):
-            pages += not kind & SMALLER
-        return max(1, pages)
+    try:
+        with open(path, "rb") as stream, opened(path, stream) as file:
+            return pages_of(file)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def pages_of(file: ImageFile.ImageFile) -> int:
+    """The same of a file that Pillow has opened; what it has decoded of it is lost."""
+    if file.format == "TIFF":
+        return max(1, sum(not kind & SMALLER for kind in tiff_kinds(file)))
+    return int(getattr(file, "n_frames", 1)) if file.format not in PICTURES_OF_ONE else 1
 
 
 def tiff_kinds(file: ImageFile.ImageFile) -> Iterator[int]:

@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_masks
 
 from datamodules.episodes.transforms import fit_size
-from datamodules.files import read_picture
-from datamodules.files.pictures import stamp
+from datamodules.files.pictures import decode_picture, stamp
+from datamodules.files.pixels import contents
 from datamodules.files.sources import Array
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
@@ -166,7 +166,7 @@ def thumbnail(record: Record) -> Array:
 def as_segmented(record: Record) -> Array:
     """The photograph of a record; grey of its size if it was taken away, or exchanged for another, since."""
     try:
-        image = read_picture(Path(record["file"]))
+        image = decode_picture(Path(record["file"]), contents(Path(record["file"])))
     except InputError:
         image = np.empty((0, 0, 3), np.uint8)
     height, width = record["size"]

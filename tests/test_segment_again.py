@@ -62,7 +62,7 @@ def test_what_is_lost_is_written_again(capsys: pytest.CaptureFixture) -> None:
     assert "done before" not in capsys.readouterr().out
     assert Image.open(OUT / "0.png").size == Image.open(OUT / "overlays/1.jpg").size == (90, 70)
     assert (OUT / "1.png").stat().st_mtime_ns != before
-    segment("--format", "index")
+    segment("--format", "index", "index")
     assert "2 of them done before" in capsys.readouterr().out
     assert (OUT / "overlays/0.jpg").is_file()
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 from test_segment import MACHINE, MODEL, draw
 
+from qgnet.callbacks.predictions import file_name
 from qgnet.commands import main
 from qgnet.outputs import places
 from qgnet.outputs.places import class_folders
@@ -100,6 +101,12 @@ def test_names_that_are_too_long_are_left_out_and_named(photographs: Path, capsy
     assert "4 of them done before" in out
     assert f"left out: {photographs / longest}.jpg has too long a name" in error
     assert "1 of 5 photographs" in error
+
+
+def test_a_prediction_of_a_long_name_has_a_shorter_one() -> None:
+    assert file_name(3, "a b", "dog/cat") == "00003_a_b_dog_cat.png"
+    assert len(file_name(3, "ä" * 125, "cat").encode()) == 254  # whole letters
+    assert len(file_name(3, "x" * 250, "cat").encode()) == 255
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,8 @@ def caseless(path: str) -> str:
 
 def longest_name(out: Path) -> int:
     """Bytes of the longest name that a file in the output folder, which is there, may have."""
-    return os.pathconf(out, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST
+    most = os.pathconf(out, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST
+    return most if most > 0 else LONGEST  # -1 where there is no limit
 
 
 def is_too_long(name: str, longest: int) -> bool:

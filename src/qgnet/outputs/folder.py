@@ -75,8 +75,8 @@ class OutputFolder:
             same = before is not None and is_right(before, photograph.path, self.run)
             files = {file: kind for file, kind in earlier.items() if same} | wanted
             record |= {"stamp": photograph.stamp, "pages": photograph.pages, "files": files}
-        others = self.all_wanted - wanted.keys()
-        aside += self._set_aside((earlier.keys() | wanted.keys()) - others - record.get("files", {}).keys())
+        stale = (earlier.keys() | wanted.keys()) - record.get("files", {}).keys()
+        aside += self._set_aside(file for file in stale if file in wanted or file not in self.all_wanted)
         keep(self.out, name, record | {"file": os.path.abspath(photograph.path), "aside": aside})
 
     def _written(self, photograph: Photograph, result: Result | None) -> Record:

@@ -193,5 +193,9 @@ def test_a_class_that_was_painted_just_now_is_not_taken_out(
         page.click("#clear")
         page.get_by_role("button", name="Take out class 2").click()
         expect(page.locator("#classes input")).to_have_count(1)
+        page.click("#add-class")
+        expect(page.locator("#classes .facts").nth(1)).to_have_text("")
+        page.get_by_role("button", name="Take out class 2").click()
+        expect(page.locator("#classes input")).to_have_count(1)
         kept = json.loads((folder / ".qgnet-page/session.json").read_text())
         assert [one["number"] for one in kept["settings"]["classes"]] == [1]

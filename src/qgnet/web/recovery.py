@@ -109,12 +109,13 @@ def read_outcomes(file: Path, classes: Set[int]) -> tuple[dict[str, Outcome], st
     content = file.read_bytes() if file.exists() else b""
     outcomes: dict[str, Outcome] = {}
     broken = 0
-    for line in content.decode(errors="replace").split("\n")[:-1]:
+    lines = content.decode(errors="replace").split("\n")
+    for number, line in enumerate(lines, start=1):
         try:
             key, outcome = json.loads(line)
             outcomes[str(key)] = Outcome.model_validate(outcome).of(classes)
         except (ValueError, TypeError, RecursionError):
-            broken += 1
+            broken += number < len(lines)
     if not broken:
         return outcomes, ""
     return outcomes, (

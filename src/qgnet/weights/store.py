@@ -62,8 +62,7 @@ def save_prior_extractor(path: Path, encoder: Encoder) -> None:
         "normalisation": [list(encoder.mean), list(encoder.std)],
         "state_dict": encoder.net.state_dict(),
     }
-    with atomic_write(path) as part:
-        torch.save(content, part)
+    save_tensors(path, content)
 
 
 def prior_architecture(path: Path, setting: str) -> tuple[str, int]:
@@ -78,8 +77,7 @@ def prior_architecture(path: Path, setting: str) -> tuple[str, int]:
 
 def save_prior_bank(path: Path, vectors: Tensor, built: dict[str, Any]) -> None:
     """Write a bank of priors (K, C) with how it was built; the file appears by rename."""
-    with atomic_write(path) as part:
-        torch.save({"format": BANK_FORMAT, "vectors": vectors, "built": built}, part)
+    save_tensors(path, {"format": BANK_FORMAT, "vectors": vectors, "built": built})
 
 
 def load_prior_bank(bank: PriorBank, file: str, setting: str) -> str:
@@ -99,6 +97,14 @@ def load_prior_bank(bank: PriorBank, file: str, setting: str) -> str:
         )
     bank.vectors.copy_(content["vectors"])
     return sha256(path)
+
+
+def save_tensors(path: Path, content: dict[str, Any]) -> None:
+    """Write a file by torch.save, through a stream: torch writes a file's name into it, and equal content gives equal
+    bytes only without.
+    """  # noqa: D205
+    with atomic_write(path) as part, open(part, "wb") as file:
+        torch.save(content, file)
 
 
 def read_tensors(path: Path, setting: str) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """What is read from a tool's labels: images with their masks, and what was skipped."""
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from datamodules.files.finding import one_form
-from datamodules.files.sources import Array
+from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
 
 NAMED = 5
@@ -31,18 +31,24 @@ class Labelled(NamedTuple):
 
 
 class Skipped:
-    """What could not be used, with the names of it, by reason."""
+    """What could not be used, with the names of it, by reason, and what else is to be told."""
 
     def __init__(self) -> None:
         self.names: dict[str, list[str]] = defaultdict(list)
+        self.notes: list[str] = []
 
     def add(self, reason: str, name: object) -> None:
         """One more."""
         self.names[reason].append(str(name))
 
+    def join(self, others: "Skipped") -> None:
+        """Those of another part of the work, too."""
+        for reason, names in others.names.items():
+            self.names[reason] += names
+
     def lines(self) -> list[str]:
-        """A line per reason, with how many there are and the first of them."""
-        return [
+        """The notes, and a line per reason, with how many there are and the first of them."""
+        return self.notes + [
             f"{len(names)} skipped, {reason}: {', '.join(names[:NAMED])}{', …' if len(names) > NAMED else ''}"
             for reason, names in self.names.items()
         ]
@@ -67,14 +73,60 @@ def json_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def matching(files: Sequence[str], named: str) -> str | None:
-    """The one file whose path ends as the name does, or that has its last part."""
-    for wanted in (one_form(named), one_form(PurePosixPath(named).name)):
-        found = [file for file in files if one_form(file) == wanted or one_form(file).endswith(f"/{wanted}")]
-        if len(found) == 1:
-            return found[0]
-    return None
+class Files:
+    """Files below a folder, found by the ends of their paths.
+
+    Args:
+        files: relative, with ``/`` between folders.
+    """
+
+    def __init__(self, files: Iterable[str]) -> None:
+        self.ending_in: dict[str, list[str]] = defaultdict(list)
+        for file in files:
+            parts = one_form(file).split("/")
+            for start in range(len(parts)):
+                self.ending_in["/".join(parts[start:])].append(file)
+
+    def whole(self, named: str) -> str | None:
+        """The one file whose path ends in this whole name."""
+        found = self.ending_in.get(one_form(named), [])
+        return found[0] if len(found) == 1 else None
+
+    def matching(self, names: Sequence[str]) -> list[str | None]:
+        """For each name the one file whose path ends in it, or has its last part; None where there is none.
+
+        No file is given to two names: the one that names it whole has it, else neither.
+        """
+        whole = [self.whole(name) for name in names]
+        found = [file or self.whole(PurePosixPath(name).name) for file, name in zip(whole, names, strict=True)]
+        times, times_whole = Counter(found), Counter(whole)
+        return [
+            file if times[file] == 1 or (exact is not None and times_whole[exact] == 1) else None
+            for file, exact in zip(found, whole, strict=True)
+        ]
 
 
-BACKGROUND = ("background", "_background_", "__ignore__")
-"""What tools call pixels without a class; labelme's last is not a class either."""
+def numbered(labels: Iterable[str], skipped: Skipped) -> tuple[dict[int, str], dict[str, int]]:
+    """Class number → name, and label → what it writes into masks.
+
+    ``background`` and ``ignore``, in whatever case and within underscores, are no classes: they write 0 and 255, of
+    which ``skipped`` gets a note.
+    """
+    names = list(dict.fromkeys(labels))
+    reserved = {name: RESERVED[plain(name)] for name in names if plain(name) in RESERVED}
+    skipped.notes += [f"{name} is no class: it is written as {number}." for name, number in reserved.items()]
+    classes = dict(enumerate((name for name in names if name not in reserved), start=1))
+    return classes, reserved | {name: number for number, name in classes.items()}
+
+
+RESERVED = {"background": 0, "ignore": IGNORE}
+
+
+def plain(label: str) -> str:
+    """A label without case and the underscores and spaces around it."""
+    return label.strip("_ ").lower()
+
+
+def holds_class(mask: Array) -> bool:
+    """Whether any pixel of (H, W) class numbers is of a class, not background or ignored."""
+    return bool(((mask != 0) & (mask != IGNORE)).any())

@@ -36,10 +36,15 @@ def convert(tool: Tool, source: Path, root: Path) -> list[str]:
         raise InputError(f"{root} holds a data set already. Choose another --root, or remove it.")
     if not source.exists():
         raise InputError(f"{source} does not exist. Give the folder that {tool} has written.")
+    if source.suffix.lower() == ".zip":
+        raise InputError(f"{source} is a ZIP. Unzip it, and give the folder.")
     skipped = Skipped()
     classes, labelled = READERS[tool](source, skipped)
     if not 0 < len(classes) < IGNORE:
-        raise InputError(f"{source} has {len(classes)} classes; expected 1 to 254.")
+        raise InputError(f"{source} has {len(classes)} classes; expected 1 to 254. Take labels out, or name others.")
+    check_printable(classes, str(source))
+    check_distinct(classes, str(source))
+    own = begin(root, f"{tool} {source.resolve()}")
     written: set[str] = set()
     for item in tqdm(labelled, "Writing masks", unit="image", leave=False):
         if item.mask is None:
@@ -48,26 +53,62 @@ def convert(tool: Tool, source: Path, root: Path) -> list[str]:
         if item.name in written:
             raise InputError(f"{source} has two images that would be named {item.name}. Rename one.")
         written.add(item.name)
-        write_picture(item.picture, root / IMAGES / f"{item.name}{item.ending}")
+        write_picture(item.picture, root / IMAGES / f"{item.name}{item.ending}", own)
         write_plain_png(root / MASKS / f"{item.name}.png", item.mask)
     if not written:
         raise InputError(" ".join([f"{source} holds no image with a label that can be used.", *skipped.lines()]))
-    part = root / f"{CLASSES}.part"
+    others = [file for file in find_files(root / MASKS).files if one_form(Path(file).stem) not in written]
+    if others:
+        raise InputError(
+            f"{root / MASKS} holds masks that {source} has no labels for (e.g. {others[0]}): {tool}'s labels were others "
+            f"when they were written. Remove {root / MASKS} and {root / IMAGES}, and run this again."
+        )
     lines = [f"{number}: {json.dumps(name, ensure_ascii=False)}\n" for number, name in classes.items()]
-    part.write_text("".join(lines), encoding="utf-8")
-    part.replace(root / CLASSES)
+    with atomic_write(root / CLASSES) as part:
+        part.write_text("".join(lines), encoding="utf-8")
+    (root / BEGUN).unlink()
     return skipped.lines()
 
 
-def write_picture(picture: Path | bytes, target: Path) -> None:
-    """Copy a picture, which appears by rename."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
-    if isinstance(picture, bytes):
-        part.write_bytes(picture)
-    else:
-        shutil.copyfile(picture, part)
-    part.replace(target)
+BEGUN = ".qgnet-prepare"
+"""In the folder, while masks are written to it: the labels they come from."""
+
+
+def begin(root: Path, origin: str) -> bool:
+    """Mark the folder as being written; returns whether it was already, from the same labels.
+
+    Raises:
+        InputError: if it holds masks that are not of these labels.
+    """
+    if (root / BEGUN).exists() and read_text(root / BEGUN) == origin:
+        return True
+    if (root / MASKS).is_dir() and find_files(root / MASKS).files:
+        raise InputError(
+            f"{root / MASKS} holds masks already, which would be mixed up with those of {origin.partition(' ')[2]}. "
+            "Choose another --root, or remove it."
+        )
+    with atomic_write(root / BEGUN) as part:
+        part.write_text(origin, encoding="utf-8")
+    return False
+
+
+def write_picture(picture: Path | bytes, target: Path, own: bool) -> None:
+    """Copy a picture, which appears by rename.
+
+    Args:
+        picture: its file, or what the file holds.
+        target: where it goes.
+        own: whether what is there may be replaced; InputError if it may not, unless it is the same file.
+    """
+    if target.exists() and not own:
+        if isinstance(picture, Path) and target.samefile(picture):
+            return
+        raise InputError(f"{target} exists already and is another picture. Choose another --root, or move it away.")
+    with atomic_write(target) as part:
+        if isinstance(picture, bytes):
+            part.write_bytes(picture)
+        else:
+            shutil.copyfile(picture, part)
 
 
 READERS = {"labelme": read_labelme, "coco": read_coco, "cvat": read_cvat}

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE, Array
+from datamodules.files.writing import atomic_write
 from datamodules.prepare.labelled import Skipped
 from datamodules.prepare.shapes import TOO_FEW, Unusable, draw_polygons, draw_runs, polygon_fault
 from qgnet.common.choices import Crowds, Parts
@@ -55,9 +56,8 @@ def draw_masks(annotations: Path, masks: Path, split: str, parts: Parts, crowds:
             done = pool.map(draw, *zip(*missing, strict=True), chunksize=32)
             for of_one in tqdm(done, f"Drawing the masks of {split}", len(missing), unit="mask"):
                 skipped.join(of_one)
-    part = masks / f"{split}.txt.part"
-    part.write_text("".join(f"{name}\n" for name in names))
-    part.replace(masks / f"{split}.txt")
+    with atomic_write(masks / f"{split}.txt") as part:
+        part.write_text("".join(f"{name}\n" for name in names))
     return skipped
 
 

@@ -59,7 +59,8 @@ def prepare_coco20i(root: Path, check_only: bool, year: int, parts: Parts, crowd
     }
     known = COCO_EXPECTED if (year, parts) == (2014, "full") else {}
     train, val = indexes["train"].index, indexes["val"].index
-    return Prepared(fold_counts(train, val, coco_folds(interleaved=True), range(1, 81), known), indexes, skipped.lines())
+    counts = fold_counts(train, val, coco_folds(interleaved=True), range(1, 81), known)
+    return Prepared(counts, indexes, skipped.lines())
 
 
 def fetch_coco20i(root: Path, year: int) -> None:

@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 
 from datamodules.files import find_files, picture_size
 from datamodules.prepare.coco_masks import draw_mask
-from datamodules.prepare.labelled import Files, Labelled, Skipped, holds_class, image_name, json_files, numbered, read_json
+from datamodules.prepare.labelled import (
+    Files,
+    Labelled,
+    Skipped,
+    holds_class,
+    image_name,
+    json_files,
+    numbered,
+    read_json,
+)
 from qgnet.common.errors import InputError
 
 
@@ -107,7 +116,9 @@ def coco_labelled(
             skipped.add("image that cannot be read", named)
             continue
         if size != (height, width):
-            skipped.add(f"image of another size than the labels say (e.g. {size[1]}x{size[0]}, not {width}x{height})", named)
+            skipped.add(
+                f"image of another size than the labels say (e.g. {size[1]}x{size[0]}, not {width}x{height})", named
+            )
             continue
         mask = draw_mask(*size, of_image[identity], numbers, skipped)
         yield Labelled(image_name(named), base / file, Path(file).suffix, mask if holds_class(mask) else None)

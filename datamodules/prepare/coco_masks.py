@@ -14,7 +14,7 @@ from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE, Array
 from datamodules.files.writing import atomic_write
 from datamodules.prepare.labelled import Skipped
-from datamodules.prepare.shapes import TOO_FEW, Unusable, draw_polygons, draw_runs, polygon_fault
+from datamodules.prepare.shapes import TOO_FEW, ShapeError, draw_polygons, draw_runs, polygon_fault
 from qgnet.common.choices import Crowds, Parts
 from qgnet.common.errors import InputError
 from qgnet.common.pool import processes
@@ -103,7 +103,7 @@ def draw_mask(
             continue
         try:
             inside = instance(annotation, height, width, parts, skipped)
-        except Unusable as reason:
+        except ShapeError as reason:
             skipped.add(f"annotation {reason}", annotation.get("id"))
         else:
             mask[inside] = IGNORE if crowd else class_of[annotation["category_id"]]
@@ -114,18 +114,18 @@ def instance(annotation: Mapping[str, Any], height: int, width: int, parts: Part
     """(height, width) bool: one instance; polygons that are none go to ``skipped``.
 
     Raises:
-        Unusable: if it cannot be drawn.
+        ShapeError: if it cannot be drawn.
     """
     shape = annotation.get("segmentation")
     if isinstance(shape, dict) and "counts" in shape:
         return draw_runs(shape, height, width)
     if not isinstance(shape, list):
-        raise Unusable("without segmentation")
+        raise ShapeError("without segmentation")
     faults = [polygon_fault(polygon, height, width) for polygon in shape]
     good = [polygon for polygon, fault in zip(shape, faults, strict=True) if not fault]
     if not good:
         fault = next((fault for fault in faults if fault != TOO_FEW), "")
-        raise Unusable(f"with a polygon {fault}" if fault else "without a polygon of three points")
+        raise ShapeError(f"with a polygon {fault}" if fault else "without a polygon of three points")
     for fault in filter(None, faults):
         skipped.add(f"polygon {fault} beside others of its annotation", annotation.get("id"))
     return draw_polygons(good if parts == "full" else good[:1], height, width)

@@ -40,8 +40,9 @@ def read_cvat(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[
 def other_export(source: Path) -> str:
     """What to do where a source is another of CVAT's exports than masks, or any other folder."""
     files = [source] if source.is_file() else [path for path in source.rglob("*") if path.suffix in (".xml", ".json")]
-    if any(path.suffix == ".xml" for path in files):
-        return f'Its {next(path.name for path in files if path.suffix == ".xml")} is the export "CVAT for images". {EXPORT}'
+    xml = next((path.name for path in files if path.suffix == ".xml"), None)
+    if xml:
+        return f'{xml} is of the export "CVAT for images". {EXPORT}'
     if any(path.suffix == ".json" for path in files):
         return f'If it is the export "COCO 1.0", take --from coco. {EXPORT}'
     return EXPORT
@@ -77,9 +78,7 @@ def read_colours(path: Path) -> dict[str, Colour]:
     return colours
 
 
-def cvat_images(
-    pictures: Path, masks: Path, code: Mapping[Colour, int], skipped: Skipped
-) -> Iterator[Labelled]:
+def cvat_images(pictures: Path, masks: Path, code: Mapping[Colour, int], skipped: Skipped) -> Iterator[Labelled]:
     """The images that have a mask; colours become class numbers, folders a part of the name."""
     found: dict[str, list[str]] = {}
     for file in find_files(pictures).files:

@@ -13,7 +13,7 @@ from datamodules.files.masks import decode_mask
 from datamodules.files.pictures import decode_picture
 from datamodules.files.sources import Array
 from datamodules.prepare.labelled import Labelled, Skipped, holds_class, image_name, json_files, numbered, read_json
-from datamodules.prepare.shapes import Unusable, draw_polygons, polygon_fault
+from datamodules.prepare.shapes import ShapeError, draw_polygons, polygon_fault
 from qgnet.common.errors import InputError
 
 OUTLINES = ("polygon", "rectangle", "oriented_rectangle", "rotation")
@@ -70,7 +70,7 @@ def labelme_images(
         for i, shape in enumerate(content["shapes"]):
             try:
                 mask[labelme_shape(path, shape, height, width)] = numbers[label(shape)]
-            except Unusable as reason:
+            except ShapeError as reason:
                 skipped.add(f"shape {reason}", f"{path.name}[{i}]")
         name = image_name(path.relative_to(base).as_posix())
         ending = PurePosixPath(named).suffix or ".png"
@@ -91,26 +91,26 @@ def labelme_shape(path: Path, shape: Mapping[str, Any], height: int, width: int)
     """(height, width) bool of one shape of the file ``path``.
 
     Raises:
-        Unusable: if it has no label, no area (as a line or a point), or cannot be drawn.
+        ShapeError: if it has no label, no area (as a line or a point), or cannot be drawn.
     """
     if not label(shape):
-        raise Unusable("without a label")
+        raise ShapeError("without a label")
     kind = shape.get("shape_type") or "polygon"
     points = shape.get("points")
     if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
-        raise Unusable("whose points are no pairs of numbers")
+        raise ShapeError("whose points are no pairs of numbers")
     flat = [value for point in points for value in point]
     if len(points) == 2 and kind in ("rectangle", "circle", "mask"):
         fault = polygon_fault([*flat, *flat], height, width)
     elif len(points) >= 3 and kind in OUTLINES:
         fault = polygon_fault(flat, height, width)
     else:
-        raise Unusable(f"without area ({kind})")
+        raise ShapeError(f"without area ({kind})")
     if fault:
-        raise Unusable(fault)
+        raise ShapeError(fault)
     inside = drawn(path, kind, points, shape.get("mask"), height, width)
     if not inside.any():
-        raise Unusable("that covers no pixel's centre")
+        raise ShapeError("that covers no pixel's centre")
     return inside
 
 
@@ -133,15 +133,15 @@ def draw_part(path: Path, mask: Any, points: list[list[float]], height: int, wid
     """(height, width) bool of a mask of the pixels between two points, both among them.
 
     Raises:
-        Unusable: if there is no such mask.
+        ShapeError: if there is no such mask.
     """
     (left, right), (top, bottom) = (sorted(int(point[axis]) for point in points) for axis in (0, 1))
     try:
         part = decode_mask(path, base64.b64decode(mask, validate=True))
     except (binascii.Error, TypeError, ValueError, InputError):
-        raise Unusable("whose mask cannot be read") from None
+        raise ShapeError("whose mask cannot be read") from None
     if any(abs(found - told) > 1 for found, told in zip(part.shape, (bottom - top + 1, right - left + 1), strict=True)):
-        raise Unusable("whose mask has another size than its points say")
+        raise ShapeError("whose mask has another size than its points say")
     rows, columns = np.nonzero(part)
     rows, columns = rows + top, columns + left
     within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)

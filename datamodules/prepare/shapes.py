@@ -16,7 +16,7 @@ LONGEST = 12
 """Letters of one number: no run is longer."""
 
 
-class Unusable(ValueError):
+class ShapeError(ValueError):
     """A shape that cannot be drawn; the text says why, and follows the word "annotation" or "shape"."""
 
 
@@ -49,18 +49,18 @@ def draw_runs(shape: Mapping[str, Any], height: int, width: int) -> Array:
         width: of the image.
 
     Raises:
-        Unusable: if they do not fill exactly this image.
+        ShapeError: if they do not fill exactly this image.
     """
     counts = shape.get("counts")
     runs = read_runs(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(type(run) is int for run in runs):
-        raise Unusable("with run lengths that are no whole numbers")
+        raise ShapeError("with run lengths that are no whole numbers")
     if any(run < 0 for run in runs):
-        raise Unusable("with a negative run length")
+        raise ShapeError("with a negative run length")
     if shape.get("size") != [height, width]:
-        raise Unusable("with run lengths of another size than the image's")
+        raise ShapeError("with run lengths of another size than the image's")
     if sum(runs) != height * width:
-        raise Unusable("with run lengths that do not fill the image")
+        raise ShapeError("with run lengths that do not fill the image")
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape((height, width), order="F")
 
 
@@ -68,16 +68,16 @@ def read_runs(text: str) -> list[int]:
     """The run lengths in COCO's text; each but the first three is written as its difference to the last but one.
 
     Raises:
-        Unusable: if it is none.
+        ShapeError: if it is none.
     """
     codes = [ord(letter) - FIRST for letter in text]
     if not all(0 <= code < 2 * MORE for code in codes) or (codes and codes[-1] & MORE):
-        raise Unusable("with run lengths in a text that is not COCO's")
+        raise ShapeError("with run lengths in a text that is not COCO's")
     ends = [i + 1 for i, code in enumerate(codes) if not code & MORE]
     runs: list[int] = []
     for start, end in pairwise([0, *ends]):
         if end - start > LONGEST:
-            raise Unusable("with run lengths in a text that is not COCO's")
+            raise ShapeError("with run lengths in a text that is not COCO's")
         number = sum((code & (MORE - 1)) << BITS * k for k, code in enumerate(codes[start:end]))
         if codes[end - 1] & MORE >> 1:  # negative
             number -= 1 << BITS * (end - start)

@@ -87,23 +87,23 @@ class Files:
             for start in range(len(parts)):
                 self.ending_in["/".join(parts[start:])].append(file)
 
-    def whole(self, named: str) -> str | None:
-        """The one file whose path ends in this whole name."""
-        found = self.ending_in.get(one_form(named), [])
-        return found[0] if len(found) == 1 else None
+    def claim(self, named: str) -> tuple[str, int] | None:
+        """The one file whose path ends in a name, or has its last part, and how many of the name's parts it has."""
+        parts = one_form(named).split("/")
+        for part in (parts, parts[-1:]):
+            found = self.ending_in.get("/".join(part), [])
+            if len(found) == 1:
+                return found[0], len(part)
+        return None
 
     def matching(self, names: Sequence[str]) -> list[str | None]:
-        """For each name the one file whose path ends in it, or has its last part; None where there is none.
+        """For each name its file; None where there is none.
 
-        No file is given to two names: the one that names it whole has it, else neither.
+        No file is given to two names: that with most parts of its path has it, and neither of two with as many.
         """
-        whole = [self.whole(name) for name in names]
-        found = [file or self.whole(PurePosixPath(name).name) for file, name in zip(whole, names, strict=True)]
-        times, times_whole = Counter(found), Counter(whole)
-        return [
-            file if times[file] == 1 or (exact is not None and times_whole[exact] == 1) else None
-            for file, exact in zip(found, whole, strict=True)
-        ]
+        claims = [self.claim(name) for name in names]
+        times, most = Counter(claims), dict(sorted(claim for claim in claims if claim))
+        return [claim[0] if claim and claim[1] == most[claim[0]] and times[claim] == 1 else None for claim in claims]
 
 
 def numbered(labels: Iterable[str], skipped: Skipped) -> tuple[dict[int, str], dict[str, int]]:

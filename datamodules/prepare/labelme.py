@@ -69,9 +69,11 @@ def labelme_images(
         mask = np.zeros((height, width), np.uint8)
         for i, shape in enumerate(content["shapes"]):
             try:
-                mask[labelme_shape(path, shape, height, width)] = numbers[label(shape)]
+                inside = labelme_shape(path, shape, height, width)
             except ShapeError as reason:
                 skipped.add(f"shape {reason}", f"{path.name}[{i}]")
+            else:
+                mask[inside] = numbers[label(shape)]
         name = image_name(path.relative_to(base).as_posix())
         ending = PurePosixPath(named).suffix or ".png"
         yield Labelled(name, picture, ending, mask if holds_class(mask) else None)

@@ -20,7 +20,7 @@ from datamodules.episodes.protocols import Protocol, default_seed
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import LabelledImages
 from qgnet.common.errors import InputError
-from qgnet.common.say import say
+from qgnet.common.say import say, warn
 from qgnet.common.settings import Count, Natural, Range, Rising, Share, Side
 
 
@@ -155,6 +155,18 @@ class EpisodeDataModule(BaseDataModule):
             self.data["train"] = self._episodes("train")
         if "val" not in self.data:
             self.data["val"] = self._episodes("val", controls=stage != "predict")
+        if stage == "fit":
+            self._tell_of_shared()
+
+    def _tell_of_shared(self) -> None:
+        """Warn of images that are trained on and tested on."""
+        train, test = ({data.source.names[i] for i in data.queries} for data in (self.data["train"], self.data["val"]))
+        shared = sorted(train & test)
+        if shared:
+            warn(
+                f"{len(shared)} image(s) are trained on and tested on, e.g. {shared[0]}: the scores of their classes "
+                "are not those of new photographs. Give lists without a common image."
+            )
 
     def _episodes(self, split: str, controls: bool = True) -> EpisodeDataset:
         training = split == "train"

@@ -183,14 +183,12 @@ def test_cvat_frames_of_one_name_in_two_folders(tmp_path: Path) -> None:
 
 
 def test_cvat_ignore_is_ignored(tmp_path: Path) -> None:
-    labelmap = "background:0,0,0::\nignore:128,0,0::\ncat:0,0,0::\n"
-    source = write_cvat(tmp_path / "labels", ["1"], labelmap.replace("cat:0,0,0", "cat:9,9,9"))
+    source = write_cvat(tmp_path / "labels", ["1"], "background:0,0,0::\nignore:128,0,0::\ncat:9,9,9::\n")
     mask = np.full((*SIZE, 3), 9, np.uint8)
     mask[:10] = 128, 0, 0
     Image.fromarray(mask).save(source / "SegmentationClass/1.png")
-    assert np.array_equal(
-        read_index_mask(prepare(tmp_path, "cvat", source) / "masks/1.png"), np.where(mask[..., 0] == 9, 1, 255)
-    )
+    root = prepare(tmp_path, "cvat", source)
+    assert np.array_equal(read_index_mask(root / "masks/1.png"), np.where(mask[..., 0] == 9, 1, 255))
 
 
 @pytest.mark.parametrize(
@@ -216,9 +214,7 @@ def test_other_exports_of_cvat_are_named(tmp_path: Path, capsys: pytest.CaptureF
     (export / "annotations.xml").write_text("<annotations></annotations>")
     for source in (export, export / "annotations.xml"):
         message = fails(capsys, tmp_path, "cvat", source)
-        assert (
-            'annotations.xml is of the export "CVAT for images". Export the task as "Segmentation mask 1.1"' in message
-        )
+        assert 'is of the export "CVAT for images". Export the task as "Segmentation mask 1.1"' in message
     (export / "annotations.xml").rename(export / "instances_default.json")
     assert 'If it is the export "COCO 1.0", take --from coco' in fails(capsys, tmp_path, "cvat", export)
     (export / "labels.zip").write_bytes(b"PK")

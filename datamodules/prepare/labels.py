@@ -39,7 +39,7 @@ def convert(tool: Tool, source: Path, root: Path) -> list[str]:
         raise InputError(f"{root} holds a data set already. Choose another --root, or remove it.")
     if not source.exists():
         raise InputError(f"{source} does not exist. Give the folder that {tool} has written.")
-    if source.suffix.lower() == ".zip":
+    if source.is_file() and source.suffix.lower() == ".zip":
         raise InputError(f"{source} is a ZIP. Unzip it, and give the folder.")
     skipped = Skipped()
     classes, labelled = READERS[tool](source, skipped)

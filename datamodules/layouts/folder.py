@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.episodes.classes import check_distinct, check_printable
+from datamodules.episodes.classes import check_distinct, check_printable, of_no_class
 from datamodules.files import find_files
 from datamodules.files.finding import ENDINGS, by_name, one_form, subfolders
 from datamodules.files.index import MaskIndex
@@ -160,7 +160,11 @@ def check_classes(source: IndexMasks | BinaryMasks, index: MaskIndex) -> None:
 
 def notices(source: IndexMasks | BinaryMasks, index: MaskIndex, classes: Mapping[int, str]) -> list[str]:
     """What is unusual about the masks: classes without or with one image only, and masks without any object."""
-    lines = []
+    lines = [
+        f"class {name} is taken as any other. If it is none, leave its pixels 0 (background) or 255 (ignored)."
+        for name in classes.values()
+        if of_no_class(name) is not None
+    ]
     for number, name in classes.items():
         count = len(index.images_of(number, 1))
         if count < 2:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from datamodules.episodes.classes import of_no_class
 from datamodules.files.finding import one_form
 from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
@@ -113,18 +114,10 @@ def numbered(labels: Iterable[str], skipped: Skipped) -> tuple[dict[int, str], d
     which ``skipped`` gets a note.
     """
     names = list(dict.fromkeys(labels))
-    reserved = {name: RESERVED[plain(name)] for name in names if plain(name) in RESERVED}
+    reserved = {name: number for name in names if (number := of_no_class(name)) is not None}
     skipped.notes += [f"{name} is no class: it is written as {number}." for name, number in reserved.items()]
     classes = dict(enumerate((name for name in names if name not in reserved), start=1))
     return classes, reserved | {name: number for number, name in classes.items()}
-
-
-RESERVED = {"background": 0, "ignore": IGNORE}
-
-
-def plain(label: str) -> str:
-    """A label without case and the underscores and spaces around it."""
-    return label.strip("_ ").lower()
 
 
 def holds_class(mask: Array) -> bool:

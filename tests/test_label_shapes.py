@@ -266,6 +266,15 @@ def test_coco_entries_that_contradict_each_other_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_coco_images_without_a_size_have_their_photographs(tmp_path: Path) -> None:
+    source = coco_json(tmp_path / "labels", [[FLAT]])
+    file = source / "labels.json"
+    content = json.loads(file.read_text())
+    del content["images"][0]["height"], content["images"][0]["width"]
+    file.write_text(json.dumps(content))
+    assert np.array_equal(read_index_mask(prepare(tmp_path, "coco", source) / "masks/i.png") == 1, OBJECT)
+
+
 def test_coco_never_takes_the_photograph_of_another_entry(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Only val/i.jpg is there: train/i.jpg must not get its pixels."""
     images = [{"id": n, "file_name": f"{n}/i.jpg", "height": HEIGHT, "width": WIDTH} for n in ("train", "val")]

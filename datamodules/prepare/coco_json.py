@@ -24,7 +24,7 @@ class Contents(NamedTuple):
     """What one COCO file says.
 
     Attributes:
-        images: {id: (file, height, width)}.
+        images: {id: (file, height, width)}; None where it does not say.
         categories: {id: name}, of those that are used.
         annotations: all, in the file's order.
     """
@@ -115,7 +115,7 @@ def coco_labelled(
         except InputError:
             skipped.add("image that cannot be read", named)
             continue
-        if size != (height, width):
+        if (height, width) not in (size, (None, None)):
             skipped.add(
                 f"image of another size than the labels say (e.g. {size[1]}x{size[0]}, not {width}x{height})", named
             )

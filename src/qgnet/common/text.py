@@ -21,7 +21,7 @@ class OnceLoader(yaml.SafeLoader):
         """As any node; YAMLError if it stands within itself."""
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) and event.anchor in self.open:
-            raise yaml.YAMLError(f"{event.anchor!r} in line {event.start_mark.line + 1} contains itself")
+            raise yaml.YAMLError(f"what is named {event.anchor} contains itself")
         self.open.append(None if isinstance(event, yaml.AliasEvent) else event.anchor)
         node = super().compose_node(parent, index)
         self.open.pop()

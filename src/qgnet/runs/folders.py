@@ -1,15 +1,16 @@
 """The folders that runs leave their files in: ``runs/<experiment>/<fold, shots, seed>/``."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 from pytorch_lightning.utilities import rank_zero_only
 
 from datamodules.episodes.protocols import Protocol, default_seed
 from qgnet.common.errors import InputError
+from qgnet.common.text import read_yaml
 from qgnet.runs.identity import CHECKPOINTS, Identity, read_identity
 
 RUNS = Path("runs")
@@ -148,10 +149,23 @@ def training_of(run: Path) -> dict[str, Any]:
     training: dict[str, Any] = {"experiment": experiment_name(run), "seed": None, "data_seed": None, "shots": None}
     config = run / CONFIG
     if config.exists():
-        settings = yaml.safe_load(config.read_text())
-        data = settings["data"]["init_args"]
-        training |= {"seed": settings["seed_everything"], "data_seed": data.get("seed"), "shots": data.get("shots")}
+        settings, data = saved_settings(config)
+        training |= {"seed": settings.get("seed_everything"), "data_seed": data.get("seed"), "shots": data.get("shots")}
     return training
+
+
+def saved_settings(config: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """What the ``config.yaml`` of a run says, and its data's settings alone.
+
+    Raises:
+        InputError: if it is no configuration of a run.
+    """
+    content = read_yaml(config)
+    data = content.get("data") if isinstance(content, Mapping) else None
+    settings = data.get("init_args") if isinstance(data, Mapping) else None
+    if not isinstance(settings, Mapping):
+        raise InputError(f"{config} is no configuration of a run: it lacks data.init_args. Restore it, or remove it.")
+    return content, settings
 
 
 def experiment_name(run: Path) -> str:

@@ -4,15 +4,13 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.common.renamed import renamed
 from qgnet.common.settings import check_side
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet
-from qgnet.runs.folders import checkpoint_run
+from qgnet.runs.folders import checkpoint_run, saved_settings
 from qgnet.segmenting.exported import NETWORKS, ExportedMatcher, ExportedQGNet, description_of
 from qgnet.segmenting.known import MATCHING, PREFIX
 from qgnet.segmenting.presence import Calibration, read_calibration
@@ -161,11 +159,10 @@ def _trained_size(path: Path, content: dict[str, Any]) -> int:
     if IMAGE_SIZE in content:
         return int(content[IMAGE_SIZE])
     config = checkpoint_run(path) / "config.yaml"
-    data = (yaml.safe_load(config.read_text()).get("data") if config.is_file() else None) or {}
-    side = data.get("init_args", {}).get("image_size")
-    if side is None:
+    side = saved_settings(config)[1].get("image_size") if config.is_file() else None
+    if not isinstance(side, int):
         raise InputError(f"{path} does not say for which image size it was trained. {SIDES}")
-    return int(side)
+    return side
 
 
 def _ready(net: QGNet | Matcher, side: int, kind: str, settings: dict[str, Any], origin: str) -> Model:

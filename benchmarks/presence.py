@@ -79,7 +79,7 @@ def main() -> None:
         photos = read(model, data.source("train"), options)
         centre = centre_of(photos)
         trials = draw(model, photos, centre, options)
-        calibration = fit(trials, centre)
+        calibration = fit(trials, centre)._replace(sides=(model.image_size,))
         print(f"fitted: {calibration._replace(centre=calibration.centre[:2])}")
         tell("training list", trials, calibration, options.presence)
         options.write.write_text(json.dumps(calibration._asdict()) + "\n")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -156,9 +155,21 @@ def as_file(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def name_of(given: Given, number: int) -> str:
-    """A file's name, or a number for what has none."""
-    return str(given) if isinstance(given, str | os.PathLike) else f"support {number}"
+def name_of(given: Given, otherwise: str) -> str:
+    """A file's name; of what has none ``otherwise``."""
+    return str(given) if isinstance(given, str | os.PathLike) else otherwise
+
+
+def is_one(given: Any) -> bool:
+    """Whether it is a single picture, though one may iterate over it."""
+    return isinstance(given, str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor)
+
+
+def several(photographs: Any) -> Iterable[Given]:
+    """Photographs one after the other; InputError if it is a single one, or none."""
+    if is_one(photographs) or not isinstance(photographs, Iterable):
+        raise InputError(f"The photographs are {kind_of(photographs)}; expected several of them, such as a list.")
+    return photographs
 
 
 OBJECT = "object"
@@ -183,7 +194,7 @@ def read_supports(
     for name, pairs in groups.items():
         checked_name(name)
         for number, (image, mask) in enumerate(checked_pairs(pairs), start=1):
-            pixels, called = picture(image), f"The mask of {name_of(image, number)}"
+            pixels, called = picture(image), f"The mask of {name_of(image, f'support {number}')}"
             labels = class_numbers(mask, classes)
             if labels.shape != pixels.shape[:2]:
                 raise InputError(
@@ -213,8 +224,7 @@ def read_supports(
 def checked_pairs(pairs: Any) -> list[tuple[Given, Given]]:
     """Pairs of pictures and masks; InputError if they are anything else."""
     expected = "expected pairs, [(picture, mask), …]"
-    lone = isinstance(pairs, str | os.PathLike | Image.Image | np.ndarray | Tensor)
-    if lone or not isinstance(pairs, Iterable):
+    if is_one(pairs) or not isinstance(pairs, Iterable):
         raise InputError(f"The supports are {kind_of(pairs)}; {expected}.")
     found = list(pairs)
     for number, pair in enumerate(found, start=1):
@@ -225,15 +235,15 @@ def checked_pairs(pairs: Any) -> list[tuple[Given, Given]]:
 
 
 def checked_names(names: Any) -> dict[int, str]:
-    """Class number → name; InputError for numbers that mean something else, names that are none, and no class at all."""
+    """Class number → name; InputError for none at all, numbers that mean something else, and what is no name."""
     if not isinstance(names, Mapping) or not names:
         raise InputError(f"`names` is {names!r}; expected class number → name, such as {{1: 'cat', 2: 'dog'}}.")
     for number, name in names.items():
         whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
         if not whole or number < 1 or number == IGNORE:
             raise InputError(
-                f"`names` has the class number {number!r} ({name!r}); expected whole numbers from 1 on. 0 is background "
-                f"and {IGNORE} ignored, which have no names: leave them out."
+                f"`names` has the class number {number!r} ({name!r}); expected whole numbers from 1 on. 0 is "
+                f"background and {IGNORE} ignored, which have no names: leave them out."
             )
         checked_name(name)
     twice = [name for name in names.values() if list(names.values()).count(name) > 1]

@@ -133,7 +133,7 @@ class Worker:
             fitted.append((picture, fit_picture(pixels, self.segmenter.model.image_size)))
         if not fitted:
             return
-        results = self.segmenter.segment([f for _, f in fitted])
+        results = self.segmenter.segment([f for _, f in fitted], [picture.name for picture, _ in fitted])
         for (picture, f), result in zip(fitted, results, strict=True):
             maps = maps_of(result, f, self.segmenter.model.image_size)
             self._tell_outcome(picture, self.session.keep_result(picture, result, maps))

@@ -23,7 +23,8 @@ class Calibration(NamedTuple):
         centre: (C,) mean feature of photographs. What all of them have in common tells no class from another.
         usual: weight of the similarity that several supports' objects have, found in each other: where it is high, what
             is found in a photograph that shows the class is similar, too.
-        sides: image sizes, in pixels, at which it was measured to hold; the default is that of files without them.
+        sides: image sizes, in pixels, at which it was measured to hold: of photographs with and without the class as
+            many as at the first are kept and left empty, within 5 %. The default is that of files without them.
         bf16: whether it was measured to hold in bfloat16, too.
     """
 
@@ -42,7 +43,7 @@ class Calibration(NamedTuple):
         if tile:
             return "the score is calibrated for whole photographs, not for tiles"
         if side not in self.sides:
-            return f"the score is calibrated at {' or '.join(map(str, self.sides))} px, not at {side} px"
+            return f"the score is calibrated at {', '.join(map(str, self.sides))} px, not at {side} px"
         return "the score is not calibrated in bfloat16" if bf16 and not self.bf16 else ""
 
     def probability(self, evidence: Tensor, shots: int, usual: float) -> Tensor:

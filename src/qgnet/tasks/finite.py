@@ -32,7 +32,7 @@ class FiniteAnswers:
     def note(self, names: Sequence[str], answers: Tensor) -> bool:
         """Keep it of a batch, (B, …); whether it is time to look."""
         self.names += names
-        self.flags.append(torch.isfinite(answers).flatten(1).all(dim=1))
+        self.flags.append(torch.isfinite(answers).reshape(len(answers), -1).all(dim=1))
         return len(self.flags) >= EVERY
 
     def first_wrong(self) -> str | None:

@@ -79,7 +79,7 @@ class Side(Range):
 
     def advice(self, value: Any) -> str:
         """The sides next to it."""
-        if not isinstance(value, Real) or not -self.most <= value <= self.most - 8:  # nor of what is no number
+        if not isinstance(value, int | float) or not -self.most <= value <= self.most - 8:  # nor of what is no number
             return ""
         lower = max(int(self.least), int(value - 1) // 8 * 8 + 1)
         return f" Take {lower} or {lower + 8}."

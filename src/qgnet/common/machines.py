@@ -3,7 +3,7 @@
 import os
 
 import pytorch_lightning as pl
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from qgnet.common.errors import InputError
 from qgnet.common.internals import cluster_environment

@@ -117,5 +117,7 @@ def calibration_of(where: str, content: Any, remedy: str) -> Calibration | None:
     if content is None:
         return None
     hold(f"{where}, the calibration", content, CALIBRATION, remedy, LATER)
-    known = {name: content[name] for name in CALIBRATION if name in content}
-    return Calibration(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+    known: dict[str, Any] = {name: content[name] for name in CALIBRATION if name in content}
+    for name, value in known.items():
+        known[name] = tuple(value) if isinstance(value, list) else value
+    return Calibration(**known)

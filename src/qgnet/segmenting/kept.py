@@ -162,7 +162,9 @@ def _fits(model: Model, encoded: Any) -> bool:
     """Whether encoded supports are of this network's kind and widths, and finite."""
     net: Any = model.net
     high = net.encoder.high_channels
-    compared = {"features": (1, high + net.encoder.channels[net.encoder.high_stage - 1], None)}
+    compared: dict[str, tuple[int | None, ...]] = {
+        "features": (1, high + net.encoder.channels[net.encoder.high_stage - 1], None)
+    }
     compared |= {"foreground": (1, None), "background": (1, None)}
 
     def are_positions(value: Any) -> bool:

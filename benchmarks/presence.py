@@ -67,11 +67,18 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=300, help="for each number of shots")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--image-size", type=int, help="side of the square, 8n + 1 px (default: the model's)")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     parser.add_argument("--presence", type=float, nargs="+", default=[PRESENCE], help="least scores to measure with")
     parser.add_argument("--write", type=Path, help="fit a calibration on the training list, and write it to this file")
     parser.add_argument("--folder", help="instead of --root: a folder as `qgnet prepare folder` leaves it")
     parser.add_argument("--least", type=int, default=512, help="pixels that a class covers where it counts as shown")
     options = parser.parse_args()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bf16):
+        measure_lists(options)
+
+
+def measure_lists(options: argparse.Namespace) -> None:
+    """Fit if that is asked for, and measure."""
     model = open_model("matching", options.image_size)
     data = FolderDataModule(options.folder, fold=0) if options.folder else Pascal5iDataModule(options.root, fold=0)
     calibration = calibration_of_matching()
@@ -79,7 +86,7 @@ def main() -> None:
         photos = read(model, data.source("train"), options)
         centre = centre_of(photos)
         trials = draw(model, photos, centre, options)
-        calibration = fit(trials, centre)
+        calibration = fit(trials, centre)._replace(sides=(model.image_size,))
         print(f"fitted: {calibration._replace(centre=calibration.centre[:2])}")
         tell("training list", trials, calibration, options.presence)
         options.write.write_text(json.dumps(calibration._asdict()) + "\n")

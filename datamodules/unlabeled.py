@@ -22,7 +22,7 @@ from datamodules.views.region_maps import Images, RegionMaps
 from datamodules.views.regions import Method, PatchRule
 from qgnet.common.errors import InputError
 from qgnet.common.say import say, warn
-from qgnet.common.settings import Count, Natural, Range, Side
+from qgnet.common.settings import LARGEST_SIDE, Count, Natural, Range, Side
 
 
 class ViewDataModule(BaseDataModule):
@@ -50,8 +50,8 @@ class ViewDataModule(BaseDataModule):
         batch_size: Count = 256,
         num_workers: Natural | None = None,
         seed: Natural = 321,
-        global_size: Annotated[int, Range(16)] = 224,
-        local_size: Annotated[int, Range(16)] = 96,
+        global_size: Annotated[int, Range(16, LARGEST_SIDE)] = 224,
+        local_size: Annotated[int, Range(16, LARGEST_SIDE)] = 96,
         regions: Method = "slic",
         region_count: Annotated[int, Range(1, 255)] = 16,
         region_cache: str | None = None,

@@ -44,8 +44,9 @@ STAGES = {1: STAGE_1, 2: EPISODIC}
 ONE_BATCH = [f"--trainer.limit_{part}_batches=1" for part in ("train", "val", "test", "predict")]
 SMALL = {1: [*ONE_BATCH, "--data.scenes=24"], 2: [*ONE_BATCH, "--data.scenes=80", "--data.episodes=2"]}
 REFUSED = [
-    (2, "data.image_size", -7, "expected a side of 8n + 1 pixels, at least 17. Take 17 or 25."),
+    (2, "data.image_size", -7, "expected a side of 8n + 1 pixels, 17 … 4097. Take 17 or 25."),
     (2, "data.image_size", 64, "Take 57 or 65"),
+    (2, "data.image_size", 8000001, "expected a side of 8n + 1 pixels, 17 … 4097."),
     (2, "data.episodes", -5, "expected at least 1"),
     (2, "data.train_episodes", -3, "expected at least 1"),
     (2, "data.min_class_area", 0, "expected at least 1"),
@@ -71,7 +72,7 @@ REFUSED = [
     (2, "trainer.check_val_every_n_epoch", 0, "expected at least 1"),
     (2, "trainer.gradient_clip_val", float("nan"), "expected at least 0"),
     (1, "data.seed", None, "expected a value"),
-    (1, "data.global_size", 0, "expected at least 16"),
+    (1, "data.global_size", 0, "expected 16 … 4097"),
     (1, "data.map_size", 64, "Take 57 or 65"),
     (1, "data.region_count", 0, "expected 1 … 255"),
     (1, "data.held_out", 0, "expected at least 1"),

@@ -33,6 +33,7 @@ from qgnet.callbacks.throughput import Throughput
 from qgnet.callbacks.view_pictures import ViewPictures
 from qgnet.common.boundary import boundary
 from qgnet.common.errors import InputError
+from qgnet.common.machines import require_launcher
 from qgnet.common.mistakes import refused_by_lightning
 from qgnet.common.paths import expanded
 from qgnet.common.protocol_layers import name_decides
@@ -203,7 +204,7 @@ class QGNetCLI(LightningCLI):
         if self._get(self.config_init, "trainer")["logger"] is not False:
             kwargs.setdefault("logger", self._loggers(folder))
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (
             ValueError,
             TypeError,
@@ -213,6 +214,8 @@ class QGNetCLI(LightningCLI):
             if not refused_by_lightning(error):
                 raise
             raise InputError(f"{error} Correct the --trainer.* settings.") from error
+        require_launcher(trainer, "--trainer.num_nodes")
+        return trainer
 
     def _loggers(self, folder: Path) -> list[Logger]:
         """CSV always and first, then those of the configuration."""

@@ -3,7 +3,7 @@
 import math
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from qgnet.common.renamed import renamed
 from qgnet.common.settings import FINITE, Checked, Range, check
 from qgnet.networks.encoders import IMAGENET, Encoder
 from qgnet.networks.synchronised import synchronise_batch_norm
+from qgnet.tasks.finite import FiniteAnswers, not_finite
 from qgnet.tasks.schedules import FACTORS, Schedule, check_schedule, make_scheduler, told
 
 FILES = "frozen_files"
@@ -65,6 +66,7 @@ class Task(pl.LightningModule, metaclass=Checked):
         self._schedule = schedule
         self.file_hashes: dict[str, str] = {}
         self.has_weights = False
+        self.answers = FiniteAnswers()
 
     @property
     def data(self) -> Any:
@@ -107,6 +109,22 @@ class Task(pl.LightningModule, metaclass=Checked):
         if seed is not None:
             number = [int(seed), self.current_epoch, batch_idx, self.global_rank]
             torch.manual_seed(int(np.random.SeedSequence(number).generate_state(1)[0]))
+
+    def note_answers(self, names: Sequence[str], answers: Tensor) -> None:
+        """Stop an evaluation, now or some batches later, if one of its answers (B, …) is not finite."""
+        if self.answers.note(names, answers):
+            self.require_finite()
+
+    def require_finite(self) -> None:
+        """InputError if an answer since the last look was not finite; waits for the device."""
+        name = self.answers.first_wrong()
+        if name is None:
+            return
+        trainer, settings = self.trainer, ("encoder_weights", "prior_weights", "prior_bank")
+        source = ", ".join(f"--model.{s} {self.hparams[s]}" for s in settings if self.hparams.get(s) is not None)
+        if trainer.state.fn == TrainerFn.FITTING and trainer.global_step:
+            source = f"this training at step {trainer.global_step}"
+        raise InputError(not_finite(name, str(trainer.ckpt_path or source)))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The injected optimiser over what trains, and the schedule per step."""

@@ -145,6 +145,7 @@ class EpisodicTask(Task):
     def predict_step(self, episode: Episode, batch_idx: int) -> Segmented:
         """Masks at the queries' own sizes."""
         output = self.encoded.segment(self.net, episode)
+        self.note_answers(episode.query_name, output.logits)
         margins = output.logits[:, 1] - output.logits[:, 0]
         sizes = zip(margins, episode.fitted_size, episode.original_size, strict=True)
         full = [restore(margin, fitted, size) for margin, fitted, size in sizes]
@@ -175,6 +176,7 @@ class EpisodicTask(Task):
         self._free()
 
     def _free(self) -> None:
+        self.require_finite()
         missing = self.encoded.missing()
         if missing:
             rank_zero_warn(

@@ -204,10 +204,12 @@ class GlobalLocalPretraining(Task):
     def _evaluate(self, batch: Views | Photographs, stage: str) -> Tensor | None:
         """(B, 1, S, S) prior maps of photographs; nothing of views."""
         if isinstance(batch, Views):
-            self._loss(batch, stage)
+            loss, _ = self._loss(batch, stage)
+            self.note_answers([f"a batch with {batch.name[0]}"], loss[None])
             return None
         assert self.prior_maps is not None
         maps = self.prior_maps(batch.image)
+        self.note_answers(batch.name, maps)
         for prior_map, objects in zip(maps[:, 0], batch.objects, strict=True):
             self.map_quality.update(prior_map, objects)
         return maps
@@ -229,7 +231,12 @@ class GlobalLocalPretraining(Task):
         """As in validation."""
         self._log_map_quality("test")
 
+    def on_predict_epoch_end(self) -> None:
+        """Look at the last descriptors."""
+        self.require_finite()
+
     def _log_map_quality(self, stage: str) -> None:
+        self.require_finite()
         score = self.map_quality.compute()
         if not math.isnan(score.average_precision):
             self.log_dict({f"{stage}/prior_ap": score.average_precision, f"{stage}/prior_iou": score.iou})
@@ -270,6 +277,7 @@ class GlobalLocalPretraining(Task):
     def predict_step(self, views: Views, batch_idx: int) -> Descriptors:
         """A descriptor per image, from its first global view."""
         descriptors = self.net.key.descriptor(normalise(views.global_views[:, 0]))
+        self.note_answers(views.name, descriptors)
         return Descriptors(views.name, F.normalize(descriptors.float(), dim=1))
 
     def on_train_end(self) -> None:

@@ -155,7 +155,8 @@ class Worker:
             fitted.append((picture, stamp, fit_picture(pixels, self.segmenter.model.image_size)))
         if not fitted:
             return
-        results = self.segmenter.segment([f for _, _, f in fitted])
+        names = [picture.name for picture, _, _ in fitted]
+        results = self.segmenter.segment([f for _, _, f in fitted], names)
         for (picture, stamp, f), result in zip(fitted, results, strict=True):
             maps = maps_of(result, f, self.segmenter.model.image_size)
             self._tell_outcome(picture, self.session.keep_result(picture, stamp, result, maps))

@@ -5,7 +5,6 @@ import sys
 import warnings
 from argparse import SUPPRESS
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -14,17 +13,18 @@ import pytorch_lightning as pl
 import yaml
 from jsonargparse import Namespace, get_loader, set_loader
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import CheckpointIO
 
 import datamodules
 from datamodules.base import BaseDataModule
-from datamodules.episodic import EpisodeDataModule
 from qgnet.callbacks.announce import Announce
+from qgnet.callbacks.begin import Metrics, RunConfig
 from qgnet.callbacks.control import ControlPictures
 from qgnet.callbacks.descriptors import DescriptorWriter
 from qgnet.callbacks.finite import FiniteLoss
+from qgnet.callbacks.moved import MovedCheckpoints
 from qgnet.callbacks.pictures import EpisodePictures
 from qgnet.callbacks.predictions import MaskWriter
 from qgnet.callbacks.requeue import Requeue
@@ -41,10 +41,11 @@ from qgnet.common.settings import Range, check
 from qgnet.common.terminal import quiet
 from qgnet.common.text import read_yaml
 from qgnet.loggers.dashboard import Dashboard
-from qgnet.loggers.naming import name_run, origin
+from qgnet.loggers.naming import name_run
 from qgnet.loggers.wandb import Wandb, require_package
-from qgnet.runs.folders import SEED, find_checkpoint, keep_metrics, planned_folder, run_folder
+from qgnet.runs.folders import SEED, find_checkpoint, planned_folder, run_folder
 from qgnet.runs.seeds import print_tables, take_first_seed
+from qgnet.runs.trainer import Trainer
 from qgnet.start import DESCRIPTION
 from qgnet.tasks.base import Task
 from qgnet.tasks.episodic import EpisodicTask
@@ -75,31 +76,6 @@ TRAINER_RANGES = {
     "reload_dataloaders_every_n_epochs": [Range(0)],
 }
 """What Lightning itself does not look at."""
-
-
-class RunConfig(SaveConfigCallback):
-    """Writes the resolved configuration to ``config.yaml`` in the run's own folder."""
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Save once, on the first process; ``run`` is left out, so the file can be used again as it is."""
-        if self.already_saved or not trainer.is_global_zero:
-            return
-        folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = self.config.clone()
-        config.run = None
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, EpisodeDataModule):  # what the protocol's name stands for, in full
-            settings = config.data.init_args
-            settings.update(
-                Namespace(protocol=Namespace(asdict(data.protocol)), seed=data.seed, episodes=data.episodes)
-            )
-        self.parser.save(config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
-        for logger in trainer.loggers:
-            if isinstance(logger, Wandb):
-                settings = yaml.safe_load((folder / "config.yaml").read_text())
-                logger.describe({"settings": settings, **origin()})
-        self.already_saved = True
 
 
 class QGNetCLI(LightningCLI):
@@ -200,6 +176,7 @@ class QGNetCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs.setdefault("plugins", [*plugins, AtomicCheckpointIO()])
         kwargs.setdefault("default_root_dir", str(folder))
+        kwargs["enable_autolog_hparams"] = False  # `RunConfig` does it, when the run has begun
         if self._get(self.config_init, "trainer")["logger"] is not False:
             kwargs.setdefault("logger", self._loggers(folder))
         try:
@@ -216,10 +193,9 @@ class QGNetCLI(LightningCLI):
 
     def _loggers(self, folder: Path) -> list[Logger]:
         """CSV always and first, then those of the configuration."""
-        keep_metrics(folder)
         configured = self._get(self.config_init, "trainer")["logger"]
         others = [] if configured in (None, True) else configured
-        return [CSVLogger(folder, name="", version=""), *(others if isinstance(others, list) else [others])]
+        return [Metrics(folder), *(others if isinstance(others, list) else [others])]
 
     def before_instantiate_classes(self) -> None:
         """Let loggers that would write to the current folder write to the run's."""
@@ -267,9 +243,11 @@ class QGNetCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
             callbacks = [c for c in callbacks if not isinstance(c, ModelCheckpoint)]
-        own: list[pl.Callback] = [Announce(), FiniteLoss(), Requeue()]
+        own: list[pl.Callback] = [Announce(), FiniteLoss(), MovedCheckpoints(), Requeue()]
         if any(isinstance(c, ModelCheckpoint) for c in callbacks):  # `save_last` only follows `best`'s improvements
-            last = ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True)
+            last = ModelCheckpoint(
+                filename="last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False
+            )
             own.append(last)
         if isinstance(self.model, EpisodicTask):
             own += [EpisodePictures(), ControlPictures(), TestResults(), MaskWriter(), Dashboard()]
@@ -296,6 +274,7 @@ def build(args: ArgsType, run: bool) -> QGNetCLI:
     return QGNetCLI(
         Task,
         BaseDataModule,
+        trainer_class=Trainer,
         save_config_callback=RunConfig,
         seed_everything_default=SEED,
         subclass_mode_model=True,

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.trainer.states import TrainerFn
 
 from datamodules.episodic import EpisodeDataModule
+from datamodules.files.writing import atomic_write
 from qgnet.common.internals import log_hyperparams
 from qgnet.loggers.naming import keep_id, origin
 from qgnet.loggers.wandb import Wandb
@@ -82,7 +83,6 @@ class RunConfig(SaveConfigCallback):
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         config = self.config.clone()
         config.run = None
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -91,7 +91,8 @@ class RunConfig(SaveConfigCallback):
             settings.update(
                 Namespace(protocol=Namespace(asdict(data.protocol)), seed=data.seed, episodes=data.episodes)
             )
-        self.parser.save(config, folder / CONFIG, skip_none=False, overwrite=True, multifile=False)
+        with atomic_write(folder / CONFIG) as part:
+            self.parser.save(config, part, skip_none=False, overwrite=True, multifile=False)
         for logger in trainer.loggers:
             if isinstance(logger, Wandb):
                 settings = yaml.safe_load((folder / CONFIG).read_text())

@@ -10,6 +10,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from datamodules.files.writing import atomic_write
 from qgnet.runs.folders import checkpoint_run, experiment_name, training_of
 
 ID_FILE = "wandb_run_id"
@@ -67,7 +68,8 @@ def run_id(folder: Path, source: Path | None) -> str:
 
 def keep_id(folder: Path, number: str) -> None:
     """Write the id into the run's folder, for a training that goes on in it."""
-    (folder / ID_FILE).write_text(f"{number}\n")
+    with atomic_write(folder / ID_FILE) as part:
+        part.write_text(f"{number}\n")
 
 
 def origin() -> dict[str, Any]:

@@ -10,12 +10,12 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from datamodules.episodes.protocols import Protocol, default_seed
 from qgnet.common.errors import InputError
-from qgnet.runs.identity import Identity, read_identity
+from qgnet.runs.identity import CHECKPOINTS, Identity, read_identity
 
 RUNS = Path("runs")
-LAST = Path("checkpoints/last.ckpt")
+LAST = Path(CHECKPOINTS) / "last.ckpt"
 CONFIG = "config.yaml"
-BEST = Path("checkpoints/best.ckpt")
+BEST = Path(CHECKPOINTS) / "best.ckpt"
 SIGNAL = "hpc_ckpt_*.ckpt"
 """Lightning's names of the checkpoints that it writes into a run's folder at SLURM's signal."""
 SEED = 321
@@ -48,7 +48,7 @@ def run_folder(subcommand: str, config: Namespace) -> tuple[Path, Identity]:
 
 def holds_run(folder: Path) -> bool:
     """Whether a run has begun in a folder; a checkpoint without a configuration is not written over, either."""
-    return (folder / CONFIG).exists() or any((folder / LAST.parent).glob("*.ckpt"))
+    return (folder / CONFIG).exists() or any((folder / CHECKPOINTS).glob("*.ckpt"))
 
 
 def identify(subcommand: str, config: Namespace) -> dict[str, Any]:
@@ -137,8 +137,8 @@ def place_in_run(checkpoint: Path) -> tuple[Path, Path]:
     """The run's folder that a checkpoint lies in, and its path in there, if need be by following links to a run."""
     for path in (checkpoint, checkpoint.resolve()):
         run = path.parent.parent
-        if path.parent.name == LAST.parent.name and (path is checkpoint or holds_run(run)):
-            return run, LAST.parent / path.name
+        if path.parent.name == CHECKPOINTS and (path is checkpoint or holds_run(run)):
+            return run, Path(CHECKPOINTS) / path.name
     return checkpoint.parent, Path(checkpoint.name)
 
 

@@ -112,13 +112,14 @@ REFUSED = {
     "no such machine": ["--trainer.accelerator=gpu"],
     "trained classes": ["--data.fold=1"],
     "another stage's data": ["--data=SyntheticViewsDataModule"],
-    "a file that is none": ["--model.prior_weights=none.ckpt"],
+    "no such episodes": ["--data.episode_file=none.jsonl"],
     "a dashboard": ["--config=lightning_configs/logging/wandb.yaml", "--model.optimizer.init_args.lr=0.5"],
 }
 
 
 def test_a_refused_training_leaves_its_folder_as_it_was(workdir: Path, capsys: pytest.CaptureFixture) -> None:
     run = ["fit", *EPISODIC, "--trainer.limit_val_batches=0", "--trainer.log_every_n_steps=1", "--run=runs/x"]
+    run += ["--data.scenes=80", "--data.episodes=2"]
     main([*run, "--trainer.max_epochs=3"])
     before = content("runs/x")
     assert {"config.yaml", "metrics.csv", "hparams.yaml", "checkpoints/last.ckpt"} <= set(before)

@@ -14,13 +14,13 @@ import yaml
 from jsonargparse import Namespace, get_loader, set_loader
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.plugins.io import CheckpointIO
 
 import datamodules
 from datamodules.base import BaseDataModule
 from qgnet.callbacks.announce import Announce
-from qgnet.callbacks.begin import Metrics, RunConfig
+from qgnet.callbacks.begin import Begin, NoLogger
 from qgnet.callbacks.control import ControlPictures
 from qgnet.callbacks.descriptors import DescriptorWriter
 from qgnet.callbacks.finite import FiniteLoss
@@ -176,9 +176,9 @@ class QGNetCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs.setdefault("plugins", [*plugins, AtomicCheckpointIO()])
         kwargs.setdefault("default_root_dir", str(folder))
-        kwargs["enable_autolog_hparams"] = False  # `RunConfig` does it, when the run has begun
-        if self._get(self.config_init, "trainer")["logger"] is not False:
-            kwargs.setdefault("logger", self._loggers(folder))
+        self.loggers = self._loggers(folder)
+        kwargs["logger"] = [NoLogger(folder)] if self.loggers else False  # `Begin` puts them into its place
+        kwargs["enable_autolog_hparams"] = False  # `Begin` does it
         try:
             return super().instantiate_trainer(**kwargs)
         except (
@@ -192,10 +192,12 @@ class QGNetCLI(LightningCLI):
             raise InputError(f"{error} Correct the --trainer.* settings.") from error
 
     def _loggers(self, folder: Path) -> list[Logger]:
-        """CSV always and first, then those of the configuration."""
+        """CSV first, then those of the configuration; none at all for ``false``."""
         configured = self._get(self.config_init, "trainer")["logger"]
+        if configured is False:
+            return []
         others = [] if configured in (None, True) else configured
-        return [Metrics(folder), *(others if isinstance(others, list) else [others])]
+        return [CSVLogger(folder, name="", version=""), *(others if isinstance(others, list) else [others])]
 
     def before_instantiate_classes(self) -> None:
         """Let loggers that would write to the current folder write to the run's."""
@@ -243,6 +245,9 @@ class QGNetCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
             callbacks = [c for c in callbacks if not isinstance(c, ModelCheckpoint)]
+        if not config.get("fast_dev_run"):
+            settings = self.config.get(str(self.subcommand), self.config)
+            callbacks = [Begin(self._parser(self.subcommand), settings, self.loggers), *callbacks]
         own: list[pl.Callback] = [Announce(), FiniteLoss(), MovedCheckpoints(), Requeue()]
         if any(isinstance(c, ModelCheckpoint) for c in callbacks):  # `save_last` only follows `best`'s improvements
             last = ModelCheckpoint(
@@ -275,7 +280,7 @@ def build(args: ArgsType, run: bool) -> QGNetCLI:
         Task,
         BaseDataModule,
         trainer_class=Trainer,
-        save_config_callback=RunConfig,
+        save_config_callback=None,  # `Begin` does it
         seed_everything_default=SEED,
         subclass_mode_model=True,
         subclass_mode_data=True,

@@ -1,15 +1,15 @@
 """What a run writes first: only when nothing can refuse it any more."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import yaml
 from jsonargparse import Namespace
-from pytorch_lightning.cli import SaveConfigCallback
-from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.cli import LightningArgumentParser
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers.logger import DummyLogger
 from pytorch_lightning.trainer.states import TrainerFn
 
 from datamodules.episodic import EpisodeDataModule
@@ -20,36 +20,38 @@ from qgnet.loggers.wandb import Wandb
 from qgnet.runs.folders import CONFIG, keep_metrics
 
 
-class Metrics(CSVLogger):
-    """``metrics.csv`` in the run's folder; that of before is set aside when the first line is to be written.
+class NoLogger(DummyLogger):
+    """In the place of a run's loggers until it begins: Lightning lets loggers make their files when it sets up.
 
     Args:
         folder: the run's.
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, name="", version="")
-        self.begun = False
+        super().__init__()
+        self.folder = str(folder)
 
     @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        """Lightning's writer, which would remove an older file."""
-        if not self.begun:
-            keep_metrics(Path(self.root_dir))
-            self.begun = True
-        return super().experiment
+    def save_dir(self) -> str:
+        """Where Lightning puts the checkpoints."""
+        return self.folder
 
 
-class RunConfig(SaveConfigCallback):
-    """Writes the resolved configuration to ``config.yaml`` in the run's own folder, and tells it to the loggers.
+class Begin(pl.Callback):
+    """Writes the resolved configuration to ``config.yaml`` in the run's own folder, and hands the trainer its loggers.
 
     It waits for the first step: a run that is refused, by a checkpoint that does not fit its settings for instance, has
     left the folder as it was.
+
+    Args:
+        parser: of the subcommand.
+        config: all settings.
+        loggers: the run's.
     """
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Nothing yet, where Lightning would write."""
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, loggers: Sequence[Logger]) -> None:
+        self.parser, self.config, self.loggers = parser, config, loggers
+        self.begun = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin a training: its checkpoint is restored."""
@@ -57,7 +59,7 @@ class RunConfig(SaveConfigCallback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A training without a step has a configuration, too; one that would go on keeps its own."""
-        if not self.already_saved and not (Path(trainer.default_root_dir) / CONFIG).exists():
+        if not (Path(trainer.default_root_dir) / CONFIG).exists():
             self._begin(trainer)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -74,27 +76,30 @@ class RunConfig(SaveConfigCallback):
         self._begin(trainer)
 
     def _begin(self, trainer: pl.Trainer) -> None:
-        """Save once, on the first process; ``run`` is left out, so the file can be used again as it is."""
-        if self.already_saved:
+        if self.begun:
             return
-        self.already_saved = True
+        self.begun = True
+        folder = Path(trainer.default_root_dir)
+        if self.loggers:
+            keep_metrics(folder)
+            trainer.loggers = list(self.loggers)
         if self.config.trainer.enable_autolog_hparams:
             log_hyperparams(trainer)
-        if not trainer.is_global_zero:
-            return
-        folder = Path(trainer.default_root_dir)
+        if trainer.is_global_zero:
+            self._write(folder / CONFIG, trainer.datamodule)  # type: ignore[attr-defined]
+            for logger in self.loggers:
+                if isinstance(logger, Wandb):
+                    logger.describe({"settings": yaml.safe_load((folder / CONFIG).read_text()), **origin()})
+                    keep_id(folder, str(logger.version))
+
+    def _write(self, path: Path, data: pl.LightningDataModule) -> None:
+        """All settings; ``run`` is left out, so the file can be used again as it is."""
         config = self.config.clone()
         config.run = None
-        data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, EpisodeDataModule):  # what the protocol's name stands for, in full
             settings = config.data.init_args
             settings.update(
                 Namespace(protocol=Namespace(asdict(data.protocol)), seed=data.seed, episodes=data.episodes)
             )
-        with atomic_write(folder / CONFIG) as part:
+        with atomic_write(path) as part:
             self.parser.save(config, part, skip_none=False, overwrite=True, multifile=False)
-        for logger in trainer.loggers:
-            if isinstance(logger, Wandb):
-                settings = yaml.safe_load((folder / CONFIG).read_text())
-                logger.describe({"settings": settings, **origin()})
-                keep_id(folder, str(logger.version))

@@ -1,6 +1,5 @@
 """What both LightningModules have in common: optimiser, schedule, and checkpoints that know where they come from."""
 
-import math
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -109,8 +108,17 @@ class Task(pl.LightningModule, metaclass=Checked):
             torch.manual_seed(int(np.random.SeedSequence(number).generate_state(1)[0]))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The injected optimiser over what trains, and the schedule per step."""
+        """The injected optimiser over what trains, and the schedule per step.
+
+        Raises:
+            InputError: if the length of the training is not known, which the schedules with a name follow.
+        """
         assert self._make_optimizer is not None
+        if isinstance(self._schedule, str) and self.trainer.max_epochs == self.trainer.max_steps == -1:
+            raise InputError(
+                "The learning rate follows the share of the training that is done, so its length must be known. Set "
+                "--trainer.max_epochs or --trainer.max_steps, beside --trainer.max_time if you like."
+            )
         optimizer = self._make_optimizer(p for p in self.parameters() if p.requires_grad)
         scheduler = make_scheduler(self._schedule, optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -127,13 +135,7 @@ class Task(pl.LightningModule, metaclass=Checked):
         """
         if not step:
             return 0.0
-        steps = self.trainer.estimated_stepping_batches
-        if math.isinf(steps):
-            raise InputError(
-                "The learning rate follows the share of the training that is done, so its length must be known. Set "
-                "--trainer.max_epochs or --trainer.max_steps, beside --trainer.max_time if you like."
-            )
-        return min(1.0, step / max(1, int(steps)))
+        return min(1.0, step / max(1, int(self.trainer.estimated_stepping_batches)))
 
     def log_means(self, stage: str, values: dict[str, Tensor], batch_size: int) -> None:
         """Log scalars by the names ``<stage>/…``, as their means over all processes.

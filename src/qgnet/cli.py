@@ -35,15 +35,16 @@ from qgnet.common.boundary import boundary
 from qgnet.common.errors import InputError
 from qgnet.common.mistakes import refused_by_lightning
 from qgnet.common.paths import expanded
-from qgnet.common.protocol_layers import name_decides
+from qgnet.common.protocol_layers import CONFIG_OPTIONS, config_option, name_decides
 from qgnet.common.renamed import renamed, renamed_options
 from qgnet.common.settings import Range, check
 from qgnet.common.terminal import quiet
-from qgnet.common.text import read_yaml
+from qgnet.common.text import read_yaml, without_loops
 from qgnet.loggers.dashboard import Dashboard
 from qgnet.loggers.naming import name_run
 from qgnet.loggers.wandb import Wandb, require_package
 from qgnet.runs.folders import SEED, find_checkpoint, planned_folder, run_folder
+from qgnet.runs.own_config import with_own_config
 from qgnet.runs.seeds import print_tables, take_first_seed
 from qgnet.runs.trainer import Trainer
 from qgnet.start import DESCRIPTION
@@ -58,7 +59,7 @@ for name in datamodules.__all__:  # imported, its classes can be named without t
     getattr(datamodules, name)
 
 as_written = get_loader("yaml")
-set_loader("yaml", lambda text: renamed(as_written(text)), exceptions=(yaml.YAMLError,))
+set_loader("yaml", lambda text: renamed(without_loops(as_written(text))), exceptions=(yaml.YAMLError,))
 
 PATHS = {"run", "ckpt_path", "root", "list_file", "mask_root", "mask_list", "region_cache", "episode_file"}
 PATHS |= {"encoder_weights", "prior_weights", "prior_bank", "default_root_dir", "save_dir", "dirpath"}
@@ -274,8 +275,8 @@ def expand_paths(settings: Any) -> None:
             expand_paths(value)
 
 
-def build(args: ArgsType, run: bool) -> QGNetCLI:
-    """Parse and instantiate; with ``run`` also carry out the subcommand."""
+def build(args: ArgsType, run: bool, prog: str = "lightning") -> QGNetCLI:
+    """Parse and instantiate; with ``run`` also carry out the subcommand. ``prog`` is the command's name in its help."""
     return QGNetCLI(
         Task,
         BaseDataModule,
@@ -285,7 +286,7 @@ def build(args: ArgsType, run: bool) -> QGNetCLI:
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
-        parser_kwargs={"prog": "lightning", "description": DESCRIPTION},
+        parser_kwargs={"prog": prog, "description": DESCRIPTION},
         args=args,
         run=run,
     )
@@ -298,21 +299,22 @@ def parse(args: Sequence[str]) -> tuple[Any, Any]:
     return cli.model, cli.datamodule
 
 
-def main(args: ArgsType = None) -> None:
+def main(args: Sequence[str] | None = None, prog: str = "lightning") -> None:
     """The command; see :func:`qgnet.common.boundary.boundary` for how it ends."""
     with boundary("What was saved is whole; a training goes on with --ckpt_path last."):
-        given = sys.argv[1:] if args is None else list(args)
+        given = with_own_config(sys.argv[1:] if args is None else args)
         check_files(given)
         with warnings.catch_warnings():
-            first = build(args, run=True)
+            first = build(given, run=True, prog=prog)
             folders = [first.folder, *(build([*given, *more], run=True).folder for more in first.further_tests)]
         if first.further_tests and first.trainer.is_global_zero:
             print_tables(folders)
 
 
-def check_files(args: object) -> None:
-    """InputError for a YAML among the arguments that is not in UTF-8, no YAML, or gives a name twice."""
-    for argument in args if isinstance(args, Sequence) else ():
+def check_files(args: Sequence[str]) -> None:
+    """InputError for a YAML among the arguments that is not in UTF-8, no YAML, gives a name twice or contains itself."""
+    for before, argument in zip(["", *args], args, strict=False):
         path = Path(argument.rpartition("=")[2])
-        if path.suffix in (".yaml", ".yml") and path.is_file():
+        is_config = before in CONFIG_OPTIONS or config_option(argument)
+        if (is_config or path.suffix in (".yaml", ".yml")) and path.is_file():
             read_yaml(path)

@@ -2,7 +2,7 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -165,9 +165,10 @@ class Task(pl.LightningModule, metaclass=Checked):
         """Take over the recorded sha256 and normalisation; subclasses compare the former with their settings.
 
         Raises:
-            InputError: for another network's checkpoint, or one that is to go on with another optimiser or schedule
-                than it began with.
+            InputError: for another stage's or network's checkpoint, or one that is to go on with another optimiser or
+                schedule than it began with.
         """
+        check_same_stage(self.state_dict(), checkpoint["state_dict"])
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING and self._make_optimizer:
             optimizer = sample(self._make_optimizer)
             check_same_optimizer(optimizer, checkpoint)
@@ -201,8 +202,28 @@ def sample(optimizer: MakeOptimizer) -> Optimizer:
     return optimizer([nn.Parameter(torch.zeros(1, 1))])
 
 
+def check_same_stage(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """InputError for a checkpoint of stage 1 in stage 2, or the other way round; stage 1's weights have a queue."""
+    queue = "net.queue"
+    if queue in found and queue not in own:
+        raise InputError(
+            "--ckpt_path names a checkpoint of stage 1, the prior extractor's training, but this is stage 2. Give one of "
+            "stage 2; what stage 1 has learned is prior_extractor.ckpt in its run's folder, for --model.prior_weights."
+        )
+    if queue in own and queue not in found:
+        raise InputError(
+            "--ckpt_path names a checkpoint of stage 2, but this is stage 1, the prior extractor's training. Give one of "
+            "stage 1, or leave it out to start anew."
+        )
+
+
 def check_same_optimizer(optimizer: Optimizer, checkpoint: dict[str, Any]) -> None:
     """InputError unless the training that goes on had this optimiser: its state, settings included, is restored."""
+    if "optimizer_states" not in checkpoint:
+        raise InputError(
+            "--ckpt_path names a checkpoint of weights alone (save_weights_only): a training can't go on from it. Give "
+            "checkpoints/last.ckpt of its run; a test takes weights alone."
+        )
     if not checkpoint["optimizer_states"]:  # imported weights, with which a training begins
         return
     had = checkpoint["optimizer_states"][0]["param_groups"][0]

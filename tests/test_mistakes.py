@@ -68,10 +68,10 @@ def test_checkpoints_of_the_other_stage_and_without_optimiser(
     command("fit", "demo/qgnet.yaml", "--run=runs/two", "--checkpoint.save_weights_only=true")
     for subcommand in ("fit", "test"):
         message = refused(subcommand, "--ckpt_path=runs/one/checkpoints/last.ckpt")
-        assert "a checkpoint of stage 1, the prior extractor's training, but this is stage 2" in message
+        assert "checkpoint is of stage 1, the prior extractor's training, but this is stage 2" in message
         with pytest.raises(SystemExit, match="2"):
             command(subcommand, "demo/pretrain.yaml", "--ckpt_path=runs/two/checkpoints/last.ckpt")
-        assert "a checkpoint of stage 2, but this is stage 1" in capsys.readouterr().err
+        assert "checkpoint is of stage 2, but this is stage 1" in capsys.readouterr().err
     assert "weights alone (save_weights_only)" in refused("fit", "--ckpt_path=runs/two/checkpoints/best.ckpt")
 
 

@@ -213,6 +213,7 @@ class QGNetCLI(LightningCLI):
         for logger in loggers:
             require_package(logger.class_path)
         self.folder, self.identity = run_folder(self.subcommand, config)
+        self.settings = config.clone()  # without the names of this run's loggers, which are not those of its tests
         for logger in loggers:
             if issubclass(resolve_name(logger.class_path), Wandb):
                 name_run(logger.init_args, self.subcommand, config, self.folder)
@@ -247,7 +248,7 @@ class QGNetCLI(LightningCLI):
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
             callbacks = [c for c in callbacks if not isinstance(c, ModelCheckpoint)]
         if not config.get("fast_dev_run"):
-            settings = self.config.get(str(self.subcommand), self.config)
+            settings = self.settings if self.subcommand else self.config
             callbacks = [Begin(self._parser(self.subcommand), settings, self.loggers), *callbacks]
         own: list[pl.Callback] = [Announce(), FiniteLoss(), MovedCheckpoints(), Requeue()]
         if any(isinstance(c, ModelCheckpoint) for c in callbacks):  # `save_last` only follows `best`'s improvements

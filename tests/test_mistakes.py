@@ -91,8 +91,8 @@ def test_text_files_of_another_kind(refused: Refused) -> None:
 def test_a_yaml_that_contains_itself(refused: Refused, content: str) -> None:
     Path("loop.yaml").write_text(content)
     Path("loop.conf").write_text(content)
-    for option in ("--config=loop.yaml", "--config=loop.conf", "--trainer.logger=loop.yaml"):
-        assert "loop.yaml cannot be read as YAML: it contains itself" in refused("fit", option).replace(".conf", ".yaml")
+    for option, file in (("config", "loop.yaml"), ("config", "loop.conf"), ("trainer.logger", "loop.yaml")):
+        assert f"{file} cannot be read as YAML: it contains itself" in refused("fit", f"--{option}={file}")
 
 
 def test_a_value_that_contains_itself(workdir: Path, capsys: pytest.CaptureFixture) -> None:

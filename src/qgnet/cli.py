@@ -313,7 +313,7 @@ def main(args: Sequence[str] | None = None, prog: str = "lightning") -> None:
 
 
 def check_files(args: Sequence[str]) -> None:
-    """InputError for a YAML among the arguments that is not in UTF-8, no YAML, gives a name twice or contains itself."""
+    """InputError for a YAML among the arguments that :func:`qgnet.common.text.read_yaml` refuses."""
     for before, argument in zip(["", *args], args, strict=False):
         path = Path(argument.rpartition("=")[2])
         is_config = before in CONFIG_OPTIONS or config_option(argument)

@@ -1,7 +1,6 @@
 """The configuration of a checkpoint's own run, for a command that names the checkpoint alone."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
@@ -13,7 +12,7 @@ KEYWORDS = ("last", "best")
 
 
 def with_own_config(arguments: Sequence[str]) -> list[str]:
-    """The arguments of ``lightning``; without ``--config`` and settings in its stead, with that of the checkpoint's run.
+    """The arguments of ``lightning``, with the checkpoint's own ``--config`` if none, nor model and data, is named.
 
     Raises:
         InputError: if a checkpoint is named without a configuration, and none lies beside its run.
@@ -31,8 +30,8 @@ def with_own_config(arguments: Sequence[str]) -> list[str]:
     config = (expanded(run) if run else checkpoint_run(expanded(checkpoint))) / CONFIG
     if not config.is_file():
         raise InputError(
-            f"--ckpt_path {checkpoint} alone does not tell the settings, as there is no {config}. Name the configuration "
-            "of its training: --config FILE.yaml."
+            f"--ckpt_path {checkpoint} alone does not tell the settings, as there is no {config}. Name the "
+            "configuration of its training: --config FILE.yaml."
         )
     say(f"Settings: {config}")
     return [arguments[0], f"--config={config}", *arguments[1:]]

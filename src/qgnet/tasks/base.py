@@ -207,13 +207,13 @@ def check_same_stage(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     queue = "net.queue"
     if queue in found and queue not in own:
         raise InputError(
-            "The checkpoint is of stage 1, the prior extractor's training, but this is stage 2. Give one of stage 2; what "
-            "stage 1 has learned is prior_extractor.ckpt in its run's folder, for --model.prior_weights."
+            "The checkpoint is of stage 1, the prior extractor's training, but this is stage 2. Give one of stage 2; "
+            "what stage 1 has learned is prior_extractor.ckpt in its run's folder, for --model.prior_weights."
         )
     if queue in own and queue not in found:
         raise InputError(
-            "The checkpoint is of stage 2, but this is stage 1, the prior extractor's training. Give one of stage 1, or "
-            "leave --ckpt_path out to start anew."
+            "The checkpoint is of stage 2, but this is stage 1, the prior extractor's training. Give one of stage 1, "
+            "or leave --ckpt_path out to start anew."
         )
 
 

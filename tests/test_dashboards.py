@@ -12,6 +12,7 @@ from conftest import Command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb_file import read_run
 
+from qgnet.cli import main
 from qgnet.loggers import wandb as loggers
 from qgnet.loggers.naming import revision
 from qgnet.tasks.segmentation import FewShotSegmentation
@@ -52,6 +53,16 @@ def test_a_training_and_its_test_are_two_runs_of_one_group(command: Command) -> 
     assert set(fit.tags) == {"stage 2", "fit", "protocol qgnet", "fold 0", "1-shot"}
     assert set(test.tags) == {"stage 2", "test", "protocol qgnet", "fold 0", "2-shot"}
     assert [run.config["settings"]["data"]["init_args"]["shots"] for run in (fit, test)] == [1, 2]
+
+
+def test_a_test_by_the_trainings_own_configuration_is_a_run_of_its_own(command: Command) -> None:
+    finished(command, "fit", "demo/qgnet.yaml", WANDB)
+    main(["test", f"--ckpt_path={FOLD}/checkpoints/last.ckpt"])
+    finish()
+    fit, test = read_run(FOLD), read_run(FOLD / "test-fold0-1shot-seed321-last")
+    assert fit.id != test.id
+    assert (fit.name, test.name) == ("fold0-1shot-seed321", "test-fold0-1shot-seed321-last")
+    assert (fit.job_type, test.job_type) == ("fit", "test")
 
 
 def test_a_training_logs_what_its_users_look_for(command: Command) -> None:

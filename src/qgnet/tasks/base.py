@@ -1,9 +1,8 @@
 """What both LightningModules have in common: optimiser, schedule, and checkpoints that know where they come from."""
 
-import math
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -127,8 +126,17 @@ class Task(pl.LightningModule, metaclass=Checked):
         raise InputError(not_finite(name, str(trainer.ckpt_path or source)))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The injected optimiser over what trains, and the schedule per step."""
+        """The injected optimiser over what trains, and the schedule per step.
+
+        Raises:
+            InputError: if the length of the training is not known, which the schedules with a name follow.
+        """
         assert self._make_optimizer is not None
+        if isinstance(self._schedule, str) and self.trainer.max_epochs == self.trainer.max_steps == -1:
+            raise InputError(
+                "The learning rate follows the share of the training that is done, so its length must be known. Set "
+                "--trainer.max_epochs or --trainer.max_steps, beside --trainer.max_time if you like."
+            )
         optimizer = self._make_optimizer(p for p in self.parameters() if p.requires_grad)
         scheduler = make_scheduler(self._schedule, optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -145,13 +153,7 @@ class Task(pl.LightningModule, metaclass=Checked):
         """
         if not step:
             return 0.0
-        steps = self.trainer.estimated_stepping_batches
-        if math.isinf(steps):
-            raise InputError(
-                "The learning rate follows the share of the training that is done, so its length must be known. Set "
-                "--trainer.max_epochs or --trainer.max_steps, beside --trainer.max_time if you like."
-            )
-        return min(1.0, step / max(1, int(steps)))
+        return min(1.0, step / max(1, int(self.trainer.estimated_stepping_batches)))
 
     def log_means(self, stage: str, values: dict[str, Tensor], batch_size: int) -> None:
         """Log scalars by the names ``<stage>/…``, as their means over all processes.
@@ -181,9 +183,10 @@ class Task(pl.LightningModule, metaclass=Checked):
         """Take over the recorded sha256 and normalisation; subclasses compare the former with their settings.
 
         Raises:
-            InputError: for another network's checkpoint, or one that is to go on with another optimiser or schedule
-                than it began with.
+            InputError: for another stage's or network's checkpoint, or one that is to go on with another optimiser or
+                schedule than it began with.
         """
+        check_same_stage(self.state_dict(), checkpoint["state_dict"])
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING and self._make_optimizer:
             optimizer = sample(self._make_optimizer)
             check_same_optimizer(optimizer, checkpoint)
@@ -217,8 +220,28 @@ def sample(optimizer: MakeOptimizer) -> Optimizer:
     return optimizer([nn.Parameter(torch.zeros(1, 1))])
 
 
+def check_same_stage(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """InputError for a checkpoint of stage 1 in stage 2, or the other way round; stage 1's weights have a queue."""
+    queue = "net.queue"
+    if queue in found and queue not in own:
+        raise InputError(
+            "The checkpoint is of stage 1, the prior extractor's training, but this is stage 2. Give one of stage 2; "
+            "what stage 1 has learned is prior_extractor.ckpt in its run's folder, for --model.prior_weights."
+        )
+    if queue in own and queue not in found:
+        raise InputError(
+            "The checkpoint is of stage 2, but this is stage 1, the prior extractor's training. Give one of stage 1, "
+            "or leave --ckpt_path out to start anew."
+        )
+
+
 def check_same_optimizer(optimizer: Optimizer, checkpoint: dict[str, Any]) -> None:
     """InputError unless the training that goes on had this optimiser: its state, settings included, is restored."""
+    if "optimizer_states" not in checkpoint:
+        raise InputError(
+            "The checkpoint holds weights alone (save_weights_only): a training can't go on from it. Give "
+            "checkpoints/last.ckpt of its run; a test takes weights alone."
+        )
     if not checkpoint["optimizer_states"]:  # imported weights, with which a training begins
         return
     had = checkpoint["optimizer_states"][0]["param_groups"][0]

@@ -14,6 +14,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from qgnet.common.errors import InputError
 from qgnet.common.internals import do_not_send_buffers, logs_this_step
@@ -21,7 +22,7 @@ from qgnet.common.renamed import renamed
 from qgnet.common.settings import FINITE, Checked, Range, check
 from qgnet.networks.encoders import IMAGENET, Encoder
 from qgnet.networks.synchronised import synchronise_batch_norm
-from qgnet.tasks.schedules import FACTORS, Schedule, check_schedule, make_scheduler, told
+from qgnet.tasks.schedules import FACTORS, Schedule, check_length, check_schedule, follow_schedule, make_scheduler, told
 
 FILES = "frozen_files"
 """Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
@@ -100,6 +101,18 @@ class Task(pl.LightningModule, metaclass=Checked):
             self.has_weights = True
 
     on_validation_start = on_test_start = on_predict_start = on_fit_start
+
+    def on_train_start(self) -> None:
+        """Take the learning rate from the schedule: the number of steps is known now, of a longer training, too.
+
+        Raises:
+            InputError: if the schedule ends before the training.
+        """
+        scheduler = self.lr_schedulers()
+        if isinstance(self._schedule, str) and isinstance(scheduler, LambdaLR):
+            follow_schedule(scheduler, scheduler.optimizer)
+        elif isinstance(scheduler, LRScheduler):
+            check_length(scheduler, self.trainer.estimated_stepping_batches)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Draw dropout from ``seed_everything``, epoch, batch and process alone: a resumed run goes on exactly."""

@@ -155,6 +155,7 @@ class GlobalLocalPretraining(Task):
 
     def on_train_start(self) -> None:
         """Warn of a queue that holds each image several times."""
+        super().on_train_start()
         images = len(self.data.data["train"])
         if len(self.net.queue) > images:
             rank_zero_warn(

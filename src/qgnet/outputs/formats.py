@@ -12,6 +12,7 @@ from PIL import Image
 from datamodules.files import read_picture
 from datamodules.files.png import PALETTE
 from datamodules.files.sources import Array
+from datamodules.files.writing import atomic_write
 from qgnet.common.choices import Format
 from qgnet.outputs.polygons import polygons
 from qgnet.outputs.segments import Result
@@ -27,7 +28,8 @@ def write_index(out: Path, name: str, photograph: Path, result: Result) -> None:
     """``<name>.png``: 0 background, n the n-th class, in VOC's colours."""
     image = Image.fromarray(result.mask)
     image.putpalette(PALETTE)
-    appear(out / f"{name}.png", lambda part: image.save(part, format="PNG", bits=8))
+    with atomic_write(out / f"{name}.png") as part:
+        image.save(part, format="PNG", bits=8)
 
 
 def write_binary(out: Path, name: str, photograph: Path, result: Result) -> None:
@@ -46,9 +48,8 @@ def write_probability(out: Path, name: str, photograph: Path, result: Result) ->
 def write_overlay(out: Path, name: str, photograph: Path, result: Result) -> None:
     """``overlays/<name>.jpg``: the photograph with the masks over it."""
     picture = painted(read_picture(photograph), result.mask)
-    appear(
-        out / "overlays" / f"{name}.jpg", lambda part: Image.fromarray(picture).save(part, format="JPEG", quality=90)
-    )
+    with atomic_write(out / "overlays" / f"{name}.jpg") as part:
+        Image.fromarray(picture).save(part, format="JPEG", quality=90)
 
 
 def write_labelme(out: Path, name: str, photograph: Path, result: Result) -> None:
@@ -110,17 +111,11 @@ def folder_name(name: str) -> str:
 
 def write_grey(path: Path, grey: NDArray[np.uint8]) -> None:
     """A grey PNG."""
-    appear(path, lambda part: Image.fromarray(grey).save(part, format="PNG"))
+    with atomic_write(path) as part:
+        Image.fromarray(grey).save(part, format="PNG")
 
 
 def write_text(path: Path, text: str) -> None:
     """A text file in UTF-8; a file's name that is none stands in it byte by byte as it is."""
-    appear(path, lambda part: part.write_text(text, encoding="utf-8", errors="surrogateescape"))
-
-
-def appear(path: Path, write: Callable[[Path], object]) -> None:
-    """Let a file be written beside its place and take its name when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    write(part)
-    part.replace(path)
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8", errors="surrogateescape")

@@ -16,8 +16,9 @@ from pycocotools import mask as coco_masks
 from datamodules.episodes.transforms import fit_size
 from datamodules.files import read_picture
 from datamodules.files.sources import Array
+from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import appear, painted, write_text
+from qgnet.outputs.formats import painted, write_text
 from qgnet.outputs.polygons import polygons
 from qgnet.outputs.segments import Result
 
@@ -131,7 +132,8 @@ def write_contact_sheet(out: Path, records: Mapping[str, Record]) -> None:
         score = max(segment["score"] for segment in records[name]["segments"])
         sheet.paste(Image.fromarray(thumbnail(records[name])), (left, top + CAPTION))
         draw.text((left, top), f"{score:.2f}  {name[-20:]}", "black", font)
-    appear(out / "contact_sheet.jpg", lambda part: sheet.save(part, format="JPEG", quality=88))
+    with atomic_write(out / "contact_sheet.jpg") as part:
+        sheet.save(part, format="JPEG", quality=88)
 
 
 def thumbnail(record: Record) -> Array:

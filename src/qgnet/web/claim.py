@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TextIO
 
+from datamodules.files.writing import remove_parts
 from qgnet.common.errors import InputError
 from qgnet.common.locks import hold
 
@@ -23,6 +24,7 @@ def claim(folder: Path) -> TextIO:
         raise InputError(
             f"Another `qgnet serve` (process {holder}) works on {folder.parent}. Use its page, or end it first."
         )
+    remove_parts(folder)
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
     file.flush()

@@ -41,7 +41,7 @@ from qgnet.common.settings import Range, check
 from qgnet.common.terminal import quiet
 from qgnet.common.text import read_yaml
 from qgnet.loggers.dashboard import Dashboard
-from qgnet.loggers.naming import name_run, origin
+from qgnet.loggers.naming import keep_id, name_run, origin
 from qgnet.loggers.wandb import Wandb, require_package
 from qgnet.runs.folders import SEED, find_checkpoint, keep_metrics, planned_folder, run_folder
 from qgnet.runs.seeds import print_tables, take_first_seed
@@ -99,6 +99,7 @@ class RunConfig(SaveConfigCallback):
             if isinstance(logger, Wandb):
                 settings = yaml.safe_load((folder / "config.yaml").read_text())
                 logger.describe({"settings": settings, **origin()})
+                keep_id(folder, str(logger.version))
         self.already_saved = True
 
 

@@ -62,11 +62,9 @@ def tags(subcommand: str, config: Namespace) -> list[str]:
 
 
 def run_id(folder: Path, source: Path | None) -> str:
-    """The wandb id of a run: the one it had if it goes on, else a new one; kept in the run's folder."""
+    """The wandb id of a run: the one it had if it goes on, else a new one."""
     known = [place / ID_FILE for place in (folder, source) if place is not None and (place / ID_FILE).is_file()]
-    number = known[0].read_text().strip() if known else secrets.token_hex(4)
-    keep_id(folder, number)
-    return number
+    return known[0].read_text().strip() if known else secrets.token_hex(4)
 
 
 @rank_zero_only

@@ -103,8 +103,9 @@ class Wandb(WandbLogger):
             )
         import wandb
 
-        for setting, field, value in (("project", "project", project), ("id", "run_id", id), ("tags", "run_tags", tags)):
-            check_name(setting, field, value)
+        check_name("project", "project", project)
+        check_name("id", "run_id", id)
+        check_name("tags", "run_tags", tags)
         super().__init__(
             name=name,
             save_dir=save_dir or ".",

@@ -115,10 +115,13 @@ class Task(pl.LightningModule, metaclass=Checked):
             check_length(scheduler, self.trainer.estimated_stepping_batches)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Draw dropout from ``seed_everything``, epoch, batch and process alone: a resumed run goes on exactly."""
+        """Draw dropout from ``seed_everything``, epoch and batch alone: a resumed run goes on exactly.
+
+        Processes draw the same, and each takes what is of its share of the batch.
+        """
         seed = os.environ.get("PL_GLOBAL_SEED")
         if seed is not None:
-            number = [int(seed), self.current_epoch, batch_idx, self.global_rank]
+            number = [int(seed), self.current_epoch, batch_idx, 0]
             torch.manual_seed(int(np.random.SeedSequence(number).generate_state(1)[0]))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

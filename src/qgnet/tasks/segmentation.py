@@ -16,6 +16,7 @@ from qgnet.losses import segmentation_loss, total_weight
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.qgnet import PriorBank, QGNet
+from qgnet.networks.synchronised import synchronise_dropout
 from qgnet.tasks.base import HighStage, Weight, make_encoder, normalise, of_the_model
 from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
 from qgnet.tasks.schedules import Schedule
@@ -131,6 +132,18 @@ class FewShotSegmentation(EpisodicTask):
         if freeze_encoder:
             self.net.encoder.freeze()
         self.files = {"prior_weights": prior_weights, "prior_bank": prior_bank}
+
+    def setup(self, stage: str) -> None:
+        """As in every task over episodes; several processes drop what one would."""
+        super().setup(stage)
+        if stage == "fit" and self.trainer.world_size > 1:
+            rank, processes = self.global_rank, self.trainer.world_size
+            synchronise_dropout(self.net.reduce_support, rank, processes, self.data.shots)
+            shared = ["reduce_query", "reduce_self", "enrichment"]
+            shared += [] if self.net.prior_bank else ["reduce_priors"]  # a bank is the same for all processes
+            for name in shared:
+                if hasattr(self.net, name):  # two of them come with self-correspondence
+                    synchronise_dropout(getattr(self.net, name), rank, processes)
 
     def load_starting_weights(self) -> None:
         """E from ``encoder_weights``, the priors from their file; keeps the sha256 of the files."""

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.mask import decode, frPyObjects, merge
-from tqdm import tqdm
 
 from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE, Array
@@ -17,6 +16,7 @@ from datamodules.files.writing import atomic_write
 from qgnet.common.choices import Crowds, Parts
 from qgnet.common.errors import InputError
 from qgnet.common.pool import processes
+from qgnet.common.progress import progress
 
 
 def draw_masks(annotations: Path, masks: Path, split: str, parts: Parts, crowds: Crowds) -> None:
@@ -49,7 +49,7 @@ def draw_masks(annotations: Path, masks: Path, split: str, parts: Parts, crowds:
         draw = partial(write_mask, class_of=class_of, parts=parts, crowds=crowds)
         with processes() as pool:
             done = pool.map(draw, *zip(*missing, strict=True), chunksize=32)
-            list(tqdm(done, f"Drawing the masks of {split}", len(missing), unit="mask"))
+            list(progress(done, f"Drawing the masks of {split}", len(missing), unit="mask"))
     with atomic_write(masks / f"{split}.txt") as part:
         part.write_text("".join(f"{name}\n" for name in names))
 

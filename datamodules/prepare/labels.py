@@ -4,8 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-from tqdm import tqdm
-
 from datamodules.files.finding import subfolders
 from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE
@@ -17,6 +15,7 @@ from datamodules.prepare.labelled import Skipped
 from datamodules.prepare.labelme import read_labelme
 from qgnet.common.choices import Tool
 from qgnet.common.errors import InputError
+from qgnet.common.progress import progress
 
 
 def convert(tool: Tool, source: Path, root: Path) -> list[str]:
@@ -42,7 +41,7 @@ def convert(tool: Tool, source: Path, root: Path) -> list[str]:
     if not 0 < len(classes) < IGNORE:
         raise InputError(f"{source} has {len(classes)} classes; expected 1 to 254.")
     written: set[str] = set()
-    for item in tqdm(labelled, "Writing masks", unit="image", leave=False):
+    for item in progress(labelled, "Writing masks", unit="image", leave=False):
         if item.mask is None:
             skipped.add("image without a label", item.name)
             continue

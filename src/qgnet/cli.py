@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import yaml
 from jsonargparse import Namespace, get_loader, set_loader
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.plugins.io import CheckpointIO
@@ -25,6 +25,7 @@ from qgnet.callbacks.announce import Announce
 from qgnet.callbacks.control import ControlPictures
 from qgnet.callbacks.descriptors import DescriptorWriter
 from qgnet.callbacks.finite import FiniteLoss
+from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.pictures import EpisodePictures
 from qgnet.callbacks.predictions import MaskWriter
 from qgnet.callbacks.requeue import Requeue
@@ -269,6 +270,8 @@ class QGNetCLI(LightningCLI):
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
             callbacks = [c for c in callbacks if not isinstance(c, ModelCheckpoint)]
         own: list[pl.Callback] = [Announce(), FiniteLoss(), Requeue()]
+        if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            own.append(progress_bar())
         if any(isinstance(c, ModelCheckpoint) for c in callbacks):  # `save_last` only follows `best`'s improvements
             last = ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True)
             own.append(last)

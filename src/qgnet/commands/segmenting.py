@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import TQDMProgressBar
 
 from datamodules.files.sources import Array
 from datamodules.layouts.folder import IMAGES, MASKS, folder_classes, folder_images
 from datamodules.photographs import PhotographsDataModule
+from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.segments import SegmentWriter
 from qgnet.common.choices import LAYOUT
 from qgnet.common.errors import InputError
@@ -111,7 +111,7 @@ def make_trainer(options: argparse.Namespace) -> pl.Trainer:
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            callbacks=[TQDMProgressBar(leave=True)],
+            callbacks=[progress_bar(leave=True)],
         )
     except (ValueError, RuntimeError) as error:  # MisconfigurationException is one, too
         raise InputError(f"{error} Correct --devices, --nodes or --accelerator.") from error

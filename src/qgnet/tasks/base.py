@@ -1,5 +1,6 @@
 """What both LightningModules have in common: optimiser, schedule, and checkpoints that know where they come from."""
 
+import inspect
 import math
 import os
 from abc import abstractmethod
@@ -11,6 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -76,8 +78,25 @@ class Task(pl.LightningModule, metaclass=Checked):
     def load_starting_weights(self) -> None:
         """Fill the network from the files that the settings name; InputError if that cannot be done."""
 
+    def idle_settings(self) -> dict[str, list[str]]:
+        """Which settings do nothing beside others: the reason → their names."""
+        return {}
+
+    def _warn_of_idle_settings(self) -> None:
+        """Of those that are given, which a configuration on top of another may well do."""
+        declared = inspect.signature(type(self).__init__).parameters
+        for reason, names in self.idle_settings().items():
+            given = [
+                name
+                for name in names
+                if name in declared and self.hparams.get(name) not in (None, declared[name].default)
+            ]
+            if given:
+                shown = ", ".join(f"model.{name} ({self.hparams[name]})" for name in given)
+                rank_zero_warn(f"{reason}, so this does nothing: {shown}.")
+
     def setup(self, stage: str) -> None:
-        """Lay convolutions out for speed; let several processes train one network.
+        """Lay convolutions out for speed; let several processes train one network. Warn of settings that do nothing.
 
         Their batch norms are synchronised, and their buffers are equal without being sent.
 
@@ -89,6 +108,7 @@ class Task(pl.LightningModule, metaclass=Checked):
                 f"--trainer.precision is {self.trainer.precision}; weights, losses and similarities need float32. Take "
                 f"one of {', '.join(PRECISIONS)}."
             )
+        self._warn_of_idle_settings()
         self.net = self.net.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
         if stage == "fit" and self.trainer.world_size > 1:
             self.net = synchronise_batch_norm(self.net, self.trainer.strategy.root_device.type)

@@ -81,15 +81,6 @@ class LogProgress(ProgressBar):
             total = sum(batches) if isinstance(batches, list) else batches
             self.work = Lines(None, title, None if total == float("inf") else int(total), unit="batch")
 
-    def _count(self) -> None:
-        if self.work is not None:
-            self.work.update()
-
-    def _end(self) -> None:
-        if self.work is not None:
-            self.work.close()
-            self.work = None
-
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A validation by itself has lines of its own."""
         if trainer.state.fn == TrainerFn.VALIDATING:
@@ -103,14 +94,25 @@ class LogProgress(ProgressBar):
         """Begin to count."""
         self._begin(self.predict_description, trainer.num_predict_batches)
 
-    def on_validation_batch_end(self, *_: Any, **__: Any) -> None:
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
         """Count a batch."""
-        self._count()
+        if self.work is not None:
+            self.work.update()
 
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
-    def on_validation_end(self, *_: Any) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say that all is done."""
-        self._end()
+        if self.work is not None:
+            self.work.close()
+            self.work = None
 
     on_test_end = on_predict_end = on_validation_end

@@ -34,7 +34,7 @@ def require_package(class_path: str) -> None:
         )
 
 
-def check_name(setting: str, field: str, value: str | Sequence[str] | None) -> None:
+def check_name(setting: str, field: str, value: Any) -> None:
     """Refuse what wandb itself would refuse of a logger's setting when the run begins, or could name no folder by.
 
     Args:

@@ -65,9 +65,15 @@ class Lines(Generic[Item]):
 
     def _tell(self) -> None:
         self.told, self.last = self.done, time.monotonic()
-        known = {"n": self.done, "total": self.total, "elapsed": self.last - self.begun, "initial": self.initial}
-        bar_format = WITHOUT_END if self.total is None else WITH_END
-        line = tqdm.format_meter(**known, prefix=self.title, bar_format=bar_format, **self.look)
+        line = tqdm.format_meter(
+            self.done,
+            self.total,
+            self.last - self.begun,
+            prefix=self.title,
+            initial=self.initial,
+            bar_format=WITHOUT_END if self.total is None else WITH_END,
+            **self.look,
+        )
         print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:

@@ -67,7 +67,7 @@ class Lines(Generic[Item]):
         self.told, self.last = self.done, time.monotonic()
         line = tqdm.format_meter(
             self.done,
-            self.total,
+            self.total or 0,
             self.last - self.begun,
             prefix=self.title,
             initial=self.initial,

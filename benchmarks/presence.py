@@ -21,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
-from tqdm import tqdm
 
 from datamodules.episodes.fitted import fit_picture, fit_support
 from datamodules.files.sources import LabelledImages
@@ -29,6 +28,7 @@ from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.common.boundary import boundary
 from qgnet.common.choices import PRESENCE
+from qgnet.common.progress import progress
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import Positions, of_all_shots, positions
@@ -107,7 +107,7 @@ def tell(name: str, trials: Sequence[Trial], calibration: Calibration, presences
 def read(model: Model, source: LabelledImages, options: argparse.Namespace) -> list[Photo]:
     """Photographs of a source, drawn at random."""
     numbers = np.random.default_rng(0).permutation(len(source.names))[: options.photographs].tolist()
-    return [encode(model, source, i, options.least) for i in tqdm(numbers, "photographs")]
+    return [encode(model, source, i, options.least) for i in progress(numbers, "photographs", unit="photograph")]
 
 
 def centre_of(photos: Sequence[Photo]) -> Tensor:
@@ -127,7 +127,7 @@ def draw(model: Model, photos: Sequence[Photo], centre: Tensor, options: argpars
         of_class = {c: [i for i, photo in enumerate(photos) if c in photo.shown] for c in classes}
         of_class = {c: members for c, members in of_class.items() if len(members) > shots}
         queries = sorted({i for members in of_class.values() for i in members})
-        for _ in tqdm(range(options.episodes), f"{shots}-shot"):
+        for _ in progress(range(options.episodes), f"{shots}-shot", unit="episode"):
             query = int(rng.choice(queries))
             right = int(rng.choice([c for c in of_class if query in of_class[c]]))
             absent = [c for c in of_class if c not in photos[query].masks]

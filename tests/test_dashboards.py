@@ -149,6 +149,13 @@ def test_a_run_that_goes_on_keeps_folder_id_and_metrics(command: Command, monkey
     assert not FOLD.with_name(FOLD.name + "-2").exists()
 
 
+def test_a_run_that_goes_on_keeps_the_id_it_was_given(command: Command) -> None:
+    finished(command, "fit", "demo/qgnet.yaml", WANDB, *EPOCH, "--trainer.logger.id=mine")
+    finished(command, "fit", "demo/qgnet.yaml", WANDB, *EPOCH, "--trainer.max_epochs=2", "--ckpt_path=last")
+    assert read_run(FOLD).id == "mine"
+    assert len(list(FOLD.glob("wandb/offline-run-*-mine"))) == 2
+
+
 def test_nothing_to_go_on_with(command: Command, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stop:
         command("fit", "demo/qgnet.yaml", "--ckpt_path=last")
@@ -195,7 +202,16 @@ def test_a_wandb_that_cannot_be_had_never_stops_a_training(
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("project=", "has no project"), ("log_checkpoints=all", "cannot be uploaded offline")],
+    [
+        ("project=", "has no project"),
+        ("project=a/b", "wandb logger's project is 'a/b': Invalid project name"),
+        ("id=a/b", "wandb logger's id is 'a/b': Run ID cannot contain the characters"),
+        ("id=", "wandb logger's id is '': Run ID cannot be empty"),
+        (f"id={'x' * 300}", "expected at most 128 printable characters. Give another: --trainer.logger.id."),
+        ("tags=['']", "Tag at index 0 is empty. Tags must be between 1 and 64 characters. Give another"),
+        ("log_checkpoints=all", "cannot be uploaded offline"),
+        ("log_checkpoints=sometimes", "log_checkpoints"),
+    ],
 )
 def test_settings_that_cannot_work_are_named(
     command: Command, capsys: pytest.CaptureFixture, setting: str, message: str
@@ -204,6 +220,7 @@ def test_settings_that_cannot_work_are_named(
         command("fit", "demo/qgnet.yaml", WANDB, f"--trainer.logger.{setting}")
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 def test_tensorboard_has_the_same_names_and_pictures(command: Command) -> None:

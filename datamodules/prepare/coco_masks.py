@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
-from tqdm import tqdm
 
 from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE, Array
@@ -18,6 +17,7 @@ from datamodules.prepare.shapes import TOO_FEW, ShapeError, draw_polygons, draw_
 from qgnet.common.choices import Crowds, Parts
 from qgnet.common.errors import InputError
 from qgnet.common.pool import processes
+from qgnet.common.progress import progress
 
 
 def draw_masks(annotations: Path, masks: Path, split: str, parts: Parts, crowds: Crowds) -> Skipped:
@@ -54,7 +54,7 @@ def draw_masks(annotations: Path, masks: Path, split: str, parts: Parts, crowds:
         draw = partial(write_mask, class_of=class_of, parts=parts, crowds=crowds)
         with processes() as pool:
             done = pool.map(draw, *zip(*missing, strict=True), chunksize=32)
-            for of_one in tqdm(done, f"Drawing the masks of {split}", len(missing), unit="mask"):
+            for of_one in progress(done, f"Drawing the masks of {split}", len(missing), unit="mask"):
                 skipped.join(of_one)
     with atomic_write(masks / f"{split}.txt") as part:
         part.write_text("".join(f"{name}\n" for name in names))

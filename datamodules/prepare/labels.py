@@ -4,8 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-from tqdm import tqdm
-
 from datamodules.episodes.classes import check_distinct, check_printable
 from datamodules.files import find_files
 from datamodules.files.finding import one_form, subfolders
@@ -19,6 +17,7 @@ from datamodules.prepare.labelled import Skipped
 from datamodules.prepare.labelme import read_labelme
 from qgnet.common.choices import Tool
 from qgnet.common.errors import InputError
+from qgnet.common.progress import progress
 
 
 def convert(tool: Tool, source: Path, root: Path) -> list[str]:
@@ -49,7 +48,7 @@ def convert(tool: Tool, source: Path, root: Path) -> list[str]:
     check_distinct(classes, str(source))
     begin(root, f"{tool} {source.resolve()}")
     written: set[str] = set()
-    for item in tqdm(labelled, "Writing masks", unit="image", leave=False):
+    for item in progress(labelled, "Writing masks", unit="image", leave=False):
         if item.mask is None:
             skipped.add("image without a label", item.name)
             continue

@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import yaml
 from jsonargparse import Namespace, get_loader, set_loader
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.plugins.io import CheckpointIO
@@ -24,6 +24,7 @@ from qgnet.callbacks.begin import Begin, NoLogger
 from qgnet.callbacks.control import ControlPictures
 from qgnet.callbacks.descriptors import DescriptorWriter
 from qgnet.callbacks.finite import FiniteLoss
+from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.moved import MovedCheckpoints
 from qgnet.callbacks.pictures import EpisodePictures
 from qgnet.callbacks.predictions import MaskWriter
@@ -254,6 +255,8 @@ class QGNetCLI(LightningCLI):
             settings = self.settings if self.subcommand else self.config
             callbacks = [Begin(self._parser(self.subcommand), settings, self.loggers), *callbacks]
         own: list[pl.Callback] = [Announce(), FiniteLoss(), MovedCheckpoints(), Requeue()]
+        if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            own.append(progress_bar())
         if any(isinstance(c, ModelCheckpoint) for c in callbacks):  # `save_last` only follows `best`'s improvements
             last = ModelCheckpoint(
                 filename="last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import TQDMProgressBar
 
 from datamodules.files.sources import Array
 from datamodules.files.writing import remove_parts
 from datamodules.layouts.folder import IMAGES, MASKS, folder_classes, folder_images
 from datamodules.photographs import PhotographsDataModule
+from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.segments import SegmentWriter
 from qgnet.common.choices import LAYOUT, Format
 from qgnet.common.errors import InputError
@@ -134,7 +134,7 @@ def make_trainer(options: argparse.Namespace) -> pl.Trainer:
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            callbacks=[TQDMProgressBar(leave=True)],
+            callbacks=[progress_bar(leave=True)],
         )
     except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
         if not refused_by_lightning(error):

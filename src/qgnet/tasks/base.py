@@ -1,5 +1,6 @@
 """What both LightningModules have in common: optimiser, schedule, and checkpoints that know where they come from."""
 
+import inspect
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,9 +11,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from qgnet.common.errors import InputError
 from qgnet.common.internals import do_not_send_buffers, logs_this_step
@@ -21,7 +24,7 @@ from qgnet.common.settings import FINITE, Checked, Range, check
 from qgnet.networks.encoders import IMAGENET, Encoder
 from qgnet.networks.synchronised import synchronise_batch_norm
 from qgnet.tasks.finite import FiniteAnswers, not_finite
-from qgnet.tasks.schedules import FACTORS, Schedule, check_schedule, make_scheduler, told
+from qgnet.tasks.schedules import FACTORS, Schedule, check_length, check_schedule, follow_schedule, make_scheduler, told
 
 FILES = "frozen_files"
 """Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
@@ -76,8 +79,25 @@ class Task(pl.LightningModule, metaclass=Checked):
     def load_starting_weights(self) -> None:
         """Fill the network from the files that the settings name; InputError if that cannot be done."""
 
+    def idle_settings(self) -> dict[str, list[str]]:
+        """Which settings do nothing beside others: the reason → their names."""
+        return {}
+
+    def _warn_of_idle_settings(self) -> None:
+        """Of those that are given, which a configuration on top of another may well do."""
+        declared = inspect.signature(type(self).__init__).parameters
+        for reason, names in self.idle_settings().items():
+            given = [
+                name
+                for name in names
+                if name in declared and self.hparams.get(name) not in (None, declared[name].default)
+            ]
+            if given:
+                shown = ", ".join(f"model.{name} ({self.hparams[name]})" for name in given)
+                rank_zero_warn(f"{reason}, so this does nothing: {shown}.")
+
     def setup(self, stage: str) -> None:
-        """Lay convolutions out for speed; let several processes train one network.
+        """Lay convolutions out for speed; let several processes train one network. Warn of settings that do nothing.
 
         Their batch norms are synchronised, and their buffers are equal without being sent.
 
@@ -89,6 +109,7 @@ class Task(pl.LightningModule, metaclass=Checked):
                 f"--trainer.precision is {self.trainer.precision}; weights, losses and similarities need float32. Take "
                 f"one of {', '.join(PRECISIONS)}."
             )
+        self._warn_of_idle_settings()
         self.net = self.net.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
         if stage == "fit" and self.trainer.world_size > 1:
             self.net = synchronise_batch_norm(self.net, self.trainer.strategy.root_device.type)
@@ -102,11 +123,26 @@ class Task(pl.LightningModule, metaclass=Checked):
 
     on_validation_start = on_test_start = on_predict_start = on_fit_start
 
+    def on_train_start(self) -> None:
+        """Take the learning rate from the schedule: the number of steps is known now, of a longer training, too.
+
+        Raises:
+            InputError: if the schedule ends before the training.
+        """
+        scheduler = self.lr_schedulers()
+        if isinstance(self._schedule, str) and isinstance(scheduler, LambdaLR):
+            follow_schedule(scheduler, scheduler.optimizer)
+        elif isinstance(scheduler, LRScheduler):
+            check_length(scheduler, self.trainer.estimated_stepping_batches)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Draw dropout from ``seed_everything``, epoch, batch and process alone: a resumed run goes on exactly."""
+        """Draw dropout from ``seed_everything``, epoch and batch alone: a resumed run goes on exactly.
+
+        Processes draw the same, and each takes what is of its share of the batch.
+        """
         seed = os.environ.get("PL_GLOBAL_SEED")
         if seed is not None:
-            number = [int(seed), self.current_epoch, batch_idx, self.global_rank]
+            number = [int(seed), self.current_epoch, batch_idx, 0]
             torch.manual_seed(int(np.random.SeedSequence(number).generate_state(1)[0]))
 
     def note_answers(self, names: Sequence[str], answers: Tensor) -> None:

@@ -75,6 +75,10 @@ class EpisodicTask(Task):
         self.tells_classes = True
         self.allow_trained_classes = False
 
+    def idle_settings(self) -> dict[str, list[str]]:
+        """The memory's size, where nothing is kept."""
+        return {} if self.hparams.get("reuse", True) else {"model.reuse is false": ["reuse_mb"]}
+
     def setup(self, stage: str) -> None:
         """Refuse a DataModule without episodes; make the metrics."""
         if not isinstance(self.data, EpisodeDataModule):

@@ -139,6 +139,10 @@ class GlobalLocalPretraining(Task):
             say(f"{self.encoder_weights}: batch norms were folded; statistics from {len(images)} images.")
         self.net.copy_query_to_key()
 
+    def idle_settings(self) -> dict[str, list[str]]:
+        """The queue of patches' keys, where no term takes its negatives from it."""
+        return {} if self.term_weights["local_local"] else {"model.local_local is 0": ["patch_queue"]}
+
     def setup(self, stage: str) -> None:
         """Refuse a DataModule without views and weights that train nothing."""
         if not any(self.term_weights.values()):
@@ -155,6 +159,7 @@ class GlobalLocalPretraining(Task):
 
     def on_train_start(self) -> None:
         """Warn of a queue that holds each image several times."""
+        super().on_train_start()
         images = len(self.data.data["train"])
         if len(self.net.queue) > images:
             rank_zero_warn(

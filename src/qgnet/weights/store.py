@@ -16,6 +16,7 @@ from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank
 from qgnet.weights.packaged import SHA256 as PACKAGED_SHA256
 from qgnet.weights.packaged import packaged_weights
+from qgnet.weights.wrappers import unwrapped
 
 PRIOR_FORMAT = "qgnet-prior-extractor-1"
 BANK_FORMAT = "qgnet-prior-bank-1"
@@ -108,11 +109,17 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_tensors(path: Path, setting: str) -> dict[str, Any]:
-    """What torch.save wrote, or a .safetensors file; InputError if it is anything but tensors and plain values."""
+    """What torch.save wrote, or a .safetensors file, with the names of tensors as of the bare network.
+
+    Raises:
+        InputError: if it is anything but tensors and plain values.
+    """
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = (
+            dict(load_file(path))
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
         raise InputError(
             f"`{setting}`: {path} cannot be read as a checkpoint of tensors ({type(error).__name__}): it is cut off, "
@@ -121,7 +128,10 @@ def read_tensors(path: Path, setting: str) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict):
         raise InputError(f"`{setting}`: {path} holds a {type(content).__name__}; expected a dictionary of tensors.")
-    return content
+    if isinstance(content.get("state_dict"), dict):
+        content["state_dict"] = unwrapped(content["state_dict"], str(path))
+        return content
+    return unwrapped(content, str(path))
 
 
 def _read_state_dict(path: Path, encoder: Encoder, setting: str) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torchvision.models import resnet18
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from qgnet.commands import main as qgnet
-from qgnet.networks.encoders import Encoder
+from qgnet.networks.encoders import create_encoder
 from qgnet.networks.qgnet import QGNet
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights.store import load_encoder_weights
@@ -142,7 +142,7 @@ def episode(shots: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def small_released(prior: bool = True) -> dict[str, torch.Tensor]:
     """A released state dict over ResNet-18, quick to make, by renaming our own network's."""
     torch.manual_seed(2)
-    net = randomise(QGNet(Encoder("resnet18"), Encoder("resnet18"), WIDTH, LEVELS))
+    net = randomise(QGNet(create_encoder("resnet18"), create_encoder("resnet18"), WIDTH, LEVELS))
     renames = [
         ("prior_encoder.net.conv1.", "layer0_unsuper.0."),
         ("prior_encoder.net.bn1.", "layer0_unsuper.1."),
@@ -272,7 +272,7 @@ def test_deep_stem_imagenet_file_becomes_encoder_weights(workdir: Path, capsys: 
     torch.save(state, "resnet50_v2.pth")
     convert("resnet50_v2.pth", "e.pth")
     assert "--model.encoder resnet50s --model.encoder_weights e.pth" in capsys.readouterr().out
-    encoder = Encoder("resnet50s")
+    encoder = create_encoder("resnet50s")
     load_encoder_weights(encoder, "e.pth", "model.encoder_weights")
     x = torch.randn(1, 3, 65, 65)
     with torch.no_grad():
@@ -308,7 +308,7 @@ def test_self_supervised_checkpoint_becomes_a_prior_extractor(
     printed = capsys.readouterr().out
     assert f"has a resnet18 under {prefix}*; its other {2 + len(others) * 122 + ('.0.' in best)} tensors" in printed
     assert "--model.prior_encoder resnet18 --model.prior_weights prior.ckpt" in printed
-    encoder = Encoder("resnet18")
+    encoder = create_encoder("resnet18")
     load_encoder_weights(encoder, "prior.ckpt", "model.prior_weights")
     assert all(torch.equal(value, wanted[key]) for key, value in encoder.net.state_dict().items())
 

@@ -7,17 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.files.sources import IGNORE
+from qgnet.networks.few_shot import Prediction
 from qgnet.networks.layers import resize
-from qgnet.networks.qgnet import QGNetOutput
 
 
 def segmentation_loss(
-    output: QGNetOutput, mask: Tensor, foreground_weight: float = 1.0, total: Tensor | None = None
+    output: Prediction, mask: Tensor, foreground_weight: float = 1.0, total: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the prediction, and its mean over the FEM's levels (the auxiliary loss).
 
     Args:
-        output: of QGNet.
+        output: of the network, with level logits.
         mask: (B, H, W) in {0, 1, 255}; 255 is ignored.
         foreground_weight: of foreground pixels against background pixels; both losses are weighted means.
         total: the sum of the weights that the sums are divided by; None takes that of ``mask``. Several processes

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qgnet.networks.correspondence import BLOCK, EPS
-from qgnet.networks.layers import resize
+from qgnet.networks.layers import resize, size_of
 
 INSIDE = 0.5
 """A position belongs to what covers at least this share of it."""
@@ -37,14 +37,13 @@ class Positions(NamedTuple):
     background: Tensor
 
 
-def matching_feature(stages: dict[int, Tensor], last: int) -> Tensor:
-    """The last two stages side by side, each of length 1: (B, C, h, w) float32 of length 1, h and w of the finer one.
+def matching_feature(compared: Sequence[Tensor]) -> Tensor:
+    """An encoder's matching levels side by side, each of length 1: (B, C, h, w) float32 of length 1.
 
-    Side by side they tell classes apart better than either alone, and no stage drowns the other. They have the
-    positions of the stage before the last, which are finer where the encoder is not dilated.
+    Side by side the last two tell classes apart better than either alone, and neither drowns the other. They have the
+    positions of the last of ``compared``, which are finer where the encoder is not dilated.
     """
-    size = (stages[last - 1].shape[-2], stages[last - 1].shape[-1])
-    parts = [F.normalize(resize(stages[stage].float(), size), dim=1, eps=EPS) for stage in (last, last - 1)]
+    parts = [F.normalize(resize(feature.float(), size_of(compared[-1])), dim=1, eps=EPS) for feature in compared]
     return torch.cat(parts, dim=1) / len(parts) ** 0.5
 
 

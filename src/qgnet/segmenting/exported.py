@@ -5,7 +5,7 @@ the networks themselves: which support positions there are, how the query's rese
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from qgnet.common.errors import InputError
 from qgnet.networks.encoded import each_tensor
 from qgnet.networks.enrichment import EnrichmentOutput
+from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.layers import resize_mask
 from qgnet.networks.matcher import Matching
 from qgnet.networks.matching import positions
-from qgnet.networks.qgnet import Answering, Query, Stages, Support, support
+from qgnet.networks.qgnet import GUIDED, PRIOR, QGNetDecoder, Query, Support, support
 
 FORMAT = "qgnet-onnx-1"
 DESCRIPTION = "model.json"
@@ -45,6 +46,7 @@ class Graph:
             raise InputError(f"{file} cannot be read by onnxruntime ({error}). Export the model again.") from None
         self.inputs = [one.name for one in self.session.get_inputs()]
         self.outputs = [one.name for one in self.session.get_outputs()]
+        self.side = self.session.get_inputs()[0].shape[-1]
 
     def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
         """In the order of the file's inputs; the answers come back to where the first of them lies."""
@@ -57,7 +59,21 @@ class Graph:
         return {name: torch.from_numpy(answer).to(tensors[0].device) for name, answer in given}
 
 
-class ExportedMatcher(Matching):
+class OneSize(FewShotNetwork):
+    """A network that was exported for squares of one side."""
+
+    encoder: Graph
+
+    def check_side(self, side: int, what: str) -> None:
+        """InputError for any other side."""
+        if side != self.encoder.side:
+            raise InputError(
+                f"{what} is {side} pixels, but the model was exported for {self.encoder.side}. Take these, or export "
+                "it again with --image-size."
+            )
+
+
+class ExportedMatcher(OneSize, Matching):
     """Training-free matching whose encoder is an ONNX file."""
 
     def __init__(self, folder: Path, network: dict[str, Any]) -> None:
@@ -65,12 +81,12 @@ class ExportedMatcher(Matching):
         self.margins = (self.method,)
         self.encoder = Graph(folder / ENCODER)
 
-    def encode_query(self, image: Tensor, stages: Stages | None = None) -> Tensor:
+    def encode_query(self, image: Tensor, shared: None = None) -> Tensor:
         """(B, 3, S, S) normalised floats → (B, C, h, w) of length 1, what is compared."""
         return self.encoder(image)["matching"]
 
 
-class ExportedQGNet(Answering):
+class ExportedQGNet(OneSize, QGNetDecoder):
     """QGNet whose encoders and FEM are ONNX files."""
 
     def __init__(self, folder: Path, network: dict[str, Any]) -> None:
@@ -81,15 +97,16 @@ class ExportedQGNet(Answering):
         self.register_buffer("margin_weights", None if weights is None else torch.tensor(weights))
         self.mask_sizes = [(height, width) for height, width in network["mask_sizes"]]
         self.enrichment = ExportedEnrichment(folder / DECODER)
-        self.of_query, self.of_support = Graph(folder / ENCODER), Graph(folder / SUPPORT)
+        self.encoder, self.of_support = Graph(folder / ENCODER), Graph(folder / SUPPORT)
+        self.map_names = (GUIDED, PRIOR) if "prior_map" in self.encoder.outputs else (GUIDED,)
 
-    def encode_query(self, image: Tensor) -> Query:
+    def encode_query(self, image: Tensor, shared: None = None) -> Query:
         """(B, 3, S, S) normalised floats → what depends on the query alone."""
-        known = self.of_query(image)
+        known = self.encoder(image)
         pyramid = [tensor for name, tensor in known.items() if name.startswith("pyramid")]
         return Query(pyramid, known["high"], known.get("prior_map"), known.get("matching"))
 
-    def encode_support(self, image: Tensor, mask: Tensor) -> Support:
+    def encode_support(self, image: Tensor, mask: Tensor, shared: None = None) -> Support:
         """(B, 3, S, S) normalised floats and their masks (B, S, S) → what depends on the support alone."""
         whole = (mask == 1).float().unsqueeze(1)
         known = self.of_support(image, *(resize_mask(whole, size) for size in self.mask_sizes))
@@ -120,12 +137,11 @@ class ExportedEnrichment(nn.Module):
         return EnrichmentOutput(self.graph(*every)["logits"], [])
 
 
-NETWORKS: dict[str, type[ExportedMatcher] | type[ExportedQGNet]] = {
+NETWORKS: dict[str, Callable[[Path, dict[str, Any]], FewShotNetwork]] = {
     "matching": ExportedMatcher,
     "qgnet": ExportedQGNet,
 }
 """Kind of the exported model → what runs it."""
-EXPORTED = tuple(NETWORKS.values())
 
 
 def describe(folder: Path, description: dict[str, Any]) -> None:

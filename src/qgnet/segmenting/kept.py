@@ -1,15 +1,13 @@
 """Fitted Segmenters as files of tensors and plain values."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.networks.encoders import Encoder
-from qgnet.networks.matching import Positions
-from qgnet.networks.qgnet import Supports
 from qgnet.segmenting.models import Model, rebuild
 from qgnet.segmenting.presence import Calibration
 from qgnet.segmenting.tuning import SupportReport
@@ -54,7 +52,7 @@ def read(path: Path) -> tuple[Model, dict[str, Any], list[dict[str, Any]]]:
     learnt = [
         {
             **one,
-            "encoded": _typed(one["encoded"]),
+            "encoded": _typed(net.supports_type, one["encoded"]),
             "supports": [SupportReport(*report) for report in one["supports"]],
         }
         for one in content["learnt"]
@@ -75,9 +73,10 @@ def _plain(encoded: Any) -> Any:
     return encoded if encoded is None else encoded.cpu()
 
 
-def _typed(encoded: dict[str, Any]) -> Positions | Supports:
-    """The same back."""
-    if "features" in encoded:
-        return Positions(**encoded)
-    positions = encoded["positions"]
-    return Supports(encoded["category"], encoded["keys"], positions and Positions(**positions))
+def _typed(hint: Any, plain: Any) -> Any:
+    """The same back: dictionaries → the named tuples that the types of a network's supports say."""
+    kinds = [kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and issubclass(kind, tuple)]
+    if not isinstance(plain, dict) or not kinds:
+        return plain
+    hints = get_type_hints(kinds[0])
+    return kinds[0](**{name: _typed(hints[name], value) for name, value in plain.items()})

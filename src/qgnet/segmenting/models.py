@@ -9,11 +9,9 @@ import yaml
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.common.renamed import renamed
-from qgnet.common.settings import check_side
-from qgnet.networks.matcher import Matcher
-from qgnet.networks.qgnet import QGNet
+from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.runs.folders import checkpoint_run
-from qgnet.segmenting.exported import NETWORKS, ExportedMatcher, ExportedQGNet, description_of
+from qgnet.segmenting.exported import NETWORKS, description_of
 from qgnet.segmenting.known import MATCHING, PREFIX
 from qgnet.segmenting.presence import Calibration, read_calibration
 from qgnet.segmenting.shipped import open_head, pack
@@ -48,14 +46,16 @@ class Model(NamedTuple):
         settings: plain values that make a network of this kind.
         identity: what tells it from every other one.
         calibration: of its scores; None where it was not measured.
+        exported: whether it consists of ONNX files.
     """
 
-    net: QGNet | Matcher | ExportedQGNet | ExportedMatcher
+    net: FewShotNetwork
     image_size: int
     kind: str
     settings: dict[str, Any]
     identity: str
     calibration: Calibration | None = None
+    exported: bool = False
 
 
 def open_model(model: str | Path, image_size: int | None = None, **matching: Any) -> Model:
@@ -96,7 +96,7 @@ def exported_model(folder: Path, image_size: int | None) -> Model:
     calibration = known["calibration"] and read_calibration(known["calibration"])
     net = NETWORKS[known["kind"]](folder, known["network"])
     net.eval()
-    return Model(net, known["image_size"], known["kind"], {}, known["identity"], calibration)
+    return Model(net, known["image_size"], known["kind"], {}, known["identity"], calibration, exported=True)
 
 
 def matching_model(image_size: int, settings: dict[str, Any]) -> Model:
@@ -150,7 +150,7 @@ def pack_checkpoint(path: Path, file: Path) -> None:
     pack(task, model.settings, model.image_size, file)
 
 
-def rebuild(kind: str, settings: dict[str, Any]) -> QGNet | Matcher:
+def rebuild(kind: str, settings: dict[str, Any]) -> FewShotNetwork:
     """A network of these settings, without its weights."""
     task = SupportMatching(**settings) if kind == MATCHING else FewShotSegmentation(**settings)
     return task.net
@@ -168,8 +168,8 @@ def _trained_size(path: Path, content: dict[str, Any]) -> int:
     return int(side)
 
 
-def _ready(net: QGNet | Matcher, side: int, kind: str, settings: dict[str, Any], origin: str) -> Model:
-    check_side(side, "The image size")
+def _ready(net: FewShotNetwork, side: int, kind: str, settings: dict[str, Any], origin: str) -> Model:
+    net.check_side(side, "The image size")
     net.requires_grad_(False)
     net.eval()
     return Model(net, side, kind, settings, f"{kind} {origin} {side}")

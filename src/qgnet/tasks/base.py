@@ -19,7 +19,7 @@ from qgnet.common.errors import InputError
 from qgnet.common.internals import do_not_send_buffers, logs_this_step
 from qgnet.common.renamed import renamed
 from qgnet.common.settings import FINITE, Checked, Range, check
-from qgnet.networks.encoders import IMAGENET, Encoder
+from qgnet.networks.encoders import IMAGENET, Encoder, create_encoder
 from qgnet.networks.synchronised import synchronise_batch_norm
 from qgnet.tasks.schedules import FACTORS, Schedule, check_schedule, make_scheduler, told
 
@@ -262,7 +262,7 @@ def of_the_model() -> Iterator[None]:
 def make_encoder(name: str, high_stage: int, dilated: bool = True) -> Encoder:
     """An encoder from the user's settings; InputError if there is none of that name or stage."""
     with of_the_model():
-        return Encoder(name, high_stage, dilated)
+        return create_encoder(name, high_stage, dilated)
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -12,8 +12,7 @@ from datamodules.episodic import EpisodeDataModule
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Natural
 from qgnet.metrics import ControlScore, EpisodeIoU, EpisodeScore, SupportControl
-from qgnet.networks.matcher import Matcher
-from qgnet.networks.qgnet import QGNet, QGNetOutput
+from qgnet.networks.few_shot import FewShotNetwork, Prediction
 from qgnet.tasks.base import Task, normalise
 from qgnet.tasks.classes import TrainedClasses
 from qgnet.tasks.reuse import EncodedEpisodes
@@ -36,7 +35,7 @@ class Segmented(NamedTuple):
         masks: B masks (h, w) uint8 in {0, 1} at the queries' own sizes.
     """
 
-    output: QGNetOutput
+    output: Prediction
     masks: list[Tensor]
 
 
@@ -62,7 +61,7 @@ class EpisodicTask(Task):
         allow_trained_classes: whether a test may ask for classes that it was trained on.
     """
 
-    net: QGNet | Matcher
+    net: FewShotNetwork
     method: str
 
     def __init__(self, reuse: bool, reuse_mb: Natural, *args: Any) -> None:
@@ -138,7 +137,7 @@ class EpisodicTask(Task):
             rank_zero_warn(self.trained.say(leaked))
         return leaked
 
-    def forward(self, episode: Episode) -> QGNetOutput:
+    def forward(self, episode: Episode) -> Prediction:
         """The network on a batch of episodes."""
         return self.net(normalise(episode.query_image), normalise(episode.support_images), episode.support_masks)
 

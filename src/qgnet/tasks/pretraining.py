@@ -70,7 +70,7 @@ class PriorMaps:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) uint8, S = 8n + 1 → (B, 1, S, S) float32 in [0, 1]."""
-        features = self.encoder(normalise(images))[self.encoder.high_stage]
+        features = self.encoder.high_of(normalise(images))
         return resize(untrained_prior_map(features), (images.shape[2], images.shape[3]))
 
 

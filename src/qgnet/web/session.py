@@ -230,7 +230,7 @@ def as_result(
     winner = furthest_above([*probabilities.values()], [thresholds.get(name, 0.5) for name in probabilities], there)
     return Result(
         {
-            name: Segment(name, (winner == i).astype(np.uint8), p, scores.get(name, 1.0), p, None)
+            name: Segment(name, (winner == i).astype(np.uint8), p, scores.get(name, 1.0), {})
             for i, (name, p) in enumerate(probabilities.items())
         }
     )

@@ -3,7 +3,7 @@
 ``contract.py`` says what a head may ask of an encoder. ``registry.py`` says which kind a name belongs to.
 """
 
-from qgnet.networks.encoders.contract import IMAGENET, Encoder, Features, Level
+from qgnet.networks.encoders.contract import IMAGENET, Encoder, Features, Level, MaskAt
 from qgnet.networks.encoders.registry import create_encoder, register
 
-__all__ = ["IMAGENET", "Encoder", "Features", "Level", "create_encoder", "register"]
+__all__ = ["IMAGENET", "Encoder", "Features", "Level", "MaskAt", "create_encoder", "register"]

@@ -1,5 +1,6 @@
 """Photographs without any label, to be segmented."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,8 +8,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import BaseDataModule
 from datamodules.episodes.fitted import Fitted, fit_picture
-from datamodules.files import read_picture
+from datamodules.files.pictures import first_page, stamp
+from datamodules.files.pixels import contents
 from qgnet.common.errors import InputError
+from qgnet.common.settings import Natural
 
 
 class Photograph(NamedTuple):
@@ -19,12 +22,16 @@ class Photograph(NamedTuple):
         path: its file.
         fitted: its pixels; None if it cannot be read.
         error: why it cannot be read.
+        stamp: of the file, as it was before it was read.
+        pages: or frames in the file, of which this is the first.
     """
 
     name: str
     path: Path
     fitted: Fitted | None
     error: str = ""
+    stamp: Sequence[int] = ()
+    pages: int = 1
 
 
 class PhotographsToSegment(Dataset[Photograph]):
@@ -49,7 +56,9 @@ class PhotographsToSegment(Dataset[Photograph]):
         """Photograph ``i``; one that cannot be read says why."""
         name, path = self.files[i]
         try:
-            return Photograph(name, path, fit_picture(read_picture(path), self.side, self.tile))
+            stamped = stamp(path)
+            picture, pages = first_page(path, contents(path))
+            return Photograph(name, path, fit_picture(picture, self.side, self.tile), stamp=stamped, pages=pages)
         except InputError as error:
             return Photograph(name, path, None, str(error))
 
@@ -62,11 +71,18 @@ class PhotographsDataModule(BaseDataModule):
         image_size: side of the network's square, in pixels.
         tile: slide the square over larger photographs, instead of bringing them to it.
         batch_size: photographs per process and step.
-        num_workers: loader processes.
+        num_workers: loader processes; null: one per core, but not more than 2.
     """
 
+    most_workers = 2
+
     def __init__(
-        self, files: dict[str, Path], image_size: int, tile: bool = False, batch_size: int = 8, num_workers: int = 2
+        self,
+        files: dict[str, Path],
+        image_size: int,
+        tile: bool = False,
+        batch_size: int = 8,
+        num_workers: Natural | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, seed=0)
         self.allow_zero_length_dataloader_with_multiple_devices = True  # one photograph for several processes

@@ -136,7 +136,7 @@ def test_a_wrong_bank_is_refused(
     ("arguments", "message"),
     [
         (["--size=100000"], "fewer than the 100000 priors"),
-        (["--image-size=64"], "expected a side of 8n + 1"),
+        (["--image-size=64"], "Take 57 or 65"),
         (["--root=nowhere"], "which is no folder"),
         (["--prior-checkpoint=none.ckpt"], "none.ckpt, which does not exist"),
     ],

@@ -176,9 +176,11 @@ def test_order_of_the_shots_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize("side", [64, 66, 472])
-def test_sides_other_than_8n_plus_1_are_refused(side: int) -> None:
+def test_sides_that_an_encoder_does_not_take_are_refused(side: int) -> None:
     lower = (side - 1) // 8 * 8 + 1
-    with pytest.raises(InputError, match=rf"An image side is {side} pixels.* Take {lower} or {lower + 8}\."):
+    with pytest.raises(
+        InputError, match=rf"An image side is {side}, .*test_resnet does not take. Take {lower} or {lower + 8}\."
+    ):
         tiny_qgnet()(*episode(side))
 
 

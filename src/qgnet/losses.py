@@ -14,7 +14,7 @@ from qgnet.networks.layers import resize
 def segmentation_loss(
     output: Prediction, mask: Tensor, foreground_weight: float = 1.0, total: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the prediction, and its mean over the FEM's levels (the auxiliary loss).
+    """Cross-entropy of the prediction, and its mean over the level logits (the auxiliary loss), 0 without any.
 
     Args:
         output: of the network, with level logits.
@@ -35,7 +35,9 @@ def segmentation_loss(
         full = resize(logits, size).float()
         return F.cross_entropy(full, target, weight, ignore_index=IGNORE, reduction="sum") / divisor
 
-    return cross_entropy(output.logits), torch.stack([cross_entropy(x) for x in output.level_logits]).mean()
+    levels = [cross_entropy(x) for x in output.level_logits]
+    main = cross_entropy(output.logits)
+    return main, torch.stack(levels).mean() if levels else torch.zeros_like(main)
 
 
 def total_weight(mask: Tensor, foreground_weight: float) -> Tensor:

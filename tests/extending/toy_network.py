@@ -41,7 +41,7 @@ class ToyNetwork(FewShotNetwork):
     ) -> Prediction:
         far = (query - supports.colour[:, :, None, None]).norm(dim=1, keepdim=True)
         logits = nn.functional.interpolate(two_labels(self.distance - far), size, mode="bilinear", align_corners=True)
-        return Prediction(logits, {"likeness": (-far).exp()}, [logits])
+        return Prediction(logits, {"likeness": (-far).exp()})
 
     def check_side(self, side: int, what: str) -> None:
         """Any size."""

@@ -30,6 +30,13 @@ def tensors(encoded: Any) -> Iterator[Tensor]:
             yield from tensors(part)
 
 
+def has_shape(value: Any, shape: Sequence[int | None]) -> bool:
+    """Whether it is a tensor of floats of this shape; None stands for any length from 1 on."""
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() != len(shape):
+        return False
+    return all(found > 0 if side is None else found == side for found, side in zip(value.shape, shape, strict=True))
+
+
 def _joined(join: Callable[[list[Tensor]], Tensor], parts: Sequence[Any]) -> Any:
     """What ``join`` makes of the tensors that stand in the same place of all parts."""
     first = parts[0]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from qgnet.networks.encoded import tensors
 from qgnet.networks.matching import Positions
 
 
@@ -72,6 +73,10 @@ class FewShotNetwork(nn.Module, ABC):
     def shared(self, image: Tensor) -> Any:
         """What an image's encodings as a query and as a support have in common; None if that is nothing."""
         return None
+
+    def fits(self, supports: Any) -> bool:
+        """Whether stacked supports of one episode, as a file holds them, can be of this network: shapes, finite."""
+        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors(supports))
 
     def compared(self, query: Any, supports: Any) -> tuple[Tensor, Positions] | None:
         """By what a presence score judges: query features (B, C, h, w) of length 1, and the supports' positions.

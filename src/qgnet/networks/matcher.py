@@ -8,7 +8,15 @@ from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder, Features
 from qgnet.networks.few_shot import FewShotNetwork, Prediction, two_labels
 from qgnet.networks.layers import resize
-from qgnet.networks.matching import MARGINS, Positions, margins, matching_feature, of_all_shots, positions
+from qgnet.networks.matching import (
+    MARGINS,
+    Positions,
+    are_positions,
+    margins,
+    matching_feature,
+    of_all_shots,
+    positions,
+)
 from qgnet.networks.qgnet import GUIDED
 
 
@@ -70,6 +78,10 @@ class Matcher(Matching):
     def check_side(self, side: int, what: str) -> None:
         """See :class:`FewShotNetwork`."""
         self.encoder.check_side(side, what)
+
+    def fits(self, supports: Positions) -> bool:
+        """See :class:`FewShotNetwork`."""
+        return are_positions(supports, self.encoder.matching_channels) and super().fits(supports)
 
     def shared(self, image: Tensor) -> Features:
         """The features of the encoder's matching levels."""

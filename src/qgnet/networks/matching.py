@@ -6,13 +6,14 @@ normalised guided map cannot. All K shots are taken together: their positions ar
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from qgnet.networks.correspondence import BLOCK, EPS
+from qgnet.networks.encoded import has_shape
 from qgnet.networks.layers import resize, size_of
 
 INSIDE = 0.5
@@ -59,6 +60,13 @@ def positions(feature: Tensor, mask: Tensor) -> Positions:
     order = known.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, int(known.sum(dim=1).max()))]
     features = feature.flatten(2).gather(2, order[:, None].expand(-1, feature.shape[1], -1))
     return Positions(features, *(cover.gather(1, order) for cover in covered))
+
+
+def are_positions(value: Any, channels: int) -> bool:
+    """Whether something is the :class:`Positions` of one episode, with features of so many channels."""
+    if not (isinstance(value, Positions) and has_shape(value.features, (1, channels, None))):
+        return False
+    return all(has_shape(cover, (1, value.features.shape[2])) for cover in value[1:])
 
 
 def of_all_shots(shots: Sequence[Positions]) -> Positions:

@@ -7,12 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from qgnet.networks.correspondence import region_map, unit, unit_region_map
+from qgnet.networks.encoded import has_shape
 from qgnet.networks.encoders import Encoder, Features
 from qgnet.networks.encoders.contract import MaskAt
 from qgnet.networks.enrichment import FeatureEnrichment
 from qgnet.networks.few_shot import FewShotNetwork, Prediction, two_labels
 from qgnet.networks.layers import reducer, resize, resize_mask, size_of
-from qgnet.networks.matching import MARGINS, Positions, margins, matching_feature, of_all_shots, positions
+from qgnet.networks.matching import (
+    MARGINS,
+    Positions,
+    are_positions,
+    margins,
+    matching_feature,
+    of_all_shots,
+    positions,
+)
 
 GUIDED, PRIOR = "guided", "prior"
 """Names of the region maps: from cross- and from self-correspondence."""
@@ -184,7 +193,7 @@ class QGNet(QGNetDecoder):
             prediction (not in the paper).
 
     Raises:
-        ValueError: for a margin that there is not, or ``add_margins`` without any.
+        ValueError: for a margin that there is not, or is named twice, or ``add_margins`` without any.
     """
 
     enrichment: FeatureEnrichment
@@ -203,6 +212,9 @@ class QGNet(QGNetDecoder):
         unknown = [name for name in margins if name not in MARGINS]
         if unknown:
             raise ValueError(f"margins names {unknown[0]!r}; expected some of {', '.join(MARGINS)}.")
+        twice = [name for name in margins if list(margins).count(name) > 1]
+        if twice:
+            raise ValueError(f"margins names {twice[0]!r} twice; expected each of {', '.join(MARGINS)} once at most.")
         if add_margins and not margins:
             raise ValueError(f"add_margins needs margins to add to; expected some of {', '.join(MARGINS)}.")
         self.margins = tuple(margins)
@@ -249,6 +261,14 @@ class QGNet(QGNetDecoder):
         for encoder in (self.encoder, self.prior_encoder):
             if encoder is not None:
                 encoder.check_side(side, what)
+
+    def fits(self, supports: Supports) -> bool:
+        """See :class:`FewShotNetwork`."""
+        width, high = self.enrichment.width, self.encoder.high_channels
+        keys_fit = len(supports.keys) > 0 and all(has_shape(keys, (1, high, None)) for keys in supports.keys)
+        positions = supports.positions
+        compared_fit = are_positions(positions, self.encoder.matching_channels) if self.margins else positions is None
+        return has_shape(supports.category, (1, width, 1, 1)) and keys_fit and compared_fit and super().fits(supports)
 
     def _query(self, image: Tensor, features: Features) -> Query:
         mid, high = self.encoder.mid(features), self.encoder.high(features)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.networks.encoded import tensors
 from qgnet.networks.encoders import Features
@@ -19,7 +18,7 @@ from qgnet.networks.layers import size_of
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import matching_feature
 from qgnet.networks.qgnet import GUIDED, QGNet
-from qgnet.segmenting.exported import DECODER, ENCODER, NETWORKS, SUPPORT, describe, needed
+from qgnet.segmenting.exported import DECODER, ENCODER, NETWORKS, SUPPORT, describe, identity_of, needed
 from qgnet.segmenting.models import Model
 from qgnet.tasks.base import normalise
 
@@ -129,7 +128,7 @@ def export(model: Model, out: Path) -> list[Difference]:
         folder = Path(name) / out.name
         folder.mkdir()
         network = WRITERS[model.kind](model.net, model.image_size, folder)
-        identity = " ".join(["onnx", *(sha256(file) for file in sorted(folder.glob("*.onnx")))])
+        identity = identity_of(folder, model.kind)
         facts = {name: getattr(model, name) for name in ("kind", "image_size")}
         calibration = model.calibration and model.calibration._asdict()
         describe(folder, {**facts, "identity": identity, "calibration": calibration, "network": network})

@@ -69,7 +69,7 @@ class PriorMaps:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) uint8, S = 8n + 1 → (B, 1, S, S) float32 in [0, 1]."""
+        """(B, 3, S, S) uint8 → (B, 1, S, S) float32 in [0, 1]."""
         features = self.encoder.high_of(normalise(images))
         return resize(untrained_prior_map(features), (images.shape[2], images.shape[3]))
 
@@ -139,6 +139,10 @@ class GlobalLocalPretraining(Task):
             say(f"{self.encoder_weights}: batch norms were folded; statistics from {len(images)} images.")
         self.net.copy_query_to_key()
 
+    def idle_settings(self) -> dict[str, list[str]]:
+        """The queue of patches' keys, where no term takes its negatives from it."""
+        return {} if self.term_weights["local_local"] else {"model.local_local is 0": ["patch_queue"]}
+
     def setup(self, stage: str) -> None:
         """Refuse a DataModule without views and weights that train nothing."""
         if not any(self.term_weights.values()):
@@ -146,15 +150,21 @@ class GlobalLocalPretraining(Task):
                 f"The weights of the terms are {self.term_weights}; expected at least one above 0. Set "
                 "model.global_global, model.local_global or model.local_local."
             )
-        if not isinstance(self.data, ViewDataModule):
+        self.check_data(self.data)
+        super().setup(stage)
+
+    def check_data(self, data: Any) -> None:
+        """Refuse a DataModule without views, or whose prior maps are of a size that the encoder does not take."""
+        if not isinstance(data, ViewDataModule):
             raise InputError(
-                f"{type(self).__name__} trains on views of unlabelled images, but {type(self.data).__name__} gives "
+                f"{type(self).__name__} trains on views of unlabelled images, but {type(data).__name__} gives "
                 "none. Take UnlabeledDataModule."
             )
-        super().setup(stage)
+        self.net.key.encoder.check_side(data.map_size, "data.map_size")
 
     def on_train_start(self) -> None:
         """Warn of a queue that holds each image several times."""
+        super().on_train_start()
         images = len(self.data.data["train"])
         if len(self.net.queue) > images:
             rank_zero_warn(
@@ -204,10 +214,12 @@ class GlobalLocalPretraining(Task):
     def _evaluate(self, batch: Views | Photographs, stage: str) -> Tensor | None:
         """(B, 1, S, S) prior maps of photographs; nothing of views."""
         if isinstance(batch, Views):
-            self._loss(batch, stage)
+            loss, _ = self._loss(batch, stage)
+            self.note_answers([f"a batch with {batch.name[0]}"], loss[None])
             return None
         assert self.prior_maps is not None
         maps = self.prior_maps(batch.image)
+        self.note_answers(batch.name, maps)
         for prior_map, objects in zip(maps[:, 0], batch.objects, strict=True):
             self.map_quality.update(prior_map, objects)
         return maps
@@ -229,7 +241,12 @@ class GlobalLocalPretraining(Task):
         """As in validation."""
         self._log_map_quality("test")
 
+    def on_predict_epoch_end(self) -> None:
+        """Look at the last descriptors."""
+        self.require_finite()
+
     def _log_map_quality(self, stage: str) -> None:
+        self.require_finite()
         score = self.map_quality.compute()
         if not math.isnan(score.average_precision):
             self.log_dict({f"{stage}/prior_ap": score.average_precision, f"{stage}/prior_iou": score.iou})
@@ -270,6 +287,7 @@ class GlobalLocalPretraining(Task):
     def predict_step(self, views: Views, batch_idx: int) -> Descriptors:
         """A descriptor per image, from its first global view."""
         descriptors = self.net.key.descriptor(normalise(views.global_views[:, 0]))
+        self.note_answers(views.name, descriptors)
         return Descriptors(views.name, F.normalize(descriptors.float(), dim=1))
 
     def on_train_end(self) -> None:

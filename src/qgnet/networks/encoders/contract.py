@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from qgnet.common.errors import InputError
+from qgnet.common.settings import LARGEST_SIDE, check_side
 from qgnet.networks.layers import resize, size_of
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation, RGB in [0, 1], of the images that every network here takes."""
-LARGEST_SIDE = 100_000
-"""Pixels up to which a valid side is looked for."""
 
 Features = dict[str, Tensor]
 """Level → (B, C, h, w)."""
@@ -128,6 +127,11 @@ class Encoder(nn.Module, ABC):
         return sum(self.levels[level].channels for level in self.mid_levels)
 
     @property
+    def matching_channels(self) -> int:
+        """Channels of the matching levels side by side."""
+        return sum(self.levels[level].channels for level in self.matching_levels)
+
+    @property
     def high_channels(self) -> int:
         """Channels of the high-level feature."""
         return self.levels[self.high_level].channels
@@ -145,12 +149,13 @@ class Encoder(nn.Module, ABC):
 
     def check_side(self, side: int, what: str) -> None:
         """InputError, with the nearest sides that it takes, for a side of ``what`` that it does not take."""
+        check_side(side, what)
         if self.takes(side):
             return
-        below = next((x for x in range(min(side, LARGEST_SIDE), 0, -1) if self.takes(x)), None)
-        above = next((x for x in range(max(side, 1), LARGEST_SIDE) if self.takes(x)), None)
+        below = next((x for x in range(side, 0, -1) if self.takes(x)), None)
+        above = next((x for x in range(side, LARGEST_SIDE + 1) if self.takes(x)), None)
         nearest = " or ".join(str(x) for x in (below, above) if x is not None)
-        raise InputError(f"{what} is {side} pixels, which {self.name} does not take. Take {nearest}.")
+        raise InputError(f"{what} is {side}, a side in pixels that {self.name} does not take. Take {nearest}.")
 
     def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Published weights of this architecture by the keys of ``net``, without those that it does not have."""

@@ -10,7 +10,7 @@ export function showAbout() {
   about.replaceChildren();
   $("accept").disabled = !one || !(state.mask || state.probabilities);
   $("accept").textContent = one?.painted?.support ? "Take out of supports" : "Accept as support";
-  $("clear").disabled = !state.mask;
+  $("clear").disabled = !state.mask && !one?.painted;
   $("undo").disabled = !state.mask?.past.length;
   $("redo").disabled = !state.mask?.future.length;
   for (const node of document.querySelectorAll("[data-view]")) {
@@ -20,10 +20,12 @@ export function showAbout() {
   if (!one) return;
   const name = document.createElement("strong");
   name.textContent = one.name;
-  about.append(name, `${sizeText()}${describe(one)}`);
+  about.append(name, `${sizeText()}${pagesText(one)}${describe(one)}`);
 }
 
 const sizeText = () => (stage.picture && state.shown === state.key ? `${stage.picture.width} × ${stage.picture.height} px. ` : "");
+
+const pagesText = ({ pages }) => (pages > 1 ? `Only the first of its ${pages} pages or frames is read. ` : "");
 
 function describe({ painted, outcome }) {
   if (painted?.support || (state.mask && !painted && !outcome)) return "Painted by you, a support.";

@@ -1,6 +1,5 @@
 """What fulfils a contract works in the real commands: a file and a YAML are all that an addition takes."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +31,7 @@ def test_an_addition_is_trained_and_tested(workdir: Path, toys: Path, toy: str, 
     line = [f"--config={toys / toy}.yaml", *TINY_TRAINER]
     main(["fit", *line, "--run=run"])
     main(["test", *line, "--run=tested", "--ckpt_path=run/checkpoints/last.ckpt"])
-    result = json.loads(Path("tested/results.json").read_text())
-    assert ("guided map > 0.5" in result["methods"]) == ("guided" in maps)
+    assert ("guided map > 0.5" in Path("tested/results.json").read_text()) == ("guided" in maps)
     assert Path("tested/contact_sheet.png").is_file()
 
 
@@ -101,15 +99,11 @@ def test_a_network_keeps_the_contract(net: FewShotNetwork, shots: int) -> None:
         assert torch.allclose(one, other, atol=1e-4)
 
 
-def test_what_is_ignored_counts_for_nothing(net: FewShotNetwork) -> None:
+@pytest.mark.parametrize("label", [0, 1, 255])
+def test_masks_of_one_kind_give_finite_answers(net: FewShotNetwork, label: int) -> None:
     query, images, masks = episode(1)
-    masks[:, :, :, 33:] = 255  # whole positions of stride 8
-    one = net(query, images, masks)
-    images[:, :, :, :, 62:] += 1  # far from the object's own positions
-    nothing = masks.clone()
-    nothing[masks == 0] = 0
-    assert torch.isfinite(one.logits).all()
-    assert torch.isfinite(net(query, images, torch.full_like(masks, 255)).logits).all()
+    prediction = net(query, images, torch.full_like(masks, label))
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors(prediction))
 
 
 def test_a_network_computes_in_bf16(net: FewShotNetwork) -> None:

@@ -21,7 +21,7 @@ from qgnet.common.errors import InputError
 from qgnet.common.internals import do_not_send_buffers, logs_this_step
 from qgnet.common.renamed import renamed
 from qgnet.common.settings import FINITE, Checked, Range, check
-from qgnet.networks.encoders import IMAGENET, Encoder
+from qgnet.networks.encoders import IMAGENET, Encoder, create_encoder
 from qgnet.networks.synchronised import synchronise_batch_norm
 from qgnet.tasks.finite import FiniteAnswers, not_finite
 from qgnet.tasks.schedules import FACTORS, Schedule, check_length, check_schedule, follow_schedule, make_scheduler, told
@@ -75,9 +75,12 @@ class Task(pl.LightningModule, metaclass=Checked):
         """The run's DataModule."""
         return self.trainer.datamodule  # type: ignore[attr-defined]
 
-    @abstractmethod
     def load_starting_weights(self) -> None:
         """Fill the network from the files that the settings name; InputError if that cannot be done."""
+
+    @abstractmethod
+    def check_data(self, data: Any) -> None:
+        """InputError for a DataModule that this task cannot work on; asked before the data are looked at."""
 
     def idle_settings(self) -> dict[str, list[str]]:
         """Which settings do nothing beside others: the reason → their names."""
@@ -339,7 +342,7 @@ def of_the_model() -> Iterator[None]:
 def make_encoder(name: str, high_stage: int, dilated: bool = True) -> Encoder:
     """An encoder from the user's settings; InputError if there is none of that name or stage."""
     with of_the_model():
-        return Encoder(name, high_stage, dilated)
+        return create_encoder(name, high_stage, dilated)
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Pictures of what the network sees and says, written to the run's folder and sent to loggers that take images."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,7 +149,8 @@ def write_episodes(trainer: pl.Trainer, episodes: Sequence[Shown], name: str, ke
 def episode_iou(segmented: Segmented, episode: Episode, i: int) -> float:
     """Foreground IoU of episode ``i`` of a batch; 1 if there is no foreground and none is predicted."""
     intersection, union = intersection_and_union(segmented.masks[i], episode.original_mask[i])
-    return float(intersection[1] / union[1]) if union[1] else 1.0
+    iou = float(intersection[1] / union[1])
+    return 1.0 if math.isnan(iou) else iou
 
 
 def show(task: EpisodicTask, segmented: Segmented, episode: Episode, i: int, iou: float) -> Shown:

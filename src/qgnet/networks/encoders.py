@@ -7,6 +7,8 @@ from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
+from qgnet.networks.layers import constants
+
 DILATION = {3: 2, 4: 4}
 """Dilation of all 3x3 convolutions of a stage, its first block included (released code; timm's own rule differs)."""
 
@@ -131,7 +133,9 @@ class Encoder(nn.Module):
         """From ImageNet's normalisation to the encoder's own."""
         if (self.mean, self.std) == IMAGENET:
             return images
-        mean, std, own_mean, own_std = (images.new_tensor(x).view(3, 1, 1) for x in (*IMAGENET, self.mean, self.std))
+        mean, std, own_mean, own_std = (
+            constants(x, images.device, images.dtype).view(3, 1, 1) for x in (*IMAGENET, self.mean, self.std)
+        )
         return (images * std + mean - own_mean) / own_std
 
     @property

@@ -83,19 +83,20 @@ def stack_shots(shots: Sequence[Support]) -> Supports:
     return Supports(category, [shot.keys for shot in shots], of_all_shots(known) if known else None)
 
 
-def foreground_keys(masked: Tensor, foreground: Tensor) -> Tensor:
+def foreground_keys(masked: Tensor, foreground: Tensor, counted: Tensor) -> Tensor:
     """The positions of a masked feature that can be anything's nearest.
 
     Args:
         masked: (B, C, h, w), zero outside the foreground.
         foreground: (B, 1, h, w), above 0 at the foreground.
+        counted: the same, wherever it lies: if that is the host, a GPU with the others is not waited for.
 
     Returns:
         (B, C, N): the foreground's positions and, where there are others, one of them, whose similarity is 0 as that of
         all of them. N is that of the largest foreground; the rest of a smaller one is filled up with zero positions.
     """
     inside = foreground.flatten(1) > 0
-    most = min(inside.shape[1], int(inside.sum(dim=1).max()) + 1)
+    most = min(inside.shape[1], int((counted > 0).flatten(1).sum(dim=1).max()) + 1)
     order = inside.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
     return masked.flatten(2).gather(2, order[:, None].expand(-1, masked.shape[1], -1))
 
@@ -242,7 +243,7 @@ class QGNet(Answering):
         Args:
             query: (B, 3, H, W) normalised floats, H and W of the form 8n + 1.
             support_images: (B, K, 3, H, W) normalised floats.
-            support_masks: (B, K, H, W) in {0, 1, 255}; only 1 is foreground.
+            support_masks: (B, K, H, W) in {0, 1, 255}; only 1 is foreground. They may lie on the host.
 
         Raises:
             InputError: if a side is not 8n + 1.
@@ -293,9 +294,10 @@ class QGNet(Answering):
         return None
 
     def _support(self, stages: Stages, mask: Tensor) -> Support:
-        whole = (mask == 1).to(stages[self.encoder.high_stage - 1].dtype).unsqueeze(1)
+        given = stages[self.encoder.high_stage - 1]
+        whole = (mask.to(given.device, non_blocking=True) == 1).to(given.dtype).unsqueeze(1)
         category, masked = self.masked(stages, lambda size: resize_mask(whole, size))
-        return support(category, masked, whole, self._positions(stages, mask))
+        return support(category, masked, mask, self._positions(stages, mask))
 
     def _positions(self, stages: Stages, mask: Tensor) -> Positions | None:
         return positions(self.compared(stages), mask) if self.margins else None
@@ -322,9 +324,17 @@ class QGNet(Answering):
         return stages[last] if last in stages else self.encoder.run_stage(last, stages[last - 1])
 
 
-def support(category: Tensor, masked: Tensor, whole: Tensor, known: Positions | None) -> Support:
-    """What is kept of :meth:`QGNet.masked` of supports with the masks (B, 1, H, W)."""
-    return Support(category, foreground_keys(masked, resize_mask(whole, size_of(masked))), known)
+def support(category: Tensor, masked: Tensor, mask: Tensor, known: Positions | None) -> Support:
+    """What is kept of :meth:`QGNet.masked` of supports with the masks (B, H, W), which may lie on the host."""
+    here = mask.to(masked.device, non_blocking=True)
+    foreground = foreground_at(here, size_of(masked), masked.dtype)
+    counted = foreground if here is mask else foreground_at(mask, size_of(masked), torch.float32)
+    return Support(category, foreground_keys(masked, foreground, counted), known)
+
+
+def foreground_at(mask: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """Masks (B, H, W) in {0, 1, 255} → the soft masks (B, 1, h, w) of their foreground."""
+    return resize_mask((mask == 1).to(dtype).unsqueeze(1), size)
 
 
 def two_labels(margin: Tensor) -> Tensor:

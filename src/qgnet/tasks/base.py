@@ -20,6 +20,7 @@ from qgnet.common.internals import do_not_send_buffers, logs_this_step
 from qgnet.common.renamed import renamed
 from qgnet.common.settings import FINITE, Checked, Range, check
 from qgnet.networks.encoders import IMAGENET, Encoder
+from qgnet.networks.layers import constants
 from qgnet.networks.synchronised import synchronise_batch_norm
 from qgnet.tasks.schedules import FACTORS, Schedule, check_schedule, make_scheduler, told
 
@@ -267,5 +268,5 @@ def make_encoder(name: str, high_stage: int, dilated: bool = True) -> Encoder:
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 images (…, 3, H, W) → float32 by ImageNet's mean and standard deviation, on their device."""
-    mean, std = (torch.tensor(x, device=images.device).view(3, 1, 1) for x in IMAGENET)
+    mean, std = (constants(x, images.device).view(3, 1, 1) for x in IMAGENET)
     return (images.float() / 255 - mean) / std

@@ -1,5 +1,6 @@
 """Photographs without any label, to be segmented."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,7 +8,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import BaseDataModule
 from datamodules.episodes.fitted import Fitted, fit_picture
-from datamodules.files import read_picture
+from datamodules.files.pictures import first_page, stamp
+from datamodules.files.pixels import contents
 from qgnet.common.errors import InputError
 
 
@@ -19,12 +21,16 @@ class Photograph(NamedTuple):
         path: its file.
         fitted: its pixels; None if it cannot be read.
         error: why it cannot be read.
+        stamp: of the file, as it was before it was read.
+        pages: or frames in the file, of which this is the first.
     """
 
     name: str
     path: Path
     fitted: Fitted | None
     error: str = ""
+    stamp: Sequence[int] = ()
+    pages: int = 1
 
 
 class PhotographsToSegment(Dataset[Photograph]):
@@ -49,7 +55,9 @@ class PhotographsToSegment(Dataset[Photograph]):
         """Photograph ``i``; one that cannot be read says why."""
         name, path = self.files[i]
         try:
-            return Photograph(name, path, fit_picture(read_picture(path), self.side, self.tile))
+            stamped = stamp(path)
+            picture, pages = first_page(path, contents(path))
+            return Photograph(name, path, fit_picture(picture, self.side, self.tile), stamp=stamped, pages=pages)
         except InputError as error:
             return Photograph(name, path, None, str(error))
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from datamodules.files import find_files, picture_size, read_index_mask, read_mask, read_picture
-from datamodules.files.pictures import check_picture
+from datamodules.files import photographs as photographs_given
+from datamodules.files.finding import subfolders
+from datamodules.files.photographs import find_photographs
+from datamodules.files.pictures import check_picture, count_pages, first_page
 from qgnet.common.errors import InputError
 
 SIZE = (36, 52)
@@ -221,6 +225,41 @@ def test_huge_pictures_have_a_limit_of_ours_and_no_warning_below_it(tmp_path: Pa
                 assert not read_mask(path).any()
 
 
+@pytest.mark.parametrize("ending", ["tif", "gif", "webp", "png", "avif"])
+def test_pages_that_are_not_read_are_named(tmp_path: Path, ending: str) -> None:
+    path, colours = tmp_path / f"a.{ending}", ("red", "green", "blue")
+    pages = [Image.new("RGB", (40, 30), colour) for colour in colours]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    assert count_pages(path) == 3
+    with pytest.warns(UserWarning, match=rf"{path} has 3 pages or frames: only the first is read\."):
+        picture = read_picture(path)
+    assert np.abs(picture[10, 10].astype(int) - (255, 0, 0)).max() < 9
+    pages[0].save(path)
+    assert count_pages(path) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_picture(path)
+
+
+def test_the_page_before_a_broken_one_is_read(tmp_path: Path) -> None:
+    """Of deep colours, greys and palettes: counting pages does not disturb what was decoded."""
+    for mode in ("RGB", "L", "P", "1"):
+        path, page = tmp_path / f"{mode}.tif", Image.radial_gradient("L").convert(mode)
+        page.save(path)
+        alone = read_picture(path)
+        page.save(path, save_all=True, append_images=[Image.new(mode, (9, 9)), page])
+        assert count_pages(path) == 3
+        data = bytearray(path.read_bytes())
+        assert np.array_equal(first_page(path, bytes(data))[0], alone)
+        first = int.from_bytes(data[4:8], "little")
+        link = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")  # where the second page begins
+        second = int.from_bytes(data[link : link + 4], "little")
+        data[second : second + 60] = b"\xff" * 60
+        picture, pages = first_page(path, bytes(data))
+        assert np.array_equal(picture, alone)
+        assert pages <= 2
+
+
 def test_files_are_found_by_one_rule(tmp_path: Path) -> None:
     root = tmp_path / "root"
     for name in ("a.JPG", "b.tif", "in/c.png", "in/deep/d.Jpeg", "e.heic", "note.txt", "README"):
@@ -235,11 +274,36 @@ def test_files_are_found_by_one_rule(tmp_path: Path) -> None:
     (root / "a_link_to_in").symlink_to("in")
     (root / "in/loop").symlink_to("..")
     (root / "gone.png").symlink_to("nowhere.png")
+    for name in ("itself.png", "in/itself"):
+        (root / name).symlink_to(Path(name).name)
     found = find_files(root)
     assert found.files == ["a.JPG", "b.tif", "in/c.png", "in/deep/d.Jpeg", "linked/f.png"]
     assert found.left_out["hidden or system file(s)"] == 6
     told = found.told(root)
     assert "1 .heic" in told
-    assert "1 broken link(s)" in told
+    assert "2 broken link(s)" in told
+    assert subfolders(root / "in") == ["deep", "loop"]
     assert "2 link(s) to a folder that is searched already" in told
     assert find_files(root, deep=False).files == ["a.JPG", "b.tif"]
+
+
+def test_out_may_be_a_link_to_itself(tmp_path: Path) -> None:
+    """It is refused where it is made; Path.resolve would end in a traceback before."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").touch()
+    (tmp_path / "out").symlink_to("out")
+    assert list(find_photographs([str(tmp_path / "photos")], tmp_path / "out")) == ["a"]
+
+
+def test_a_photograph_that_is_given_twice_is_one(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    assert list(find_photographs([str(tmp_path), str(tmp_path / "a.jpg")], tmp_path.parent / "out")) == ["a"]
+
+
+def test_equal_stems_take_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """40,000 photographs would take a minute if each were compared with all others."""
+    pairs = [(Path(f"{i}.{ending}"), tmp_path / f"{i}.{ending}") for i in range(20_000) for ending in ("jpg", "png")]
+    monkeypatch.setattr(photographs_given, "_photographs", lambda *_: pairs)
+    begin = time.perf_counter()
+    assert list(find_photographs(["photos"], tmp_path / "out"))[:2] == ["0.jpg", "0.png"]
+    assert time.perf_counter() - begin < 10

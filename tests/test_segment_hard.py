@@ -7,11 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from test_segment import MACHINE, MODEL, draw
 
+from qgnet.callbacks.predictions import file_name
 from qgnet.commands import main
-from qgnet.outputs.formats import of_class
+from qgnet.outputs import places
+from qgnet.outputs.places import class_folders
 from qgnet.outputs.segments import Result, Segment
 
 FORMATS = ["--format", "index", "coco", "labelme", "overlay", "probability"]
@@ -67,11 +69,155 @@ def test_pictures_of_every_kind(photographs: Path) -> None:
         assert Image.open(photographs.parent / f"Masken für Oma/{name}.png").size == size
 
 
-def test_a_class_is_written_into_a_folder_of_its_own(tmp_path: Path) -> None:
-    names = ["..", "a/b", "a_b", "overlays", "cat"]
-    mask = np.ones((2, 2), np.uint8)
-    values = mask.astype(np.float32)
-    result = Result({name: Segment(name, mask, values, 1.0, values, None) for name in names})
-    folders = [of_class(tmp_path, name, result) for name in names]
-    assert [folder.name for folder in folders] == ["_..", "a_b-1", "a_b-2", "_overlays", "cat"]
-    assert {folder.parent for folder in folders} == {tmp_path}
+def test_a_class_is_written_into_a_folder_of_its_own() -> None:
+    """Also where upper and lower case are one, and never where another file of the command belongs."""
+    names = ("..", "a/b", "a_b", "Overlays", "cat", "CAT", "segments.csv", "annotations.json", "x\0")
+    folders = [
+        "_../",
+        "a_b-1/",
+        "a_b-2/",
+        "_Overlays/",
+        "cat-1/",
+        "CAT-2/",
+        "_segments.csv/",
+        "_annotations.json/",
+        "x_/",
+    ]
+    assert class_folders(names) == folders
+    assert class_folders(("overlays",)) == [""]
+
+
+def test_names_that_are_too_long_are_left_out_and_named(photographs: Path, capsys: pytest.CaptureFixture) -> None:
+    long, longest = "x" * 245, "y" * 251
+    draw(photographs / f"{long}.jpg", 3)
+    draw(photographs / "z.jpg", 4)
+    assert segment(photographs, *FORMATS) == [f"{long}.jpg", "z.jpg", "Ä 0.jpg", "Ä 1.jpg"]
+    draw(photographs / f"{longest}.jpg", 5)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        segment(photographs, *FORMATS)
+    assert stop.value.code == 1
+    out, error = capsys.readouterr()
+    assert "4 of them done before" in out
+    assert f"left out: {photographs / longest}.jpg has too long a name" in error
+    assert "1 of 5 photographs" in error
+
+
+def test_a_prediction_of_a_long_name_has_a_shorter_one() -> None:
+    assert file_name(3, "a b", "dog/cat") == "00003_a_b_dog_cat.png"
+    assert len(file_name(3, "ä" * 125, "cat").encode()) == 254  # whole letters
+    assert len(file_name(3, "x" * 250, "cat").encode()) == 255
+
+
+@pytest.mark.parametrize(
+    ("files", "formats", "twice"),
+    [
+        (["a.jpg", "probabilities/a.jpg"], ["index", "probability"], "probabilities/a.png"),
+        (["a.jpg", "overlays/a.jpg.png"], ["index", "overlay"], ""),
+        (["a.jpg", "a.png/b.jpg"], ["index"], "a.png, and that must be a folder for"),
+        (["a.jpg", "a.json/b.jpg"], ["overlay"], ".qgnet/a.json, and that must be a folder for"),
+        (["segments.csv/b.jpg"], ["index"], "segments.csv, and that must be a folder for"),
+        (["annotations.json/b.jpg", "contact_sheet.jpg/a.jpg"], ["overlay"], ""),
+    ],
+)
+def test_two_results_of_one_name_are_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture, files: list[str], formats: list[str], twice: str
+) -> None:
+    for number, file in enumerate(files):
+        draw(tmp_path / "photos" / file, number)
+    out = tmp_path / "Masken für Oma"
+    if not twice:
+        assert len(segment(tmp_path / "photos", "--format", *formats)) == len(files)
+        return
+    with pytest.raises(SystemExit) as stop:
+        segment(tmp_path / "photos", "--format", *formats)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert f"{out / twice}" in said
+    assert str(tmp_path / "photos" / files[-1]) in said
+    assert not [path for path in out.rglob("*") if path.suffix in (".png", ".jpg", ".csv")]
+
+
+def test_names_that_differ_in_their_case_where_that_counts_for_nothing(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    draw(photographs / "A.jpg", 3)
+    draw(photographs / "a.png", 4)
+    assert len(segment(photographs)) == 4
+    monkeypatch.setattr(places, "ignores_case", lambda out: True)
+    with pytest.raises(SystemExit):
+        segment(photographs)
+    assert "A.jpg (--format index) and" in capsys.readouterr().err
+
+
+def labelled(folder: Path, names: list[str]) -> Path:
+    """Two classes' masks, or more, in folders named after them."""
+    mask = Image.fromarray(draw(folder / "images/0.jpg", 3))
+    for name in names:
+        (folder / "masks" / name).mkdir(parents=True)
+        mask.save(folder / "masks" / name / "0.png")
+    return folder
+
+
+def test_classes_are_named_as_they_like(photographs: Path, capsys: pytest.CaptureFixture) -> None:
+    """After other files of the command, and so long that no folder can be named after them."""
+    root = labelled(photographs.parent / "labelled", ["segments.csv", "annotations.json", "Overlays"])
+    line = ["segment", str(photographs), *MACHINE, *MODEL, "--format", "binary", "coco", "overlay"]
+    out = photographs.parent / "out"
+    main([*line, "--supports", str(root), "--out", str(out)])
+    found = sorted(path.name for path in out.iterdir() if path.is_dir() and not path.name.startswith("."))
+    assert found == ["_Overlays", "_annotations.json", "_segments.csv", "overlays"]
+    assert {len(list((out / name).iterdir())) for name in found} == {2}
+    assert (out / "segments.csv").is_file()
+    (root / "masks/Overlays").rename(root / "masks/overlays")
+    long = labelled(photographs.parent / "long", ["." + "z" * 254, "b"])
+    (long / "classes.yaml").write_text(f"1: {'z' * 300}\n2: b\n")
+    for name in ("." + "z" * 254, "b"):
+        (long / "masks" / name / "0.png").unlink()
+        (long / "masks" / name).rmdir()
+    labels = np.zeros((70, 90), np.uint8)
+    labels[:20], labels[40:] = 1, 2
+    Image.fromarray(labels).save(long / "masks/0.png")
+    with pytest.raises(SystemExit):
+        main([*line, "--supports", str(long), "--out", str(photographs.parent / "two")])
+    assert "has too long a name for a folder" in capsys.readouterr().err
+
+
+def test_more_classes_than_a_mask_has_numbers_are_refused_before_the_work(
+    photographs: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """254 are not; 255 would mean in our own masks that a pixel is not known."""
+    root = labelled(photographs.parent / "labelled", [str(number) for number in range(255)])
+    line = ["segment", str(photographs), *MACHINE, *MODEL, "--supports", str(root)]
+    with pytest.raises(SystemExit) as stop:
+        main([*line, "--out", str(photographs.parent / "out")])
+    assert stop.value.code == 2
+    assert "There are 255 classes; a mask takes at most 254" in capsys.readouterr().err
+    assert not (photographs.parent / "out").exists()
+    values = np.ones((2, 2), np.float32)
+    masks = [np.array([[n == 253, 0], [0, 0]], np.uint8) for n in range(254)]
+    result = Result({str(n): Segment(str(n), mask, values, 1.0, values, None) for n, mask in enumerate(masks)})
+    assert result.mask.max() == 254
+
+
+def test_only_the_first_page_is_segmented_and_that_is_said(photographs: Path, capsys: pytest.CaptureFixture) -> None:
+    red, green = (Image.open(photographs / f"Ä {number}.jpg") for number in range(2))
+    for ending in ("tif", "gif", "webp", "png"):
+        red.save(photographs / f"two.{ending}", save_all=True, append_images=[green])
+    red.save(photographs / "depth.jpg", "MPO", save_all=True, append_images=[green])
+    smaller = TiffImagePlugin.ImageFileDirectory_v2()
+    smaller[254] = 1
+    with TiffImagePlugin.AppendingTiffWriter(str(photographs / "pyramid.tif"), new=True) as file:
+        red.save(file, "TIFF")
+        file.newFrame()
+        green.resize((45, 35)).save(file, "TIFF", tiffinfo=smaller)
+        file.newFrame()
+    with Image.open(photographs / "pyramid.tif") as pyramid:
+        assert pyramid.n_frames == 2
+    for done in ("", "8 of them done before"):
+        assert len(segment(photographs)) == 8
+        out, error = capsys.readouterr()
+        assert done in out
+        told = sorted(line for line in error.splitlines() if "pages or frames" in line)
+        names = [f"only the first of 2 pages or frames: {photographs}/two.{e}" for e in ("gif", "png", "tif", "webp")]
+        assert told == names

@@ -56,6 +56,16 @@ def test_one_painted_mask_finds_the_others_and_comes_back(page: TestClient, fold
         assert json.loads(archive.read("labelme/a0.json"))["imageWidth"] == 60
 
 
+def test_pages_that_are_not_read_are_told(page: TestClient, folder: Path) -> None:
+    pages = [Image.open(folder / f"a{i}.png") for i in range(3)]
+    pages[0].save(folder / "scan.tif", save_all=True, append_images=pages[1:])
+    facts = {name: page.get(f"/api/pictures/{key}").json() for name, key in keys(page).items()}
+    assert {name: fact["pages"] for name, fact in facts.items()} == {
+        "scan.tif": 3,
+        **{f"a{i}.png": 1 for i in range(3)},
+    }
+
+
 @pytest.mark.parametrize("has_prior", [True, False])
 def test_the_prior_map_of_a_network_that_has_one(folder: Path, tmp_path: Path, has_prior: bool) -> None:
     settings = {"encoder": "test_resnet", "encoder_weights": "random", "width": 8, "levels": [1, 0.5]}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.common.text import read_text
 
@@ -25,9 +26,8 @@ def write_manifest(path: Path, draws: Sequence[NamedDraw]) -> str:
     body = "".join(json.dumps(draw._asdict()) + "\n" for draw in draws)
     digest = hashlib.sha256(body.encode()).hexdigest()
     header = {"format": FORMAT, "episodes": len(draws), "sha256": digest}
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(header) + "\n" + body)
-    part.replace(path)
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(header) + "\n" + body)
     return digest
 
 

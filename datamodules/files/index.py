@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.files.sources import LabelledImages, MaskFacts
+from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.common.pool import in_parts
 from qgnet.common.say import warn
@@ -181,21 +182,15 @@ def load(file: Path, print_: str) -> MaskIndex | None:
 
 def save(index: MaskIndex, file: Path, print_: str) -> None:
     """Write the index, the file appearing by rename; OSError if it cannot be written."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(part, "wb") as stream:
-            np.savez(
-                stream,
-                fingerprint=print_,
-                sizes=np.array([(f.height, f.width) for f in index.facts], np.int32),
-                counts=np.array([len(f.areas) for f in index.facts], np.int32),
-                classes=np.array([c for f in index.facts for c in f.areas], np.int32),
-                pixels=np.array([p for f in index.facts for p in f.areas.values()], np.int32),
-                bad=json.dumps(index.bad),
-                whole=index.whole,
-                accepted=index.accepted,
-            )
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_write(file) as part, open(part, "wb") as stream:
+        np.savez(
+            stream,
+            fingerprint=print_,
+            sizes=np.array([(f.height, f.width) for f in index.facts], np.int32),
+            counts=np.array([len(f.areas) for f in index.facts], np.int32),
+            classes=np.array([c for f in index.facts for c in f.areas], np.int32),
+            pixels=np.array([p for f in index.facts for p in f.areas.values()], np.int32),
+            bad=json.dumps(index.bad),
+            whole=index.whole,
+            accepted=index.accepted,
+        )

@@ -1,5 +1,7 @@
 """Photographs that a user names: folders of them, files or patterns."""
 
+import os
+from collections import Counter
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -19,12 +21,12 @@ def find_photographs(given: Sequence[str], out: Path) -> dict[str, Path]:
         InputError: if one does not exist, there is no photograph, ``out`` lies in a folder of photographs or holds one,
             or the results of two photographs would have one name.
     """
-    pairs = [pair for one in given for pair in _photographs(one, out)]
+    pairs = list(dict.fromkeys(pair for one in given for pair in _photographs(one, out)))
     stems = [path.with_suffix("").as_posix() for path, _ in pairs]
-    several = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
+    count = Counter(stems)
     files: dict[str, Path] = {}
     for (relative, path), stem in zip(pairs, stems, strict=True):
-        name = relative.as_posix() if stem in several else stem
+        name = relative.as_posix() if count[stem] > 1 else stem
         if name in files and files[name] != path:
             raise InputError(
                 f"{files[name]} and {path} would have one name in {out}. Segment their folders one after the "
@@ -36,9 +38,9 @@ def find_photographs(given: Sequence[str], out: Path) -> dict[str, Path]:
 
 def _photographs(given: str, out: Path) -> list[tuple[Path, Path]]:
     """(path below the folder given, file) of each photograph."""
-    path = Path(given)
+    path, written = Path(given), Path(os.path.realpath(out))  # which takes a link to itself as it is
     if path.is_dir():
-        if out.resolve().is_relative_to(path.resolve()):
+        if written.is_relative_to(path.resolve()):
             raise InputError(
                 f"--out {out} lies in the folder of photographs {path}: the results would be taken for photographs "
                 "next time. Choose a folder beside it."
@@ -53,6 +55,6 @@ def _photographs(given: str, out: Path) -> list[tuple[Path, Path]]:
     if not files:
         raise InputError(f"{given} stands for no photograph. Give a folder, a file or a pattern ('photos/*.jpg').")
     for file in files:
-        if out.resolve() == file.resolve().parent:
+        if written == file.resolve().parent:
             raise InputError(f"--out {out} is the folder of the photograph {file}. Choose another folder.")
     return [(Path(file.name), file) for file in files]

@@ -1,10 +1,12 @@
 """Pictures: their size and their pixels by one rule, as a viewer shows them."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import ImageFile
 
 from datamodules.files.jpeg import JpegHead, has_end, read_head
 from datamodules.files.pixels import (
@@ -19,28 +21,41 @@ from datamodules.files.pixels import (
     unreadable,
 )
 from qgnet.common.errors import InputError
+from qgnet.common.say import warn
 
 WHITE = 255
+PICTURES_OF_ONE = ("JPEG", "MPO")
+"""Formats whose further pictures are of the first one."""
+KIND, SMALLER = 254, 1
+"""TIFF's tag of what a page is, and its bit for a smaller copy of another one."""
 
 
 def read_picture(path: Path) -> Array:
     """A picture as (H, W, 3) uint8 RGB, contiguous.
 
     It is turned as its EXIF orientation says. Grey, palette and CMYK become RGB; what is transparent lies on white;
-    values of more than 8 bits are stretched from their own range, lowest to highest, to 0 … 255. Of several frames or
-    pages the first is read.
+    values of more than 8 bits are stretched from their own range, lowest to highest, to 0 … 255. Of several pages or
+    frames the first is read, with a warning.
 
     Raises:
         InputError: if the file is missing, broken, cut off, too large, or of a kind that is not read.
     """
-    return decode_picture(path, contents(path))
+    picture, pages = first_page(path, contents(path))
+    if pages > 1:
+        warn(f"{path} has {pages} pages or frames: only the first is read.")
+    return picture
 
 
 def decode_picture(path: Path, data: bytes) -> Array:
     """What :func:`read_picture` gives for a file whose bytes are ``data``; ``path`` is what an InputError calls it."""
+    return first_page(path, data)[0]
+
+
+def first_page(path: Path, data: bytes) -> tuple[Array, int]:
+    """As `decode_picture`, and how many pages or frames there are in the bytes, see `count_pages`."""
     head = jpeg_head(path, data)
     if head is not None:
-        return read_jpeg(path, data, head, cv2.IMREAD_COLOR_RGB)
+        return read_jpeg(path, data, head, cv2.IMREAD_COLOR_RGB), 1
     with opened(path, io.BytesIO(data)) as file:
         if file.mode in ("1", "P") or "transparency" in file.info:
             file.load()
@@ -48,7 +63,8 @@ def decode_picture(path: Path, data: bytes) -> Array:
             found = Samples(turned(np.asarray(file_), turn), True, None, 1, False)
         else:
             found = samples(path, file, data)
-    return as_rgb(path, found)
+        pages = pages_of(file)
+    return as_rgb(path, found), pages
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -83,6 +99,54 @@ def check_picture(path: Path) -> tuple[int, int]:
         return height, width
     read_jpeg(path, data, head, cv2.IMREAD_REDUCED_COLOR_8)
     return shown(head.height, head.width, head.orientation)
+
+
+def stamp(path: Path) -> list[int]:
+    """What changes with a file's content: its size in bytes and its time in nanoseconds.
+
+    Raises:
+        InputError: if there is no such file any more.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def count_pages(path: Path) -> int:
+    """Pages or frames in a file, of which the first is read; 1 of what has no more to show.
+
+    Smaller copies of a TIFF's page are none, nor are the further pictures in a JPEG (depth, brightness), nor what
+    follows a place where a TIFF is broken.
+
+    Raises:
+        InputError: if the file is missing, or its head is broken.
+    """
+    try:
+        with open(path, "rb") as stream, opened(path, stream) as file:
+            return pages_of(file)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def pages_of(file: ImageFile.ImageFile) -> int:
+    """The same of a file that Pillow has opened; what it has decoded of it is lost."""
+    if file.format == "TIFF":
+        return max(1, sum(not kind & SMALLER for kind in tiff_kinds(file)))
+    return int(getattr(file, "n_frames", 1)) if file.format not in PICTURES_OF_ONE else 1
+
+
+def tiff_kinds(file: ImageFile.ImageFile) -> Iterator[int]:
+    """What each page of an open TIFF says of its kind (tag 254, a set of bits), up to the first that is broken."""
+    number = 0
+    while True:
+        try:
+            file.seek(number)
+        except Exception:  # EOFError after the last; a broken file makes decoders raise anything
+            return
+        yield int(file.tag_v2.get(KIND, 0))  # type: ignore[attr-defined]
+        number += 1
 
 
 def shown(height: int, width: int, orientation: int) -> tuple[int, int]:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from datamodules.files.writing import atomic_write
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEAD = 29
 """Bytes up to the end of what says size, depth and colours."""
@@ -26,12 +28,10 @@ PALETTE = [int(f"{i:08b}"[::-1][c::3].ljust(8, "0")[:8], 2) for i in range(256) 
 
 def write_plain_png(path: Path, labels: NDArray[np.uint8]) -> None:
     """Write class numbers (H, W) in VOC's colours, as :func:`decode_plain_png` reads them; appears by rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(labels)
     image.putpalette(PALETTE)
-    part = path.with_suffix(".part")
-    image.save(part, format="PNG", bits=8)
-    part.replace(path)
+    with atomic_write(path) as part:
+        image.save(part, format="PNG", bits=8)
 
 
 def decode_plain_png(data: bytes) -> NDArray[np.uint8] | None:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE, Array
+from datamodules.files.writing import atomic_write
 from qgnet.common.choices import Crowds, Parts
 from qgnet.common.errors import InputError
 from qgnet.common.pool import processes
@@ -49,9 +50,8 @@ def draw_masks(annotations: Path, masks: Path, split: str, parts: Parts, crowds:
         with processes() as pool:
             done = pool.map(draw, *zip(*missing, strict=True), chunksize=32)
             list(tqdm(done, f"Drawing the masks of {split}", len(missing), unit="mask"))
-    part = masks / f"{split}.txt.part"
-    part.write_text("".join(f"{name}\n" for name in names))
-    part.replace(masks / f"{split}.txt")
+    with atomic_write(masks / f"{split}.txt") as part:
+        part.write_text("".join(f"{name}\n" for name in names))
 
 
 def write_mask(

@@ -22,6 +22,7 @@ from typing import IO, NoReturn
 
 from tqdm import tqdm
 
+from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 
 BLOCK = 1 << 20
@@ -205,12 +206,5 @@ def members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 def write(stream: IO[bytes], target: Path) -> None:
     """Copy to ``target``, which appears by rename; nothing stays of a broken copy."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
-    try:
-        with open(part, "wb") as out:
-            shutil.copyfileobj(stream, out, BLOCK)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    part.replace(target)
+    with atomic_write(target) as part, open(part, "wb") as out:
+        shutil.copyfileobj(stream, out, BLOCK)

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from datamodules.files.finding import subfolders
 from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE
+from datamodules.files.writing import atomic_write
 from datamodules.layouts.folder import CLASSES, IMAGES, MASKS
 from datamodules.prepare.coco_json import read_coco
 from datamodules.prepare.cvat import read_cvat
@@ -52,22 +53,19 @@ def convert(tool: Tool, source: Path, root: Path) -> list[str]:
         write_plain_png(root / MASKS / f"{item.name}.png", item.mask)
     if not written:
         raise InputError(" ".join([f"{source} holds no image with a label that can be used.", *skipped.lines()]))
-    part = root / f"{CLASSES}.part"
     lines = [f"{number}: {json.dumps(name, ensure_ascii=False)}\n" for number, name in classes.items()]
-    part.write_text("".join(lines), encoding="utf-8")
-    part.replace(root / CLASSES)
+    with atomic_write(root / CLASSES) as part:
+        part.write_text("".join(lines), encoding="utf-8")
     return skipped.lines()
 
 
 def write_picture(picture: Path | bytes, target: Path) -> None:
     """Copy a picture, which appears by rename."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.part")
-    if isinstance(picture, bytes):
-        part.write_bytes(picture)
-    else:
-        shutil.copyfile(picture, part)
-    part.replace(target)
+    with atomic_write(target) as part:
+        if isinstance(picture, bytes):
+            part.write_bytes(picture)
+        else:
+            shutil.copyfile(picture, part)
 
 
 READERS = {"labelme": read_labelme, "coco": read_coco, "cvat": read_cvat}

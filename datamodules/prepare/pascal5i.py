@@ -9,6 +9,7 @@ from tqdm import tqdm
 from datamodules.files.index import INDEX_FOLDER
 from datamodules.files.lists import read_list
 from datamodules.files.png import write_plain_png
+from datamodules.files.writing import atomic_write
 from datamodules.layouts.pascal5i import IMAGES, LISTS, MASKS, VOC_CLASSES, voc_folds, voc_images
 from datamodules.prepare.counts import DOWNLOADS, Indexed, Prepared, fold_counts
 from datamodules.prepare.download import RemoteFile, download, extract
@@ -94,10 +95,8 @@ def write_list(root: Path, split: str) -> list[str]:
             "PFENet's). Move it away, or choose another --root."
         )
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part")
-        part.write_text(shipped)
-        part.replace(target)
+        with atomic_write(target) as part:
+            part.write_text(shipped)
     return shipped.split()
 
 

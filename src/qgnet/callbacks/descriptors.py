@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 
+from datamodules.files.writing import atomic_write
 from qgnet.common.say import say
 
 
@@ -24,11 +25,11 @@ class DescriptorWriter(pl.Callback):
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the file; with several processes, one per process."""
         folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         suffix = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
         names = np.array([name for batch in self.batches for name in batch.names])
         descriptors = np.concatenate([batch.descriptors.cpu().numpy() for batch in self.batches])
         file = folder / f"descriptors{suffix}.npz"
-        np.savez(file, names=names, descriptors=descriptors)
+        with atomic_write(file) as part, open(part, "wb") as stream:
+            np.savez(stream, names=names, descriptors=descriptors)
         say(f"Descriptors: {file}")
         self.batches = []

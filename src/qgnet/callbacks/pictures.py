@@ -13,6 +13,7 @@ from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from datamodules.episodes.episode import Episode
+from datamodules.files.writing import atomic_write
 from qgnet.loggers.wandb import Masks, Wandb
 from qgnet.metrics import intersection_and_union
 from qgnet.outputs.drawing import (
@@ -179,8 +180,8 @@ def publish(trainer: pl.Trainer, picture: Picture, name: str, key: str) -> None:
     if not trainer.is_global_zero:
         return
     path = Path(trainer.default_root_dir) / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    with atomic_write(path) as part:
+        Image.fromarray(picture).save(part, format="PNG")
     for logger in trainer.loggers:
         if hasattr(logger, "log_image"):
             logger.log_image(key=key, images=[picture])

@@ -6,8 +6,10 @@ from typing import Any
 import pytorch_lightning as pl
 from PIL import Image
 
+from datamodules.files.writing import atomic_write
 from qgnet.common.printable import printable
 from qgnet.common.say import say
+from qgnet.outputs.places import LONGEST
 
 
 class MaskWriter(pl.Callback):
@@ -18,15 +20,19 @@ class MaskWriter(pl.Callback):
     ) -> None:
         """Write the batch's masks."""
         folder = Path(trainer.default_root_dir) / "predictions"
-        folder.mkdir(parents=True, exist_ok=True)
         numbers = trainer.predict_dataloaders.batch_sampler.seen_batch_indices[batch_idx]  # type: ignore[union-attr]
         for number, name, class_id, mask in zip(
             numbers, batch.query_name, batch.class_id.tolist(), outputs.masks, strict=True
         ):
-            stem = printable(f"{number:05d}_{name}_{pl_module.class_names[class_id]}")
-            stem = stem.replace("/", "_").replace("\\", "_").replace(" ", "_")
-            Image.fromarray((mask * 255).cpu().numpy()).save(folder / f"{stem}.png")
+            with atomic_write(folder / file_name(number, name, pl_module.class_names[class_id])) as part:
+                Image.fromarray((mask * 255).cpu().numpy()).save(part, format="PNG")
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say where they are."""
         say(f"Masks: {Path(trainer.default_root_dir) / 'predictions'}")
+
+
+def file_name(number: int, query: str, name: str) -> str:
+    """Of a mask: the numbers of episodes tell those apart whose images or classes have too long names to be whole."""
+    stem = printable(f"{number:05d}_{query}_{name}").replace("/", "_").replace("\\", "_").replace(" ", "_")
+    return f"{stem.encode()[: LONGEST - len('.png')].decode(errors='ignore')}.png"

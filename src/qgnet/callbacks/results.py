@@ -11,6 +11,7 @@ import torch
 from datamodules.episodes.episode import Episode
 from datamodules.episodes.fitted import restore
 from datamodules.episodic import EpisodeDataModule
+from datamodules.files.writing import atomic_write
 from qgnet.common.say import say
 from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.layers import resize
@@ -52,9 +53,9 @@ class TestResults(pl.Callback):
         scores |= {name: score for name, score in baselines.items() if name not in scores}
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)
-            folder.mkdir(parents=True, exist_ok=True)
             result = summary(trainer, pl_module, scores)
-            (folder / RESULTS).write_text(json.dumps(result, indent=2) + "\n")
+            with atomic_write(folder / RESULTS) as part:
+                part.write_text(json.dumps(result, indent=2) + "\n")
             say(f"Results: {folder / RESULTS}")
 
 

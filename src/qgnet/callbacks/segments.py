@@ -2,14 +2,11 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
-from qgnet.common.choices import Format
-from qgnet.outputs.formats import FORMATS
-from qgnet.outputs.records import keep, record_of, unreadable
+from qgnet.outputs.folder import OutputFolder
 from qgnet.segmenting.task import Answer
 
 
@@ -17,19 +14,12 @@ class SegmentWriter(pl.Callback):
     """Each photograph's files as soon as it is segmented, its record last; meanwhile the next batch is segmented.
 
     Args:
-        out: folder.
-        formats: names of `FORMATS`.
-        run: fingerprint of the run.
+        folder: that is written to.
     """
 
-    def __init__(self, out: Path, formats: Sequence[Format], run: str) -> None:
-        self.out = out
-        self.writers = [writer for name in formats if (writer := FORMATS[name])]
-        self.run = run
-
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A thread that writes one batch after the other."""
-        self.thread = ThreadPoolExecutor(1)
+    def __init__(self, folder: OutputFolder) -> None:
+        self.folder = folder
+        self.thread = ThreadPoolExecutor(1)  # writes one batch after the other
         self.batch: Future[None] | None = None
 
     def on_predict_batch_end(
@@ -50,16 +40,14 @@ class SegmentWriter(pl.Callback):
         self._wait()
         self.thread.shutdown()
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Let the batch that is being written be whole, before others may write to the folder."""
+        self.thread.shutdown()
+
     def _wait(self) -> None:
         if self.batch is not None:
             self.batch.result()  # raises what writing raised
 
     def _write(self, answers: Sequence[Answer]) -> None:
         for photograph, result in answers:
-            if result is None:
-                record = unreadable(photograph.path, photograph.error, self.run)
-            else:
-                for write in self.writers:
-                    write(self.out, photograph.name, photograph.path, result)
-                record = record_of(photograph.path, result, self.run)
-            keep(self.out, photograph.name, record)
+            self.folder.write(photograph, result)

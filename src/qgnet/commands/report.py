@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
 from qgnet.common.printable import printable
@@ -82,8 +83,8 @@ def write(file: Path, text: str) -> None:
         InputError: if it cannot be written.
     """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        with atomic_write(file) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{file} cannot be written: {error.strerror}. Choose another file.") from error
     print(f"Wrote {file}")

@@ -65,6 +65,7 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         InputError: for anything that cannot be used, before the work starts.
     """
+    options.format = list(dict.fromkeys(options.format))
     if {"index", "binary"} <= set(options.format):
         raise InputError("--format index and binary write files of the same names. Choose one of them.")
     files = find_photographs(options.photographs, options.out)

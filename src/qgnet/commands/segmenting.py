@@ -4,7 +4,8 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,20 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 
 from datamodules.files.sources import Array
+from datamodules.files.writing import remove_parts
 from datamodules.layouts.folder import IMAGES, MASKS, folder_classes, folder_images
 from datamodules.photographs import PhotographsDataModule
 from qgnet.callbacks.segments import SegmentWriter
-from qgnet.common.choices import LAYOUT
+from qgnet.common.choices import LAYOUT, Format
 from qgnet.common.errors import InputError
+from qgnet.common.locks import claim
+from qgnet.common.printable import printable
 from qgnet.common.say import say
 from qgnet.common.terminal import quiet
-from qgnet.outputs.records import (
-    Record,
-    check_writable,
-    is_done,
-    read_record,
-    write_coco,
-    write_contact_sheet,
-    write_csv,
-)
+from qgnet.common.text import some
+from qgnet.outputs.folder import ASIDE, OutputFolder, set_aside
+from qgnet.outputs.places import ANNOTATIONS, LOCK, SHEET, TABLE, check_distinct, is_too_long, longest_name
+from qgnet.outputs.records import Record, check_writable, read_record, write_coco, write_contact_sheet, write_csv
 from qgnet.segmenting.given import read_supports
 from qgnet.segmenting.segmenter import Segmenter
 from qgnet.segmenting.task import PhotographSegmentation
@@ -51,20 +50,41 @@ def segment(options: argparse.Namespace, files: dict[str, Path], model: dict[str
     supports = given_supports(options)
     segmenter = make_segmenter(options, model)
     trainer = make_trainer(options)
-    segmenter.fit(supports)
     check_writable(options.out)
-    fingerprint = fingerprint_of(options, segmenter, supports)
-    left = {n: p for n, p in files.items() if not is_done(read_record(options.out, n, fingerprint), p)}
+    with claimed(options.out) if trainer.is_global_zero else nullcontext():
+        work(options, files, supports, segmenter, trainer)
+
+
+@contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """Keep other runs away from the output folder; InputError if one works in it."""
+    busy = f"Another `qgnet segment` (process {{process}}) writes to {out}. Wait for its end, or choose another --out."
+    with claim(out / LOCK, busy):
+        remove_parts(out)
+        yield
+
+
+def work(
+    options: argparse.Namespace, files: dict[str, Path], supports: Supports, segmenter: Segmenter, trainer: pl.Trainer
+) -> None:
+    """Segment and write, in a folder that is this run's alone; the parts of :func:`segment`."""
+    out, longest = options.out, longest_name(options.out)
+    photographs = {name: path for name, path in files.items() if not is_too_long(name, longest)}
+    check_distinct(out, photographs, options.format, tuple(supports))
+    segmenter.fit(supports)
+    fingerprint = fingerprint_of(segmenter, supports)
+    folder = OutputFolder(out, photographs, options.format, tuple(segmenter.classes), fingerprint)
+    left = folder.left()
     if trainer.is_global_zero:
-        tell(segmenter, len(files), len(left))
+        tell(segmenter, len(photographs), len(left))
     if left:
         side = segmenter.model.image_size
         data = PhotographsDataModule(left, side, options.tile, options.batch_size, options.workers)
-        trainer.callbacks.append(SegmentWriter(options.out, options.format, fingerprint))  # type: ignore[attr-defined]
+        trainer.callbacks.append(SegmentWriter(folder))  # type: ignore[attr-defined]
         trainer.predict(PhotographSegmentation(segmenter), data, return_predictions=False)
         trainer.strategy.barrier()
     if trainer.is_global_zero:
-        finish(options, segmenter, {name: read_record(options.out, name, fingerprint) for name in files})
+        finish(options, folder, left, [path for name, path in files.items() if name not in photographs])
 
 
 def given_supports(options: argparse.Namespace) -> Supports:
@@ -117,17 +137,17 @@ def make_trainer(options: argparse.Namespace) -> pl.Trainer:
         raise InputError(f"{error} Correct --devices, --nodes or --accelerator.") from error
 
 
-def fingerprint_of(options: argparse.Namespace, segmenter: Segmenter, supports: Mapping[str, Any]) -> str:
+def fingerprint_of(segmenter: Segmenter, supports: Mapping[str, Any]) -> str:
     """What results depend on: the supports' pixels, the model, and how it is used."""
     digest = hashlib.sha256()
     for name, pairs in supports.items():
-        digest.update(name.encode())
+        digest.update(name.encode(errors="surrogateescape"))
         for image, mask in pairs:
             digest.update(
                 f"{image.shape}".encode() + np.ascontiguousarray(image).data + np.ascontiguousarray(mask).data
             )
     use = [segmenter.model.identity, segmenter.threshold, segmenter.presence, segmenter.tile, segmenter.bf16]
-    digest.update(json.dumps([*use, segmenter.model.calibration, sorted(options.format)]).encode())
+    digest.update(json.dumps([*use, segmenter.model.calibration]).encode())
     return digest.hexdigest()
 
 
@@ -136,7 +156,7 @@ def tell(segmenter: Segmenter, photographs: int, left: int) -> None:
     for learnt in segmenter.learnt:
         shots = len(learnt.supports)
         among = "what the supports find in each other" if shots > 1 else "what it finds in its mirrored copy"
-        print(f"{learnt.name}: {shots} support(s), threshold {learnt.threshold:.2f}")
+        print(f"{printable(learnt.name)}: {shots} support(s), threshold {learnt.threshold:.2f}")
         print(f"  IoU to expect: {learnt.expected_iou:.2f}, of {among}")
         for report in learnt.supports:
             if report.disagrees:
@@ -145,24 +165,60 @@ def tell(segmenter: Segmenter, photographs: int, left: int) -> None:
     print(f"{photographs} photographs{done}")
 
 
-def finish(options: argparse.Namespace, segmenter: Segmenter, records: dict[str, Record | None]) -> None:
-    """Write what is made of all photographs, and say what there is; exit with 1 if some could not be read."""
-    missing = [name for name, record in records.items() if record is None]
+def finish(options: argparse.Namespace, folder: OutputFolder, left: Collection[str], too_long: Sequence[Path]) -> None:
+    """Write what is made of all photographs, and say what there is; exit with 1 if some were left out.
+
+    Args:
+        options: of the command.
+        folder: with the records of all photographs.
+        left: names of those that were segmented just now.
+        too_long: files of photographs whose results would have too long a name.
+    """
+    records = {name: record for name in folder.photographs if (record := read_record(folder.out, name)) is not None}
+    missing = [name for name in folder.photographs if name not in records]
     if missing:
         raise InputError(f"{len(missing)} photographs have no result, e.g. {missing[0]}. Run the same command again.")
-    found = {name: record for name, record in records.items() if record is not None}
-    broken = {name: record for name, record in found.items() if "error" in record}
-    good = {name: record for name, record in found.items() if "error" not in record}
-    out = options.out
-    write_csv(out, good)
-    if "coco" in options.format:
-        write_coco(out, good, segmenter.classes, options.polygons)
-    if good:
-        write_contact_sheet(out, good)
+    aside = [file for name in left for file in records[name]["aside"]] + folder.clear()
+    for name in records.keys() - set(left):
+        folder.follow(name, records[name])
+    here = {name: record | {"file": str(folder.photographs[name])} for name, record in records.items()}
+    good = {name: record for name, record in here.items() if "error" not in record}
+    aside += write_tables(folder, good, options.format, options.polygons)
     empty = sum(all(segment["empty"] for segment in record["segments"]) for record in good.values())
-    print(f"{len(good)} segmented, {empty} of them empty: {out / 'segments.csv'}, {out / 'contact_sheet.jpg'}")
-    for record in broken.values():
-        print(f"left out: {record['error']}", file=sys.stderr)
-    if broken:
-        print(f"{len(broken)} of {len(found)} photographs could not be read.", file=sys.stderr)
+    lines = [f"{len(good)} segmented, {empty} of them empty: {folder.out / TABLE}, {folder.out / SHEET}"]
+    if aside:
+        lines += [f"Of earlier runs, and not of this one: {some(aside)}. Moved to {folder.out / ASIDE}."]
+    say(*map(printable, lines))
+    tell_left_out(here, good, too_long)
+
+
+def write_tables(
+    folder: OutputFolder, good: Mapping[str, Record], formats: Collection[Format], as_polygons: bool
+) -> list[str]:
+    """Write what is made of all photographs together; the files of earlier runs that were moved aside instead."""
+    write_csv(folder.out, good)
+    if "coco" in formats:
+        write_coco(folder.out, good, folder.classes, as_polygons)
+    if good:
+        write_contact_sheet(folder.out, good)
+    stale = [*([] if "coco" in formats else [ANNOTATIONS]), *([] if good else [SHEET])]
+    return [file for file in stale if set_aside(folder.out, file)]
+
+
+def tell_left_out(records: Mapping[str, Record], good: Mapping[str, Record], too_long: Sequence[Path]) -> None:
+    """Say what of the photographs is in no result; exit with 1 if whole ones are not."""
+    for record in good.values():
+        if record["pages"] > 1:
+            print(f"only the first of {record['pages']} pages or frames: {record['file']}", file=sys.stderr)
+    broken = [record["error"] for record in records.values() if "error" in record]
+    for error in broken:
+        print(f"left out: {error}", file=sys.stderr)
+    for path in too_long:
+        print(
+            f"left out: {path} has too long a name to name its results after it. Shorten it.",
+            file=sys.stderr,
+        )
+    number = len(broken) + len(too_long)
+    if number:
+        print(f"{number} of {len(records) + len(too_long)} photographs could not be read.", file=sys.stderr)
         sys.exit(1)

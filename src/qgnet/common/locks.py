@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import TextIO
 
+from qgnet.common.errors import InputError
+
 try:
     import fcntl
 except ImportError:  # of Unix alone; elsewhere nobody is kept away
@@ -30,4 +32,27 @@ def hold(path: Path) -> TextIO | None:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             file.close()
             return None
+    return file
+
+
+def claim(path: Path, busy: str) -> TextIO:
+    """Lock a file as `hold` does, and leave in it which process that was.
+
+    Args:
+        path: of the file.
+        busy: what to tell if another process holds it; ``{process}`` stands for that one's number.
+
+    Raises:
+        InputError: with that message.
+        OSError: if the file cannot be written; its ``filename`` is the path.
+    """
+    file = hold(path)
+    if file is None:
+        raise InputError(busy.replace("{process}", path.read_text(encoding="utf-8").strip()))
+    try:
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"{os.getpid()}\n".encode())
+    except OSError as error:  # which does not name the file
+        file.close()
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return file

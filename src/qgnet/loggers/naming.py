@@ -11,6 +11,7 @@ from typing import Any
 from jsonargparse import Namespace
 from pytorch_lightning.utilities import rank_zero_only
 
+from datamodules.files.writing import atomic_write
 from qgnet.runs.folders import checkpoint_run, experiment_name, training_of
 
 ID_FILE = "wandb_run_id"
@@ -71,8 +72,8 @@ def run_id(folder: Path, source: Path | None) -> str:
 @rank_zero_only
 def keep_id(folder: Path, number: str) -> None:
     """Write the id into the run's folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ID_FILE).write_text(f"{number}\n")
+    with atomic_write(folder / ID_FILE) as part:
+        part.write_text(f"{number}\n")
 
 
 def origin() -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What is written of each photograph, in the formats that there are; every file appears by rename."""
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -9,51 +10,70 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datamodules.files import read_picture
+from datamodules.files.pictures import decode_picture
+from datamodules.files.pixels import contents
 from datamodules.files.png import PALETTE
 from datamodules.files.sources import Array
+from datamodules.files.writing import atomic_write
 from qgnet.common.choices import Format
+from qgnet.common.errors import InputError
+from qgnet.outputs.places import files_of
 from qgnet.outputs.polygons import polygons
-from qgnet.outputs.segments import Result
+from qgnet.outputs.segments import Result, Segment
 
+Writer = Callable[[Path, str, Path, Result], None]
+"""Writes a photograph's files of one format: to the output folder, by its name there, from its file and result."""
 COLOURS = [(255, 60, 40), (60, 150, 255), (255, 200, 0), (60, 200, 90), (190, 90, 255), (0, 210, 210)]
 """Of classes in overlays, again from the first after the last."""
-
-
-OTHER_FOLDERS = ("overlays", "probabilities", "labelme")
 
 
 def write_index(out: Path, name: str, photograph: Path, result: Result) -> None:
     """``<name>.png``: 0 background, n the n-th class, in VOC's colours."""
     image = Image.fromarray(result.mask)
     image.putpalette(PALETTE)
-    appear(out / f"{name}.png", lambda part: image.save(part, format="PNG", bits=8))
+    with atomic_write(out / the_file("index", name)) as part:
+        image.save(part, format="PNG", bits=8)
 
 
 def write_binary(out: Path, name: str, photograph: Path, result: Result) -> None:
     """``<name>.png``: 0 background, 255 the object; of several classes ``<class>/<name>.png`` each."""
-    for segment in result.segments.values():
-        write_grey(of_class(out, segment.name, result) / f"{name}.png", segment.mask * 255)
+    for file, segment in of_segments("binary", name, result):
+        write_grey(out / file, segment.mask * 255)
 
 
 def write_probability(out: Path, name: str, photograph: Path, result: Result) -> None:
     """``probabilities/<name>.png``: 0 … 255 for 0 … 1; of several classes ``probabilities/<class>/<name>.png`` each."""
-    for segment in result.segments.values():
-        grey = (segment.probability * 255).round().astype(np.uint8)
-        write_grey(of_class(out / "probabilities", segment.name, result) / f"{name}.png", grey)
+    for file, segment in of_segments("probability", name, result):
+        write_grey(out / file, (segment.probability * 255).round().astype(np.uint8))
+
+
+def of_segments(chosen: Format, name: str, result: Result) -> Iterator[tuple[str, Segment]]:
+    """Of a format with a file per class: the file below the output folder, and what there is of the class."""
+    return zip(files_of(chosen, name, tuple(result.segments)), result.segments.values(), strict=True)
 
 
 def write_overlay(out: Path, name: str, photograph: Path, result: Result) -> None:
-    """``overlays/<name>.jpg``: the photograph with the masks over it."""
-    picture = painted(read_picture(photograph), result.mask)
-    appear(
-        out / "overlays" / f"{name}.jpg", lambda part: Image.fromarray(picture).save(part, format="JPEG", quality=90)
-    )
+    """``overlays/<name>.jpg``: the photograph with the masks over it; InputError if it is another one by now."""
+    picture = decode_picture(photograph, contents(photograph))
+    if picture.shape[:2] != result.mask.shape:
+        raise InputError(f"{photograph} was exchanged while it was segmented. Run the same command again.")
+    picture = painted(picture, result.mask)
+    with atomic_write(out / the_file("overlay", name)) as part:
+        Image.fromarray(picture).save(part, format="JPEG", quality=90)
 
 
-def write_labelme(out: Path, name: str, photograph: Path, result: Result) -> None:
-    """``labelme/<name>.json``: polygons as labelme reads them."""
+def write_labelme(out: Path, name: str, photograph: Path, result: Result, image_path: str | None = None) -> None:
+    """``labelme/<name>.json``: polygons as labelme reads them.
+
+    Args:
+        out: the output folder.
+        name: of the photograph there.
+        photograph: its file.
+        result: what was found in it.
+        image_path: where labelme looks for the photograph; None: at its file, as seen from the JSON's folder.
+    """
     height, width = result.mask.shape
+    file = out / the_file("labelme", name)
     shapes = [
         {"label": segment.name, "points": polygon.tolist(), "group_id": None, "shape_type": "polygon", "flags": {}}
         for segment in result.segments.values()
@@ -63,15 +83,36 @@ def write_labelme(out: Path, name: str, photograph: Path, result: Result) -> Non
         "version": "5.5.0",
         "flags": {},
         "shapes": shapes,
-        "imagePath": str(photograph.resolve()),
+        "imagePath": seen_from(file.parent, photograph) if image_path is None else image_path,
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
     }
-    write_text(out / "labelme" / f"{name}.json", json.dumps(content))
+    write_text(file, json.dumps(content))
 
 
-FORMATS: dict[Format, Callable[[Path, str, Path, Result], None] | None] = {
+def seen_from(folder: Path, photograph: Path) -> str:
+    """The way from a folder to a photograph, with ``/``; the whole path where there is none, from drive to drive."""
+    here, there = Path(os.path.realpath(folder)), Path(os.path.realpath(photograph.parent)) / photograph.name
+    return (there if here.drive != there.drive else Path(os.path.relpath(there, here))).as_posix()
+
+
+def look_at(file: Path, photograph: Path) -> None:
+    """Let a labelme file look for its photograph where that lies now; what else was changed in it stays.
+
+    Raises:
+        InputError: if the file is none of labelme's any more.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8", errors="surrogateescape"))
+        moved = content["imagePath"] != seen_from(file.parent, photograph)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(f"{file} is no file of labelme's any more. Remove it, and run the command again.") from None
+    if moved:
+        write_text(file, json.dumps({**content, "imagePath": seen_from(file.parent, photograph)}))
+
+
+FORMATS: dict[Format, Writer | None] = {
     "index": write_index,
     "binary": write_binary,
     "coco": None,  # one file of all photographs, from the records
@@ -94,33 +135,19 @@ def painted(picture: Array, mask: NDArray[np.uint8]) -> Array:
     return blended
 
 
-def of_class(folder: Path, name: str, result: Result) -> Path:
-    """The folder itself for a single class, else one in it that is named after the class, and after no other."""
-    if len(result.segments) == 1:
-        return folder
-    taken = [segment.name for segment in result.segments.values() if folder_name(segment.name) == folder_name(name)]
-    return folder / (folder_name(name) + (f"-{1 + taken.index(name)}" if len(taken) > 1 else ""))
-
-
-def folder_name(name: str) -> str:
-    """A class's name as that of a folder: none that lies elsewhere, is hidden, or is used for other files."""
-    plain = name.replace("/", "_").replace("\\", "_")
-    return f"_{plain}" if plain.startswith(".") or plain in OTHER_FOLDERS else plain
+def the_file(chosen: Format, name: str) -> str:
+    """A photograph's file, below the output folder, in a format that has one for all classes."""
+    (file,) = files_of(chosen, name, ())
+    return file
 
 
 def write_grey(path: Path, grey: NDArray[np.uint8]) -> None:
     """A grey PNG."""
-    appear(path, lambda part: Image.fromarray(grey).save(part, format="PNG"))
+    with atomic_write(path) as part:
+        Image.fromarray(grey).save(part, format="PNG")
 
 
 def write_text(path: Path, text: str) -> None:
     """A text file in UTF-8; a file's name that is none stands in it byte by byte as it is."""
-    appear(path, lambda part: part.write_text(text, encoding="utf-8", errors="surrogateescape"))
-
-
-def appear(path: Path, write: Callable[[Path], object]) -> None:
-    """Let a file be written beside its place and take its name when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    write(part)
-    part.replace(path)
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8", errors="surrogateescape")

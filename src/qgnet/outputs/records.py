@@ -1,8 +1,10 @@
 """What is kept of each photograph, so that a run goes on where it was cut off, and tables can be made of all."""
 
 import csv
+import hashlib
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,16 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_masks
 
 from datamodules.episodes.transforms import fit_size
-from datamodules.files import read_picture
+from datamodules.files.pictures import decode_picture, stamp
+from datamodules.files.pixels import contents
 from datamodules.files.sources import Array
+from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import appear, painted, write_text
+from qgnet.outputs.formats import painted, write_text
+from qgnet.outputs.places import ANNOTATIONS, FOLDER, SHEET, TABLE, record_file
 from qgnet.outputs.polygons import polygons
 from qgnet.outputs.segments import Result
 
-FOLDER = ".qgnet"
-"""In the output folder: a JSON file per photograph."""
 Record = dict[str, Any]
 COLUMNS = ("image", "class", "score", "area", "empty")
 SHOWN = 96
@@ -31,12 +34,7 @@ ACROSS = 6
 CELL = 180
 CAPTION = 18
 GAP = 6
-
-
-def stamp(path: Path) -> list[int]:
-    """What changes with a file's content: its size and time."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+GREY = 128
 
 
 def record_of(path: Path, result: Result, run: str) -> Record:
@@ -48,7 +46,7 @@ def record_of(path: Path, result: Result, run: str) -> Record:
         counts = runs["counts"].decode()
         segments.append({"class": segment.name, "score": score, "area": segment.area, "empty": empty, "counts": counts})
     height, width = result.mask.shape
-    return {"run": run, "file": str(path), "stamp": stamp(path), "size": [height, width], "segments": segments}
+    return {"run": run, "file": str(path), "size": [height, width], "segments": segments}
 
 
 def unreadable(path: Path, error: str, run: str) -> Record:
@@ -58,21 +56,37 @@ def unreadable(path: Path, error: str, run: str) -> Record:
 
 def keep(out: Path, name: str, record: Record) -> None:
     """Write a photograph's record, after all its other files."""
-    write_text(out / FOLDER / f"{name}.json", json.dumps(record))
+    write_text(out / record_file(name), json.dumps({"sha256": digest(record), "record": record}))
 
 
-def read_record(out: Path, name: str, run: str) -> Record | None:
-    """A photograph's record of a run with this fingerprint; None if there is none."""
-    file = out / FOLDER / f"{name}.json"
-    if not file.is_file():
+def read_record(out: Path, name: str) -> Record | None:
+    """A photograph's record; None if there is none, or it is not as `keep` wrote it: then the photograph is done again.
+
+    That is one that is empty, torn or changed by hand, of an earlier version, or cannot be read.
+    """
+    try:
+        content = json.loads((out / record_file(name)).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
-    record: Record = json.loads(file.read_text(encoding="utf-8"))
-    return record if record["run"] == run else None
+    if not isinstance(content, dict) or "record" not in content:
+        return None
+    record: Record = content["record"]
+    return record if content.get("sha256") == digest(record) else None
 
 
-def is_done(record: Record | None, path: Path) -> bool:
-    """Whether a photograph needs not be segmented again."""
-    return record is not None and path.exists() and record.get("stamp") == stamp(path)
+def digest(record: Record) -> str:
+    """Of a record's content."""
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+
+
+def is_right(record: Record, path: Path, run: str) -> bool:
+    """Whether a record says what a run of this fingerprint would say of the photograph as it is now."""
+    return bool(record["run"] == run and os.path.exists(path) and record.get("stamp") == stamp(path))
+
+
+def is_whole(file: Path) -> bool:
+    """Whether there is such a file; one that has no bytes was lost."""
+    return file.is_file() and file.stat().st_size > 0
 
 
 def write_csv(out: Path, records: Mapping[str, Record]) -> None:
@@ -82,7 +96,7 @@ def write_csv(out: Path, records: Mapping[str, Record]) -> None:
     writer.writeheader()
     for record in records.values():
         writer.writerows({"image": record["file"], **segment} for segment in record["segments"])
-    write_text(out / "segments.csv", text.getvalue())
+    write_text(out / TABLE, text.getvalue())
 
 
 def write_coco(out: Path, records: Mapping[str, Record], classes: Sequence[str], as_polygons: bool) -> None:
@@ -91,7 +105,9 @@ def write_coco(out: Path, records: Mapping[str, Record], classes: Sequence[str],
     annotations: list[Record] = []
     for number, (name, record) in enumerate(records.items(), start=1):
         height, width = record["size"]
-        images.append({"id": number, "file_name": name + Path(record["file"]).suffix, "height": height, "width": width})
+        file = Path(record["file"])
+        file_name = name if Path(name).name == file.name else name + file.suffix  # equal names keep their endings
+        images.append({"id": number, "file_name": file_name, "height": height, "width": width})
         for segment in record["segments"]:
             if segment["empty"]:
                 continue
@@ -111,7 +127,7 @@ def write_coco(out: Path, records: Mapping[str, Record], classes: Sequence[str],
             )
     categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    write_text(out / "annotations.json", json.dumps(content))
+    write_text(out / ANNOTATIONS, json.dumps(content))
 
 
 def write_contact_sheet(out: Path, records: Mapping[str, Record]) -> None:
@@ -131,12 +147,13 @@ def write_contact_sheet(out: Path, records: Mapping[str, Record]) -> None:
         score = max(segment["score"] for segment in records[name]["segments"])
         sheet.paste(Image.fromarray(thumbnail(records[name])), (left, top + CAPTION))
         draw.text((left, top), f"{score:.2f}  {name[-20:]}", "black", font)
-    appear(out / "contact_sheet.jpg", lambda part: sheet.save(part, format="JPEG", quality=88))
+    with atomic_write(out / SHEET) as part:
+        sheet.save(part, format="JPEG", quality=88)
 
 
 def thumbnail(record: Record) -> Array:
     """A small picture of a photograph with its masks."""
-    image = read_picture(Path(record["file"]))
+    image = as_segmented(record)
     height, width = fit_size(image.shape[0], image.shape[1], CELL)
     mask = np.zeros(image.shape[:2], np.uint8)
     for number, segment in enumerate(record["segments"], start=1):
@@ -144,6 +161,16 @@ def thumbnail(record: Record) -> Array:
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     labels = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
     return painted(small, labels.astype(np.uint8, copy=False))
+
+
+def as_segmented(record: Record) -> Array:
+    """The photograph of a record; grey of its size if it was taken away, or exchanged for another, since."""
+    try:
+        image = decode_picture(Path(record["file"]), contents(Path(record["file"])))
+    except InputError:
+        image = np.empty((0, 0, 3), np.uint8)
+    height, width = record["size"]
+    return image if image.shape[:2] == (height, width) else np.full((height, width, 3), GREY, np.uint8)
 
 
 def decoded(record: Record, segment: Record) -> NDArray[np.uint8]:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 Map = NDArray[np.float32]
 Labels = NDArray[np.uint8]
+MOST_CLASSES = 254
+"""An index mask has 8 bits; 0 is background, and 255 means in all masks that a pixel is not known."""
 
 
 def furthest_above(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from datamodules.files.writing import atomic_write
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.networks.qgnet import QGNet
@@ -126,14 +127,10 @@ def write(output: Path, save: Callable[[Path], None]) -> None:
     Raises:
         InputError: if it cannot be written.
     """
-    part = output.with_suffix(".part")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        save(part)
-        part.replace(output)
+        with atomic_write(output) as part:
+            save(part)
     except (OSError, RuntimeError) as error:  # the latter is torch's when a folder or disk does not take the file
-        if part.is_file():
-            part.unlink()
         raise InputError(
             f"{output} cannot be written: {error}. Give a place with room that you may write to."
         ) from None

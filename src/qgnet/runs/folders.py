@@ -10,12 +10,12 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from datamodules.episodes.protocols import Protocol, default_seed
 from qgnet.common.errors import InputError
-from qgnet.runs.identity import Identity, read_identity
+from qgnet.runs.identity import CHECKPOINTS, Identity, read_identity
 
 RUNS = Path("runs")
-LAST = Path("checkpoints/last.ckpt")
+LAST = Path(CHECKPOINTS) / "last.ckpt"
 CONFIG = "config.yaml"
-BEST = Path("checkpoints/best.ckpt")
+BEST = Path(CHECKPOINTS) / "best.ckpt"
 SIGNAL = "hpc_ckpt_*.ckpt"
 """Lightning's names of the checkpoints that it writes into a run's folder at SLURM's signal."""
 SEED = 321
@@ -124,7 +124,7 @@ def planned_folder(subcommand: str, config: Namespace) -> Path:
 
 def checkpoint_run(checkpoint: Path) -> Path:
     """The run's folder that a checkpoint lies in."""
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else checkpoint.parent
 
 
 def experiment_folder(config: Namespace) -> Path:

@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from datamodules.files.writing import atomic_write, remove_parts
 from qgnet.common.errors import InputError
 from qgnet.common.locks import hold
 from qgnet.common.say import is_first
 
 RUN_FILE = "run.json"
+CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 """Held by a process of the run as long as it goes on."""
 JOB = "QGNET_JOB"
@@ -63,7 +65,8 @@ class Identity:
             if (folder / "config.yaml").exists():
                 self.end()
                 return False
-            (folder / RUN_FILE).write_text(json.dumps(self.facts, indent=2), encoding="utf-8")
+            with atomic_write(folder / RUN_FILE) as part:
+                part.write_text(json.dumps(self.facts, indent=2), encoding="utf-8")
             self.written, self.made = folder, missing
         except FileExistsError:
             raise InputError(f"{folder} is a file; a run needs a folder. Choose another with --run.") from None
@@ -91,6 +94,7 @@ class Identity:
         self.lock = hold(folder / LOCK)
         if self.lock is None:
             raise InputError(f"{folder} is being trained by another process. Wait for its end, or stop it.")
+        remove_parts(folder / CHECKPOINTS)
 
     def end(self) -> None:
         """Let others go on with the run."""

@@ -15,6 +15,7 @@ from datamodules.files.pictures import decode_picture
 from datamodules.files.pixels import contents
 from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
+from qgnet.outputs.segments import MOST_CLASSES
 
 NAMELESS = Path("the PIL image")
 """What messages call it."""
@@ -115,6 +116,11 @@ def read_supports(
             raise InputError(f"Two classes have the name {twice[0]!r}. Give each a name of its own.")
     by_class: dict[str, list[tuple[Array, Array]]] = {}
     groups = supports if isinstance(supports, Mapping) else {OBJECT: supports}
+    if len(names or groups) > MOST_CLASSES:
+        raise InputError(
+            f"There are {len(names or groups)} classes; a mask takes at most {MOST_CLASSES}, beside 0 (background) and "
+            f"{IGNORE} (not known). Segment some of them first, then the others."
+        )
     for name, pairs in groups.items():
         for number, (image, mask) in enumerate(pairs, start=1):
             pixels = picture(image)

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
+from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.matching import Positions
 from qgnet.networks.qgnet import Supports
-from qgnet.outputs.formats import appear
 from qgnet.segmenting.models import Model, rebuild
 from qgnet.segmenting.presence import Calibration
 from qgnet.segmenting.tuning import SupportReport
@@ -31,7 +31,8 @@ def write(path: Path, model: Model, options: dict[str, Any], learnt: list[dict[s
             for one in learnt
         ],
     }
-    appear(path, lambda part: torch.save(content, part))
+    with atomic_write(path) as part:
+        torch.save(content, part)
 
 
 def read(path: Path) -> tuple[Model, dict[str, Any], list[dict[str, Any]]]:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import appear
 from qgnet.segmenting import known
 from qgnet.segmenting.presence import Calibration
 from qgnet.tasks.segmentation import FewShotSegmentation
@@ -85,7 +85,8 @@ def pack(task: FewShotSegmentation, settings: dict[str, Any], image_size: int, f
         "calibration": None,
         "state_dict": {key: value for key, value in own.items() if not torch.equal(value, state[key])},
     }
-    appear(file, lambda part: torch.save(content, part))
+    with atomic_write(file) as part:
+        torch.save(content, part)
 
 
 def digest_of(state: dict[str, Tensor]) -> str:

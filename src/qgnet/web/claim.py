@@ -1,11 +1,10 @@
 """One server for a folder: two of them would overwrite one another's work."""
 
-import os
 from pathlib import Path
 from typing import TextIO
 
-from qgnet.common.errors import InputError
-from qgnet.common.locks import hold
+from datamodules.files.writing import remove_parts
+from qgnet.common import locks
 
 FILE = "server.lock"
 """In the folder of the session; what counts is not that it is there but that a process holds it."""
@@ -17,13 +16,7 @@ def claim(folder: Path) -> TextIO:
     Raises:
         InputError: if another process has claimed it.
     """
-    file = hold(folder / FILE)
-    if file is None:
-        holder = (folder / FILE).read_text(encoding="utf-8").strip()
-        raise InputError(
-            f"Another `qgnet serve` (process {holder}) works on {folder.parent}. Use its page, or end it first."
-        )
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    busy = f"Another `qgnet serve` (process {{process}}) works on {folder.parent}. Use its page, or end it first."
+    file = locks.claim(folder / FILE, busy)
+    remove_parts(folder)
     return file

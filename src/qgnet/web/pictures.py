@@ -10,8 +10,8 @@ from PIL import Image
 
 from datamodules.episodes.transforms import fit_size
 from datamodules.files import find_files, picture_size, read_picture
+from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import appear
 
 THUMBNAIL = 160
 """Longer side in pixels."""
@@ -86,7 +86,8 @@ def scaled(picture: Picture, side: int, to: Path) -> Path:
         if max(pixels.shape[:2]) > side:
             height, width = fit_size(pixels.shape[0], pixels.shape[1], side)
             pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-        appear(file, lambda part: Image.fromarray(pixels).save(part, format="JPEG", quality=90))
+        with atomic_write(file) as part:
+            Image.fromarray(pixels).save(part, format="JPEG", quality=90)
     return file
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
 from datamodules.files import picture_size
+from datamodules.files.pictures import count_pages
 from qgnet.common.errors import InputError
 from qgnet.web.export import Format, write_zip
 from qgnet.web.kept import Settings
@@ -104,7 +105,7 @@ def of_pictures(work: Work) -> APIRouter:
     def read_facts(key: str) -> dict[str, Any]:
         picture = work.wanted(key)
         height, width = picture_size(picture.path)
-        return {"height": height, "width": width, **work.described(picture)}
+        return {"height": height, "width": width, "pages": count_pages(picture.path), **work.described(picture)}
 
     @router.get("/{key}/thumbnail.jpg")
     def read_thumbnail(key: str) -> Response:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.runs.folders import LAST, SIGNAL, checkpoint_run
 from qgnet.weights.store import PRIOR_FORMAT, read_tensors
@@ -25,19 +26,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         target = Path(path)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(part, "wb") as file:
+            with atomic_write(target) as part, open(part, "wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(target)
             if target.name == LAST.name:  # Lightning would prefer a signal's checkpoint, however old
                 for older in checkpoint_run(target).glob(SIGNAL):
                     older.unlink()
         except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
-            part.unlink(missing_ok=True)
             raise InputError(
                 f"The checkpoint {target} cannot be written: {error}. What was there before is whole. Free space, or "
                 "choose another folder with --run, and go on with --ckpt_path."

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from datamodules.files.writing import atomic_write
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.networks.encoders import IMAGENET as IMAGENET_COLOURS
@@ -54,7 +55,6 @@ def load_encoder_weights(encoder: Encoder, weights: str, setting: str) -> str | 
 
 def save_prior_extractor(path: Path, encoder: Encoder) -> None:
     """Write the encoder's weights with what stage 2 needs to check them; the file appears by rename."""
-    part = path.with_suffix(".part")
     content = {
         "format": PRIOR_FORMAT,
         "encoder": encoder.name,
@@ -62,8 +62,8 @@ def save_prior_extractor(path: Path, encoder: Encoder) -> None:
         "normalisation": [list(encoder.mean), list(encoder.std)],
         "state_dict": encoder.net.state_dict(),
     }
-    torch.save(content, part)
-    part.replace(path)
+    with atomic_write(path) as part:
+        torch.save(content, part)
 
 
 def prior_architecture(path: Path, setting: str) -> tuple[str, int]:
@@ -78,10 +78,8 @@ def prior_architecture(path: Path, setting: str) -> tuple[str, int]:
 
 def save_prior_bank(path: Path, vectors: Tensor, built: dict[str, Any]) -> None:
     """Write a bank of priors (K, C) with how it was built; the file appears by rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    torch.save({"format": BANK_FORMAT, "vectors": vectors, "built": built}, part)
-    part.replace(path)
+    with atomic_write(path) as part:
+        torch.save({"format": BANK_FORMAT, "vectors": vectors, "built": built}, part)
 
 
 def load_prior_bank(bank: PriorBank, file: str, setting: str) -> str:

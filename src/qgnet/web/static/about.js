@@ -20,10 +20,12 @@ export function showAbout() {
   if (!one) return;
   const name = document.createElement("strong");
   name.textContent = one.name;
-  about.append(name, `${sizeText()}${describe(one)}`);
+  about.append(name, `${sizeText()}${pagesText(one)}${describe(one)}`);
 }
 
 const sizeText = () => (stage.picture && state.shown === state.key ? `${stage.picture.width} × ${stage.picture.height} px. ` : "");
+
+const pagesText = ({ pages }) => (pages > 1 ? `Only the first of its ${pages} pages or frames is read. ` : "");
 
 function describe({ painted, outcome }) {
   if (painted?.support || (state.mask && !painted && !outcome)) return "Painted by you, a support.";

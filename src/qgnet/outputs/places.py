@@ -1,0 +1,157 @@
+"""Which files are written of each photograph, known before the work: none of two photographs, none that cannot be."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import get_args
+
+from datamodules.files.finding import one_form
+from qgnet.common.choices import Format
+from qgnet.common.errors import InputError
+
+FOLDER = ".qgnet"
+"""In the output folder: a record of each photograph, and the lock."""
+LOCK = f"{FOLDER}/lock"
+"""Held by the run that works in the output folder."""
+TABLE, SHEET, ANNOTATIONS = "segments.csv", "contact_sheet.jpg", "annotations.json"
+"""Of all photographs."""
+OVERLAYS, PROBABILITIES, LABELME = "overlays", "probabilities", "labelme"
+"""Folders of formats."""
+TAKEN = (TABLE, SHEET, ANNOTATIONS, OVERLAYS, PROBABILITIES, LABELME)
+LONGEST = 255
+"""Bytes of a file's name, where the system does not tell."""
+Classes = tuple[str, ...]
+"""Names of all classes, in the order of their numbers."""
+
+
+def record_file(name: str) -> str:
+    """A photograph's record, below the output folder."""
+    return f"{FOLDER}/{name}.json"
+
+
+def files_of(chosen: Format, name: str, classes: Classes) -> list[str]:
+    """A photograph's files in one format, below the output folder; of a format with a file per class, in their order.
+
+    Args:
+        chosen: the format.
+        name: of the photograph, as ``find_photographs`` gives it.
+        classes: all of them.
+    """
+    if chosen == "index":
+        return [f"{name}.png"]
+    if chosen == "overlay":
+        return [f"{OVERLAYS}/{name}.jpg"]
+    if chosen == "labelme":
+        return [f"{LABELME}/{name}.json"]
+    if chosen == "binary":
+        return [f"{folder}{name}.png" for folder in class_folders(classes)]
+    if chosen == "probability":
+        return [f"{PROBABILITIES}/{folder}{name}.png" for folder in class_folders(classes)]
+    return []  # coco: one file of all photographs
+
+
+def all_files(name: str, formats: Collection[Format], classes: Classes) -> dict[str, Format]:
+    """A photograph's files in several formats → the format of each."""
+    return {file: chosen for chosen in formats for file in files_of(chosen, name, classes)}
+
+
+def every_file(name: str, classes: Classes) -> dict[str, Format]:
+    """A photograph's files in whatever format."""
+    return all_files(name, get_args(Format), classes)
+
+
+@lru_cache(8)
+def class_folders(classes: Classes) -> list[str]:
+    """A folder with ``/`` for each class, named after it and no other, be it in upper case; ``""`` for a single one."""
+    if len(classes) == 1:
+        return [""]
+    plain = [folder_name(name) for name in classes]
+    forms = [caseless(folder) for folder in plain]
+    alike, seen, folders = Counter(forms), Counter[str](), []
+    for folder, form in zip(plain, forms, strict=True):
+        seen[form] += 1
+        folders.append(f"{folder}-{seen[form]}/" if alike[form] > 1 else f"{folder}/")
+    return folders
+
+
+def folder_name(name: str) -> str:
+    """A class's name as that of a folder: none that lies elsewhere, is hidden, or is used for other files."""
+    plain = name.replace("/", "_").replace("\\", "_").replace("\0", "_")
+    return f"_{plain}" if not plain or plain.startswith(".") or caseless(plain) in TAKEN else plain
+
+
+def caseless(path: str) -> str:
+    """A path as file systems compare it that take upper and lower case, and an umlaut's two spellings, for one."""
+    return one_form(path).casefold()
+
+
+def longest_name(out: Path) -> int:
+    """Bytes of the longest name that a file in the output folder, which is there, may have."""
+    most = os.pathconf(out, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST
+    return most if most > 0 else LONGEST  # -1 where there is no limit
+
+
+def is_too_long(name: str, longest: int) -> bool:
+    """Whether one of a photograph's files would have a longer name; its record's is the longest."""
+    return max(map(len, os.fsencode(record_file(name)).split(b"/"))) > longest
+
+
+def check_distinct(out: Path, photographs: Mapping[str, Path], formats: Collection[Format], classes: Classes) -> None:
+    """See that no file is written twice, and none where another needs a folder, or by a name that is too long.
+
+    Args:
+        out: the output folder, in which there is `FOLDER`.
+        photographs: name → file.
+        formats: to be written.
+        classes: all of them.
+
+    Raises:
+        InputError: with the two that meet, or the class whose name is too long.
+    """
+    longest = longest_name(out)
+    for name, folder in zip(classes, class_folders(classes), strict=True):
+        if len(os.fsencode(folder)) > longest + 1:
+            raise InputError(f"The class {name[:40]!r}… has too long a name for a folder of this name. Shorten it.")
+    form = caseless if ignores_case(out) else str
+    whose = {form(file): "the command itself" for file in (TABLE, SHEET, ANNOTATIONS)}
+    for file, by in _written(photographs, formats, classes):
+        if form(file) in whose:
+            raise InputError(f"{whose[form(file)]} and {by} would both be written to {out / file}. {REMEDY}")
+        if (out / file).is_dir():
+            raise InputError(f"{out / file} is a folder; {by} would be written to a file of this name. Remove it.")
+        whose[form(file)] = by
+    for file, by in _written(photographs, formats, classes):
+        for folder in _folders(file):
+            if form(folder) in whose:
+                raise InputError(
+                    f"{whose[form(folder)]} would be written to {out / folder}, and that must be a folder for {by}. "
+                    f"{REMEDY}"
+                )
+
+
+REMEDY = "Rename one of them, or write them to an --out of their own."
+
+
+def _written(
+    photographs: Mapping[str, Path], formats: Collection[Format], classes: Classes
+) -> Iterator[tuple[str, str]]:
+    """Each file as often as it would be written, and what it is of, for a message."""
+    for name, path in photographs.items():
+        for chosen in formats:
+            by = f"{path} (--format {chosen})"
+            yield from ((file, by) for file in files_of(chosen, name, classes))
+        yield record_file(name), str(path)
+
+
+def _folders(file: str) -> Iterator[str]:
+    """The folders that a file lies in, below the output folder, the inner ones first."""
+    while "/" in file:
+        file = file.rpartition("/")[0]
+        yield file
+
+
+def ignores_case(out: Path) -> bool:
+    """Whether the file system of the output folder, in which there is `FOLDER`, takes upper and lower case for one."""
+    return (out / FOLDER.upper()).exists()

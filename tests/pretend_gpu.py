@@ -65,6 +65,10 @@ class OnGpu(Tensor):
         """As of a GPU's tensor."""
         return self.cpu().tolist()
 
+    def __reduce_ex__(self, protocol: int) -> Any:
+        """In files as a tensor of the CPU."""
+        return self.host.__reduce_ex__(protocol)
+
     def untyped_storage(self) -> torch.UntypedStorage:
         """Of as many bytes."""
         return self.host.untyped_storage()
@@ -120,11 +124,16 @@ class PretendGpu(TorchDispatchMode):
                 self.fresh.remove(id(args[0]))
                 return NOWHERE
             return GPU
-        if func is aten._pin_memory.default:
+        if func in (aten._pin_memory.default, aten.pin_memory.default):
             self.pinned.append(args[0].clone())
             return self.pinned[-1]
         if func is aten.is_pinned.default:
             return self._is_pinned(args[0])
+        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
+            with self:  # in inference mode it has not been taken apart yet
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         wanted = GPU if self.autograd and kwargs.get("device") == NOWHERE else kwargs.get("device")
         device = torch.device(wanted) if wanted is not None else common_device(func, args, tensors)
@@ -134,10 +143,12 @@ class PretendGpu(TorchDispatchMode):
             kwargs["device"] = CPU
         kwargs.pop("pin_memory", None)
         given = {id(x.host): x for x in tensors if isinstance(x, OnGpu)}
-        result = func(*tree_map_only(OnGpu, lambda x: x.host, args), **tree_map_only(OnGpu, lambda x: x.host, kwargs))
+        args, kwargs = tree_map_only(OnGpu, lambda x: x.host, (args, kwargs))
         if device.type != GPU.type:
-            return result
-        result = tree_map_only(Tensor, lambda x: given[id(x)] if id(x) in given else OnGpu(x), result)
+            return func(*args, **kwargs)
+        with torch.inference_mode(False):  # a view of a weight is none of an inference
+            result = func(*args, **kwargs)
+            result = tree_map_only(Tensor, lambda x: given[id(x)] if id(x) in given else OnGpu(x), result)
         if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
             self.fresh |= {id(x) for x in tree_leaves(result)}
         return result

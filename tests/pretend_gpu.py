@@ -7,6 +7,7 @@ is the GPU's.
 
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -26,12 +27,14 @@ READS = {aten._local_scalar_dense.default, aten.nonzero.default, aten._linalg_ch
 MASKED = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default}
 """Wait where an index is a mask, whose positions are counted; an index may lie on the CPU."""
 GRADIENTS = {Tensor.backward, torch.autograd.backward, torch.autograd.grad}
-DRIVER = {
-    "torch.cuda._lazy_init": None,
+MIXED_PRECISION = {
     "torch.cuda.amp.common.amp_definitely_not_available": False,
+    "torch.cuda.is_bf16_supported": True,
+}
+DRIVER = MIXED_PRECISION | {
+    "torch.cuda._lazy_init": None,
     "torch.cuda.device_count": 1,
     "torch.cuda.get_device_capability": (7, 0),
-    "torch.cuda.is_bf16_supported": True,
     "torch.cuda.manual_seed_all": None,
     "torch.cuda.set_device": None,
     "pytorch_lightning.accelerators.cuda._clear_cuda_memory": None,
@@ -153,6 +156,15 @@ class PretendGpu(TorchDispatchMode):
             self.fresh |= {id(x) for x in tree_leaves(result)}
         return result
 
+    def thread(self) -> ThreadPoolExecutor:
+        """A thread that has the GPU, too: modes hold for one thread."""
+
+        def enter() -> None:
+            Calls(self).__enter__()
+            self.__enter__()
+
+        return ThreadPoolExecutor(1, initializer=enter)
+
     def _waits(self, func: Any, args: Any, kwargs: dict[str, Any], to_gpu: bool) -> bool:
         """Whether the host has to wait: for an answer, a copy to it, or one from it that is not pinned."""
         if func in (aten._to_copy.default, aten.copy_.default):
@@ -193,6 +205,15 @@ def place() -> str:
 
 
 @contextmanager
+def answers(given: dict[str, Any]) -> Iterator[None]:
+    """Within, functions of these names give these answers."""
+    with ExitStack() as stack:
+        for name, answer in given.items():
+            stack.enter_context(patch(name, return_value=answer))
+        yield
+
+
+@contextmanager
 def pretend_gpu() -> Iterator[PretendGpu]:
     """Within, ``cuda`` may be asked for."""
     gpu = PretendGpu()
@@ -200,8 +221,7 @@ def pretend_gpu() -> Iterator[PretendGpu]:
     lifts = torch._C._only_lift_cpu_tensors()
     overwrites = torch.__future__.get_overwrite_module_params_on_conversion()
     with ExitStack() as stack:
-        for name, answer in DRIVER.items():
-            stack.enter_context(patch(name, return_value=answer))
+        stack.enter_context(answers(DRIVER))
         stack.callback(torch._C._set_only_lift_cpu_tensors, lifts)
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrites)
         torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(…, device="cuda") is a copy that is seen

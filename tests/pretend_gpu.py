@@ -191,8 +191,10 @@ def common_device(func: Any, args: Any, tensors: list[Tensor]) -> torch.device:
         return CPU
     wrong = [x for x in tensors if not isinstance(x, OnGpu) and x.dim() > 0]
     in_place = func._schema.is_mutable and not on_gpu[0]
-    assert not wrong and not in_place, f"{func}: tensors of two devices meet, {[x.device.type for x in tensors]}"
-    assert func not in (aten.cat.default, aten.stack.default) or all(on_gpu), f"{func} of two devices"
+    if func in (aten.cat.default, aten.stack.default):  # single numbers neither
+        wrong = [x for x in tensors if not isinstance(x, OnGpu)]
+    if wrong or in_place:
+        raise AssertionError(f"{func}: tensors of two devices meet, {[x.device.type for x in tensors]}")
     return GPU
 
 

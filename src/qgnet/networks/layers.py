@@ -46,7 +46,9 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resizing of (B, 1, H, W) as the paper does; an object too small to be met by it is kept by coverage."""
     resized = resize(mask, size)
     lost = resized.amax(dim=(1, 2, 3), keepdim=True) == 0
-    return torch.where(lost, F.adaptive_max_pool2d(mask, size), resized)  # to ask if any is lost, a GPU is waited for
+    if mask.device.type == "cpu" and not lost.any():  # a GPU would have to be waited for to tell
+        return resized
+    return torch.where(lost, F.adaptive_max_pool2d(mask, size), resized)
 
 
 def constants(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:

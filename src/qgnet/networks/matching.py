@@ -59,8 +59,8 @@ def positions(feature: Tensor, mask: Tensor) -> Positions:
     here = mask.to(feature.device, non_blocking=True)
     covered = covers(here, size)
     known = covered[0] + covered[1] > 0
-    counted = known if here is mask else sum(covers(mask, size)) > 0
-    most = max(1, int(counted.sum(dim=1).max()))
+    counted = covered if here is mask else covers(mask, size)
+    most = max(1, int((counted[0] + counted[1] > 0).sum(dim=1).max()))
     order = known.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
     features = feature.flatten(2).gather(2, order[:, None].expand(-1, feature.shape[1], -1))
     return Positions(features, *(cover.gather(1, order) for cover in covered))

@@ -144,7 +144,8 @@ class EpisodicTask(Task):
     def transfer_batch_to_device(self, batch: Episode, device: torch.device, dataloader_idx: int) -> Episode:
         """Leave on the host what is asked for there: an answer from a GPU would be waited for."""
         host = {name: getattr(batch, name) for name in ON_HOST}
-        moved = super().transfer_batch_to_device(batch._replace(**dict.fromkeys(ON_HOST)), device, dataloader_idx)
+        without: dict[str, Any] = dict.fromkeys(ON_HOST)
+        moved: Episode = super().transfer_batch_to_device(batch._replace(**without), device, dataloader_idx)
         return moved._replace(**host)
 
     def forward(self, episode: Episode) -> QGNetOutput:

@@ -21,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
-from tqdm import tqdm
 
 from datamodules.episodes.fitted import fit_picture, fit_support
 from datamodules.files.sources import LabelledImages
@@ -29,6 +28,7 @@ from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.common.boundary import boundary
 from qgnet.common.choices import PRESENCE
+from qgnet.common.progress import progress
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import Positions, of_all_shots, positions
@@ -67,11 +67,18 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=300, help="for each number of shots")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--image-size", type=int, help="side of the square, 8n + 1 px (default: the model's)")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
     parser.add_argument("--presence", type=float, nargs="+", default=[PRESENCE], help="least scores to measure with")
     parser.add_argument("--write", type=Path, help="fit a calibration on the training list, and write it to this file")
     parser.add_argument("--folder", help="instead of --root: a folder as `qgnet prepare folder` leaves it")
     parser.add_argument("--least", type=int, default=512, help="pixels that a class covers where it counts as shown")
     options = parser.parse_args()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bf16):
+        measure_lists(options)
+
+
+def measure_lists(options: argparse.Namespace) -> None:
+    """Fit if that is asked for, and measure."""
     model = open_model("matching", options.image_size)
     data = FolderDataModule(options.folder, fold=0) if options.folder else Pascal5iDataModule(options.root, fold=0)
     calibration = calibration_of_matching()
@@ -79,7 +86,7 @@ def main() -> None:
         photos = read(model, data.source("train"), options)
         centre = centre_of(photos)
         trials = draw(model, photos, centre, options)
-        calibration = fit(trials, centre)
+        calibration = fit(trials, centre)._replace(sides=(model.image_size,))
         print(f"fitted: {calibration._replace(centre=calibration.centre[:2])}")
         tell("training list", trials, calibration, options.presence)
         options.write.write_text(json.dumps(calibration._asdict()) + "\n")
@@ -100,7 +107,7 @@ def tell(name: str, trials: Sequence[Trial], calibration: Calibration, presences
 def read(model: Model, source: LabelledImages, options: argparse.Namespace) -> list[Photo]:
     """Photographs of a source, drawn at random."""
     numbers = np.random.default_rng(0).permutation(len(source.names))[: options.photographs].tolist()
-    return [encode(model, source, i, options.least) for i in tqdm(numbers, "photographs")]
+    return [encode(model, source, i, options.least) for i in progress(numbers, "photographs", unit="photograph")]
 
 
 def centre_of(photos: Sequence[Photo]) -> Tensor:
@@ -120,7 +127,7 @@ def draw(model: Model, photos: Sequence[Photo], centre: Tensor, options: argpars
         of_class = {c: [i for i, photo in enumerate(photos) if c in photo.shown] for c in classes}
         of_class = {c: members for c, members in of_class.items() if len(members) > shots}
         queries = sorted({i for members in of_class.values() for i in members})
-        for _ in tqdm(range(options.episodes), f"{shots}-shot"):
+        for _ in progress(range(options.episodes), f"{shots}-shot", unit="episode"):
             query = int(rng.choice(queries))
             right = int(rng.choice([c for c in of_class if query in of_class[c]]))
             absent = [c for c in of_class if c not in photos[query].masks]

@@ -21,11 +21,11 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from datamodules.unlabeled import ImageFolder
 from datamodules.views.photographs import MaskFolder, PhotographDataset
 from qgnet.common.boundary import boundary
+from qgnet.common.progress import progress
 from qgnet.metrics import MapQuality
 from qgnet.tasks.base import make_encoder
 from qgnet.tasks.pretraining import PriorMaps
@@ -78,7 +78,7 @@ def main() -> None:
     quality = {name: MapQuality() for name in ["noise", "centre prior", "spectral residual", *prior_maps]}
     generator = torch.Generator().manual_seed(321)
     centre = centre_prior(options.size)
-    for i in tqdm(range(len(photographs)), unit="photograph"):
+    for i in progress(range(len(photographs)), "prior maps", unit="photograph"):
         image, objects, _ = photographs[i]
         quality["noise"].update(torch.rand(objects.shape, generator=generator), objects)
         quality["centre prior"].update(centre, objects)

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from datamodules.episodes.dataset import EpisodeDataset
 from datamodules.episodes.episode import Episode, collate
@@ -28,6 +27,7 @@ from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.commands import main as qgnet
 from qgnet.common.boundary import boundary
+from qgnet.common.progress import progress
 from qgnet.metrics import EpisodeIoU
 from qgnet.segmenting.models import open_model
 from qgnet.tasks.base import normalise
@@ -61,7 +61,7 @@ def main() -> None:
         name: [] for name in ("test's rule, present", "default, present", "default, absent")
     }
     differing = pixels = 0
-    for i in tqdm(range(options.episodes)):
+    for i in progress(range(options.episodes), "episodes", unit="episode"):
         right, wrong = episodes[i], episodes.control(i)
         target, class_id = right.original_mask[0], int(right.class_id)
         tested, masks = protocol(net, right), segmented(episodes, right, list(RULES))

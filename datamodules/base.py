@@ -15,6 +15,7 @@ from qgnet.common.internals import (
     counts_finished_epoch,
     epochs_trained,
 )
+from qgnet.common.pool import cores
 from qgnet.common.settings import Checked, Count, Natural
 
 
@@ -114,21 +115,23 @@ class BaseDataModule(pl.LightningDataModule, metaclass=Checked):
 
     Args:
         batch_size: samples per process and step.
-        num_workers: loader processes.
+        num_workers: loader processes; null: one per core of the machine, but not more than ``most_workers``.
         seed: of every random choice about the data.
     """
 
     prefix = "data"
+    most_workers = 4
+    """Loader processes that are worth their memory, unless ``num_workers`` says otherwise."""
 
     def __init__(
         self,
         batch_size: Count,
-        num_workers: Natural,
+        num_workers: Natural | None,
         seed: Natural,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.num_workers = min(self.most_workers, cores()) if num_workers is None else num_workers
         self.seed = seed
 
     @property

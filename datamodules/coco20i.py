@@ -24,6 +24,8 @@ class Coco20iDataModule(EpisodeDataModule):
         **kwargs: settings of every EpisodeDataModule.
     """
 
+    useless_choices = ("episodes",)
+
     def __init__(
         self,
         root: str = "data/coco",

@@ -16,16 +16,18 @@ from datamodules.episodes.dataset import EpisodeDataset
 from datamodules.episodes.episode import Episode, collate
 from datamodules.episodes.manifest import read_manifest
 from datamodules.episodes.plan import limited, shares, visiting_order
-from datamodules.episodes.protocols import Protocol, default_seed
+from datamodules.episodes.protocols import Protocol, default_seed, tell_useless_choices
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import LabelledImages
 from qgnet.common.errors import InputError
-from qgnet.common.say import say
+from qgnet.common.say import say, warn
 from qgnet.common.settings import Count, Natural, Range, Rising, Share, Side
 
 
 class EpisodeDataModule(BaseDataModule):
     """Episodes of one fold: base classes for training, novel classes for validation and test.
+
+    A choice of the protocol that such data have no use for (``useless_choices``) is warned of.
 
     Args:
         fold: which classes are novel, 0 … 3.
@@ -34,7 +36,7 @@ class EpisodeDataModule(BaseDataModule):
         seed: of the episodes and their augmentation; null: the protocol's first.
         episodes: number of validation and of test episodes; null: the protocol's.
         batch_size: episodes per process and step.
-        num_workers: loader processes.
+        num_workers: loader processes; null: one per core, but not more than 4.
         image_size: side of the square that the network sees, in pixels, of the form 8n + 1.
         min_class_area: pixels a class must cover in an image to count there.
         scale: range of the random scaling in training.
@@ -45,6 +47,8 @@ class EpisodeDataModule(BaseDataModule):
         inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
     """
 
+    useless_choices: tuple[str, ...] = ("coco_folds", "coco_episodes")
+
     def __init__(
         self,
         fold: Natural = 0,
@@ -53,7 +57,7 @@ class EpisodeDataModule(BaseDataModule):
         seed: Natural | None = None,
         episodes: Count | None = None,
         batch_size: Count = 4,
-        num_workers: Natural = 4,
+        num_workers: Natural | None = None,
         image_size: Annotated[int, Side()] = 473,
         min_class_area: Count = 2048,
         scale: Annotated[tuple[float, float], Range(0.1, 10), Rising()] = (0.9, 1.1),
@@ -62,11 +66,14 @@ class EpisodeDataModule(BaseDataModule):
         negative: Share = 0.0,
         inverted: Share = 0.0,
     ) -> None:
+        tell_useless_choices(protocol, self.useless_choices, type(self).__name__)
+        if episode_file and episodes is not None:
+            warn(f"data.episodes {episodes} does nothing, since data.episode_file says which episodes there are.")
         self.protocol = protocol.resolved()
         super().__init__(batch_size, num_workers, default_seed(self.protocol) if seed is None else seed)
         self.fold = fold
         self.shots = shots
-        self.episodes = self.default_episodes if episodes is None else episodes
+        self.episodes = self.default_episodes if episodes is None and not episode_file else episodes
         self.image_size = image_size
         self.min_class_area = min_class_area
         self.scale = scale
@@ -155,6 +162,18 @@ class EpisodeDataModule(BaseDataModule):
             self.data["train"] = self._episodes("train")
         if "val" not in self.data:
             self.data["val"] = self._episodes("val", controls=stage != "predict")
+        if stage == "fit":
+            self._tell_of_shared()
+
+    def _tell_of_shared(self) -> None:
+        """Warn of images that are trained on and tested on."""
+        train, test = ({data.source.names[i] for i in data.queries} for data in (self.data["train"], self.data["val"]))
+        shared = sorted(train & test)
+        if shared:
+            warn(
+                f"{len(shared)} image(s) are trained on and tested on, e.g. {shared[0]}: the scores of their classes "
+                "are not those of new photographs. Give lists without a common image."
+            )
 
     def _episodes(self, split: str, controls: bool = True) -> EpisodeDataset:
         training = split == "train"
@@ -167,7 +186,7 @@ class EpisodeDataModule(BaseDataModule):
             classes={c: self.class_names[c] for c in classes},
             novel=self.novel_classes,
             shots=self.shots,
-            length=(self.train_episodes or 0) if training else self.episodes,
+            length=(self.train_episodes if training else self.episodes) or 0,
             image_size=self.image_size,
             scale=self.scale,
             min_class_area=self.min_class_area,

@@ -1,9 +1,11 @@
 """Your own images and masks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from datamodules.episodes.protocols import Protocol
 from datamodules.episodic import EpisodeDataModule
 from datamodules.files.index import INDEX_FOLDER, MaskIndex
 from datamodules.files.sources import BinaryMasks, IndexMasks, LabelledImages
@@ -18,11 +20,15 @@ class FolderDataModule(EpisodeDataModule):
     background, 255 ignore), or binary masks, one ``masks/<class>/<name>.png`` per class that an image shows. Where
     ``classes.yaml`` names 255 alone, ``masks/<name>.png`` are binary masks of that one class.
 
+    Training and test share the folder, but no photograph: those that show a novel class are tested on, and never
+    trained on, whatever the protocol.
+
     Args:
         root: folder with ``images/`` and ``masks/``.
         novel: names of the novel classes, never labelled in training; all others are base classes. Empty: all are
             novel, for a test without training.
         min_class_area: pixels a class must cover in an image to count there.
+        protocol: a name and single choices that replace its own; ``novel_in_training`` is always ``drop``.
         mask_suffix: what follows an image's name in its mask's, e.g. ``_mask`` for ``a.jpg`` and ``a_mask.png``.
         **kwargs: settings of every EpisodeDataModule.
     """
@@ -33,9 +39,16 @@ class FolderDataModule(EpisodeDataModule):
         novel: Sequence[str] = (),
         min_class_area: int = 1,
         mask_suffix: str = "",
+        protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
         **kwargs: Any,
     ) -> None:
-        super().__init__(min_class_area=min_class_area, **kwargs)
+        if protocol.novel_in_training not in (None, "drop"):
+            raise InputError(
+                f"data.protocol.novel_in_training is {protocol.novel_in_training}, which would train on photographs "
+                "that are tested on: a folder has no others with novel classes. Take it out: they are dropped."
+            )
+        protocol = replace(protocol, novel_in_training="drop")
+        super().__init__(min_class_area=min_class_area, protocol=protocol, **kwargs)
         self.root = Path(root)
         self.novel = list(novel)
         self.mask_suffix = mask_suffix

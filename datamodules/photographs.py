@@ -11,6 +11,7 @@ from datamodules.episodes.fitted import Fitted, fit_picture
 from datamodules.files.pictures import first_page, stamp
 from datamodules.files.pixels import contents
 from qgnet.common.errors import InputError
+from qgnet.common.settings import Natural
 
 
 class Photograph(NamedTuple):
@@ -70,11 +71,18 @@ class PhotographsDataModule(BaseDataModule):
         image_size: side of the network's square, in pixels.
         tile: slide the square over larger photographs, instead of bringing them to it.
         batch_size: photographs per process and step.
-        num_workers: loader processes.
+        num_workers: loader processes; null: one per core, but not more than 2.
     """
 
+    most_workers = 2
+
     def __init__(
-        self, files: dict[str, Path], image_size: int, tile: bool = False, batch_size: int = 8, num_workers: int = 2
+        self,
+        files: dict[str, Path],
+        image_size: int,
+        tile: bool = False,
+        batch_size: int = 8,
+        num_workers: Natural | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, seed=0)
         self.allow_zero_length_dataloader_with_multiple_devices = True  # one photograph for several processes

@@ -194,17 +194,17 @@ class SyntheticDataModule(EpisodeDataModule):
 
     Args:
         batch_size: episodes per process and step.
-        num_workers: loader processes.
         image_size: side of the scenes in pixels, of the form 8n + 1.
         min_class_area: pixels a class must cover in a scene to count there.
         scenes: number of training scenes; a quarter as many for the test.
         **kwargs: settings of every EpisodeDataModule.
     """
 
+    most_workers = 2
+
     def __init__(
         self,
         batch_size: int = 8,
-        num_workers: int = 2,
         image_size: int = 129,
         min_class_area: int = 400,
         scenes: Count = 2000,
@@ -212,7 +212,6 @@ class SyntheticDataModule(EpisodeDataModule):
     ) -> None:
         super().__init__(
             batch_size=batch_size,
-            num_workers=num_workers,
             image_size=image_size,
             min_class_area=min_class_area,
             **kwargs,
@@ -247,19 +246,19 @@ class SyntheticViewsDataModule(ViewDataModule):
         scenes: number of scenes.
         scene_size: their side in pixels.
         batch_size: images per process and step.
-        num_workers: loader processes.
         global_size: side of the global views in pixels.
         local_size: side of the local patches in pixels.
         map_size: side of the squares that prior maps are drawn for, in pixels, of the form 8n + 1.
         **kwargs: settings of every ViewDataModule.
     """
 
+    most_workers = 2
+
     def __init__(
         self,
         scenes: Count = 2000,
         scene_size: Annotated[int, Range(32)] = 129,
         batch_size: int = 64,
-        num_workers: int = 2,
         global_size: int = 96,
         local_size: int = 48,
         map_size: int = 129,
@@ -267,7 +266,6 @@ class SyntheticViewsDataModule(ViewDataModule):
     ) -> None:
         super().__init__(
             batch_size=batch_size,
-            num_workers=num_workers,
             global_size=global_size,
             local_size=local_size,
             map_size=map_size,

@@ -21,8 +21,8 @@ from datamodules.views.photographs import MaskFolder, PhotographDataset, collate
 from datamodules.views.region_maps import Images, RegionMaps
 from datamodules.views.regions import Method, PatchRule
 from qgnet.common.errors import InputError
-from qgnet.common.say import say
-from qgnet.common.settings import Count, Natural, Range, Side
+from qgnet.common.say import say, warn
+from qgnet.common.settings import LARGEST_SIDE, Count, Natural, Range, Side
 
 
 class ViewDataModule(BaseDataModule):
@@ -30,7 +30,7 @@ class ViewDataModule(BaseDataModule):
 
     Args:
         batch_size: images per process and step.
-        num_workers: loader processes.
+        num_workers: loader processes; null: one per core, but not more than 8.
         seed: of views, patches and of which images are held out.
         global_size: side of the global views in pixels.
         local_size: side of the local patches in pixels.
@@ -43,13 +43,15 @@ class ViewDataModule(BaseDataModule):
         map_size: side of the squares that prior maps are drawn for, in pixels, of the form 8n + 1.
     """
 
+    most_workers = 8
+
     def __init__(
         self,
         batch_size: Count = 256,
-        num_workers: Natural = 8,
+        num_workers: Natural | None = None,
         seed: Natural = 321,
-        global_size: Annotated[int, Range(16)] = 224,
-        local_size: Annotated[int, Range(16)] = 96,
+        global_size: Annotated[int, Range(16, LARGEST_SIDE)] = 224,
+        local_size: Annotated[int, Range(16, LARGEST_SIDE)] = 96,
         regions: Method = "slic",
         region_count: Annotated[int, Range(1, 255)] = 16,
         region_cache: str | None = None,
@@ -69,6 +71,10 @@ class ViewDataModule(BaseDataModule):
         self.held_out = held_out
         self.map_size = map_size
         self.data: dict[str, ViewDataset] = {}
+        if region_cache and not self.region_maps().file:
+            warn(f"data.region_cache {region_cache} does nothing: region maps of data.regions {regions} are not kept.")
+        if regions == "random" and patches.min_area != PatchRule.min_area:
+            warn(f"data.patches.min_area {patches.min_area} does nothing: data.regions random has no regions.")
 
     @abstractmethod
     def source(self) -> Images:
@@ -221,6 +227,11 @@ class UnlabeledDataModule(ViewDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if mask_list is not None and mask_root is None:
+            raise InputError(
+                f"data.mask_list is {mask_list}, which measures nothing without masks. Give their folder by "
+                "data.mask_root, or take it out."
+            )
         self.root = Path(root)
         self.list_file = Path(list_file) if list_file is not None else None
         self.mask_root = Path(mask_root) if mask_root is not None else None

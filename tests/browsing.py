@@ -37,15 +37,15 @@ def installed_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def served(folder: Path, network: Segmenter, port: int = 0) -> Iterator[str]:
+def served(folder: Path, network: Segmenter, port: int = 0, token: str = "token") -> Iterator[str]:
     """The address of a server of this process."""
-    app = make_app(folder, network)
+    app = make_app(folder, network, token=token)
     listener = listening("127.0.0.1", port)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        yield address(listener, "127.0.0.1", None)
+        yield address(listener, "127.0.0.1", token)
     finally:
         server.should_exit = True
         app.state.work.worker.end_events()

@@ -1,15 +1,18 @@
 """No DataModule's test asks for a class that its training has seen labelled, over real commands."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import Command
 from fake_data import write_folder, write_fss
 
-from datamodules import FolderDataModule, Fss1000DataModule
+from datamodules import FolderDataModule, Fss1000DataModule, Pascal5iDataModule
 from datamodules.episodes.classes import across_data
+from datamodules.episodes.protocols import PROTOCOLS, Protocol
 from qgnet.commands import main as qgnet
 from qgnet.common.errors import InputError
 
@@ -138,3 +141,49 @@ def test_names_that_no_terminal_should_see_are_refused(tmp_path: Path) -> None:
     (fss / "class_03").rename(fss / "class\x1b[2J")
     with pytest.raises(InputError, match=r"'class\\x1b\[2J'"):
         Fss1000DataModule(str(fss)).setup("fit")
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_folders_test_photographs_are_never_trained_on(tmp_path: Path, binary: bool, protocol: str) -> None:
+    root = write_folder(tmp_path / "folder", binary)
+    data = FolderDataModule(
+        str(root), novel=["cup", "drum"], image_size=65, train_episodes=60, protocol=Protocol(protocol), negative=0.3
+    )
+    data.setup("fit")
+    used = {}
+    for split, dataset in data.data.items():
+        draws = [dataset.draw(i) for i in range(60)]
+        used[split] = {dataset.source.names[i] for draw in draws for i in (draw.query, *draw.supports)}
+    assert used["train"]
+    assert used["val"]
+    assert not used["train"] & used["val"]
+    shows_novel = {data.source("val").names[i] for i in data.data["val"].queries}
+    assert not shows_novel & used["train"]
+    assert data.protocol.novel_in_training == "drop"
+
+
+def test_a_folder_refuses_to_train_on_test_photographs(
+    command: Command, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    error = refused(command, capsys, "fit", "folder.yaml", "--data.protocol.novel_in_training=background")
+    assert "data.protocol.novel_in_training is background, which would train on photographs that are tested" in error
+    command("fit", "folder.yaml", "--data.protocol.name=hsnet", "--run=runs/x")
+    settings = yaml.safe_load(Path("runs/x/config.yaml").read_text())["data"]["init_args"]
+    assert settings["protocol"]["novel_in_training"] == "drop"
+    command("test", "folder.yaml", "--data.protocol.name=hsnet", f"--ckpt_path={LAST}", "--run=runs/t")
+    assert json.loads(Path("runs/t/results.json").read_text())["protocol"]["novel_in_training"] == "drop"
+    root = write_folder(tmp_path / "folder", binary=False)
+    data = FolderDataModule(str(root), novel=["apple", "cup"], image_size=65, shots=9)
+    with pytest.raises(InputError, match=r"beside the \d+ that show a novel class"):
+        data.setup("fit")
+
+
+def test_lists_that_share_photographs_are_told_of(voc: Path) -> None:
+    data = Pascal5iDataModule(str(voc), image_size=65, min_class_area=50, train_list="val")
+    with pytest.warns(UserWarning, match=r"image\(s\) are trained on and tested on, e.g. "):
+        data.setup("fit")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        Pascal5iDataModule(str(voc), image_size=65, min_class_area=50).setup("fit")
+    assert not [warning for warning in told if "tested on" in str(warning.message)]

@@ -12,6 +12,7 @@ from conftest import Command
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb_file import read_run
 
+from qgnet.cli import main
 from qgnet.loggers import wandb as loggers
 from qgnet.loggers.naming import revision
 from qgnet.tasks.segmentation import FewShotSegmentation
@@ -52,6 +53,16 @@ def test_a_training_and_its_test_are_two_runs_of_one_group(command: Command) -> 
     assert set(fit.tags) == {"stage 2", "fit", "protocol qgnet", "fold 0", "1-shot"}
     assert set(test.tags) == {"stage 2", "test", "protocol qgnet", "fold 0", "2-shot"}
     assert [run.config["settings"]["data"]["init_args"]["shots"] for run in (fit, test)] == [1, 2]
+
+
+def test_a_test_by_the_trainings_own_configuration_is_a_run_of_its_own(command: Command) -> None:
+    finished(command, "fit", "demo/qgnet.yaml", WANDB)
+    main(["test", f"--ckpt_path={FOLD}/checkpoints/last.ckpt"])
+    finish()
+    fit, test = read_run(FOLD), read_run(FOLD / "test-fold0-1shot-seed321-last")
+    assert fit.id != test.id
+    assert (fit.name, test.name) == ("fold0-1shot-seed321", "test-fold0-1shot-seed321-last")
+    assert (fit.job_type, test.job_type) == ("fit", "test")
 
 
 def test_a_training_logs_what_its_users_look_for(command: Command) -> None:
@@ -138,6 +149,13 @@ def test_a_run_that_goes_on_keeps_folder_id_and_metrics(command: Command, monkey
     assert not FOLD.with_name(FOLD.name + "-2").exists()
 
 
+def test_a_run_that_goes_on_keeps_the_id_it_was_given(command: Command) -> None:
+    finished(command, "fit", "demo/qgnet.yaml", WANDB, *EPOCH, "--trainer.logger.id=mine")
+    finished(command, "fit", "demo/qgnet.yaml", WANDB, *EPOCH, "--trainer.max_epochs=2", "--ckpt_path=last")
+    assert read_run(FOLD).id == "mine"
+    assert len(list(FOLD.glob("wandb/offline-run-*-mine"))) == 2
+
+
 def test_nothing_to_go_on_with(command: Command, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stop:
         command("fit", "demo/qgnet.yaml", "--ckpt_path=last")
@@ -184,7 +202,16 @@ def test_a_wandb_that_cannot_be_had_never_stops_a_training(
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("project=", "has no project"), ("log_checkpoints=all", "cannot be uploaded offline")],
+    [
+        ("project=", "has no project"),
+        ("project=a/b", "wandb logger's project is 'a/b': Invalid project name"),
+        ("id=a/b", "wandb logger's id is 'a/b': Run ID cannot contain the characters"),
+        ("id=", "wandb logger's id is '': Run ID cannot be empty"),
+        (f"id={'x' * 300}", "expected at most 128 printable characters. Give another: --trainer.logger.id."),
+        ("tags=['']", "Tag at index 0 is empty. Tags must be between 1 and 64 characters. Give another"),
+        ("log_checkpoints=all", "cannot be uploaded offline"),
+        ("log_checkpoints=sometimes", "log_checkpoints"),
+    ],
 )
 def test_settings_that_cannot_work_are_named(
     command: Command, capsys: pytest.CaptureFixture, setting: str, message: str
@@ -193,6 +220,7 @@ def test_settings_that_cannot_work_are_named(
         command("fit", "demo/qgnet.yaml", WANDB, f"--trainer.logger.{setting}")
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+    assert not Path("runs").exists()
 
 
 def test_tensorboard_has_the_same_names_and_pictures(command: Command) -> None:

@@ -1,6 +1,10 @@
 """``qgnet export``: the same answers from ONNX files, and nothing left of an export that is not right."""
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +18,7 @@ from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import QGNet
 from qgnet.segmenting import exporting
 from qgnet.segmenting.exported import DESCRIPTION, ExportedQGNet
-from qgnet.segmenting.models import Model, open_model
+from qgnet.segmenting.models import Model, calibration_of_matching, open_model
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'qgnet-lightning[onnx]'")
@@ -64,10 +68,16 @@ def test_a_checkpoint_by_the_command(
         exporting.export(exported.model, tmp_path / "again")
 
 
-def test_matching_by_the_command(scene: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
-    """With the packaged weights, and their calibration."""
+def test_matching_by_the_command(
+    scene: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the packaged weights, and their calibration as if it had been measured at this size."""
+    calibration = calibration_of_matching()._replace(sides=(SIDE,))
+    monkeypatch.setattr("qgnet.segmenting.models.calibration_of_matching", lambda: calibration)
     main(["export", "--image-size", str(SIDE), "--out", str(tmp_path / "exported")])
-    check_alike(qgnet.Segmenter(image_size=SIDE), qgnet.Segmenter(tmp_path / "exported"), scene)
+    exported = qgnet.Segmenter(tmp_path / "exported")
+    assert exported.calibration == calibration
+    check_alike(qgnet.Segmenter(image_size=SIDE), exported, scene)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +87,7 @@ def test_networks_of_every_kind(stage: int, dilated: bool, margins: tuple[str, .
     encoders = [Encoder("test_resnet", stage, dilated) for _ in range(2)]
     net = QGNet(encoders[0], encoders[1], 8, (1, 0.6, 3), margins=margins, add_margins=bool(margins))
     net.requires_grad_(False).eval()
-    exporting.export(Model(net, SIDE, "qgnet", {}, "test"), tmp_path / "exported")  # compares
+    exporting.export(Model(net, SIDE, "qgnet", {}, "test", "test"), tmp_path / "exported")  # compares
     assert isinstance(open_model(tmp_path / "exported").net, ExportedQGNet)
 
 
@@ -106,3 +116,86 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("qgnet.segmenting.exported.import_module", missing)
     with pytest.raises(InputError, match=r"qgnet-lightning\[onnx\]"):
         exporting.export(model, tmp_path / "exported")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a QGNet with margins."""
+    encoders = [Encoder("test_resnet", 4, False) for _ in range(2)]
+    net = QGNet(encoders[0], encoders[1], 8, (1, 0.6, 3), margins=("nearest", "ridge"), add_margins=True)
+    net.requires_grad_(False).eval()
+    folder = tmp_path_factory.mktemp("export") / "exported"
+    exporting.export(Model(net, SIDE, "qgnet", {}, "test", "test"), folder)
+    return folder
+
+
+@pytest.fixture
+def copied(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "copied"))
+
+
+@pytest.mark.parametrize("name", ["encoder.onnx", "decoder.onnx", "support.onnx"])
+def test_a_flipped_byte_is_found(copied: Path, name: str) -> None:
+    content = bytearray((copied / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copied / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name} was changed or damaged .* Export the model again"):
+        qgnet.Segmenter(copied)
+    (copied / name).unlink()
+    with pytest.raises(InputError, match=rf"{name} does not exist"):
+        qgnet.Segmenter(copied)
+
+
+CALIBRATED = {
+    "similarity": 1,
+    "strength": 1,
+    "shots": 0,
+    "offset": 0,
+    "threshold": 0.4,
+    "centre": [0.0],
+    "sides": [SIDE],
+}
+BY_HAND: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no format": (lambda m: m.pop("format"), "of another version"),
+    "another format": (lambda m: m.update(format="qgnet-onnx-9"), "of another version"),
+    "no kind": (lambda m: m.pop("kind"), "has no kind"),
+    "unknown kind": (lambda m: m.update(kind="unet"), "kind is 'unet'; expected one of matching, qgnet"),
+    "kind of another type": (lambda m: m.update(kind=[]), "kind is []"),
+    "the other kind": (lambda m: m.update(kind="matching"), "the network has no method"),
+    "size as text": (lambda m: m.update(image_size="65"), "image_size is '65'"),
+    "size true": (lambda m: m.update(image_size=True), "image_size is True"),
+    "another size": (lambda m: m.update(image_size=129), "encoder.onnx beside it is for 65 px"),
+    "size NaN": (lambda m: m.update(image_size=float("nan")), "image_size is nan"),
+    "no network": (lambda m: m.update(network=None), "network is None"),
+    "other checksums": (lambda m: m.update(identity="onnx " + "0" * 64), "damaged since the export"),
+    "no checksum": (lambda m: m.update(identity=None), "identity is None"),
+    "unknown margin": (lambda m: m["network"].update(margins=["far"]), "margins is ['far']"),
+    "fewer weights": (lambda m: m["network"].update(margin_weights=[1.0]), "1 margin_weights for 2 margins"),
+    "weights NaN": (lambda m: m["network"].update(margin_weights=[1.0, float("nan")]), "margin_weights is [1.0, nan]"),
+    "sizes of one": (lambda m: m["network"].update(mask_sizes=[[9]]), "mask_sizes is [[9]]"),
+    "no flag": (lambda m: m["network"].update(cross_correspondence="yes"), "cross_correspondence is 'yes'"),
+    "calibration a list": (lambda m: m.update(calibration=[1]), "calibration is [1]"),
+    "calibration without centre": (lambda m: m.update(calibration={}), "the calibration has no"),
+    "calibration NaN": (lambda m: m.update(calibration=CALIBRATED | {"offset": float("nan")}), "offset is nan"),
+    "threshold": (lambda m: m.update(calibration=CALIBRATED | {"threshold": 40}), "threshold is 40"),
+}
+
+
+@pytest.mark.parametrize("change", BY_HAND)
+def test_a_description_changed_by_hand(copied: Path, change: str) -> None:
+    do, message = BY_HAND[change]
+    description = json.loads((copied / DESCRIPTION).read_text())
+    do(description)
+    (copied / DESCRIPTION).write_text(json.dumps(description))
+    with pytest.raises(InputError) as error:
+        qgnet.Segmenter(copied)
+    assert message in str(error.value)
+    assert str(copied) in str(error.value)
+    assert "xport the model again" in str(error.value)
+
+
+def test_a_calibration_of_other_features(copied: Path, scene: tuple[np.ndarray, np.ndarray]) -> None:
+    description = json.loads((copied / DESCRIPTION).read_text())
+    (copied / DESCRIPTION).write_text(json.dumps(description | {"calibration": CALIBRATED}))
+    with pytest.raises(InputError, match="its centre has 1 values"):
+        qgnet.Segmenter(copied).fit([scene]).predict(scene[0])

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import Command
+from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.resnet import Bottleneck, ResNet
@@ -13,8 +14,9 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from qgnet.commands import main as qgnet
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import QGNet
+from qgnet.segmenting.models import checkpoint_model
 from qgnet.tasks.segmentation import FewShotSegmentation
-from qgnet.weights.store import load_encoder_weights
+from qgnet.weights.store import load_encoder_weights, save_prior_extractor
 
 WIDTH = 8
 LEVELS = [9, 0.5]
@@ -311,6 +313,33 @@ def test_self_supervised_checkpoint_becomes_a_prior_extractor(
     encoder = Encoder("resnet18")
     load_encoder_weights(encoder, "prior.ckpt", "model.prior_weights")
     assert all(torch.equal(value, wanted[key]) for key, value in encoder.net.state_dict().items())
+
+
+def test_weights_of_a_compiled_model_are_those_of_the_bare_one(workdir: Path) -> None:
+    """As encoder weights, as a prior extractor and as a checkpoint; import-weights is tested beside."""
+    encoder = Encoder("test_resnet")
+    wrapped = {f"_orig_mod.module.{k}": v for k, v in randomise(encoder.net).state_dict().items()}
+    torch.save(wrapped, "e.pth")
+    save_file(wrapped, "e.safetensors")
+    save_prior_extractor(Path("p.ckpt"), encoder)
+    prior = torch.load("p.ckpt", weights_only=True)
+    torch.save(prior | {"state_dict": wrapped}, "p.ckpt")
+    for file in ("e.pth", "e.safetensors", "p.ckpt"):
+        loaded = Encoder("test_resnet")
+        load_encoder_weights(loaded, file, "model.encoder_weights")
+        assert all(torch.equal(v, encoder.net.state_dict()[k]) for k, v in loaded.net.state_dict().items())
+
+
+def test_a_checkpoint_of_a_compiled_network_is_tested_and_used(command: Command) -> None:
+    command("fit", "demo/qgnet.yaml", "--run=runs/x")
+    path = Path("runs/x/checkpoints/last.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    state = checkpoint["state_dict"]
+    checkpoint["state_dict"] = {k.replace("net.", "net._orig_mod.", 1): v for k, v in state.items()}
+    torch.save(checkpoint, "compiled.ckpt")
+    command("test", "demo/qgnet.yaml", "--ckpt_path=compiled.ckpt", "--run=runs/t")
+    net = checkpoint_model(Path("compiled.ckpt"), None).net.state_dict()
+    assert all(torch.equal(v, net[k.removeprefix("net.")]) for k, v in state.items())
 
 
 class Code:

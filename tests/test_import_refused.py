@@ -78,6 +78,15 @@ def test_files_that_cannot_be_read_or_written(workdir: Path, capsys: pytest.Capt
     assert Path("ours.ckpt").read_text() == "precious"
 
 
-def test_read_state_takes_the_prefix_off(tmp_path: Path) -> None:
-    torch.save({"state_dict": {"module.a.b": torch.ones(2)}}, tmp_path / "x.pth")
+@pytest.mark.parametrize(
+    "name", ["module.a.b", "_orig_mod.module.a.b", "module._orig_mod.a.b", "module.a._orig_mod.b", "_orig_mod.a.b"]
+)
+def test_read_state_takes_off_what_wrappers_add(tmp_path: Path, name: str) -> None:
+    torch.save({"state_dict": {name: torch.ones(2)}}, tmp_path / "x.pth")
     assert list(read_state(tmp_path / "x.pth")) == ["a.b"]
+
+
+def test_one_name_for_two_tensors_is_refused(workdir: Path, capsys: pytest.CaptureFixture) -> None:
+    state = {"module.conv1.weight": torch.ones(2), "conv1.weight": torch.zeros(2)}
+    torch.save(state, "r.pth")
+    assert "r.pth names conv1.weight twice" in refused(capsys, "r.pth")

@@ -124,7 +124,8 @@ def test_coco_of_labelling_tools(tmp_path: Path, named: str, capsys: pytest.Capt
     assert "3 skipped, annotation without segmentation: 3, 13, 23" in printed
     assert "1 skipped, annotation of the unknown category 99: 91" in printed
     assert "1 skipped, annotation of an unknown image: 92" in printed
-    assert "1 skipped, annotation that cannot be drawn" in printed
+    assert "1 skipped, annotation with run lengths of another size than the image's: 93" in printed
+    assert "3 skipped, polygon of less than three points beside others of its annotation: 0, 10, 20" in printed
     assert "1 skipped, image without a label: bare" in printed
     assert "gone.jpg" in printed
     data = FolderDataModule(str(root), image_size=65)
@@ -158,6 +159,105 @@ def test_cvat(tmp_path: Path, palette: bool, capsys: pytest.CaptureFixture) -> N
     expected = np.zeros(SIZE, np.uint8)
     expected[5:20, 5:30], expected[25:35, 5:30] = 1, 2
     assert np.array_equal(read_index_mask(root / "masks/i1.png"), expected)
+
+
+def write_cvat(source: Path, frames: list[str], labelmap: str = "background:0,0,0::\ncat:128,0,0::\n") -> Path:
+    for i, frame in enumerate(frames):
+        picture(source / f"JPEGImages/{frame}.jpg", i)
+        mask = np.zeros((*SIZE, 3), np.uint8)
+        mask[5 : 20 + i, 5:30] = 128, 0, 0
+        (source / f"SegmentationClass/{frame}.png").parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(source / f"SegmentationClass/{frame}.png")
+    (source / "labelmap.txt").write_text(labelmap)
+    return source
+
+
+def test_cvat_frames_of_one_name_in_two_folders(tmp_path: Path) -> None:
+    frames = ["a/1", "b/1", "1", "b/c/2"]
+    root = prepare(tmp_path, "cvat", write_cvat(tmp_path / "labels", frames))
+    assert FolderDataModule(str(root)).source("val").names == ["1", "a_1", "b_1", "b_c_2"]
+    for i, frame in enumerate(frames):
+        name = frame.replace("/", "_")
+        assert (root / f"images/{name}.jpg").read_bytes() == (tmp_path / f"labels/JPEGImages/{frame}.jpg").read_bytes()
+        assert np.array_equal(read_index_mask(root / f"masks/{name}.png") == 1, box(5, 5, 20 + i, 30))
+
+
+def test_cvat_ignore_is_ignored(tmp_path: Path) -> None:
+    source = write_cvat(tmp_path / "labels", ["1"], "background:0,0,0::\nignore:128,0,0::\ncat:9,9,9::\n")
+    mask = np.full((*SIZE, 3), 9, np.uint8)
+    mask[:10] = 128, 0, 0
+    Image.fromarray(mask).save(source / "SegmentationClass/1.png")
+    root = prepare(tmp_path, "cvat", source)
+    assert np.array_equal(read_index_mask(root / "masks/1.png"), np.where(mask[..., 0] == 9, 1, 255))
+
+
+@pytest.mark.parametrize(
+    ("labelmap", "message"),
+    [
+        ("background:0,0,0::\ncat:1,2,3::\ndog:1,2,3::", "gives cat and dog one colour, (1, 2, 3)"),
+        ("background:0,0,0::\ncat:0,0,0::", "gives background and cat one colour"),
+        ("cat:0,0,0::", "gives the background and cat one colour"),
+        ("cat:1,2,3::\ncat:3,2,1::", "names cat twice"),
+        ("cat:300,0,0::", "has the line 'cat:300,0,0::'"),
+        ("cat:-1,0,0::", "has the line 'cat:-1,0,0::'"),
+    ],
+)
+def test_cvat_labels_that_nobody_can_tell_apart_are_refused(
+    tmp_path: Path, labelmap: str, message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert message in fails(capsys, tmp_path, "cvat", write_cvat(tmp_path / "labels", ["1"], labelmap))
+
+
+def test_other_exports_of_cvat_are_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / "annotations.xml").write_text("<annotations></annotations>")
+    for source in (export, export / "annotations.xml"):
+        message = fails(capsys, tmp_path, "cvat", source)
+        assert 'is of the export "CVAT for images". Export the task as "Segmentation mask 1.1"' in message
+    (export / "annotations.xml").rename(export / "instances_default.json")
+    assert 'If it is the export "COCO 1.0", take --from coco' in fails(capsys, tmp_path, "cvat", export)
+    (export / "labels.zip").write_bytes(b"PK")
+    assert "labels.zip is a ZIP. Unzip it" in fails(capsys, tmp_path, "coco", export / "labels.zip")
+
+
+def test_nothing_of_the_users_is_overwritten_or_mixed_in(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    source = write_labelme(tmp_path / "labels")
+    own = tmp_path / "out/masks/i0.png"
+    picture(own)
+    before = own.read_bytes()
+    assert "masks holds masks already, which may not be of these labels" in fails(capsys, tmp_path, "labelme", source)
+    assert own.read_bytes() == before
+    own.rename(tmp_path / "mine.png")
+    picture(tmp_path / "out/images/i1.jpg", 77)
+    for _ in range(2):
+        assert "i1.jpg exists already and is another picture" in fails(capsys, tmp_path, "labelme", source)
+    (tmp_path / "out/images/i1.jpg").unlink()
+    (tmp_path / "mine.png").rename(own.with_name("older.png"))
+    assert "no labels, e.g. older.png: they are of another run" in fails(capsys, tmp_path, "labelme", source)
+    other = write_coco_tool(tmp_path / "other")
+    assert "masks holds masks already" in fails(capsys, tmp_path, "coco", other)
+    own.with_name("older.png").unlink()
+    prepare(tmp_path, "labelme", source)
+    assert not (tmp_path / "out/.qgnet-prepare").exists()
+
+
+def test_names_that_cannot_be_used_are_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    source = tmp_path / "labels"
+    picture(source / "i.jpg")
+    for labels, message in ((["cat", "Cat"], "one name, Cat and cat"), ([" "], "expected printable letters")):
+        shapes = [{"label": label, "points": [[1, 1], [9, 1], [9, 9]]} for label in labels]
+        (source / "i.json").write_text(json.dumps({"shapes": shapes, "imagePath": "i.jpg"}))
+        assert message in fails(capsys, tmp_path, "labelme", source)
+        assert not (tmp_path / "out").exists()
+
+
+def test_255_classes_of_a_tool_are_refused_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    shapes = [{"label": f"c{i:03d}", "points": [[i / 9, 1], [i / 9 + 9, 1], [9, 9]]} for i in range(255)]
+    picture(tmp_path / "labels/i.jpg")
+    (tmp_path / "labels/i.json").write_text(json.dumps({"shapes": shapes, "imagePath": "i.jpg"}))
+    assert "has 255 classes; expected 1 to 254" in fails(capsys, tmp_path, "labelme", tmp_path / "labels")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_no_labels_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -61,6 +61,20 @@ def test_files_that_are_no_checkpoints(command: Command, refused: Refused) -> No
     assert "broken.safetensors cannot be read" in refused("fit", "--model.prior_weights=broken.safetensors")
 
 
+def test_checkpoints_of_the_other_stage_and_without_optimiser(
+    command: Command, refused: Refused, capsys: pytest.CaptureFixture
+) -> None:
+    command("fit", "demo/pretrain.yaml", "--run=runs/one")
+    command("fit", "demo/qgnet.yaml", "--run=runs/two", "--checkpoint.save_weights_only=true")
+    for subcommand in ("fit", "test"):
+        message = refused(subcommand, "--ckpt_path=runs/one/checkpoints/last.ckpt")
+        assert "checkpoint is of stage 1, the prior extractor's training, but this is stage 2" in message
+        with pytest.raises(SystemExit, match="2"):
+            command(subcommand, "demo/pretrain.yaml", "--ckpt_path=runs/two/checkpoints/last.ckpt")
+        assert "checkpoint is of stage 2, but this is stage 1" in capsys.readouterr().err
+    assert "weights alone (save_weights_only)" in refused("fit", "--ckpt_path=runs/two/checkpoints/best.ckpt")
+
+
 def test_text_files_of_another_kind(refused: Refused) -> None:
     Path("latin.yaml").write_bytes("# größe\ntrainer:\n  max_epochs: 1\n".encode("latin-1"))
     assert "latin.yaml is no text in UTF-8" in refused("fit", "--config=latin.yaml")
@@ -71,6 +85,27 @@ def test_text_files_of_another_kind(refused: Refused) -> None:
     assert "cut.yaml cannot be read as YAML" in refused("fit", "--config=cut.yaml")
     Path("binary.jsonl").write_bytes(b"\x80\xff\xfe")
     assert "binary.jsonl is no text in UTF-8" in refused("fit", "--data.episode_file=binary.jsonl")
+
+
+@pytest.mark.parametrize("content", ["data: &x\n  init_args: *x\n", "trainer: &x\n  callbacks: [*x]\n"])
+def test_a_yaml_that_contains_itself(refused: Refused, content: str) -> None:
+    Path("loop.yaml").write_text(content)
+    Path("loop.conf").write_text(content)
+    for option, file in (("config", "loop.yaml"), ("config", "loop.conf"), ("trainer.logger", "loop.yaml")):
+        assert f"{file} cannot be read as YAML: it contains itself" in refused("fit", f"--{option}={file}")
+
+
+def test_a_value_that_contains_itself(workdir: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", *EPISODIC, "--model.levels=&a [*a]"])
+    assert "val='&a [*a]'" in capsys.readouterr().err
+
+
+def test_a_yaml_may_repeat_a_part_and_be_no_deeper_than_can_be_read(refused: Refused) -> None:
+    Path("anchor.yaml").write_text("model:\n  init_args:\n    levels: &a [1, 0.5]\n    margins: *a\n")
+    assert "margins" in refused("fit", "--config=anchor.yaml")
+    Path("deep.yaml").write_text("trainer: " + "[" * 3000 + "]" * 3000)
+    assert "deep.yaml cannot be read as YAML: it is nested too deeply" in refused("fit", "--config=deep.yaml")
 
 
 def test_names_of_classes_given_twice(refused: Refused, data: dict[str, Path], tmp_path: Path) -> None:

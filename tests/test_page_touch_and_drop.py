@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -120,13 +121,19 @@ def test_a_server_that_ends_is_told_and_nothing_is_lost(chromium: Browser, netwo
     folder = write_scenes(tmp_path / "photographs")
     with ExitStack() as after:
         with served(folder, network) as server:
-            allowed = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED"
+            allowed = "ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|401|MIME type"
             page = after.enter_context(opened(chromium, server, allowed))
-            port = int(server.rstrip("/").rsplit(":", 1)[1])
+            port = urlsplit(server).port
         expect(page.locator(".notice[data-kind=lost]")).to_be_visible(timeout=WAIT)
         stroke(page, SIZE, (20, 20), (30, 20))
         expect(page.locator(".notice[data-kind=save]")).to_contain_text("Not saved")
-        after.enter_context(served(folder, network, port))
+        after.enter_context(served(folder, network, port, token="another"))
+        lost = page.locator(".notice[data-kind=lost]")
+        expect(lost).to_contain_text("Open the whole address that `qgnet serve` printed", timeout=WAIT)
+        expect(page.locator(".notice[data-kind=save]")).to_contain_text("The token is missing")
+        other = page.context.new_page()
+        other.goto(f"http://127.0.0.1:{port}/?token=another")
+        ready(other)
         expect(page.locator(".notice")).to_have_count(0, timeout=WAIT)
         saved(page)
         assert mask_of(folder)[20, 20:30].all()

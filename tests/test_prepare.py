@@ -31,6 +31,7 @@ from datamodules.prepare import coco20i, pascal5i
 from datamodules.prepare.coco_masks import draw_mask
 from datamodules.prepare.counts import fold_counts
 from datamodules.prepare.download import RemoteFile
+from datamodules.prepare.labelled import Skipped
 from qgnet.commands import main as qgnet
 
 IDS = {"train": ["2007_000001", "2007_000002", "2008_000003"], "val": ["2007_000004", "2007_000005"]}
@@ -275,13 +276,14 @@ def test_coco_on_photographs(real_data: Path) -> None:
     coco = COCO(real_data / "coco_tiny/annotations/instances_val2017.json")
     class_of = {category: i for i, category in enumerate(sorted(coco.getCatIds()), start=1)}
     assert len(class_of) == 80
-    several = 0
+    several, skipped = 0, Skipped()
     for image in coco.dataset["images"]:
         annotations = coco.imgToAnns[image["id"]]
         several += any(len(a["segmentation"]) > 1 for a in annotations if not a["iscrowd"])
         for parts in ("full", "first-polygon"):
-            drawn = draw_mask(image["height"], image["width"], annotations, class_of, parts, "ignore")  # type: ignore[arg-type]
+            drawn = draw_mask(image["height"], image["width"], annotations, class_of, skipped, parts)  # type: ignore[arg-type]
             assert np.array_equal(drawn, slow_mask(coco, image, parts, "ignore"))
+            assert not skipped.names
     assert several > 5
 
 

@@ -35,9 +35,17 @@ def test_folder_is_checked_and_counted(tmp_path: Path, binary: bool, capsys: pyt
     printed = capsys.readouterr().out
     for name in FOLDER_CLASSES:
         assert f"images with {name}" in printed
+    assert "is taken as any other" not in printed
     assert FolderDataModule(str(root)).class_names == dict(enumerate(FOLDER_CLASSES, start=1))
     (root / "images/000.jpg").unlink()
     assert "000.png has no image in" in fails(capsys, "prepare", "folder", f"--root={root}")
+
+
+def test_a_class_that_may_be_none_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    root = write_folder(tmp_path / "own", binary=True)
+    (root / "masks/drum").rename(root / "masks/Background")
+    qgnet(["prepare", "folder", f"--root={root}"])
+    assert "note: class Background is taken as any other. If it is none, leave its pixels 0" in capsys.readouterr().out
 
 
 def test_mistakes_in_a_folder(tmp_path: Path) -> None:

@@ -1,9 +1,6 @@
 """Several processes on the CPU (gloo) do what one does with the whole batch."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -69,20 +66,11 @@ def test_two_processes_score_exactly_as_one(workdir: Path) -> None:
     assert Path("runs/two/worst_and_best.png").exists()
 
 
-def test_two_processes_train_as_one_with_the_doubled_batch(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without dropout, whose draws are each process's own, and whatever ``ddp`` does by default."""
-    fit = ["fit", *EPISODIC, "--data.train_episodes=16", "--trainer.limit_train_batches=4"]
+def test_two_processes_train_as_one_with_the_doubled_batch(workdir: Path) -> None:
+    """Dropout included, and whatever ``ddp`` does by default."""
+    fit = ["fit", *EPISODIC, "--data.train_episodes=16", "--trainer.limit_train_batches=4", "--data.shots=2"]
     fit += ["--trainer.log_every_n_steps=1"]
-    script = Path("without_dropout.py")
-    script.write_text(
-        "import sys, torch\n"
-        "torch.nn.Dropout2d.forward = lambda self, x: x\n"
-        "from qgnet.cli import main\n"
-        "main(sys.argv[1:])\n"
-    )
-    command = [sys.executable, str(script), *fit, "--trainer.devices=2", "--trainer.strategy=ddp", "--run=runs/two"]
-    two = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
-    monkeypatch.setattr(torch.nn.Dropout2d, "forward", lambda self, x: x)
+    two = start(*fit, "--trainer.devices=2", "--trainer.strategy=ddp", "--run=runs/two")
     main([*fit, "--data.batch_size=4", "--run=runs/one"])
     succeed(two)
     same_losses("runs/two", "runs/one")

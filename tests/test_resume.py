@@ -1,13 +1,15 @@
 """A training that was cut off between two epochs, where ``last.ckpt`` is written, goes on as if nothing had been."""
 
 import csv
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
-from conftest import CONFIGS, TINY_PRETRAINING, TINY_SCENES, TINY_SEGMENTATION, Command, train_losses
+from conftest import CONFIGS, EPISODIC, TINY_PRETRAINING, TINY_SCENES, TINY_SEGMENTATION, Command, train_losses
 
 from qgnet.callbacks.requeue import Requeue
 from qgnet.cli import main
+from qgnet.runs.identity import LOCK
 from qgnet.tasks.base import Task
 
 STAGES = {
@@ -97,3 +99,44 @@ def validations(run: str) -> list[dict[str, str]]:
     with open(f"{run}/metrics.csv") as file:
         rows = [{name: value for name, value in row.items() if name.startswith("val/")} for row in csv.DictReader(file)]
     return [row for row in rows if any(row.values())]
+
+
+REFUSED = {
+    "another rate": ["--model.optimizer.init_args.lr=0.5"],
+    "another schedule": ["--model.schedule=cosine"],
+    "another network": ["--model.width=16"],
+    "a shorter training": ["--trainer.max_epochs=1"],
+    "no length": ["--trainer.max_epochs=-1", "--trainer.max_time=00:00:01:00"],
+    "another precision": ["--trainer.precision=16-true"],
+    "a late validation": ["--trainer.val_check_interval=7", "--trainer.limit_val_batches=1"],
+    "no such machine": ["--trainer.accelerator=gpu"],
+    "trained classes": ["--data.fold=1"],
+    "another stage's data": ["--data=SyntheticViewsDataModule"],
+    "no such episodes": ["--data.episode_file=none.jsonl"],
+    "a dashboard": ["--config=lightning_configs/logging/wandb.yaml", "--model.optimizer.init_args.lr=0.5"],
+}
+
+
+def test_a_refused_training_leaves_its_folder_as_it_was(workdir: Path, capsys: pytest.CaptureFixture) -> None:
+    run = ["fit", *EPISODIC, "--trainer.limit_val_batches=0", "--trainer.log_every_n_steps=1", "--run=runs/x"]
+    run += ["--data.scenes=80", "--data.episodes=2"]
+    main([*run, "--trainer.max_epochs=3"])
+    before = content("runs/x")
+    assert {"config.yaml", "metrics.csv", "hparams.yaml", "checkpoints/last.ckpt"} <= set(before)
+    for reason, settings in REFUSED.items():
+        with pytest.raises(SystemExit) as stop:
+            main([*run, "--trainer.max_epochs=4", "--ckpt_path=last", *settings])
+        assert stop.value.code == 2, reason
+        assert content("runs/x") == before, reason
+    main([*run, "--trainer.max_epochs=3", "--ckpt_path=last"])  # nothing is left to do
+    assert content("runs/x") == before
+    main([*run, "--trainer.max_epochs=4", "--ckpt_path=last"])
+    after = content("runs/x")
+    assert after["metrics-1.csv"] == before["metrics.csv"]
+    assert after["config.yaml"] != before["config.yaml"]
+
+
+def content(folder: str) -> dict[str, bytes]:
+    """Of all files but the lock."""
+    paths = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != LOCK]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}

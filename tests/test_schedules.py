@@ -44,6 +44,9 @@ def test_the_rate_follows_the_schedule(
     [
         (["--model.schedule=torch.optim.lr_scheduler.ReduceLROnPlateau"], "follows a metric"),
         (["--model.schedule=torch.optim.lr_scheduler.OneCycleLR", "--model.schedule.max_lr=1"], "model.schedule: "),
+        ([COSINE[0], "--model.schedule.T_max=0"], "model.schedule: integer modulo by zero. Correct"),
+        ([*COSINE, "--model.schedule.last_epoch=3"], "model.schedule: param 'initial_lr' is not specified"),
+        ([*COSINE, "--model.schedule.eta_min=.nan"], "model.schedule.eta_min is nan"),
         (["--model.schedule=linear"], "'poly', 'cosine', 'step', 'constant'"),
     ],
 )
@@ -64,6 +67,25 @@ def test_in_python_a_function_is_a_schedule_but_no_other_choice() -> None:
         FewShotSegmentation(**network, schedule="linear")
     with pytest.raises(InputError, match=r"model\.method is .*; expected one of nearest"):
         SupportMatching("test_resnet", method=len)
+
+
+def test_a_schedule_that_ends_before_the_training(command: Command, capsys: pytest.CaptureFixture) -> None:
+    one_cycle = ["--model.schedule=torch.optim.lr_scheduler.OneCycleLR", "--model.schedule.max_lr=1"]
+    with pytest.raises(SystemExit):
+        command("fit", "demo/qgnet.yaml", "--run=runs/x", *FIT, *SGD, *one_cycle, "--model.schedule.total_steps=3")
+    assert "OneCycleLR with 3 steps, but the training has 4" in capsys.readouterr().err
+    command("fit", "demo/qgnet.yaml", "--run=runs/y", *FIT, *SGD, *one_cycle, "--model.schedule.total_steps=4")
+    assert len(rates("runs/y")) == 4
+
+
+@pytest.mark.parametrize("schedule", ["poly", "cosine", "step"])
+def test_a_training_that_is_prolonged_goes_on_as_if_it_had_been_that_long(command: Command, schedule: str) -> None:
+    """Its first step, too, whose rate the checkpoint holds as of the shorter training."""
+    fit = ["fit", "demo/qgnet.yaml", "--trainer.max_steps=-1", *FIT[2:], *SGD, f"--model.schedule={schedule}"]
+    command(*fit, "--trainer.max_epochs=1", "--run=runs/x")
+    command(*fit, "--trainer.max_epochs=3", "--run=runs/x", "--ckpt_path=last")
+    command(*fit, "--trainer.max_epochs=3", "--run=runs/unbroken")
+    assert rates("runs/x") == rates("runs/unbroken")[2:]
 
 
 def test_a_training_goes_on_with_its_schedule(command: Command, capsys: pytest.CaptureFixture) -> None:

@@ -294,7 +294,7 @@ def test_what_is_usual_among_supports_is_what_each_shows_in_the_others_eyes(
         torch.manual_seed(0)
         segmenter = qgnet.Segmenter("matching", image_size=65, presence=0, **RANDOM)
         centre = (0.01,) * segmenter.model.net.encode_query(torch.zeros(1, 3, 65, 65)).shape[1]
-        cosine_alone = Calibration(1.0, 0.0, 0.0, 0.0, 0.5, centre)
+        cosine_alone = Calibration(1.0, 0.0, 0.0, 0.0, 0.5, centre, sides=(65,))
         segmenter.model = segmenter.model._replace(calibration=cosine_alone)
         return segmenter.fit(supports)
 

@@ -11,6 +11,8 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 from serving import DISC, as_png, browser, keys, paint, segment, unzipped, write_scenes
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from qgnet.segmenting.segmenter import Segmenter
 from qgnet.tasks.segmentation import FewShotSegmentation
@@ -236,8 +238,9 @@ def test_foreign_pages_are_refused(page: TestClient) -> None:
     assert page.get("/openapi.json").status_code == page.get("/docs").status_code == 404
 
 
-def test_other_machines_need_the_token(folder: Path, segmenter: Segmenter) -> None:
-    with browser(folder, segmenter, host="0.0.0.0", token="right") as page:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_nobody_comes_in_without_the_token(folder: Path, segmenter: Segmenter, host: str) -> None:
+    with browser(folder, segmenter, host=host, token="right") as page:
         for path in ("/", "/app.js", "/api/session", "/?token=wrong", "/api/session?token=right"):
             assert page.get(path).status_code == 401
         assert page.get("/", headers={"host": "evil.example"}).status_code == 421
@@ -246,7 +249,24 @@ def test_other_machines_need_the_token(folder: Path, segmenter: Segmenter) -> No
         assert "HttpOnly" in answer.headers["set-cookie"]
         assert "samesite=strict" in answer.headers["set-cookie"].lower()
         assert page.get("/api/session").status_code == 200
+        assert page.get("/api/session", headers={"host": "10.1.2.3"}).status_code == (200 if host == "0.0.0.0" else 421)
+
+
+def test_without_a_token_other_machines_come_in_by_the_address(folder: Path, segmenter: Segmenter) -> None:
+    with browser(folder, segmenter, host="0.0.0.0") as page:
         assert page.get("/api/session", headers={"host": "10.1.2.3"}).status_code == 200
+        assert page.get("/api/session", headers={"host": "evil.example"}).status_code == 421
+
+
+def test_what_is_not_http_is_refused(folder: Path, segmenter: Segmenter) -> None:
+    with browser(folder, segmenter) as page:
+
+        async def open_to_all(socket: WebSocket) -> None:
+            await socket.accept()
+
+        page.app.router.routes.insert(0, WebSocketRoute("/socket", open_to_all))
+        with pytest.raises(WebSocketDisconnect), page.websocket_connect("/socket"):
+            pass
 
 
 def test_servers_on_two_ports_keep_their_tokens(segmenter: Segmenter, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 from serving import DISC, as_png, write_scenes
 
@@ -36,8 +37,7 @@ def test_mistakes_of_the_command(folder: Path, tmp_path: Path, capsys: pytest.Ca
     started = subprocess.Popen([*SERVE, str(folder), "--port=0"], stdout=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, heeded)
     with started as process:
-        address = process.stdout.readline().split()[1]
-        port = address.rstrip("/").rsplit(":", 1)[1]
+        port = urlsplit(process.stdout.readline().split()[1]).port
         for arguments, message in (
             ([str(tmp_path / "none")], "is no folder"),
             ([str(folder), f"--port={port}"], "Choose another port"),
@@ -117,6 +117,34 @@ def test_a_killed_server_is_started_again_and_finds_everything(folder: Path) -> 
         with zipfile.ZipFile(io.BytesIO(ask("POST", "/api/download?formats=index").read())) as archive:
             assert archive.testzip() is None
             assert {f"{Path(name).stem}.png" for name in key} <= set(archive.namelist())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1"])
+@pytest.mark.parametrize("with_token", [True, False])
+def test_the_address_holds_a_token(
+    folder: Path, host: str, with_token: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apps = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: apps.append(self.config.app))
+    main(
+        ["serve", str(folder), "--port=0", "--image-size=65", f"--host={host}", *([] if with_token else ["--no-token"])]
+    )
+    address = urlsplit(capsys.readouterr().out.split()[1])
+    with TestClient(apps[0], base_url=f"http://{address.netloc}") as page:
+        assert page.get("/api/session").status_code == (401 if with_token else 200)
+        assert page.get(f"/?{address.query}").status_code == 200
+        assert page.get("/api/session").status_code == 200
+    assert len(address.query) > 30 if with_token else address.query == ""
+
+
+def test_the_command_tells_of_a_broken_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: self.config.app.state.work.close())
+    (folder / ".qgnet-page").mkdir()
+    (folder / ".qgnet-page/session.json").write_text("{")
+    main(["serve", str(folder), "--port=0", "--image-size=65"])
+    assert "session.json cannot be read whole" in capsys.readouterr().err
 
 
 def test_without_the_extra_the_command_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

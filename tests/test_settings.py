@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import warnings
@@ -31,7 +32,7 @@ from datamodules.episodic import EpisodeDataModule
 from datamodules.unlabeled import ViewDataModule
 from datamodules.views.dataset import Augmentation
 from datamodules.views.regions import Method
-from qgnet.cli import main
+from qgnet.cli import build, main
 from qgnet.common.errors import InputError
 from qgnet.common.settings import declared
 from qgnet.tasks.pretraining import GlobalLocalPretraining
@@ -44,8 +45,9 @@ STAGES = {1: STAGE_1, 2: EPISODIC}
 ONE_BATCH = [f"--trainer.limit_{part}_batches=1" for part in ("train", "val", "test", "predict")]
 SMALL = {1: [*ONE_BATCH, "--data.scenes=24"], 2: [*ONE_BATCH, "--data.scenes=80", "--data.episodes=2"]}
 REFUSED = [
-    (2, "data.image_size", -7, "expected a side of 8n + 1 pixels, at least 17. Take 17 or 25."),
+    (2, "data.image_size", -7, "expected a side of 8n + 1 pixels, 17 … 4097. Take 17 or 25."),
     (2, "data.image_size", 64, "Take 57 or 65"),
+    (2, "data.image_size", 8000001, "expected a side of 8n + 1 pixels, 17 … 4097."),
     (2, "data.episodes", -5, "expected at least 1"),
     (2, "data.train_episodes", -3, "expected at least 1"),
     (2, "data.min_class_area", 0, "expected at least 1"),
@@ -71,7 +73,7 @@ REFUSED = [
     (2, "trainer.check_val_every_n_epoch", 0, "expected at least 1"),
     (2, "trainer.gradient_clip_val", float("nan"), "expected at least 0"),
     (1, "data.seed", None, "expected a value"),
-    (1, "data.global_size", 0, "expected at least 16"),
+    (1, "data.global_size", 0, "expected 16 … 4097"),
     (1, "data.map_size", 64, "Take 57 or 65"),
     (1, "data.region_count", 0, "expected 1 … 255"),
     (1, "data.held_out", 0, "expected at least 1"),
@@ -269,3 +271,25 @@ def test_a_validation_later_than_the_epochs_end(workdir: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit, match="2"):
         main(["fit", *EPISODIC, "--trainer.val_check_interval=7"])
     assert "Correct the --trainer.* settings." in capsys.readouterr().err
+
+
+LIMITS = [f"limit_{part}_batches" for part in ("train", "val", "test", "predict")]
+LIMITS += ["overfit_batches", "val_check_interval"]
+
+
+@pytest.mark.parametrize(("written", "expected"), [("1", int), ("1.0", float), ("0.5", float), ("2", int)])
+@pytest.mark.parametrize("way", ["command line", "YAML"])
+def test_a_whole_number_of_batches_is_no_share(workdir: Path, way: str, written: str, expected: type) -> None:
+    Path("x.yaml").write_text("trainer:\n" + "".join(f"  {name}: {written}\n" for name in LIMITS))
+    line = [f"--trainer.{name}={written}" for name in LIMITS]
+    arguments = [argument for argument in EPISODIC if not argument.startswith("--trainer.limit_")]
+    config = build([*arguments, *(["--config=x.yaml"] if way == "YAML" else line)], run=False).config
+    for name in LIMITS:
+        assert config.trainer[name] == float(written)
+        assert type(config.trainer[name]) is expected, name
+
+
+def test_one_batch_is_tested_with_a_limit_of_one(workdir: Path) -> None:
+    for limit, episodes in (("1", 2), ("1.0", 6)):
+        main(["test", *EPISODIC, f"--trainer.limit_test_batches={limit}", f"--run=runs/{limit}"])
+        assert json.loads(Path(f"runs/{limit}/results.json").read_text())["episodes"] == episodes

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from conftest import TINY_SCENES, TINY_SEGMENTATION, TINY_TRAINER, Command
+from conftest import EPISODIC, TINY_SCENES, TINY_SEGMENTATION, TINY_TRAINER, Command
 from PIL import Image
 from pytorch_lightning.cli import LightningCLI
 
 import qgnet
+import qgnet.cli
 from datamodules.prepare.coco20i import COCO_FILES
 from datamodules.prepare.labels import READERS
 from qgnet.commands import COMMANDS
@@ -186,3 +187,24 @@ def test_the_public_face_of_qgnet() -> None:
     assert expected <= set(qgnet.__all__)
     with pytest.raises(AttributeError, match="nothing"):
         qgnet.nothing  # noqa: B018
+
+
+def test_qgnet_has_the_subcommands_of_lightning(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Another package's script may have taken the name ``lightning``."""
+    with pytest.raises(SystemExit, match="0"):
+        qgnet_command(["--help"])
+    printed = capsys.readouterr().out
+    assert all(f"\n    {name}" in printed for name in (*SUBCOMMANDS, *COMMANDS))
+    with pytest.raises(SystemExit, match="0"):
+        qgnet_command(["test", "--help"])
+    printed = capsys.readouterr().out
+    assert "usage: qgnet " in printed
+    assert "--trainer.max_epochs" in printed
+    seen: list[object] = []
+    monkeypatch.setattr(qgnet.cli, "build", lambda args, **_: seen.append(args))
+    for command in (lightning, qgnet_command):
+        with pytest.raises(AttributeError):  # nothing was built
+            command(["fit", *EPISODIC])
+    assert seen[0] == seen[1] == ["fit", *EPISODIC]

@@ -7,8 +7,10 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+import torch
 
 from datamodules.files.writing import atomic_write, remove_parts
+from qgnet.weights.store import save_tensors
 
 
 def write(path: Path, text: str) -> None:
@@ -87,3 +89,9 @@ def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
     remove_parts(tmp_path)
     assert sorted(os.listdir(tmp_path / "in")) == [".hidden", "a.part"]
     remove_parts(tmp_path / "not there")
+
+
+def test_equal_tensors_give_equal_files(tmp_path: Path) -> None:
+    for name in ("a.ckpt", "b.pt"):
+        save_tensors(tmp_path / name, {"x": torch.ones(3)})
+    assert (tmp_path / "a.ckpt").read_bytes() == (tmp_path / "b.pt").read_bytes()

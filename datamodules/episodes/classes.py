@@ -2,10 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 
+from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
+
+NO_CLASSES = {"background": 0, "ignore": IGNORE}
+"""Labels that tools have for pixels of no class, and what such pixels are in a mask."""
 
 SAME = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
 """VOC's names of COCO's classes, where they differ by more than case and spaces."""
+
+
+def of_no_class(label: str) -> int | None:
+    """0 or 255 for a label of ``NO_CLASSES``, in whatever case and within underscores; None for a class."""
+    return NO_CLASSES.get(label.strip("_ ").lower())
 
 
 def spelled(name: str) -> str:

@@ -115,7 +115,7 @@ class EpisodeDataset(Dataset[Episode]):
         dropped = set(index.with_any(novel)) if training and protocol.novel_in_training == "drop" else set()
         self.images_of = {c: [i for i in index.images_of(c, min_class_area) if i not in dropped] for c in classes}
         self.images_of = {c: images for c, images in self.images_of.items() if images}
-        self._leave_out_rare(classes, min_class_area)
+        self._leave_out_rare(classes, min_class_area, len(dropped))
         self.classes_in: dict[int, list[int]] = {}
         for class_id, images in self.images_of.items():
             for i in images:
@@ -134,17 +134,19 @@ class EpisodeDataset(Dataset[Episode]):
         self._walk = -1
         self._order: Sequence[int] = self.queries
 
-    def _leave_out_rare(self, classes: Mapping[int, str], min_area: int) -> None:
-        """Leave out classes with too few images; InputError if none is left."""
+    def _leave_out_rare(self, classes: Mapping[int, str], min_area: int, dropped: int) -> None:
+        """Leave out classes with too few images; InputError if none is left. ``dropped`` images are out already."""
+        beside = f", beside the {dropped} that show a novel class and are not trained on" if dropped else ""
+        enough_of_it = f"at least {min_area} px"
         if not self.images_of:
             raise InputError(
-                f"No image holds any of the classes {some(list(classes.values()))} with at least {min_area} px. "
+                f"No image{beside} holds any of the classes {some(list(classes.values()))} with {enough_of_it}. "
                 "Check the list file and the masks, or lower --data.min_class_area."
             )
         enough = {c: images for c, images in self.images_of.items() if len(images) > self.shots}
         rare = [f"{classes[c]} ({len(self.images_of[c])})" for c in self.images_of if c not in enough]
         message = (
-            f"an episode of {self.shots} shot(s) needs {self.shots + 1} images of at least {min_area} px, and "
+            f"an episode of {self.shots} shot(s) needs {self.shots + 1} images of {enough_of_it}{beside}, and "
             f"there are too few of {some(rare)}. Lower --data.shots or --data.min_class_area, or add images."
         )
         if not enough:

@@ -4,9 +4,11 @@ Where two papers' numbers differ, the reason is usually one of these choices. Ea
 the method it is named after.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from qgnet.common.say import warn
 from qgnet.common.settings import Checked, Count, Filled, Range
 
 Novel = Literal["background", "ignore", "drop"]
@@ -93,6 +95,14 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "bam": PFENET
     | {"novel_in_training": "drop", "episodes": 1000, "coco_episodes": 4000, "seeds": (510, 365, 382, 322, 988)},
 }
+
+
+def tell_useless_choices(protocol: Protocol, choices: Sequence[str], where: str) -> None:
+    """Warn of those of the choices that differ from the named protocol's own: the DataModule ``where`` uses none."""
+    for choice in choices:
+        value = getattr(protocol, choice)
+        if value not in (None, PROTOCOLS[protocol.name][choice]):
+            warn(f"data.protocol.{choice} {value} does nothing: {where} has no use for it.")
 
 
 def default_seed(protocol: Protocol) -> int:

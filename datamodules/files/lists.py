@@ -8,6 +8,8 @@ import yaml
 from datamodules.files.finding import ENDINGS
 from qgnet.common.errors import InputError
 
+DIGITS = 9
+"""A class number has no more."""
 PAIR = re.compile(r"(.+)__\d+")
 """HSNet's image and class, e.g. ``2007_000033__01``."""
 
@@ -78,13 +80,14 @@ def read_classes(path: Path) -> dict[int, str]:
         content = yaml.compose(path.read_bytes(), yaml.BaseLoader)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; expected `number: name` lines, like `1: cat`.") from None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{expected} ({error}). Write it in UTF-8, like `1: cat`.") from None
     if not isinstance(content, yaml.MappingNode):
         raise InputError(f"{expected}. Write it like `1: cat`.")
     names: dict[int, str] = {}
     for key, value in content.value:
-        if not str(key.value).isdecimal() or not isinstance(value, yaml.ScalarNode) or not value.value:
+        scalars = isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)
+        if not scalars or not key.value.isdecimal() or len(key.value) > DIGITS or not value.value:
             raise InputError(f"{expected} (line {key.start_mark.line + 1}). Write each like `1: cat`.")
         number, name = int(key.value), str(value.value)
         if number in names:

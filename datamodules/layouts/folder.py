@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.episodes.classes import check_distinct, check_printable
+from datamodules.episodes.classes import check_distinct, check_printable, of_no_class
 from datamodules.files import find_files
 from datamodules.files.finding import ENDINGS, by_name, one_form, subfolders
 from datamodules.files.index import MaskIndex
@@ -14,6 +14,7 @@ from datamodules.files.sources import IGNORE, BinaryMasks, IndexMasks, require_f
 from qgnet.common.choices import LAYOUT
 from qgnet.common.errors import InputError
 from qgnet.common.say import say
+from qgnet.common.text import some
 
 IMAGES = "images"
 MASKS = "masks"
@@ -69,10 +70,12 @@ def read_layout(root: Path) -> Layout:
     check_distinct(names, str(root / CLASSES))
     if list(names) == [IGNORE]:
         return Layout([], direct.files, True, {1: names[IGNORE]}, told)
-    if not names or not all(0 < number < IGNORE for number in names):
+    wrong = [str(number) for number in sorted(names) if not 0 < number < IGNORE]
+    if wrong or not names:
         raise InputError(
-            f"{root / CLASSES} holds the class numbers {sorted(names)}; expected numbers from 1 to 254, or 255 alone: "
-            "one class, whose masks are black and white."
+            f"{root / CLASSES} holds the class numbers {some(wrong) or 'none'}; expected numbers from 1 to 254, or 255 "
+            "alone: one class, whose masks are black and white. For more classes, write a folder of black-and-white "
+            f"masks for each, {MASKS}/<class>/<name>.png."
         )
     return Layout([], direct.files, False, names, told)
 
@@ -98,10 +101,20 @@ def folder_images(root: Path, suffix: str = "") -> IndexMasks | BinaryMasks:
     found = find_files(root / IMAGES, deep=False)
     images = by_name(root / IMAGES, found.files)
     masks: dict[str, dict[int, Path]] = {}
+    end, without_end = one_form(suffix), 0
     for number, name in layout.classes.items() if layout.folders else [(1, "")]:
         files = [file for file in layout.masks if not layout.folders or file.startswith(f"{name}/")]
         for stem, path in by_name(root / MASKS, files).items():
-            masks.setdefault(stem.removesuffix(one_form(suffix)), {})[number] = path
+            of_image = masks.setdefault(stem.removesuffix(end), {})
+            if number in of_image:
+                raise InputError(f"{path} and {of_image[number].name} are both masks of one image. Remove one.")
+            of_image[number] = path
+            without_end += not stem.endswith(end)
+    if without_end and without_end == len(layout.masks):
+        raise InputError(
+            f"data.mask_suffix (--mask-suffix of `qgnet prepare`) is {suffix}, but no mask's name ends in it. "
+            "Correct it, or take it out."
+        )
     alone = [name for name in masks if name not in images]
     if alone:
         raise InputError(
@@ -147,7 +160,11 @@ def check_classes(source: IndexMasks | BinaryMasks, index: MaskIndex) -> None:
 
 def notices(source: IndexMasks | BinaryMasks, index: MaskIndex, classes: Mapping[int, str]) -> list[str]:
     """What is unusual about the masks: classes without or with one image only, and masks without any object."""
-    lines = []
+    lines = [
+        f"class {name} is taken as any other. If it is none, leave its pixels 0 (background) or 255 (ignored)."
+        for name in classes.values()
+        if of_no_class(name) is not None
+    ]
     for number, name in classes.items():
         count = len(index.images_of(number, 1))
         if count < 2:

@@ -8,6 +8,7 @@ from datamodules.layouts.coco20i import coco_folds, coco_images, mask_folder
 from datamodules.prepare.coco_masks import draw_masks
 from datamodules.prepare.counts import DOWNLOADS, Indexed, Prepared, fold_counts
 from datamodules.prepare.download import RemoteFile, download, extract
+from datamodules.prepare.labelled import Skipped
 from qgnet.common.choices import Crowds, Parts
 
 COCO_URL = "http://images.cocodataset.org"
@@ -45,10 +46,12 @@ def prepare_coco20i(root: Path, check_only: bool, year: int, parts: Parts, crowd
         InputError: if something is missing and cannot be had, or (``check_only``) is missing at all.
     """
     masks = root / "masks" / mask_folder(parts, crowds)
+    skipped = Skipped()
     if not check_only:
         fetch_coco20i(root, year)
         for split in ("train", "val"):
-            draw_masks(root / "annotations" / f"instances_{split}{year}.json", masks, f"{split}{year}", parts, crowds)
+            file = root / "annotations" / f"instances_{split}{year}.json"
+            skipped.join(draw_masks(file, masks, f"{split}{year}", parts, crowds))
     sources = {split: coco_images(root, f"{split}{year}", masks) for split in ("train", "val")}
     indexes = {
         split: Indexed.of(source, masks / INDEX_FOLDER / f"{split}{year}.npz", split)
@@ -56,7 +59,8 @@ def prepare_coco20i(root: Path, check_only: bool, year: int, parts: Parts, crowd
     }
     known = COCO_EXPECTED if (year, parts) == (2014, "full") else {}
     train, val = indexes["train"].index, indexes["val"].index
-    return Prepared(fold_counts(train, val, coco_folds(interleaved=True), range(1, 81), known), indexes)
+    counts = fold_counts(train, val, coco_folds(interleaved=True), range(1, 81), known)
+    return Prepared(counts, indexes, skipped.lines())
 
 
 def fetch_coco20i(root: Path, year: int) -> None:

@@ -1,17 +1,37 @@
 """Labels in COCO's JSON, as many tools export them: polygons and RLE."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from datamodules.files import find_files, picture_size
-from datamodules.files.sources import IGNORE
-from datamodules.prepare.coco_masks import instance
-from datamodules.prepare.labelled import Labelled, Skipped, image_name, json_files, matching, read_json
+from datamodules.prepare.coco_masks import draw_mask
+from datamodules.prepare.labelled import (
+    Files,
+    Labelled,
+    Skipped,
+    holds_class,
+    image_name,
+    json_files,
+    numbered,
+    read_json,
+)
 from qgnet.common.errors import InputError
+
+
+class Contents(NamedTuple):
+    """What one COCO file says.
+
+    Attributes:
+        images: {id: (file, height, width)}; None where it does not say.
+        categories: {id: name}, of those that are used.
+        annotations: all, in the file's order.
+    """
+
+    images: dict[Any, tuple[str, Any, Any]]
+    categories: dict[Any, str]
+    annotations: list[dict[str, Any]]
 
 
 def read_coco(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[Labelled]]:
@@ -29,70 +49,76 @@ def read_coco(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[
             "categories. Name it."
         )
     ((path, content),) = found.items()
-    try:
-        names = {category["id"]: str(category["name"]) for category in content["categories"]}
-        used = sorted({a.get("category_id") for a in content["annotations"]} & names.keys())
-        classes = dict(enumerate((names[category] for category in used), start=1))
-        images = [
-            (image["id"], str(image["file_name"]), image["height"], image["width"]) for image in content["images"]
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no COCO file ({type(error).__name__}: {error}). Export it again.") from None
-    if len(set(classes.values())) < len(classes):
-        raise InputError(f"{path} has two categories of one name. Give each its own.")
+    read = read_contents(path, content)
+    classes, value = numbered(read.categories.values(), skipped)
     of_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    known = {image[0] for image in images}
-    for annotation in content["annotations"]:
-        reason = coco_fault(annotation, names, known)
-        if reason:
-            skipped.add(f"annotation {reason}", annotation.get("id"))
+    known = {annotation["category_id"] for annotation in read.annotations} & read.categories.keys()
+    for annotation in read.annotations:
+        if annotation["category_id"] not in known:
+            skipped.add(f"annotation of the unknown category {annotation['category_id']}", annotation.get("id"))
+        elif annotation["image_id"] not in read.images:
+            skipped.add("annotation of an unknown image", annotation.get("id"))
         else:
             of_image[annotation["image_id"]].append(annotation)
     folder = source if source.is_dir() else source.parent
-    number = {category: i for i, category in enumerate(used, start=1)}
-    return classes, coco_labelled(folder, images, of_image, number, skipped)
+    numbers = {category: value[name] for category, name in read.categories.items()}
+    return classes, coco_labelled(folder, read.images, of_image, numbers, skipped)
 
 
-def coco_fault(annotation: dict[str, Any], categories: Mapping[Any, str], images: set[Any]) -> str:
-    """Why an annotation cannot be used; nothing if it can. Polygons of less than three points are taken out of it."""
-    if annotation.get("category_id") not in categories:
-        return f"of the unknown category {annotation.get('category_id')}"
-    if annotation.get("image_id") not in images:
-        return "of an unknown image"
-    shape = annotation.get("segmentation")
-    if isinstance(shape, list):
-        annotation["segmentation"] = [p for p in shape if isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0]
-        return "" if annotation["segmentation"] else "without a polygon of three points"
-    if isinstance(shape, dict) and "counts" in shape and "size" in shape:
-        return ""
-    return "without segmentation"
+def read_contents(path: Path, content: dict[str, Any]) -> Contents:
+    """A COCO file's entries; InputError if one lacks what it must have, or two share an id or a name."""
+    try:
+        images = [(i["id"], (str(i["file_name"]), i.get("height"), i.get("width"))) for i in content["images"]]
+        categories = [(category["id"], str(category["name"])) for category in content["categories"]]
+        for annotation in content["annotations"]:
+            annotation.setdefault("category_id", None)
+            annotation.setdefault("image_id", None)
+        used = {annotation["category_id"] for annotation in content["annotations"]}
+        repeated = {
+            "images of one id": twice(identity for identity, _ in images),
+            "categories of one id": twice(identity for identity, _ in categories),
+            "categories of one name": twice(name for identity, name in categories if identity in used),
+            "images of one file_name": twice(name for _, (name, _, _) in images),
+        }
+        Counter(annotation["image_id"] for annotation in content["annotations"])
+        names = {identity: name for identity, name in sorted(categories) if identity in used}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is no COCO file ({type(error).__name__}: {error}). Export it again.") from None
+    for what, which in repeated.items():
+        if which:
+            raise InputError(f"{path} has two {what} ({which[0]}). Give each its own.")
+    return Contents(dict(images), names, content["annotations"])
+
+
+def twice(values: Iterable[Any]) -> list[Any]:
+    """Those that are there more than once."""
+    return [value for value, times in Counter(values).items() if times > 1]
 
 
 def coco_labelled(
     folder: Path,
-    images: Sequence[tuple[Any, str, int, int]],
+    images: Mapping[Any, tuple[str, Any, Any]],
     of_image: Mapping[Any, list[dict[str, Any]]],
-    number: Mapping[Any, int],
+    numbers: Mapping[Any, int],
     skipped: Skipped,
 ) -> Iterator[Labelled]:
     """The images of a COCO file; later instances lie over earlier ones, all over crowds, which are ignored."""
-    files = find_files(folder).files or find_files(folder.parent).files
     base = folder if find_files(folder).files else folder.parent
-    for identity, named, height, width in images:
-        file = matching(files, named.replace("\\", "/"))
+    names = [named.replace("\\", "/") for named, _, _ in images.values()]
+    files = Files(find_files(base).files).matching(names)
+    for (identity, (named, height, width)), file in zip(images.items(), files, strict=True):
         if file is None:
             skipped.add("image that is not there, or may be one of several", named)
             continue
-        if picture_size(base / file) != (height, width):
-            found = "x".join(map(str, picture_size(base / file)[::-1]))
-            skipped.add(f"image of another size than the labels say (e.g. {found}, not {width}x{height})", named)
+        try:
+            size = picture_size(base / file)
+        except InputError:
+            skipped.add("image that cannot be read", named)
             continue
-        mask, drawn = np.zeros((height, width), np.uint8), False
-        for annotation in sorted(of_image[identity], key=lambda a: -bool(a.get("iscrowd"))):
-            try:
-                inside = instance(annotation, height, width, "full")
-                mask[inside] = IGNORE if annotation.get("iscrowd") else number[annotation["category_id"]]
-                drawn = drawn or not annotation.get("iscrowd")
-            except (ValueError, TypeError, IndexError, KeyError) as error:
-                skipped.add(f"annotation that cannot be drawn ({error})", annotation.get("id"))
-        yield Labelled(image_name(named), base / file, Path(file).suffix, mask if drawn else None)
+        if (height, width) not in (size, (None, None)):
+            skipped.add(
+                f"image of another size than the labels say (e.g. {size[1]}x{size[0]}, not {width}x{height})", named
+            )
+            continue
+        mask = draw_mask(*size, of_image[identity], numbers, skipped)
+        yield Labelled(image_name(named), base / file, Path(file).suffix, mask if holds_class(mask) else None)

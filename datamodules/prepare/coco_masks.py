@@ -1,28 +1,32 @@
 """COCO's instances drawn as index masks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
-from pycocotools.mask import decode, frPyObjects, merge
-from tqdm import tqdm
 
 from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE, Array
 from datamodules.files.writing import atomic_write
+from datamodules.prepare.labelled import Skipped
+from datamodules.prepare.shapes import TOO_FEW, ShapeError, draw_polygons, draw_runs, polygon_fault
 from qgnet.common.choices import Crowds, Parts
 from qgnet.common.errors import InputError
 from qgnet.common.pool import processes
+from qgnet.common.progress import progress
 
 
-def draw_masks(annotations: Path, masks: Path, split: str, parts: Parts, crowds: Crowds) -> None:
+def draw_masks(annotations: Path, masks: Path, split: str, parts: Parts, crowds: Crowds) -> Skipped:
     """Draw the index mask of every annotated image, in parallel; masks already there are not drawn again.
 
     Writes ``masks/<split>/<image>.png`` and, when all are there, the list ``masks/<split>.txt``.
+
+    Returns:
+        The annotations that cannot be drawn, of the masks that were drawn now.
 
     Raises:
         InputError: if the annotation file is missing or not COCO's.
@@ -45,13 +49,16 @@ def draw_masks(annotations: Path, masks: Path, split: str, parts: Parts, crowds:
         for image, name in zip(images, names, strict=True)
         if not (folder / f"{name}.png").exists()
     ]
+    skipped = Skipped()
     if missing:
         draw = partial(write_mask, class_of=class_of, parts=parts, crowds=crowds)
         with processes() as pool:
             done = pool.map(draw, *zip(*missing, strict=True), chunksize=32)
-            list(tqdm(done, f"Drawing the masks of {split}", len(missing), unit="mask"))
+            for of_one in progress(done, f"Drawing the masks of {split}", len(missing), unit="mask"):
+                skipped.join(of_one)
     with atomic_write(masks / f"{split}.txt") as part:
         part.write_text("".join(f"{name}\n" for name in names))
+    return skipped
 
 
 def write_mask(
@@ -61,17 +68,20 @@ def write_mask(
     class_of: dict[int, int],
     parts: Parts,
     crowds: Crowds,
-) -> None:
-    """Draw one image's mask to ``path``, which appears by rename."""
-    mask = draw_mask(image["height"], image["width"], annotations, class_of, parts, crowds)
+) -> Skipped:
+    """Draw one image's mask to ``path``, which appears by rename; returns the annotations that cannot be drawn."""
+    skipped = Skipped()
+    mask = draw_mask(image["height"], image["width"], annotations, class_of, skipped, parts, crowds)
     write_plain_png(path, mask)
+    return skipped
 
 
 def draw_mask(
     height: int,
     width: int,
     annotations: Sequence[dict[str, Any]],
-    class_of: dict[int, int],
+    class_of: Mapping[Any, int],
+    skipped: Skipped,
     parts: Parts = "full",
     crowds: Crowds = "ignore",
 ) -> Array:
@@ -82,23 +92,40 @@ def draw_mask(
         width: of the image.
         annotations: COCO's, in the file's order.
         class_of: category id → class number.
+        skipped: gets the annotations that cannot be drawn.
         parts: all polygons of an instance, or the first only.
         crowds: 255 where a crowd is and no instance, or background.
     """
     mask = np.zeros((height, width), np.uint8)
-    for annotation in sorted(annotations, key=lambda a: -a.get("iscrowd", 0)):
-        crowd = bool(annotation.get("iscrowd", 0))
+    for annotation in sorted(annotations, key=lambda a: not a.get("iscrowd")):
+        crowd = bool(annotation.get("iscrowd"))
         if crowd and crowds == "background":
             continue
-        mask[instance(annotation, height, width, parts)] = IGNORE if crowd else class_of[annotation["category_id"]]
+        try:
+            inside = instance(annotation, height, width, parts, skipped)
+        except ShapeError as reason:
+            skipped.add(f"annotation {reason}", annotation.get("id"))
+        else:
+            mask[inside] = IGNORE if crowd else class_of[annotation["category_id"]]
     return mask
 
 
-def instance(annotation: dict[str, Any], height: int, width: int, parts: Parts) -> Array:
-    """(height, width) bool: one instance."""
-    shape = annotation["segmentation"]
-    if isinstance(shape, list):
-        shape = merge(frPyObjects(shape if parts == "full" else shape[:1], height, width))
-    elif isinstance(shape["counts"], list):
-        shape = frPyObjects(shape, height, width)
-    return decode(shape).astype(bool)
+def instance(annotation: Mapping[str, Any], height: int, width: int, parts: Parts, skipped: Skipped) -> Array:
+    """(height, width) bool: one instance; polygons that are none go to ``skipped``.
+
+    Raises:
+        ShapeError: if it cannot be drawn.
+    """
+    shape = annotation.get("segmentation")
+    if isinstance(shape, dict) and "counts" in shape:
+        return draw_runs(shape, height, width)
+    if not isinstance(shape, list):
+        raise ShapeError("without segmentation")
+    faults = [polygon_fault(polygon, height, width) for polygon in shape]
+    good = [polygon for polygon, fault in zip(shape, faults, strict=True) if not fault]
+    if not good:
+        fault = next((fault for fault in faults if fault != TOO_FEW), "")
+        raise ShapeError(f"with a polygon {fault}" if fault else "without a polygon of three points")
+    for fault in filter(None, faults):
+        skipped.add(f"polygon {fault} beside others of its annotation", annotation.get("id"))
+    return draw_polygons(good if parts == "full" else good[:1], height, width)

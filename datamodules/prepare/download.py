@@ -18,12 +18,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import IO, NoReturn
-
-from tqdm import tqdm
+from typing import IO
 
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
+from qgnet.common.progress import Progress, progress
 
 BLOCK = 1 << 20
 TIMEOUT = 30.0
@@ -121,10 +120,10 @@ def fetch_rest(url: str, part: Path, start: int) -> None:
             raise ConnectionError(f"asked for the bytes from {start:,} on, the server gives others")
         length = answer.headers.get("Content-Length")
         total = None if length is None else start + int(length)
-        with open(part, "ab" if start else "wb") as stream, bar(part, start, total) as progress:
+        with open(part, "ab" if start else "wb") as stream, bytes_of(part, start, total) as got:
             while block := read(answer):
                 stream.write(block)
-                progress.update(len(block))
+                got.update(len(block))
     if total is not None and part.stat().st_size < total:
         raise ConnectionError(f"the connection broke after {part.stat().st_size:,} of {total:,} bytes")
 
@@ -137,9 +136,9 @@ def read(answer: IO[bytes]) -> bytes:
         raise ConnectionError(f"the connection broke: {error}") from error
 
 
-def bar(part: Path, start: int, total: int | None) -> "tqdm[NoReturn]":
-    """A progress bar in bytes."""
-    return tqdm(desc=part.stem, initial=start, total=total, unit="B", unit_scale=True, unit_divisor=1024)
+def bytes_of(part: Path, start: int, total: int | None) -> Progress[None]:
+    """How much of a file has come."""
+    return progress(None, part.stem, total, initial=start, unit="B", unit_scale=True, unit_divisor=1024)
 
 
 def check_md5(path: Path, file: RemoteFile, remedy: str, remove: bool = False) -> None:
@@ -169,7 +168,7 @@ def extract(archive: Path, wanted: Wanted) -> int:
     """
     written = 0
     try:
-        for name, stream in tqdm(members(archive), f"Unpacking {archive.name}", unit="file"):
+        for name, stream in progress(members(archive), f"Unpacking {archive.name}", unit="file"):
             if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
                 raise InputError(
                     f"{archive} holds {name}, which leads out of its folder. The archive is not what it should be; "

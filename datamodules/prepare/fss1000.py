@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from datamodules.files.index import INDEX_FOLDER
 from datamodules.layouts.fss1000 import SPLITS, class_folders, fss_images, odd_mask, split_classes, split_file
 from datamodules.prepare.counts import Count, Indexed, Prepared
 from qgnet.common.errors import InputError
 from qgnet.common.pool import processes
+from qgnet.common.progress import progress
 
 FSS_EXPECTED = {"train": 520, "val": 240, "test": 240}
 
@@ -42,5 +41,5 @@ def prepare_fss1000(root: Path) -> Prepared:
         ]
     with processes() as pool:
         odd = pool.map(odd_mask, *zip(*pairs, strict=True), chunksize=64)
-        found = list(tqdm(odd, "Looking for odd masks", len(pairs), unit="mask", leave=False))
+        found = list(progress(odd, "Looking for odd masks", len(pairs), unit="mask", leave=False))
     return Prepared(counts, indexes, [line for line in found if line])

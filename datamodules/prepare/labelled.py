@@ -1,13 +1,14 @@
 """What is read from a tool's labels: images with their masks, and what was skipped."""
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from datamodules.episodes.classes import of_no_class
 from datamodules.files.finding import one_form
-from datamodules.files.sources import Array
+from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
 
 NAMED = 5
@@ -31,18 +32,24 @@ class Labelled(NamedTuple):
 
 
 class Skipped:
-    """What could not be used, with the names of it, by reason."""
+    """What could not be used, with the names of it, by reason, and what else is to be told."""
 
     def __init__(self) -> None:
         self.names: dict[str, list[str]] = defaultdict(list)
+        self.notes: list[str] = []
 
     def add(self, reason: str, name: object) -> None:
         """One more."""
         self.names[reason].append(str(name))
 
+    def join(self, others: "Skipped") -> None:
+        """Those of another part of the work, too."""
+        for reason, names in others.names.items():
+            self.names[reason] += names
+
     def lines(self) -> list[str]:
-        """A line per reason, with how many there are and the first of them."""
-        return [
+        """The notes, and a line per reason, with how many there are and the first of them."""
+        return self.notes + [
             f"{len(names)} skipped, {reason}: {', '.join(names[:NAMED])}{', …' if len(names) > NAMED else ''}"
             for reason, names in self.names.items()
         ]
@@ -67,14 +74,52 @@ def json_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def matching(files: Sequence[str], named: str) -> str | None:
-    """The one file whose path ends as the name does, or that has its last part."""
-    for wanted in (one_form(named), one_form(PurePosixPath(named).name)):
-        found = [file for file in files if one_form(file) == wanted or one_form(file).endswith(f"/{wanted}")]
-        if len(found) == 1:
-            return found[0]
-    return None
+class Files:
+    """Files below a folder, found by the ends of their paths.
+
+    Args:
+        files: relative, with ``/`` between folders.
+    """
+
+    def __init__(self, files: Iterable[str]) -> None:
+        self.ending_in: dict[str, list[str]] = defaultdict(list)
+        for file in files:
+            parts = one_form(file).split("/")
+            for start in range(len(parts)):
+                self.ending_in["/".join(parts[start:])].append(file)
+
+    def claim(self, named: str) -> tuple[str, int] | None:
+        """The one file whose path ends in a name, or has its last part, and how many of the name's parts it has."""
+        parts = one_form(named).split("/")
+        for part in (parts, parts[-1:]):
+            found = self.ending_in.get("/".join(part), [])
+            if len(found) == 1:
+                return found[0], len(part)
+        return None
+
+    def matching(self, names: Sequence[str]) -> list[str | None]:
+        """For each name its file; None where there is none.
+
+        No file is given to two names: that with most parts of its path has it, and neither of two with as many.
+        """
+        claims = [self.claim(name) for name in names]
+        times, most = Counter(claims), dict(sorted(claim for claim in claims if claim))
+        return [claim[0] if claim and claim[1] == most[claim[0]] and times[claim] == 1 else None for claim in claims]
 
 
-BACKGROUND = ("background", "_background_", "__ignore__")
-"""What tools call pixels without a class; labelme's last is not a class either."""
+def numbered(labels: Iterable[str], skipped: Skipped) -> tuple[dict[int, str], dict[str, int]]:
+    """Class number → name, and label → what it writes into masks.
+
+    ``background`` and ``ignore``, in whatever case and within underscores, are no classes: they write 0 and 255, of
+    which ``skipped`` gets a note.
+    """
+    names = list(dict.fromkeys(labels))
+    reserved = {name: number for name in names if (number := of_no_class(name)) is not None}
+    skipped.notes += [f"{name} is no class: it is written as {number}." for name, number in reserved.items()]
+    classes = dict(enumerate((name for name in names if name not in reserved), start=1))
+    return classes, reserved | {name: number for number, name in classes.items()}
+
+
+def holds_class(mask: Array) -> bool:
+    """Whether any pixel of (H, W) class numbers is of a class, not background or ignored."""
+    return bool(((mask != 0) & (mask != IGNORE)).any())

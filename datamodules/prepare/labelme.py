@@ -10,10 +10,14 @@ import numpy as np
 
 from datamodules.files import picture_size
 from datamodules.files.masks import decode_mask
+from datamodules.files.pictures import decode_picture
 from datamodules.files.sources import Array
-from datamodules.prepare.coco_masks import instance
-from datamodules.prepare.labelled import BACKGROUND, Labelled, Skipped, image_name, json_files, read_json
+from datamodules.prepare.labelled import Labelled, Skipped, holds_class, image_name, json_files, numbered, read_json
+from datamodules.prepare.shapes import ShapeError, draw_polygons, polygon_fault
 from qgnet.common.errors import InputError
+
+OUTLINES = ("polygon", "rectangle", "oriented_rectangle", "rotation")
+"""Shapes whose points are their corners; some tools write a rectangle's four."""
 
 
 def read_labelme(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[Labelled]]:
@@ -25,72 +29,124 @@ def read_labelme(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterat
     }
     if not contents:
         raise InputError(f"{source} holds no JSON file of labelme. Give the folder of its files.")
-    labels = {str(shape.get("label")) for content in contents.values() for shape in content["shapes"]}
-    classes = dict(enumerate(sorted(labels - set(BACKGROUND)), start=1))
+    for path, content in contents.items():
+        if not isinstance(content["shapes"], list) or not all(isinstance(shape, dict) for shape in content["shapes"]):
+            raise InputError(f"{path} is no file of labelme: its shapes are no list of them. Save it again by labelme.")
+    labels = {label(shape) for content in contents.values() for shape in content["shapes"]} - {""}
+    classes, numbers = numbered(sorted(labels), skipped)
     base = source if source.is_dir() else source.parent
-    return classes, labelme_images(base, contents, {name: number for number, name in classes.items()}, skipped)
+    return classes, labelme_images(base, contents, numbers, skipped)
+
+
+def label(shape: Mapping[str, Any]) -> str:
+    """A shape's label; nothing if it has none."""
+    found = shape.get("label")
+    return "" if found is None else str(found)
 
 
 def labelme_images(
-    base: Path, contents: Mapping[Path, Any], number: Mapping[str, int], skipped: Skipped
+    base: Path, contents: Mapping[Path, Any], numbers: Mapping[str, int], skipped: Skipped
 ) -> Iterator[Labelled]:
     """The images of labelme's files, shapes drawn in their order."""
     for path, content in contents.items():
         named = str(content.get("imagePath") or "").replace("\\", "/")
-        picture: Path | bytes = path.parent / named
-        if not named or not (path.parent / named).is_file():
-            try:
-                picture = base64.b64decode(content.get("imageData") or "", validate=True)
-            except (binascii.Error, TypeError):
-                picture = b""
-        name = image_name(path.relative_to(base).as_posix())
+        picture = labelme_picture(path.parent / named, content.get("imageData"))
         if not picture:
             skipped.add(f"labelme file whose image ({named or 'no name'}) is not there", path.name)
             continue
-        height, width = content.get("imageHeight"), content.get("imageWidth")
-        if isinstance(picture, Path):
-            height, width = picture_size(picture)
-        if not isinstance(height, int) or not isinstance(width, int):
-            skipped.add("labelme file without imageHeight and imageWidth", path.name)
+        try:
+            height, width = (
+                decode_picture(path, picture).shape[:2] if isinstance(picture, bytes) else picture_size(picture)
+            )
+        except InputError:
+            skipped.add("labelme file whose image cannot be read", path.name)
             continue
-        mask, drawn = np.zeros((height, width), np.uint8), False
+        said = (content.get("imageHeight") or height, content.get("imageWidth") or width)
+        if said != (height, width):
+            reason = f"its image (e.g. {width}x{height}, not {said[1]}x{said[0]})"
+            skipped.add(f"labelme file that gives another size than {reason} has", path.name)
+            continue
+        mask = np.zeros((height, width), np.uint8)
         for i, shape in enumerate(content["shapes"]):
-            inside = labelme_shape(path, shape, height, width)
-            if inside is None:
-                skipped.add(f"shape without area ({shape.get('shape_type') or 'polygon'})", f"{path.name}[{i}]")
-            elif str(shape.get("label")) in number:
-                mask[inside] = number[str(shape.get("label"))]
-                drawn = True
-        yield Labelled(name, picture, PurePosixPath(named).suffix or ".png", mask if drawn else None)
+            try:
+                inside = labelme_shape(path, shape, height, width)
+            except ShapeError as reason:
+                skipped.add(f"shape {reason}", f"{path.name}[{i}]")
+            else:
+                mask[inside] = numbers[label(shape)]
+        name = image_name(path.relative_to(base).as_posix())
+        ending = PurePosixPath(named).suffix or ".png"
+        yield Labelled(name, picture, ending, mask if holds_class(mask) else None)
 
 
-def labelme_shape(path: Path, shape: Mapping[str, Any], height: int, width: int) -> Array | None:
-    """(height, width) bool of one shape; None of one without area, e.g. a line or a point."""
-    kind = shape.get("shape_type") or "polygon"
+def labelme_picture(file: Path, data: Any) -> Path | bytes:
+    """A labelme file's image: its file if that is there, else what the JSON holds of it; empty if it holds none."""
+    if file.is_file():
+        return file
     try:
-        points = np.asarray(shape.get("points") or [], np.float64).reshape(-1, 2)
-    except (ValueError, TypeError):
-        return None
-    if kind == "polygon" and len(points) >= 3 and np.isfinite(points).all():
-        return instance({"segmentation": [points.ravel().tolist()]}, height, width, "full")
-    if len(points) != 2 or not np.isfinite(points).all():
-        return None
-    return two_point_shape(path, kind, shape.get("mask"), points, height, width)
+        return base64.b64decode(data or "", validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        return b""
 
 
-def two_point_shape(path: Path, kind: str, mask: Any, points: Array, height: int, width: int) -> Array | None:
-    """(height, width) bool of a rectangle, a circle (its centre and a point on it) or a mask within a rectangle."""
-    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-    if kind == "rectangle":
-        box = [left, top, right, top, right, bottom, left, bottom]
-        return instance({"segmentation": [box]}, height, width, "full")
+def labelme_shape(path: Path, shape: Mapping[str, Any], height: int, width: int) -> Array:
+    """(height, width) bool of one shape of the file ``path``.
+
+    Raises:
+        ShapeError: if it has no label, no area (as a line or a point), or cannot be drawn.
+    """
+    if not label(shape):
+        raise ShapeError("without a label")
+    kind = shape.get("shape_type") or "polygon"
+    points = shape.get("points")
+    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
+        raise ShapeError("whose points are no pairs of numbers")
+    flat = [value for point in points for value in point]
+    if len(points) == 2 and kind in ("rectangle", "circle", "mask"):
+        fault = polygon_fault([*flat, *flat], height, width)
+    elif len(points) >= 3 and kind in OUTLINES:
+        fault = polygon_fault(flat, height, width)
+    else:
+        raise ShapeError(f"without area ({kind})")
+    if fault:
+        raise ShapeError(fault)
+    inside = drawn(path, kind, points, shape.get("mask"), height, width)
+    if not inside.any():
+        raise ShapeError("that covers no pixel's centre")
+    return inside
+
+
+def drawn(path: Path, kind: str, points: list[list[float]], mask: Any, height: int, width: int) -> Array:
+    """(height, width) bool of an outline, a circle (its centre and a point on it) or a mask within a rectangle."""
     if kind == "circle":
+        (x, y), (px, py) = points
         rows, columns = np.mgrid[:height, :width] + 0.5
-        return np.hypot(columns - points[0, 0], rows - points[0, 1]) <= np.hypot(*(points[1] - points[0]))
-    if kind == "mask" and isinstance(mask, str):
-        inside = np.zeros((height, width), bool)
-        part = decode_mask(path, base64.b64decode(mask))
-        room = inside[max(0, round(top)) :, max(0, round(left)) :][: part.shape[0], : part.shape[1]]
-        room[:] = part[: room.shape[0], : room.shape[1]]
+        inside: Array = np.hypot(columns - x, rows - y) <= np.hypot(px - x, py - y)
         return inside
-    return None
+    if kind == "mask":
+        return draw_part(path, mask, points, height, width)
+    if len(points) == 2:
+        (left, top), (right, bottom) = points
+        points = [[left, top], [right, top], [right, bottom], [left, bottom]]
+    return draw_polygons([[value for point in points for value in point]], height, width)
+
+
+def draw_part(path: Path, mask: Any, points: list[list[float]], height: int, width: int) -> Array:
+    """(height, width) bool of a mask of the pixels between two points, both among them.
+
+    Raises:
+        ShapeError: if there is no such mask.
+    """
+    (left, right), (top, bottom) = (sorted(int(point[axis]) for point in points) for axis in (0, 1))
+    try:
+        part = decode_mask(path, base64.b64decode(mask, validate=True))
+    except (binascii.Error, TypeError, ValueError, InputError):
+        raise ShapeError("whose mask cannot be read") from None
+    if any(abs(found - told) > 1 for found, told in zip(part.shape, (bottom - top + 1, right - left + 1), strict=True)):
+        raise ShapeError("whose mask has another size than its points say")
+    rows, columns = np.nonzero(part)
+    rows, columns = rows + top, columns + left
+    within = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    inside = np.zeros((height, width), bool)
+    inside[rows[within], columns[within]] = True
+    return inside

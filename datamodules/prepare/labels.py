@@ -4,12 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
-from tqdm import tqdm
-
-from datamodules.files.finding import subfolders
+from datamodules.episodes.classes import check_distinct, check_printable
+from datamodules.files import find_files
+from datamodules.files.finding import one_form, subfolders
 from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE
-from datamodules.files.writing import atomic_write
+from datamodules.files.writing import atomic_write, remove_parts
 from datamodules.layouts.folder import CLASSES, IMAGES, MASKS
 from datamodules.prepare.coco_json import read_coco
 from datamodules.prepare.cvat import read_cvat
@@ -17,6 +17,7 @@ from datamodules.prepare.labelled import Skipped
 from datamodules.prepare.labelme import read_labelme
 from qgnet.common.choices import Tool
 from qgnet.common.errors import InputError
+from qgnet.common.progress import progress
 
 
 def convert(tool: Tool, source: Path, root: Path) -> list[str]:
@@ -37,12 +38,17 @@ def convert(tool: Tool, source: Path, root: Path) -> list[str]:
         raise InputError(f"{root} holds a data set already. Choose another --root, or remove it.")
     if not source.exists():
         raise InputError(f"{source} does not exist. Give the folder that {tool} has written.")
+    if source.is_file() and source.suffix.lower() == ".zip":
+        raise InputError(f"{source} is a ZIP. Unzip it, and give the folder.")
     skipped = Skipped()
     classes, labelled = READERS[tool](source, skipped)
     if not 0 < len(classes) < IGNORE:
-        raise InputError(f"{source} has {len(classes)} classes; expected 1 to 254.")
+        raise InputError(f"{source} has {len(classes)} classes; expected 1 to 254. Take labels out, or name others.")
+    check_printable(classes, str(source))
+    check_distinct(classes, str(source))
+    begin(root, f"{tool} {source.resolve()}")
     written: set[str] = set()
-    for item in tqdm(labelled, "Writing masks", unit="image", leave=False):
+    for item in progress(labelled, "Writing masks", unit="image", leave=False):
         if item.mask is None:
             skipped.add("image without a label", item.name)
             continue
@@ -53,14 +59,48 @@ def convert(tool: Tool, source: Path, root: Path) -> list[str]:
         write_plain_png(root / MASKS / f"{item.name}.png", item.mask)
     if not written:
         raise InputError(" ".join([f"{source} holds no image with a label that can be used.", *skipped.lines()]))
+    others = [file for file in find_files(root / MASKS).files if one_form(Path(file).stem) not in written]
+    if others:
+        raise InputError(
+            f"{root / MASKS} holds masks of which {source} has no labels, e.g. {others[0]}: they are of another run. "
+            f"Remove {root / MASKS} and {root / IMAGES}, and run this again."
+        )
     lines = [f"{number}: {json.dumps(name, ensure_ascii=False)}\n" for number, name in classes.items()]
     with atomic_write(root / CLASSES) as part:
         part.write_text("".join(lines), encoding="utf-8")
+    (root / BEGUN).unlink()
     return skipped.lines()
 
 
+BEGUN = ".qgnet-prepare"
+"""In the folder, while masks are written to it: the labels they come from."""
+
+
+def begin(root: Path, origin: str) -> None:
+    """Mark the folder as being filled from these labels.
+
+    Raises:
+        InputError: if it holds masks, unless an earlier run that was cut off wrote them from the same labels.
+    """
+    if (root / BEGUN).exists() and (root / BEGUN).read_text(encoding="utf-8") == origin:
+        remove_parts(root / IMAGES)
+        remove_parts(root / MASKS)
+        return
+    if (root / MASKS).is_dir() and find_files(root / MASKS).files:
+        raise InputError(
+            f"{root / MASKS} holds masks already, which may not be of these labels. Choose another --root, or remove "
+            f"{root / MASKS}."
+        )
+    with atomic_write(root / BEGUN) as part:
+        part.write_text(origin, encoding="utf-8")
+
+
 def write_picture(picture: Path | bytes, target: Path) -> None:
-    """Copy a picture, which appears by rename."""
+    """Copy a picture, which appears by rename; InputError if another one lies there."""
+    if target.exists():
+        if target.read_bytes() == (picture if isinstance(picture, bytes) else picture.read_bytes()):
+            return
+        raise InputError(f"{target} exists already and is another picture. Choose another --root, or move it away.")
     with atomic_write(target) as part:
         if isinstance(picture, bytes):
             part.write_bytes(picture)

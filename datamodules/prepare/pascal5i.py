@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from datamodules.files.index import INDEX_FOLDER
 from datamodules.files.lists import read_list
@@ -15,6 +14,7 @@ from datamodules.prepare.counts import DOWNLOADS, Indexed, Prepared, fold_counts
 from datamodules.prepare.download import RemoteFile, download, extract
 from qgnet.common.errors import InputError
 from qgnet.common.pool import processes
+from qgnet.common.progress import progress
 
 VOC = RemoteFile(
     "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar", "6cd6e144f989b92b3379bac3b3de84fd"
@@ -71,7 +71,7 @@ def fetch_pascal5i(root: Path) -> None:
         there = [path for path in mats.values() if path.exists()]
         with processes() as pool:
             targets_ = [root / MASKS / f"{path.stem}.png" for path in there]
-            list(tqdm(pool.map(mat_to_png, there, targets_, chunksize=32), "SBD masks", len(there), unit="mask"))
+            list(progress(pool.map(mat_to_png, there, targets_, chunksize=32), "SBD masks", len(there), unit="mask"))
     for folder, end in ((IMAGES, "jpg"), (MASKS, "png")):
         if left := absent(root / folder, ids, end):
             raise InputError(

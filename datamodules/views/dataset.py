@@ -20,8 +20,11 @@ from datamodules.episodes.streams import stream
 from datamodules.files.sources import Array
 from datamodules.views.region_maps import Images, RegionMaps
 from datamodules.views.regions import Patch, PatchRule, Window, draw_patches
+from qgnet.common.say import warn
 from qgnet.common.settings import Checked, Range, Rising, Share
 
+SWITCHED = {"jitter_probability": ("brightness", "contrast", "saturation", "hue"), "blur_probability": ("blur_sigma",)}
+"""Probabilities of an augmentation, and the values that do nothing where one is 0."""
 VIEWS = 2
 """Global views of an image, and as many local patches."""
 CROP_DRAWS = 10
@@ -62,6 +65,13 @@ class Augmentation(metaclass=Checked):
     blur_sigma: Annotated[tuple[float, float], Range(1e-6, 100), Rising()] = (0.1, 2.0)
     blur_probability: Share = 0.5
     flip_probability: Share = 0.5
+
+    def __post_init__(self) -> None:
+        """Warn of values that are given for what is never done."""
+        for switch, names in SWITCHED.items():
+            changed = [name for name in names if getattr(self, name) not in (0, getattr(Augmentation, name))]
+            if changed and not getattr(self, switch):
+                warn(f"data.augmentation.{changed[0]} {getattr(self, changed[0])} does nothing: {switch} is 0.")
 
     def photometry(self) -> list[A.BasicTransform]:
         """Colour jitter, grey, blur and flip."""

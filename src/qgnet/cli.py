@@ -5,7 +5,6 @@ import sys
 import warnings
 from argparse import SUPPRESS
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -13,18 +12,20 @@ from typing import Any
 import pytorch_lightning as pl
 import yaml
 from jsonargparse import Namespace, get_loader, set_loader
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
-from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.plugins.io import CheckpointIO
 
 import datamodules
 from datamodules.base import BaseDataModule
-from datamodules.episodic import EpisodeDataModule
 from qgnet.callbacks.announce import Announce
+from qgnet.callbacks.begin import Begin, NoLogger
 from qgnet.callbacks.control import ControlPictures
 from qgnet.callbacks.descriptors import DescriptorWriter
 from qgnet.callbacks.finite import FiniteLoss
+from qgnet.callbacks.log_progress import progress_bar
+from qgnet.callbacks.moved import MovedCheckpoints
 from qgnet.callbacks.pictures import EpisodePictures
 from qgnet.callbacks.predictions import MaskWriter
 from qgnet.callbacks.requeue import Requeue
@@ -33,18 +34,21 @@ from qgnet.callbacks.throughput import Throughput
 from qgnet.callbacks.view_pictures import ViewPictures
 from qgnet.common.boundary import boundary
 from qgnet.common.errors import InputError
+from qgnet.common.machines import require_launcher
 from qgnet.common.mistakes import refused_by_lightning
 from qgnet.common.paths import expanded
-from qgnet.common.protocol_layers import name_decides
+from qgnet.common.protocol_layers import CONFIG_OPTIONS, config_option, name_decides
 from qgnet.common.renamed import renamed, renamed_options
 from qgnet.common.settings import Range, check
 from qgnet.common.terminal import quiet
-from qgnet.common.text import read_yaml
+from qgnet.common.text import read_yaml, without_loops
 from qgnet.loggers.dashboard import Dashboard
-from qgnet.loggers.naming import name_run, origin
+from qgnet.loggers.naming import name_run
 from qgnet.loggers.wandb import Wandb, require_package
-from qgnet.runs.folders import SEED, find_checkpoint, keep_metrics, planned_folder, run_folder
+from qgnet.runs.folders import SEED, find_checkpoint, planned_folder, run_folder
+from qgnet.runs.own_config import with_own_config
 from qgnet.runs.seeds import print_tables, take_first_seed
+from qgnet.runs.trainer import Trainer
 from qgnet.start import DESCRIPTION
 from qgnet.tasks.base import Task
 from qgnet.tasks.episodic import EpisodicTask
@@ -57,7 +61,7 @@ for name in datamodules.__all__:  # imported, its classes can be named without t
     getattr(datamodules, name)
 
 as_written = get_loader("yaml")
-set_loader("yaml", lambda text: renamed(as_written(text)), exceptions=(yaml.YAMLError,))
+set_loader("yaml", lambda text: renamed(without_loops(as_written(text))), exceptions=(yaml.YAMLError,))
 
 PATHS = {"run", "ckpt_path", "root", "list_file", "mask_root", "mask_list", "region_cache", "episode_file"}
 PATHS |= {"encoder_weights", "prior_weights", "prior_bank", "default_root_dir", "save_dir", "dirpath"}
@@ -75,31 +79,6 @@ TRAINER_RANGES = {
     "reload_dataloaders_every_n_epochs": [Range(0)],
 }
 """What Lightning itself does not look at."""
-
-
-class RunConfig(SaveConfigCallback):
-    """Writes the resolved configuration to ``config.yaml`` in the run's own folder."""
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Save once, on the first process; ``run`` is left out, so the file can be used again as it is."""
-        if self.already_saved or not trainer.is_global_zero:
-            return
-        folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = self.config.clone()
-        config.run = None
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, EpisodeDataModule):  # what the protocol's name stands for, in full
-            settings = config.data.init_args
-            settings.update(
-                Namespace(protocol=Namespace(asdict(data.protocol)), seed=data.seed, episodes=data.episodes)
-            )
-        self.parser.save(config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
-        for logger in trainer.loggers:
-            if isinstance(logger, Wandb):
-                settings = yaml.safe_load((folder / "config.yaml").read_text())
-                logger.describe({"settings": settings, **origin()})
-        self.already_saved = True
 
 
 class QGNetCLI(LightningCLI):
@@ -200,10 +179,11 @@ class QGNetCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             kwargs.setdefault("plugins", [*plugins, AtomicCheckpointIO()])
         kwargs.setdefault("default_root_dir", str(folder))
-        if self._get(self.config_init, "trainer")["logger"] is not False:
-            kwargs.setdefault("logger", self._loggers(folder))
+        self.loggers = self._loggers(folder)
+        kwargs["logger"] = [NoLogger(folder)] if self.loggers else False  # `Begin` puts them into its place
+        kwargs["enable_autolog_hparams"] = False  # `Begin` does it
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (
             ValueError,
             TypeError,
@@ -213,11 +193,14 @@ class QGNetCLI(LightningCLI):
             if not refused_by_lightning(error):
                 raise
             raise InputError(f"{error} Correct the --trainer.* settings.") from error
+        require_launcher(trainer, "--trainer.num_nodes")
+        return trainer
 
     def _loggers(self, folder: Path) -> list[Logger]:
-        """CSV always and first, then those of the configuration."""
-        keep_metrics(folder)
+        """CSV first, then those of the configuration; none at all for ``false``."""
         configured = self._get(self.config_init, "trainer")["logger"]
+        if configured is False:
+            return []
         others = [] if configured in (None, True) else configured
         return [CSVLogger(folder, name="", version=""), *(others if isinstance(others, list) else [others])]
 
@@ -234,6 +217,7 @@ class QGNetCLI(LightningCLI):
         for logger in loggers:
             require_package(logger.class_path)
         self.folder, self.identity = run_folder(self.subcommand, config)
+        self.settings = config.clone()  # without the names of this run's loggers, which are not those of its tests
         for logger in loggers:
             if issubclass(resolve_name(logger.class_path), Wandb):
                 name_run(logger.init_args, self.subcommand, config, self.folder)
@@ -267,9 +251,16 @@ class QGNetCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[pl.Callback]) -> pl.Trainer:
         if config.get("fast_dev_run") or config.get("enable_checkpointing") is False:
             callbacks = [c for c in callbacks if not isinstance(c, ModelCheckpoint)]
-        own: list[pl.Callback] = [Announce(), FiniteLoss(), Requeue()]
+        if not config.get("fast_dev_run"):
+            settings = self.settings if self.subcommand else self.config
+            callbacks = [Begin(self._parser(self.subcommand), settings, self.loggers), *callbacks]
+        own: list[pl.Callback] = [Announce(), FiniteLoss(), MovedCheckpoints(), Requeue()]
+        if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            own.append(progress_bar())
         if any(isinstance(c, ModelCheckpoint) for c in callbacks):  # `save_last` only follows `best`'s improvements
-            last = ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True)
+            last = ModelCheckpoint(
+                filename="last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False
+            )
             own.append(last)
         if isinstance(self.model, EpisodicTask):
             own += [EpisodePictures(), ControlPictures(), TestResults(), MaskWriter(), Dashboard()]
@@ -291,17 +282,18 @@ def expand_paths(settings: Any) -> None:
             expand_paths(value)
 
 
-def build(args: ArgsType, run: bool) -> QGNetCLI:
-    """Parse and instantiate; with ``run`` also carry out the subcommand."""
+def build(args: ArgsType, run: bool, prog: str = "lightning") -> QGNetCLI:
+    """Parse and instantiate; with ``run`` also carry out the subcommand. ``prog`` is the command's name in its help."""
     return QGNetCLI(
         Task,
         BaseDataModule,
-        save_config_callback=RunConfig,
+        trainer_class=Trainer,
+        save_config_callback=None,  # `Begin` does it
         seed_everything_default=SEED,
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
-        parser_kwargs={"prog": "lightning", "description": DESCRIPTION},
+        parser_kwargs={"prog": prog, "description": DESCRIPTION},
         args=args,
         run=run,
     )
@@ -314,21 +306,22 @@ def parse(args: Sequence[str]) -> tuple[Any, Any]:
     return cli.model, cli.datamodule
 
 
-def main(args: ArgsType = None) -> None:
+def main(args: Sequence[str] | None = None, prog: str = "lightning") -> None:
     """The command; see :func:`qgnet.common.boundary.boundary` for how it ends."""
     with boundary("What was saved is whole; a training goes on with --ckpt_path last."):
-        given = sys.argv[1:] if args is None else list(args)
+        given = with_own_config(sys.argv[1:] if args is None else args)
         check_files(given)
         with warnings.catch_warnings():
-            first = build(args, run=True)
+            first = build(given, run=True, prog=prog)
             folders = [first.folder, *(build([*given, *more], run=True).folder for more in first.further_tests)]
         if first.further_tests and first.trainer.is_global_zero:
             print_tables(folders)
 
 
-def check_files(args: object) -> None:
-    """InputError for a YAML among the arguments that is not in UTF-8, no YAML, or gives a name twice."""
-    for argument in args if isinstance(args, Sequence) else ():
+def check_files(args: Sequence[str]) -> None:
+    """InputError for a YAML among the arguments that :func:`qgnet.common.text.read_yaml` refuses."""
+    for before, argument in zip(["", *args], args, strict=False):
         path = Path(argument.rpartition("=")[2])
-        if path.suffix in (".yaml", ".yml") and path.is_file():
+        is_config = before in CONFIG_OPTIONS or config_option(argument)
+        if (is_config or path.suffix in (".yaml", ".yml")) and path.is_file():
             read_yaml(path)

@@ -21,13 +21,18 @@ SUBCOMMANDS = {
 VERSION = f"qgnet-lightning {__version__}"
 
 
-def lightning(args: Sequence[str] | None = None) -> None:
-    """The ``lightning`` command: its own help and version without Lightning, all else by :func:`qgnet.cli.main`."""
+def lightning(args: Sequence[str] | None = None, prog: str = "lightning") -> None:
+    """The ``lightning`` command: its own help and version without Lightning, all else by :func:`qgnet.cli.main`.
+
+    Args:
+        args: subcommand and settings; None takes those of the process.
+        prog: the command's name in its help: ``qgnet`` has the same subcommands.
+    """
     first = (sys.argv[1:] if args is None else args)[:1]
     if first and first[0] not in ("-h", "--help", "--version"):
         with boundary("Nothing was written yet."):
             main = import_module("qgnet.cli").main
-        main(args)
+        main(args, prog)
         return
     parser = argparse.ArgumentParser(
         prog="lightning", description=DESCRIPTION, epilog="`lightning fit --help` lists the settings of a training."

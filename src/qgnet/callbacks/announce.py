@@ -6,6 +6,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_warn
 
 from datamodules.episodic import EpisodeDataModule
 from qgnet.common.say import say
@@ -22,6 +23,12 @@ class Announce(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What runs, and how much of it learns."""
         begin(trainer, pl_module)
+        between, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
+        if trainer.limit_val_batches and between and epochs is not None and 0 <= epochs < between:
+            rank_zero_warn(
+                f"trainer.check_val_every_n_epoch is {between}, but the training ends after {epochs} epochs: it is "
+                "never validated, and there will be no best.ckpt."
+            )
         sizes = [(p.numel(), p.requires_grad) for p in pl_module.parameters()]
         trained, total = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
         say(f"Trains {trained:,} of {total:,} parameters")

@@ -11,7 +11,7 @@ from qgnet.tasks.base import is_logged
 
 
 class FiniteLoss(pl.Callback):
-    """Looks at the loss as often as the trainer logs, and at the end of an epoch, before its checkpoint is written.
+    """Looks at the loss as often as the trainer logs, before a validation, and before an epoch's checkpoint is written.
 
     Raises:
         InputError: if the loss is not finite; ``checkpoints/not_finite.ckpt`` then holds the state.
@@ -27,6 +27,10 @@ class FiniteLoss(pl.Callback):
         self.loss = outputs["loss"]
         if is_logged(trainer, batch_idx):
             self._check(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the loss before, of whose weights a validation would only say that they answer nothing."""
+        self._check(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the epoch's last loss."""

@@ -1,4 +1,4 @@
-"""The ``qgnet`` command: what is not a Trainer's job, a file per subcommand."""
+"""The ``qgnet`` command: what is not a Trainer's job, a file per subcommand; and the subcommands of ``lightning``."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from qgnet.common.boundary import boundary
-from qgnet.start import VERSION
+from qgnet.start import SUBCOMMANDS, VERSION, lightning
 
 COMMANDS = {
     "segment": "a few masks in, all the others out: segment photographs",
@@ -26,10 +26,15 @@ COMMANDS = {
 def main(args: Sequence[str] | None = None) -> None:
     """Run one subcommand; see :func:`qgnet.common.boundary.boundary` for how it ends."""
     args = sys.argv[1:] if args is None else args
+    if args[:1] and args[0] in SUBCOMMANDS:
+        lightning(args, prog="qgnet")
+        return
     parser = argparse.ArgumentParser(prog="qgnet", description="Data sets, weights, episodes and results of QGNet.")
     parser.add_argument("--version", action="version", version=VERSION)
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     with boundary("Run the same command again to go on."):
+        for name, text in SUBCOMMANDS.items():
+            subcommands.add_parser(name, help=f"as `lightning {name}`: {text}")
         for name, text in COMMANDS.items():
             if name in args[:1]:
                 import_module(f"{__name__}.{name.replace('-', '_')}").add_parser(subcommands)

@@ -67,6 +67,8 @@ def labelled_folder(options: argparse.Namespace) -> "Prepared":
             raise InputError(f"--from is given {tool}; expected one of {', '.join(get_args(Tool))}, and its folder.")
         if options.check:
             raise InputError("--from writes a folder and --check writes nothing. Leave one of them out.")
+        if options.mask_suffix:
+            raise InputError("--mask-suffix is of masks of your own, and --from writes others. Leave one out.")
         from datamodules.prepare.labels import convert
 
         for line in convert(tool, expanded(source), options.root):

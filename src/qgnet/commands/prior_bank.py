@@ -46,9 +46,9 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"{options.output} exists. Choose another name, or remove it.")
     check_side(options.image_size, "--image-size")
     import numpy as np
-    from tqdm import tqdm
 
     from datamodules.unlabeled import ImageFolder
+    from qgnet.common.progress import progress
     from qgnet.tasks.base import make_encoder
     from qgnet.weights.bank import build_bank
     from qgnet.weights.store import load_encoder_weights, prior_architecture, save_prior_bank
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     source = ImageFolder(options.root, options.list_file)
     chosen = np.random.default_rng(options.seed).permutation(len(source.names))[: options.images].tolist()
     try:
-        images = crops(source, tqdm(chosen, "Features", unit="image"), options.image_size, options.seed)
+        images = crops(source, progress(chosen, "Features", unit="image"), options.image_size, options.seed)
         vectors = build_bank(encoder, images, options.size, options.method, options.seed)
     except ValueError as error:
         raise InputError(str(error)) from None

@@ -2,6 +2,7 @@
 # ruff: noqa: PLC0415  (what takes seconds to import is imported when it runs, not for --help)
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,6 +10,11 @@ from datamodules.files.photographs import find_photographs
 from qgnet.commands.model_options import add_model_options, model_of
 from qgnet.common.choices import LAYOUT, PRESENCE, Format
 from qgnet.common.errors import InputError
+from qgnet.common.settings import Range, check
+
+RANGES = {"batch_size": Range(1, 1024), "workers": Range(0, 256), "nodes": Range(1)}
+DEVICES = re.compile(r"auto|[1-9]\d*|\d+(,\d+)*,?")
+"""How many, or the numbers of GPUs, such as 0,2."""
 
 
 def add_parser(subcommands: Any) -> None:
@@ -42,7 +48,9 @@ def add_parser(subcommands: Any) -> None:
         "--threshold", type=float, help="probability above which a pixel counts (default: by the supports)"
     )
     how.add_argument(
-        "--presence", type=float, default=PRESENCE, help=f"least score of what is not left empty ({PRESENCE})"
+        "--presence",
+        type=float,
+        help=f"least score of what is not left empty, where scores are calibrated (default {PRESENCE})",
     )
     output = parser.add_argument_group("what is written")
     output.add_argument(
@@ -71,6 +79,12 @@ def run(options: argparse.Namespace) -> None:
     files = find_photographs(options.photographs, options.out)
     if bool(options.support) == bool(options.supports):
         raise InputError("Give what is to be found: either --support PICTURE MASK, once or more, or --supports FOLDER.")
+    for option, rule in RANGES.items():
+        check(
+            {f"--{option.replace('_', '-')}": [rule]}, {f"--{option.replace('_', '-')}": getattr(options, option)}, ""
+        )
+    if not DEVICES.fullmatch(options.devices) or options.devices == "0":
+        raise InputError(f"--devices is {options.devices}; expected how many, from 1 on, or `auto`: every GPU.")
     model = model_of(options)
     from qgnet.commands.segmenting import segment
 

@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import TQDMProgressBar
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from datamodules.files.sources import Array
 from datamodules.files.writing import remove_parts
 from datamodules.layouts.folder import IMAGES, MASKS, folder_classes, folder_images
 from datamodules.photographs import PhotographsDataModule
+from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.segments import SegmentWriter
 from qgnet.common.choices import LAYOUT, Format
 from qgnet.common.errors import InputError
 from qgnet.common.locks import claim
+from qgnet.common.machines import require_launcher
+from qgnet.common.mistakes import refused_by_lightning
 from qgnet.common.printable import printable
 from qgnet.common.say import say
 from qgnet.common.terminal import quiet
@@ -120,21 +123,28 @@ def make_segmenter(options: argparse.Namespace, model: dict[str, Any]) -> Segmen
 
 def make_trainer(options: argparse.Namespace) -> pl.Trainer:
     """A Trainer that leaves no files of its own; InputError if this machine has no such devices."""
-    devices = int(options.devices) if str(options.devices).isdigit() else options.devices
+    devices = int(options.devices) if options.devices.isdigit() else options.devices
     if devices == "auto" and options.accelerator == "cpu":
         devices = 1
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             accelerator=options.accelerator,
             devices=devices,
             num_nodes=options.nodes,
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            callbacks=[TQDMProgressBar(leave=True)],
+            callbacks=[progress_bar(leave=True)],
         )
-    except (ValueError, RuntimeError) as error:  # MisconfigurationException is one, too
-        raise InputError(f"{error} Correct --devices, --nodes or --accelerator.") from error
+    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
+        if not refused_by_lightning(error):
+            raise
+        raise InputError(
+            f"--accelerator {options.accelerator} with --devices {options.devices} and --nodes {options.nodes} cannot "
+            f"be had on this machine: {error} Leave them out to take what there is."
+        ) from error
+    require_launcher(trainer, "--nodes")
+    return trainer
 
 
 def fingerprint_of(segmenter: Segmenter, supports: Mapping[str, Any]) -> str:
@@ -147,7 +157,7 @@ def fingerprint_of(segmenter: Segmenter, supports: Mapping[str, Any]) -> str:
                 f"{image.shape}".encode() + np.ascontiguousarray(image).data + np.ascontiguousarray(mask).data
             )
     use = [segmenter.model.identity, segmenter.threshold, segmenter.presence, segmenter.tile, segmenter.bf16]
-    digest.update(json.dumps([*use, segmenter.model.calibration]).encode())
+    digest.update(json.dumps([*use, segmenter.calibration]).encode())
     return digest.hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import socket
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,8 +25,13 @@ def add_parser(subcommands: Any) -> None:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="where it listens (default 127.0.0.1: this machine alone can open the page; else the address that is "
-        "printed holds a token)",
+        help="where it listens (default 127.0.0.1: this machine alone can open the page)",
+    )
+    parser.add_argument(
+        "--no-token",
+        action="store_true",
+        help="let everybody in who can reach the port, which every user of this machine can; else the address that is "
+        "printed holds a token, and only who knows it is let in",
     )
     parser.set_defaults(run=run)
 
@@ -50,12 +56,13 @@ def run(options: argparse.Namespace) -> None:
             f"The page needs {error.name}, which is not installed: pip install 'qgnet-lightning[web]'"
         ) from None
     from qgnet.segmenting.segmenter import Segmenter  # noqa: PLC0415
-    from qgnet.web.security import is_local  # noqa: PLC0415
 
     with listening(options.host, options.port) as listener:
-        token = None if is_local(options.host) else new_token()
+        token = None if options.no_token else new_token()
         segmenter = Segmenter(**model)
         app = make_app(options.photographs, segmenter, options.host, token)
+        for line in app.state.work.session.told:
+            print(line, file=sys.stderr)
         print(f"Open {address(listener, options.host, token)}\nCtrl-C ends it; what you did is kept.", flush=True)
 
         class Server(uvicorn.Server):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.loggers.utilities import _log_hyperparams
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -55,6 +56,11 @@ def repeated_validation(trainer: pl.Trainer) -> Iterator[None]:
 def logs_this_step(trainer: pl.Trainer) -> bool:
     """Whether `log_every_n_steps` lets the trainer write a line of metrics after this step."""
     return bool(trainer._logger_connector.should_update_logs)
+
+
+def log_hyperparams(trainer: pl.Trainer) -> None:
+    """Tell all loggers the settings of model and data, as Lightning does before a checkpoint is wholly restored."""
+    _log_hyperparams(trainer)
 
 
 def cluster_environment(trainer: pl.Trainer) -> Any:

@@ -22,7 +22,7 @@ PLACES = {
     errno.ENAMETOOLONG: "has too long a name",
 }
 """Errors of the operating system that only another path, another disk or other rights mend."""
-OWN_WORDS = ("pytorch_lightning", "lightning_fabric")
+OWN_WORDS = ("pytorch_lightning", "lightning_fabric", "lightning_utilities")
 """Packages whose exceptions at a Trainer's making are about its settings."""
 REFUSED_CLASS = re.compile(r"Problem with given class_path '([^']+)':\n\s*(.+)")
 """How jsonargparse passes on what the constructor of a callback or logger said."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
-from tqdm import tqdm
+
+from qgnet.common.progress import progress
 
 Result = TypeVar("Result")
 GROUPS = Path("/sys/fs/cgroup")
@@ -37,7 +38,7 @@ def in_parts(
         unit: what a number stands for, in the progress bar.
     """
     parts = [numbers[start : start + part] for start in range(0, len(numbers), part)]
-    with processes(job) as pool, tqdm(numbers, title, unit=unit, leave=False) as bar:
+    with processes(job) as pool, progress(numbers, title, unit=unit, leave=False) as bar:
         results = pool.map(_do, parts) if len(parts) > 1 else map(job, parts)
         for some, result in zip(parts, results, strict=True):
             yield result

@@ -11,7 +11,7 @@ from abc import ABC, ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from numbers import Real
+from numbers import Integral, Real
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -59,21 +59,28 @@ class Range(Rule):
         return f"at least {self.least:.12g}" if self.most == math.inf else f"{self.least:.12g} … {self.most:.12g}"
 
 
+LARGEST_SIDE = 4097
+"""In pixels, of a square that goes through a network: one takes some gigabytes, twice the side four times as many."""
+
+
 @dataclass(frozen=True, repr=False)
 class Side(Range):
     """A side of 8n + 1 pixels, at which the strides and dilations of the encoders line up."""
 
     least: float = 17
+    most: float = LARGEST_SIDE
 
     def holds(self, number: Any) -> bool:
         """Whether one side is allowed."""
-        return super().holds(number) and number % 8 == 1
+        return isinstance(number, Integral) and super().holds(number) and number % 8 == 1
 
     def __str__(self) -> str:
-        return f"a side of 8n + 1 pixels, at least {self.least:.12g}"
+        return f"a side of 8n + 1 pixels, {self.least:.12g} … {self.most:.12g}"
 
     def advice(self, value: Any) -> str:
         """The sides next to it."""
+        if not isinstance(value, int | float) or not -self.most <= value <= self.most - 8:  # nor of what is no number
+            return ""
         lower = max(int(self.least), int(value - 1) // 8 * 8 + 1)
         return f" Take {lower} or {lower + 8}."
 
@@ -159,7 +166,7 @@ def check_side(side: int, name: str) -> None:
         side: in pixels.
         name: of the setting or the image, for the message.
     """
-    check({name: [Side()]}, {name: side}, "")
+    check({name: [GIVEN, Side()]}, {name: int(side) if isinstance(side, bool) else side}, "")
 
 
 @dataclass(frozen=True, repr=False)

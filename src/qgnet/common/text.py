@@ -40,11 +40,29 @@ def read_text(path: Path) -> str:
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file; InputError if it is no YAML in UTF-8, or gives a name twice."""
+    """The content of a YAML file; InputError if it is no YAML in UTF-8, gives a name twice, or contains itself."""
     try:
-        return yaml.load(read_text(path), OnceLoader)
+        return without_loops(yaml.load(read_text(path), OnceLoader))
     except yaml.YAMLError as error:
         raise InputError(f"{path} cannot be read as YAML: {error}. Correct it.") from None
+    except RecursionError:
+        raise InputError(f"{path} cannot be read as YAML: it is nested too deeply. Correct it.") from None
+
+
+def without_loops(content: Any) -> Any:
+    """What was read from YAML, itself; YAMLError if an anchor (``&x``) contains a reference (``*x``) to itself."""
+    done: set[int] = set()
+
+    def visit(value: Any, above: frozenset[int]) -> None:
+        if id(value) in above:
+            raise yaml.YAMLError("it contains itself")
+        if isinstance(value, dict | list) and id(value) not in done:
+            for part in value.values() if isinstance(value, dict) else value:
+                visit(part, above | {id(value)})
+            done.add(id(value))
+
+    visit(content, frozenset())
+    return content
 
 
 def some(words: Sequence[str], most: int = 8) -> str:

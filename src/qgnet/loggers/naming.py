@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
-from pytorch_lightning.utilities import rank_zero_only
 
 from datamodules.files.writing import atomic_write
 from qgnet.runs.folders import checkpoint_run, experiment_name, training_of
@@ -62,16 +61,13 @@ def tags(subcommand: str, config: Namespace) -> list[str]:
 
 
 def run_id(folder: Path, source: Path | None) -> str:
-    """The wandb id of a run: the one it had if it goes on, else a new one; kept in the run's folder."""
+    """The wandb id of a run: the one it had if it goes on, else a new one."""
     known = [place / ID_FILE for place in (folder, source) if place is not None and (place / ID_FILE).is_file()]
-    number = known[0].read_text().strip() if known else secrets.token_hex(4)
-    keep_id(folder, number)
-    return number
+    return known[0].read_text().strip() if known else secrets.token_hex(4)
 
 
-@rank_zero_only
 def keep_id(folder: Path, number: str) -> None:
-    """Write the id into the run's folder."""
+    """Write the id into the run's folder, for a training that goes on in it."""
     with atomic_write(folder / ID_FILE) as part:
         part.write_text(f"{number}\n")
 

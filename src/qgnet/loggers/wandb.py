@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import WandbLogger
@@ -15,6 +15,8 @@ from qgnet.common.errors import InputError
 
 TIMEOUT = 60
 """Seconds to wait for the server at the start."""
+LONGEST_ID = 128
+"""Characters of a run's id, which names its folder."""
 Masks = Mapping[str, Any]
 """Name of an overlay → (H, W) array of 0 background, 1 foreground, 255 ignored."""
 LABELS = {0: "background", 1: "foreground", 255: "ignored"}
@@ -29,6 +31,34 @@ def require_package(class_path: str) -> None:
     if package and find_spec(package) is None:
         raise InputError(
             f"The logger {name} needs {package}, which is not installed. Install it: pip install {package}."
+        )
+
+
+def check_name(setting: str, field: str, value: Any) -> None:
+    """Refuse what wandb itself would refuse of a logger's setting when the run begins, or could name no folder by.
+
+    Args:
+        setting: of the logger.
+        field: of ``wandb.Settings``.
+        value: what is given.
+
+    Raises:
+        InputError: naming the setting, and why.
+    """
+    import wandb
+    from pydantic import ValidationError  # wandb's own
+
+    reason = ""
+    try:
+        wandb.Settings(**{field: value})
+    except (wandb.errors.UsageError, ValueError) as error:
+        found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        reason = found.removeprefix("Value error, ").removesuffix(".")
+    if setting == "id" and value and (len(value) > LONGEST_ID or not str(value).isprintable()):
+        reason = f"expected at most {LONGEST_ID} printable characters"
+    if reason:
+        raise InputError(
+            f"The wandb logger's {setting} is {str(value)[:80]!r}: {reason}. Give another: --trainer.logger.{setting}."
         )
 
 
@@ -48,7 +78,8 @@ class Wandb(WandbLogger):
         id: null takes a new one, or that of the run which is gone on with.
 
     Raises:
-        InputError: without a project's name, or for checkpoints that have nowhere to go.
+        InputError: without a project's name, for a project, id or tags that wandb refuses, or for checkpoints that
+            have nowhere to go.
     """
 
     def __init__(
@@ -56,7 +87,7 @@ class Wandb(WandbLogger):
         project: str = "qgnet",
         entity: str | None = None,
         offline: bool = True,
-        log_checkpoints: bool | str = False,
+        log_checkpoints: bool | Literal["all"] = False,
         save_dir: str | None = None,
         group: str | None = None,
         name: str | None = None,
@@ -72,13 +103,16 @@ class Wandb(WandbLogger):
             )
         import wandb
 
+        check_name("project", "project", project)
+        check_name("id", "run_id", id)
+        check_name("tags", "run_tags", tags)
         super().__init__(
             name=name,
             save_dir=save_dir or ".",
             offline=offline,
             id=id,
             project=project,
-            log_model=log_checkpoints,  # type: ignore[arg-type]
+            log_model=log_checkpoints,
             entity=entity,
             group=group,
             job_type=job_type,

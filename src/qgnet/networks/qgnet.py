@@ -202,7 +202,7 @@ class QGNet(Answering):
             prediction (not in the paper).
 
     Raises:
-        ValueError: for a margin that there is not, or ``add_margins`` without any.
+        ValueError: for a margin that there is not, or is named twice, or ``add_margins`` without any.
     """
 
     enrichment: FeatureEnrichment
@@ -221,6 +221,9 @@ class QGNet(Answering):
         unknown = [name for name in margins if name not in MARGINS]
         if unknown:
             raise ValueError(f"margins names {unknown[0]!r}; expected some of {', '.join(MARGINS)}.")
+        twice = [name for name in margins if list(margins).count(name) > 1]
+        if twice:
+            raise ValueError(f"margins names {twice[0]!r} twice; expected each of {', '.join(MARGINS)} once at most.")
         if add_margins and not margins:
             raise ValueError(f"add_margins needs margins to add to; expected some of {', '.join(MARGINS)}.")
         self.margins = tuple(margins)

@@ -1,4 +1,7 @@
-"""Batch norm over the batches of all processes: with a share of the batch each, they see one batch's statistics."""
+"""Layers over the batches of all processes: with a share of the batch each, they do what one does with the whole.
+
+Of R processes, number r has the samples r, r + R, … of the batch.
+"""
 
 from typing import TypeVar
 
@@ -63,3 +66,43 @@ class CpuSyncBatchNorm(nn.BatchNorm2d):
             scale = scale * self.weight
         result = (wide + shift.view(1, -1, 1, 1)) * scale.view(1, -1, 1, 1)
         return (result + self.bias.view(1, -1, 1, 1) if self.affine else result).to(x.dtype)
+
+
+def synchronise_dropout(net: nn.Module, rank: int, processes: int, rows: int = 1) -> None:
+    """Replace the dropout of whole channels in a network, in place.
+
+    Args:
+        net: is given this process's share of each batch.
+        rank: of this process.
+        processes: number of processes.
+        rows: how many each sample has in what is dropped, such as its shots.
+    """
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Dropout2d):
+                setattr(module, name, SharedDropout2d(child.p, rank, processes, rows))
+
+
+class SharedDropout2d(nn.Dropout2d):
+    """``Dropout2d`` that draws for the samples of all processes and takes its own; all must have the same seed.
+
+    Args:
+        p: probability of a channel to be dropped.
+        rank: as for :func:`synchronise_dropout`, as are the others.
+        processes: number of processes.
+        rows: of a sample.
+    """
+
+    def __init__(self, p: float, rank: int, processes: int, rows: int) -> None:
+        super().__init__(p)
+        self.rank = rank
+        self.processes = processes
+        self.rows = rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B * rows, C, H, W) → the same shape."""
+        if not self.training:
+            return x
+        whole = x.new_empty(len(x) // self.rows, self.processes, self.rows, x.shape[1])
+        kept = whole.bernoulli_(1 - self.p).div_(1 - self.p)
+        return x * kept[:, self.rank].reshape(len(x), -1, 1, 1)

@@ -1,19 +1,17 @@
 """Released weights → files of this project."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from datamodules.files.writing import atomic_write
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.networks.qgnet import QGNet
 from qgnet.released.names import PRETRAINED, State, backbone, read_state, released_key, resnet, take
 from qgnet.tasks.segmentation import FewShotSegmentation
-from qgnet.weights.store import save_prior_extractor
+from qgnet.weights.store import save_prior_extractor, save_tensors
 
 
 def import_weights(source: Path, output: Path, levels: Sequence[float]) -> str:
@@ -73,7 +71,7 @@ def import_network(kind: str, state: State, source: Path, output: Path, levels: 
     fill_network(task.net, kind, state, source)
     digest = sha256(source)
     task.file_hashes = {"encoder_weights": digest} | ({"prior_weights": digest} if has_priors else {})
-    write(output, lambda part: save_checkpoint(task, part))
+    write(output, partial(save_checkpoint, task))
     note = f"prior encoder {prior}" if has_priors else "no self-correspondence"
     setting = f"--model.prior_encoder {prior}" if has_priors else "--model.self_correspondence false"
     sides = ", ".join(map(str, levels))
@@ -98,7 +96,7 @@ def import_prior_extractor(prefix: str, state: State, source: Path, output: Path
     """The encoder of a self-supervised checkpoint → a prior extractor, as stage 1 leaves it."""
     inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     encoder = resnet(inside, source)
-    write(output, lambda part: save_prior_extractor(part, encoder))
+    write(output, lambda path: save_prior_extractor(path, encoder))
     return (
         f"{source} has a {encoder.name} under {prefix}*; its other {len(state) - len(inside)} tensors are left out.\n"
         f"{output} is a prior extractor. Train stage 2 on it:\n"
@@ -110,7 +108,7 @@ def import_prior_extractor(prefix: str, state: State, source: Path, output: Path
 def import_encoder(state: State, source: Path, output: Path) -> str:
     """A ResNet → a state dict of the same timm model."""
     encoder = resnet(state, source)
-    write(output, lambda part: torch.save(encoder.net.state_dict(), part))
+    write(output, lambda path: save_tensors(path, encoder.net.state_dict()))
     return (
         f"{source} is a {encoder.name}.\n"
         f"{output} holds its weights, without the classifier. Train stage 2 on it:\n"
@@ -122,14 +120,9 @@ def import_encoder(state: State, source: Path, output: Path) -> str:
 
 
 def write(output: Path, save: Callable[[Path], None]) -> None:
-    """Let ``save`` write a file that appears under its name only when it is complete.
-
-    Raises:
-        InputError: if it cannot be written.
-    """
+    """Let ``save`` write a file; InputError if it cannot be written."""
     try:
-        with atomic_write(output) as part:
-            save(part)
+        save(output)
     except (OSError, RuntimeError) as error:  # the latter is torch's when a folder or disk does not take the file
         raise InputError(
             f"{output} cannot be written: {error}. Give a place with room that you may write to."
@@ -149,4 +142,4 @@ def save_checkpoint(task: FewShotSegmentation, path: Path) -> None:
         task.CHECKPOINT_HYPER_PARAMS_KEY: dict(task.hparams),
     }
     task.on_save_checkpoint(checkpoint)
-    torch.save(checkpoint, path)
+    save_tensors(path, checkpoint)

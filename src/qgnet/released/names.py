@@ -19,6 +19,7 @@ from qgnet.common.errors import InputError
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import QGNet
 from qgnet.tasks.base import make_encoder
+from qgnet.weights.wrappers import unwrapped
 
 State = dict[str, Tensor]
 
@@ -73,7 +74,7 @@ NAMED = 3
 
 
 def read_state(path: Path) -> State:
-    """The tensors of a file by name, out of ``{'state_dict': …}`` and without ``module.`` (DataParallel's).
+    """The tensors of a file by name, out of ``{'state_dict': …}`` and without what wrappers add to names.
 
     Raises:
         InputError: if there is no such file, it holds other objects than data, or no state dict.
@@ -93,7 +94,7 @@ def read_state(path: Path) -> State:
             f"{path} holds {found}. Expected: tensors by name, at the top or under `state_dict`. Save the model's "
             "state_dict() with torch.save and give that file."
         )
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    return unwrapped(state, str(path))
 
 
 def _is_named_tensor(item: tuple[Any, Any]) -> bool:

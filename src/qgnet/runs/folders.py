@@ -1,15 +1,16 @@
 """The folders that runs leave their files in: ``runs/<experiment>/<fold, shots, seed>/``."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import Namespace
 from pytorch_lightning.utilities import rank_zero_only
 
 from datamodules.episodes.protocols import Protocol, default_seed
 from qgnet.common.errors import InputError
+from qgnet.common.text import read_yaml
 from qgnet.runs.identity import CHECKPOINTS, Identity, read_identity
 
 RUNS = Path("runs")
@@ -32,17 +33,23 @@ def run_folder(subcommand: str, config: Namespace) -> tuple[Path, Identity]:
     if config.run:
         folder = Path(config.run)
         if subcommand == "fit" and goes_on(config, folder):
+            config.ckpt_path = str(folder / place_in_run(Path(config.ckpt_path))[1])  # one path for one file
             identity.go_on(folder)
-        elif (folder / CONFIG).exists() or not identity.claim(folder):
+        elif holds_run(folder) or not identity.claim(folder):
             other = "go on with it by --ckpt_path last" if subcommand == "fit" else "leave --run out"
             raise InputError(f"--run {folder} already holds a run. Choose another folder, remove that one, or {other}.")
         return folder, identity
     base = planned_folder(subcommand, config)
     folder, count = base, 1
-    while (folder / CONFIG).exists() or not identity.claim(folder):
+    while holds_run(folder) or not identity.claim(folder):
         count += 1
         folder = base.with_name(f"{base.name}-{count}")
     return folder, identity
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run has begun in a folder; a checkpoint without a configuration is not written over, either."""
+    return (folder / CONFIG).exists() or any((folder / CHECKPOINTS).glob("*.ckpt"))
 
 
 def identify(subcommand: str, config: Namespace) -> dict[str, Any]:
@@ -57,7 +64,7 @@ def identify(subcommand: str, config: Namespace) -> dict[str, Any]:
     elif subcommand != "fit" and checkpoint:
         experiment = experiment_name(checkpoint_run(Path(checkpoint)))
     else:
-        experiment = planned.parent.name
+        experiment = planned.absolute().parent.name
     return {
         "experiment": experiment,
         "subcommand": subcommand,
@@ -124,7 +131,16 @@ def planned_folder(subcommand: str, config: Namespace) -> Path:
 
 def checkpoint_run(checkpoint: Path) -> Path:
     """The run's folder that a checkpoint lies in."""
-    return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINTS else checkpoint.parent
+    return place_in_run(checkpoint)[0]
+
+
+def place_in_run(checkpoint: Path) -> tuple[Path, Path]:
+    """The run's folder that a checkpoint lies in, and its path in there, if need be by following links to a run."""
+    for path in (checkpoint, checkpoint.resolve()):
+        run = path.parent.parent
+        if path.parent.name == CHECKPOINTS and (path is checkpoint or holds_run(run)):
+            return run, Path(CHECKPOINTS) / path.name
+    return checkpoint.parent, Path(checkpoint.name)
 
 
 def experiment_folder(config: Namespace) -> Path:
@@ -133,7 +149,8 @@ def experiment_folder(config: Namespace) -> Path:
     if not files:
         return RUNS / "unnamed"
     if files[0].name == CONFIG:
-        return files[0].parent.parent
+        run = files[0].parent
+        return (run if run.name not in ("", "..") else run.resolve()).parent  # which may be named as `.`
     return RUNS / "-".join(file.stem for file in files if file.parent.name != "logging")
 
 
@@ -148,10 +165,23 @@ def training_of(run: Path) -> dict[str, Any]:
     training: dict[str, Any] = {"experiment": experiment_name(run), "seed": None, "data_seed": None, "shots": None}
     config = run / CONFIG
     if config.exists():
-        settings = yaml.safe_load(config.read_text())
-        data = settings["data"]["init_args"]
-        training |= {"seed": settings["seed_everything"], "data_seed": data.get("seed"), "shots": data.get("shots")}
+        settings, data = saved_settings(config)
+        training |= {"seed": settings.get("seed_everything"), "data_seed": data.get("seed"), "shots": data.get("shots")}
     return training
+
+
+def saved_settings(config: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """What the ``config.yaml`` of a run says, and its data's settings alone.
+
+    Raises:
+        InputError: if it is no configuration of a run.
+    """
+    content = read_yaml(config)
+    data = content.get("data") if isinstance(content, Mapping) else None
+    settings = data.get("init_args") if isinstance(data, Mapping) else None
+    if not isinstance(settings, Mapping):
+        raise InputError(f"{config} is no configuration of a run: it lacks data.init_args. Restore it, or remove it.")
+    return content, settings
 
 
 def experiment_name(run: Path) -> str:

@@ -13,13 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.networks.encoded import each_tensor
 from qgnet.networks.enrichment import EnrichmentOutput
 from qgnet.networks.layers import resize_mask
 from qgnet.networks.matcher import Matching
-from qgnet.networks.matching import positions
+from qgnet.networks.matching import MARGINS, positions
 from qgnet.networks.qgnet import Answering, Query, Stages, Support, support
+from qgnet.segmenting.checked import FLAG, NUMBERS, SIDE, SIZES, TABLE, TEXT, Field, hold, is_margins, one_of, optional
 
 FORMAT = "qgnet-onnx-1"
 DESCRIPTION = "model.json"
@@ -44,6 +46,7 @@ class Graph:
         except Exception as error:  # onnxruntime's kinds have no public parent
             raise InputError(f"{file} cannot be read by onnxruntime ({error}). Export the model again.") from None
         self.inputs = [one.name for one in self.session.get_inputs()]
+        self.side = self.session.get_inputs()[0].shape[-1]
         self.outputs = [one.name for one in self.session.get_outputs()]
 
     def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
@@ -64,6 +67,7 @@ class ExportedMatcher(Matching):
         super().__init__(network["method"])
         self.margins = (self.method,)
         self.encoder = Graph(folder / ENCODER)
+        self.side = self.encoder.side
 
     def encode_query(self, image: Tensor, stages: Stages | None = None) -> Tensor:
         """(B, 3, S, S) normalised floats → (B, C, h, w) of length 1, what is compared."""
@@ -82,6 +86,7 @@ class ExportedQGNet(Answering):
         self.mask_sizes = [(height, width) for height, width in network["mask_sizes"]]
         self.enrichment = ExportedEnrichment(folder / DECODER)
         self.of_query, self.of_support = Graph(folder / ENCODER), Graph(folder / SUPPORT)
+        self.side = self.of_query.side
 
     def encode_query(self, image: Tensor) -> Query:
         """(B, 3, S, S) normalised floats → what depends on the query alone."""
@@ -126,6 +131,27 @@ NETWORKS: dict[str, type[ExportedMatcher] | type[ExportedQGNet]] = {
 }
 """Kind of the exported model → what runs it."""
 EXPORTED = tuple(NETWORKS.values())
+FILES = {"matching": (ENCODER,), "qgnet": (DECODER, ENCODER, SUPPORT)}
+"""Kind → its ONNX files, in the order of their checksums."""
+FIELDS = {
+    "kind": one_of(FILES),
+    "image_size": SIDE,
+    "identity": TEXT,
+    "calibration": optional(TABLE),
+    "network": TABLE,
+}
+"""What the description holds."""
+NETWORK_FIELDS = {
+    "matching": {"method": one_of(MARGINS)},
+    "qgnet": {
+        "margins": Field(f"a list of some of {', '.join(MARGINS)}", is_margins),
+        "margin_weights": optional(NUMBERS),
+        "cross_correspondence": FLAG,
+        "mask_sizes": SIZES,
+    },
+}
+"""Kind → what makes a network of the files."""
+AGAIN = "Export the model again."
 
 
 def describe(folder: Path, description: dict[str, Any]) -> None:
@@ -144,11 +170,56 @@ def description_of(folder: Path) -> dict[str, Any]:
         )
     try:
         description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         description = {}
     if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise InputError(f"{file} is of another version than {FORMAT}, or damaged. Export the model again.")
+        raise InputError(f"{file} is of another version than {FORMAT}, or damaged. {AGAIN}")
+    hold(str(file), description, FIELDS, AGAIN)
+    kind, network = description["kind"], description["network"]
+    hold(f"{file}, the network", network, NETWORK_FIELDS[kind], AGAIN)
+    weights = network.get("margin_weights")
+    if weights is not None and len(weights) != len(network["margins"]):
+        raise InputError(f"{file} has {len(weights)} margin_weights for {len(network['margins'])} margins. {AGAIN}")
     return description
+
+
+def identity_of(folder: Path, kind: str) -> str:
+    """What tells an exported model from every other: the checksums of its ONNX files.
+
+    Raises:
+        InputError: if one of them is missing.
+    """
+    for name in FILES[kind]:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} does not exist, though {DESCRIPTION} beside it needs it. {AGAIN}")
+    return " ".join(["onnx", *(sha256(folder / name) for name in FILES[kind])])
+
+
+def check_files(folder: Path, description: dict[str, Any]) -> None:
+    """InputError if an ONNX file is not the one that the description was written for: a byte differs."""
+    found, expected = identity_of(folder, description["kind"]), description["identity"]
+    if found != expected:
+        differing = [
+            str(folder / name)
+            for name, checksum in zip(FILES[description["kind"]], found.split()[1:], strict=True)
+            if checksum not in expected.split()
+        ]
+        raise InputError(
+            f"{' and '.join(differing) or folder / DESCRIPTION} was changed or damaged since the export: the sha256 in "
+            f"{folder / DESCRIPTION} is another. {AGAIN}"
+        )
+
+
+def network_of(folder: Path, description: dict[str, Any]) -> ExportedMatcher | ExportedQGNet:
+    """The network of a description; InputError if its files are others, or of another size."""
+    check_files(folder, description)
+    net = NETWORKS[description["kind"]](folder, description["network"])
+    if net.side != description["image_size"]:
+        raise InputError(
+            f"{folder / DESCRIPTION}: image_size is {description['image_size']}, but {ENCODER} beside it is for "
+            f"{net.side} px. {AGAIN}"
+        )
+    return net
 
 
 def needed(package: str) -> Any:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.networks.layers import size_of
 from qgnet.networks.matcher import Matcher
@@ -23,6 +22,7 @@ from qgnet.segmenting.exported import (
     ExportedMatcher,
     ExportedQGNet,
     describe,
+    identity_of,
     needed,
 )
 from qgnet.segmenting.models import Model
@@ -140,7 +140,7 @@ def export(model: Model, out: Path) -> list[Difference]:
         folder = Path(name) / out.name
         folder.mkdir()
         network = write_parts(net, model.image_size, folder)
-        identity = " ".join(["onnx", *(sha256(file) for file in sorted(folder.glob("*.onnx")))])
+        identity = identity_of(folder, model.kind)
         facts = {name: getattr(model, name) for name in ("kind", "image_size")}
         calibration = model.calibration and model.calibration._asdict()
         describe(folder, {**facts, "identity": identity, "calibration": calibration, "network": network})

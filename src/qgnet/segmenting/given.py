@@ -1,18 +1,20 @@
-"""Pictures and masks as users hand them over: files, PIL images or arrays."""
+"""Pictures and masks as users hand them over: files, PIL images, arrays, tensors or lists."""
 
 import io
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from torch import Tensor
 
 from datamodules.files import read_picture
 from datamodules.files.masks import decode_index_mask, decode_mask
 from datamodules.files.pictures import decode_picture
-from datamodules.files.pixels import contents
+from datamodules.files.pixels import contents, unreadable
 from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
 from qgnet.outputs.segments import MOST_CLASSES
@@ -20,59 +22,88 @@ from qgnet.outputs.segments import MOST_CLASSES
 NAMELESS = Path("the PIL image")
 """What messages call it."""
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
-Given = str | Path | Image.Image | NDArray[Any]
-"""A file; a PIL image; or an array, see `picture` and `class_numbers`."""
+CONVERTED = {"HSV": "RGB", "La": "LA", "RGBa": "RGBA", "I;16N": "I"}
+"""Modes of PIL images that no file has."""
+BYTE = 255
+Given = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Sequence[Any]
+"""A file; a PIL image; or an array, a tensor or nested lists, see `picture` and `class_numbers`."""
 
 
 def picture(given: Given) -> Array:
     """(H, W, 3) uint8 RGB in its displayed orientation.
 
     Args:
-        given: file, PIL image, or a uint8 array (H, W, 3) RGB or (H, W) grey.
+        given: file, PIL image, or an array or nested lists (H, W, 3) RGB or (H, W) grey of whole numbers from 0 to 255;
+            of a torch tensor (3, H, W), too.
 
     Raises:
-        InputError: if it cannot be read, or is an array of another kind.
+        InputError: if it cannot be read, or is anything else.
     """
-    if isinstance(given, str | Path):
+    if isinstance(given, str | os.PathLike):
         return read_picture(Path(given))
     if isinstance(given, Image.Image):
         return decode_picture(NAMELESS, as_file(given))
-    if given.dtype != np.uint8 or given.ndim not in (2, 3) or given.shape[2:] not in ((), (3,)) or not given.size:
-        raise InputError(f"A picture is a {given.dtype} array {given.shape}; expected uint8, (H, W, 3) or (H, W).")
-    return given if given.ndim == 3 else np.repeat(given[:, :, None], 3, axis=2)
+    values = numbers_of(given, "A picture", "a uint8 array (H, W, 3) or (H, W)")
+    if isinstance(given, Tensor) and values.ndim == 3 and values.shape[0] == 3 != values.shape[2]:
+        values = np.ascontiguousarray(values.transpose(1, 2, 0))
+    right = values.ndim in (2, 3) and values.shape[2:] in ((), (3,)) and values.size
+    if not right or not np.issubdtype(values.dtype, np.integer):
+        raise InputError(
+            f"A picture is a {values.dtype} array {values.shape}; expected whole numbers from 0 to {BYTE} (uint8), "
+            "(H, W, 3) or (H, W)."
+        )
+    if values.dtype != np.uint8:
+        if values.min() < 0 or values.max() > BYTE:
+            raise InputError(
+                f"A picture holds values from {values.min()} to {values.max()}; expected 0 to {BYTE}. Scale them."
+            )
+        values = values.astype(np.uint8)
+    return values if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)
 
 
-def class_numbers(given: Given, numbers: Collection[int]) -> Array:
-    """A mask as (H, W) uint8: 0 background, 255 ignored, and class numbers.
+def class_numbers(given: Given, numbers: Collection[int] | None) -> Array:
+    """A mask as (H, W) whole numbers: 0 background, 255 ignored, and class numbers.
 
     Args:
-        given: file, PIL image, or an array (H, W) of bool or of whole numbers.
-        numbers: the classes that there may be. If that is 1 alone, black and white masks are taken, too: what is not
-            0 is the object where the mask has but one value beside 0.
+        given: file, PIL image, or an array, tensor or nested lists (H, W) of bool or of whole numbers.
+        numbers: the classes that there may be. None: a mask of one object, 1. Black and white is then taken, too: what
+            is not 0 is the object where the mask has but one value beside 0.
 
     Raises:
         InputError: if it cannot be read, is coloured, or holds other numbers.
     """
-    single = set(numbers) == {1}
-    if isinstance(given, np.ndarray):
-        values: NDArray[Any] = given
-    else:
-        path, data = (
-            (NAMELESS, as_file(given)) if isinstance(given, Image.Image) else (Path(given), contents(Path(given)))
-        )
-        values = _single(path, data) if single else decode_index_mask(path, data)
-    if values.ndim != 2 or not (values.dtype == bool or np.issubdtype(values.dtype, np.integer)):
+    values = mask_of_file(given, numbers is None)
+    if values is None:
+        values = numbers_of(given, "A mask", "an array (H, W)")
+        if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+            values = values.squeeze(0 if values.shape[0] == 1 else 2)
+    whole = values.dtype == bool or np.issubdtype(values.dtype, np.integer)
+    if not whole and np.issubdtype(values.dtype, np.floating) and (values % 1 == 0).all():  # of NaN it is not
+        values, whole = values.astype(np.int64), True
+    if values.ndim != 2 or not whole or not values.size:
         raise InputError(f"A mask is a {values.dtype} array {values.shape}; expected bool or whole numbers, (H, W).")
     found = set(np.unique(values).tolist()) - {0}
-    if single and len(found) == 1:
+    if numbers is None and len(found) == 1:
         return (values != 0).astype(np.uint8)
-    unknown = sorted(found - {*numbers, IGNORE})
+    known = [1] if numbers is None else numbers
+    unknown = sorted(found - {*known, IGNORE})
     if unknown:
         raise InputError(
             f"A mask holds the value {unknown[0]}; expected 0 (background), {IGNORE} (ignored) or "
-            f"{', '.join(map(str, numbers))}."
+            f"{', '.join(map(str, known))}."
         )
-    return values.astype(np.uint8)
+    return values.astype(np.uint8) if max(found, default=0) <= BYTE else values
+
+
+def mask_of_file(given: Given, single: bool) -> NDArray[Any] | None:
+    """The numbers in a mask's file or PIL image; None of anything else."""
+    if isinstance(given, Image.Image):
+        path, data = NAMELESS, as_file(given)
+    elif isinstance(given, str | os.PathLike):
+        path, data = Path(given), contents(Path(given))
+    else:
+        return None
+    return _single(path, data) if single else decode_index_mask(path, data)
 
 
 def _single(path: Path, data: bytes) -> NDArray[Any]:
@@ -84,36 +115,81 @@ def _single(path: Path, data: bytes) -> NDArray[Any]:
     return values if set(np.unique(values).tolist()) == {0, 1, IGNORE} else decode_mask(path, data)
 
 
+def numbers_of(given: Any, what: str, expected: str) -> NDArray[Any]:
+    """An array of numbers or bool, of an array, a tensor, or nested lists; InputError if it is none of these."""
+    if isinstance(given, Tensor):
+        given = given.detach().cpu()
+        given = (given.float() if given.is_floating_point() else given).numpy()
+    elif not isinstance(given, list | tuple) and not hasattr(given, "__array__"):
+        raise InputError(f"{what} is {kind_of(given)}; expected a file, a PIL image or {expected}.")
+    try:
+        values = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        raise InputError(f"{what} is a list whose parts differ in length; expected {expected}.") from None
+    if values.dtype.kind not in "buif":
+        raise InputError(f"{what} holds {values.dtype} values; expected a file, a PIL image or {expected}.")
+    return values
+
+
+def kind_of(given: Any) -> str:
+    """What a message calls something that was not expected."""
+    return "None" if given is None else f"of the type {type(given).__name__}"
+
+
 def as_file(image: Image.Image) -> bytes:
-    """A PIL image as a file without loss, upright: it is then read by the same rules as any file."""
-    upright, stream = ImageOps.exif_transpose(image), io.BytesIO()
-    if upright.mode in PNG_MODES:
-        upright.save(stream, "PNG", compress_level=0)
-    else:
-        upright.save(stream, "TIFF")
+    """A PIL image as a file without loss, upright: it is then read by the same rules as any file.
+
+    Raises:
+        InputError: if it has no pixels, is closed, or its file is broken.
+    """
+    stream = io.BytesIO()
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in CONVERTED:
+            upright = upright.convert(CONVERTED[upright.mode])
+        if upright.mode in PNG_MODES:
+            upright.save(stream, "PNG", compress_level=0)
+        else:
+            upright.save(stream, "TIFF")
+    except Exception as error:  # a broken file, opened but not read yet, makes Pillow raise anything
+        raise unreadable(NAMELESS, error) from None
     return stream.getvalue()
 
 
-def name_of(given: Given, number: int) -> str:
-    """A file's name, or a number for what has none."""
-    return str(given) if isinstance(given, str | Path) else f"support {number}"
+def name_of(given: Given, otherwise: str) -> str:
+    """A file's name; of what has none ``otherwise``."""
+    return str(given) if isinstance(given, str | os.PathLike) else otherwise
+
+
+def is_one(given: Any) -> bool:
+    """Whether it is a single picture, though one may iterate over it."""
+    return isinstance(given, str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor)
+
+
+def several(photographs: Any) -> Iterable[Given]:
+    """Photographs one after the other; InputError if it is a single one, or none."""
+    if is_one(photographs) or not isinstance(photographs, Iterable):
+        raise InputError(f"The photographs are {kind_of(photographs)}; expected several of them, such as a list.")
+    return photographs
 
 
 OBJECT = "object"
 """Name of the class where the user gives none."""
 
 
-Pairs = Sequence[tuple[Given, Given]]
+Pairs = Iterable[tuple[Given, Given]]
 
 
 def read_supports(
     supports: Pairs | Mapping[str, Pairs], names: Mapping[int, str] | None
 ) -> dict[str, list[tuple[Array, Array]]]:
     """Class name → pictures and masks in {0, 1, 255}; errors as of :meth:`Segmenter.fit`."""
-    if names is not None:
-        twice = [name for name in names.values() if list(names.values()).count(name) > 1]
-        if twice:
-            raise InputError(f"Two classes have the name {twice[0]!r}. Give each a name of its own.")
+    classes = None if names is None else checked_names(names)
+    if classes and isinstance(supports, Mapping):
+        raise InputError(
+            "The supports have names of classes, and `names` gives others. Give pairs of pictures and masks of class "
+            "numbers with `names`, or class name → pairs without."
+        )
     by_class: dict[str, list[tuple[Array, Array]]] = {}
     groups = supports if isinstance(supports, Mapping) else {OBJECT: supports}
     if len(names or groups) > MOST_CLASSES:
@@ -122,28 +198,67 @@ def read_supports(
             f"{IGNORE} (not known). Segment some of them first, then the others."
         )
     for name, pairs in groups.items():
-        for number, (image, mask) in enumerate(pairs, start=1):
-            pixels = picture(image)
-            labels = class_numbers(mask, list(names) if names else [1])
-            called = f"The mask of {name_of(image, number)}"
+        checked_name(name)
+        for number, (image, mask) in enumerate(checked_pairs(pairs), start=1):
+            pixels, called = picture(image), f"The mask of {name_of(image, f'support {number}')}"
+            labels = class_numbers(mask, classes)
             if labels.shape != pixels.shape[:2]:
                 raise InputError(
                     f"{called} is {labels.shape[1]}x{labels.shape[0]} px, the picture {pixels.shape[1]}x"
                     f"{pixels.shape[0]} px. Both must be of one size."
                 )
             if not ((labels != 0) & (labels != IGNORE)).any():
-                raise InputError(f"{called} is empty: no pixel is marked. Mark the object with 1 (or white).")
-            for key, label in names.items() if names else [(1, name)]:
+                ask = f"any of {', '.join(map(str, classes))}; {IGNORE} means ignored" if classes else "1 (or white)"
+                raise InputError(f"{called} is empty: no pixel is marked. Mark the object with {ask}.")
+            for key, label in classes.items() if classes else [(1, name)]:
                 if (labels == key).any():
                     binary = np.where(labels == IGNORE, IGNORE, labels == key).astype(np.uint8)
                     if not (binary == 0).any():
                         raise InputError(f"{called} marks everything: there is no background. Mark the object alone.")
                     by_class.setdefault(label, []).append((pixels, binary))
-    missing = [name for name in (names.values() if names else groups) if name not in by_class]
+    expected = list(classes.values() if classes else groups)
+    missing = [name for name in expected if name not in by_class]
     if missing or not by_class:
         raise InputError(
             f"There is no support of {missing[0]!r}. Give at least one picture with a mask of it."
             if missing
             else "There is no support. Give at least one picture with the mask of what is to be found."
         )
-    return {name: by_class[name] for name in (names.values() if names else groups)}
+    return {name: by_class[name] for name in expected}
+
+
+def checked_pairs(pairs: Any) -> list[tuple[Given, Given]]:
+    """Pairs of pictures and masks; InputError if they are anything else."""
+    expected = "expected pairs, [(picture, mask), …]"
+    if is_one(pairs) or not isinstance(pairs, Iterable):
+        raise InputError(f"The supports are {kind_of(pairs)}; {expected}.")
+    found = list(pairs)
+    for number, pair in enumerate(found, start=1):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            size = f" of {len(pair)}" if isinstance(pair, list | tuple) else ""
+            raise InputError(f"Support {number} is {kind_of(pair)}{size}; {expected}.")
+    return found
+
+
+def checked_names(names: Any) -> dict[int, str]:
+    """Class number → name; InputError for none at all, numbers that mean something else, and what is no name."""
+    if not isinstance(names, Mapping) or not names:
+        raise InputError(f"`names` is {names!r}; expected class number → name, such as {{1: 'cat', 2: 'dog'}}.")
+    for number, name in names.items():
+        whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+        if not whole or number < 1 or number == IGNORE:
+            raise InputError(
+                f"`names` has the class number {number!r} ({name!r}); expected whole numbers from 1 on. 0 is "
+                f"background and {IGNORE} ignored, which have no names: leave them out."
+            )
+        checked_name(name)
+    twice = [name for name in names.values() if list(names.values()).count(name) > 1]
+    if twice:
+        raise InputError(f"Two classes have the name {twice[0]!r}. Give each a name of its own.")
+    return {int(number): name for number, name in names.items()}
+
+
+def checked_name(name: Any) -> None:
+    """InputError unless it can name a class."""
+    if not isinstance(name, str) or not name:
+        raise InputError(f"A class has the name {name!r}; expected text of one letter at least.")

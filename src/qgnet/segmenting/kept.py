@@ -1,29 +1,70 @@
 """Fitted Segmenters as files of tensors and plain values."""
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.matching import Positions
 from qgnet.networks.qgnet import Supports
-from qgnet.segmenting.models import Model, rebuild
+from qgnet.segmenting.checked import (
+    FLAG,
+    LIST,
+    NUMBER,
+    SHARE,
+    SIDE,
+    TABLE,
+    TEXT,
+    THRESHOLD,
+    Field,
+    calibration_of,
+    hold,
+    is_list_of,
+    is_number,
+    one_of,
+    optional,
+)
+from qgnet.segmenting.known import MATCHING
+from qgnet.segmenting.models import KINDS, Model, rebuild
 from qgnet.segmenting.presence import Calibration
 from qgnet.segmenting.tuning import SupportReport
 from qgnet.weights.store import read_tensors
 
 FORMAT = "qgnet-segmenter-1"
+CHECKSUM = "sha256"
+"""Key of the checksum of all else; older files have none."""
+AGAIN = "Fit a Segmenter again, and save it."
+PARTS = {"model": TABLE, "normalisation": LIST, "state_dict": TABLE, "options": TABLE, "learnt": LIST}
+MODEL = {"kind": one_of(KINDS), "image_size": SIDE, "settings": TABLE, "identity": TEXT}
+OPTIONS = {"bf16": FLAG, "tile": FLAG, "threshold": optional(THRESHOLD), "presence": SHARE}
+COLOURS = Field("mean and deviation of three colours", is_list_of(is_list_of(is_number, 3), 2))
+SUPPORT = {"class_name": TEXT, "number": Field("a whole number", lambda n: isinstance(n, int)), "iou": SHARE}
+SUPPORT["disagrees"] = FLAG
+LEARNT = {
+    "name": TEXT,
+    "encoded": TABLE,
+    "threshold": THRESHOLD,
+    "supports": Field(
+        f"a list of {len(SUPPORT)} values for each support",
+        is_list_of(lambda report: isinstance(report, list | tuple) and len(report) == len(SUPPORT)),
+    ),
+    "usual": NUMBER,
+}
 
 
 def write(path: Path, model: Model, options: dict[str, Any], learnt: list[dict[str, Any]]) -> None:
     """Write a model, how it is used and what it has learnt; the file appears by rename."""
+    known = {name: getattr(model, name) for name in MODEL}
     content = {
         "format": FORMAT,
-        "model": {**model._asdict(), "net": None, "calibration": model.calibration and tuple(model.calibration)},
-        "normalisation": [[list(e.mean), list(e.std)] for e in _encoders(model)],
+        "model": {**known, "calibration": model.calibration and model.calibration._asdict()},
+        "normalisation": [[list(e.mean), list(e.std)] for e in _encoders(model.net)],
         "state_dict": {key: value.cpu() for key, value in model.net.state_dict().items()},
         "options": options,
         "learnt": [
@@ -32,38 +73,130 @@ def write(path: Path, model: Model, options: dict[str, Any], learnt: list[dict[s
         ],
     }
     with atomic_write(path) as part:
-        torch.save(content, part)
+        torch.save({**content, CHECKSUM: checksum_of(content)}, part)
 
 
 def read(path: Path) -> tuple[Model, dict[str, Any], list[dict[str, Any]]]:
-    """What `write` wrote; InputError if the file is missing or is none of these."""
+    """What `write` wrote.
+
+    Raises:
+        InputError: if the file is missing, is none of these, or was changed or damaged.
+    """
     if not path.is_file():
         raise InputError(f"{path} does not exist. Give a file written by Segmenter.save.")
     content = read_tensors(path, "segmenter")
     if content.get("format") != FORMAT:
         raise InputError(f"{path} is no segmenter of this version. Give a file written by Segmenter.save.")
+    found = content.pop(CHECKSUM, None)
+    if found is not None and found != checksum_of(content):
+        raise InputError(f"{path} was changed or damaged since it was written: its sha256 is another. {AGAIN}")
+    hold(str(path), content, PARTS, AGAIN)
+    options = content["options"]
+    hold(f"{path}, the options", options, OPTIONS, AGAIN)
+    model = _model(path, content)
+    learnt = [_learnt(f"{path}, class {i}", model, one) for i, one in enumerate(content["learnt"], start=1)]
+    return model, {name: options[name] for name in OPTIONS}, learnt
+
+
+def checksum_of(content: Any) -> str:
+    """sha256 of tensors and plain values, with their names and places."""
+    digest = hashlib.sha256()
+
+    def take(value: Any) -> None:
+        if isinstance(value, Tensor):
+            digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        elif isinstance(value, Mapping):
+            for key in sorted(value, key=repr):
+                digest.update(repr(key).encode())
+                take(value[key])
+        elif isinstance(value, list | tuple):
+            digest.update(f"{len(value)} parts".encode())
+            for part in value:
+                take(part)
+        else:
+            digest.update(repr(value).encode())
+
+    take(content)
+    return digest.hexdigest()
+
+
+def _model(path: Path, content: dict[str, Any]) -> Model:
     known = content["model"]
-    calibration = known["calibration"] and Calibration(*known["calibration"])
-    net = rebuild(known["kind"], known["settings"])
-    net.load_state_dict(content["state_dict"])
+    hold(f"{path}, the model", known, MODEL, AGAIN)
+    calibration = known.get("calibration")
+    if isinstance(calibration, list | tuple):  # of before its fields had names there
+        calibration = dict(zip(Calibration._fields, calibration, strict=False))
+    try:
+        net = rebuild(known["kind"], dict(known["settings"]))
+        net.load_state_dict(content["state_dict"])
+    except (InputError, TypeError, ValueError, RuntimeError) as error:  # another setting, or weights of another network
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} does not make a network of its settings and weights ({reason}). {AGAIN}") from None
     net.requires_grad_(False)
     net.eval()
-    model = Model(**{**known, "net": net, "calibration": calibration})
-    for encoder, (mean, std) in zip(_encoders(model), content["normalisation"], strict=True):
+    encoders = _encoders(net)
+    colours = content["normalisation"]
+    if len(colours) != len(encoders) or not all(map(COLOURS.fits, colours)):
+        raise InputError(f"{path}: normalisation is not {COLOURS.expected} for {len(encoders)} encoders. {AGAIN}")
+    for encoder, (mean, std) in zip(encoders, colours, strict=True):
         encoder.mean, encoder.std = tuple(mean), tuple(std)
-    learnt = [
-        {
-            **one,
-            "encoded": _typed(one["encoded"]),
-            "supports": [SupportReport(*report) for report in one["supports"]],
-        }
-        for one in content["learnt"]
-    ]
-    return model, content["options"], learnt
+    facts = {name: known[name] for name in MODEL}
+    return Model(**facts, net=net, source=str(path), calibration=calibration_of(str(path), calibration, AGAIN))
 
 
-def _encoders(model: Model) -> list[Encoder]:
-    return [module for module in model.net.modules() if isinstance(module, Encoder)]
+def _learnt(where: str, model: Model, one: Any) -> dict[str, Any]:
+    hold(where, one, LEARNT, AGAIN, missing=("usual",))
+    for report in one["supports"]:
+        hold(f"{where}, a support", dict(zip(SUPPORT, report, strict=True)), SUPPORT, AGAIN)
+    if not _fits(model, one["encoded"]):
+        raise InputError(f"{where}: encoded is not what this network makes of supports. {AGAIN}")
+    return {
+        **{name: one[name] for name in LEARNT if name in one},
+        "encoded": _typed(one["encoded"]),
+        "supports": [SupportReport(*report) for report in one["supports"]],
+    }
+
+
+def _fits(model: Model, encoded: Any) -> bool:
+    """Whether encoded supports are of this network's kind and widths, and finite."""
+    net: Any = model.net
+    high = net.encoder.high_channels
+    compared: dict[str, tuple[int | None, ...]] = {
+        "features": (1, high + net.encoder.channels[net.encoder.high_stage - 1], None)
+    }
+    compared |= {"foreground": (1, None), "background": (1, None)}
+
+    def are_positions(value: Any) -> bool:
+        right = isinstance(value, Mapping) and all(_has_shape(value.get(name), compared[name]) for name in compared)
+        return right and len({value[name].shape[-1] for name in compared}) == 1
+
+    if model.kind == MATCHING:
+        return are_positions(encoded)
+    width = next(net.reduce_support.parameters()).shape[0]
+    keys, positions = encoded.get("keys"), encoded.get("positions")
+    return (
+        _has_shape(encoded.get("category"), (1, width, 1, 1))
+        and is_list_of(lambda one: _has_shape(one, (1, high, None)))(keys)
+        and (are_positions(positions) if net.margins else positions is None)
+    )
+
+
+def _has_shape(value: Any, shape: tuple[int | None, ...]) -> bool:
+    """Whether it is a tensor of finite numbers of this shape; None: any length from 1 on."""
+    return (
+        isinstance(value, Tensor)
+        and value.is_floating_point()
+        and value.dim() == len(shape)
+        and all(
+            found == side if side is not None else found > 0 for found, side in zip(value.shape, shape, strict=True)
+        )
+        and bool(torch.isfinite(value).all())
+    )
+
+
+def _encoders(net: torch.nn.Module) -> list[Encoder]:
+    return [module for module in net.modules() if isinstance(module, Encoder)]
 
 
 def _plain(encoded: Any) -> Any:
@@ -78,6 +211,6 @@ def _plain(encoded: Any) -> Any:
 def _typed(encoded: dict[str, Any]) -> Positions | Supports:
     """The same back."""
     if "features" in encoded:
-        return Positions(**encoded)
+        return Positions(**{name: encoded[name] for name in Positions._fields})
     positions = encoded["positions"]
     return Supports(encoded["category"], encoded["keys"], positions and Positions(**positions))

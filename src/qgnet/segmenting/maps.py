@@ -48,3 +48,12 @@ def blend(margins: Tensor, photograph: Fitted) -> Tensor:
 def _tent(length: int) -> Tensor:
     """(length,) weights that fall from 1 in the middle to nearly 0 at the ends."""
     return 1 - torch.linspace(-1, 1, length + 2)[1:-1].abs()
+
+
+PIXELS = 2**23
+"""Of all squares together that go through a network at once, unless one alone has more: eight of 1,024 px."""
+
+
+def at_once(side: int, most: int) -> int:
+    """How many squares of this side in pixels go through a network at once, 1 … `most`."""
+    return max(1, min(most, PIXELS // side**2))

@@ -4,18 +4,24 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.common.renamed import renamed
 from qgnet.common.settings import check_side
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.qgnet import QGNet
-from qgnet.runs.folders import checkpoint_run
-from qgnet.segmenting.exported import NETWORKS, ExportedMatcher, ExportedQGNet, description_of
+from qgnet.runs.folders import checkpoint_run, saved_settings
+from qgnet.segmenting.checked import calibration_of
+from qgnet.segmenting.exported import (
+    AGAIN,
+    DESCRIPTION,
+    ExportedMatcher,
+    ExportedQGNet,
+    description_of,
+    network_of,
+)
 from qgnet.segmenting.known import MATCHING, PREFIX
-from qgnet.segmenting.presence import Calibration, read_calibration
+from qgnet.segmenting.presence import Calibration
 from qgnet.segmenting.shipped import open_head, pack
 from qgnet.tasks.episodic import IMAGE_SIZE
 from qgnet.tasks.matching import SupportMatching
@@ -24,6 +30,7 @@ from qgnet.weights.packaged import ENCODER
 from qgnet.weights.store import PACKAGED, PRIOR_FORMAT, read_tensors
 
 QGNET = "qgnet"
+KINDS = (MATCHING, QGNET)
 MATCHING_SIDE = 321
 """Side in pixels of the square that photographs are brought to for matching."""
 MATCHING_SETTINGS = {
@@ -47,6 +54,7 @@ class Model(NamedTuple):
         kind: ``matching`` or ``qgnet``.
         settings: plain values that make a network of this kind.
         identity: what tells it from every other one.
+        source: where its weights are from, for messages.
         calibration: of its scores; None where it was not measured.
     """
 
@@ -55,6 +63,7 @@ class Model(NamedTuple):
     kind: str
     settings: dict[str, Any]
     identity: str
+    source: str
     calibration: Calibration | None = None
 
 
@@ -70,15 +79,18 @@ def open_model(model: str | Path, image_size: int | None = None, **matching: Any
     Raises:
         InputError: if there is none, or its weights cannot be had.
     """
+    if image_size is not None:
+        check_side(image_size, "The image size")
     if str(model) == MATCHING:
-        return matching_model(image_size or MATCHING_SIDE, MATCHING_SETTINGS | matching)
+        return matching_model(MATCHING_SIDE if image_size is None else image_size, MATCHING_SETTINGS | matching)
     if matching:
         raise InputError(
             f"{', '.join(matching)} is a setting of `matching` only, and the model is {model}. Leave it out."
         )
     if str(model).startswith(PREFIX):
         head = open_head(str(model))
-        ready = _ready(head.task.net, image_size or head.image_size, QGNET, head.settings, head.digest)
+        side = head.image_size if image_size is None else image_size
+        ready = _ready(head.task.net, side, QGNET, head.settings, head.digest, str(model))
         return ready._replace(calibration=head.calibration)
     return (
         exported_model(Path(model), image_size) if Path(model).is_dir() else checkpoint_model(Path(model), image_size)
@@ -87,16 +99,16 @@ def open_model(model: str | Path, image_size: int | None = None, **matching: Any
 
 def exported_model(folder: Path, image_size: int | None) -> Model:
     """What `qgnet export` wrote; InputError if the folder is none of these, or was written for another image size."""
-    known = description_of(folder)
+    known, file = description_of(folder), folder / DESCRIPTION
     if image_size not in (None, known["image_size"]):
         raise InputError(
             f"{folder} was exported for {known['image_size']} px, not for {image_size}. Leave the image size out, or "
             "export the model again with --image-size."
         )
-    calibration = known["calibration"] and read_calibration(known["calibration"])
-    net = NETWORKS[known["kind"]](folder, known["network"])
+    calibration = calibration_of(str(file), known["calibration"], AGAIN)
+    net = network_of(folder, known)
     net.eval()
-    return Model(net, known["image_size"], known["kind"], {}, known["identity"], calibration)
+    return Model(net, known["image_size"], known["kind"], {}, known["identity"], str(folder), calibration)
 
 
 def matching_model(image_size: int, settings: dict[str, Any]) -> Model:
@@ -105,13 +117,18 @@ def matching_model(image_size: int, settings: dict[str, Any]) -> Model:
     task.load_starting_weights()
     task.net.margins = (settings["method"],)  # a test scores the others, too
     origin = task.file_hashes.get("encoder_weights", settings["encoder_weights"])
-    model = _ready(task.net, image_size, MATCHING, settings, str(origin))
+    source = f"{settings['encoder_weights']} weights of {settings['encoder']}"
+    model = _ready(task.net, image_size, MATCHING, settings, str(origin), source)
     return model._replace(calibration=calibration_of_matching()) if settings == MATCHING_SETTINGS else model
 
 
 def calibration_of_matching() -> Calibration:
     """That of ``MATCHING_SETTINGS``."""
-    return read_calibration(json.loads(CALIBRATION.read_text(encoding="utf-8")))
+    calibration = calibration_of(
+        str(CALIBRATION), json.loads(CALIBRATION.read_text(encoding="utf-8")), "Install again."
+    )
+    assert calibration is not None
+    return calibration
 
 
 def checkpoint_model(path: Path, image_size: int | None) -> Model:
@@ -139,7 +156,8 @@ def checkpoint_model(path: Path, image_size: int | None) -> Model:
     task = FewShotSegmentation(**settings)
     task.on_load_checkpoint(content)
     task.load_state_dict(weights)
-    return _ready(task.net, image_size or _trained_size(path, content), QGNET, settings, sha256(path))
+    side = _trained_size(path, content) if image_size is None else image_size
+    return _ready(task.net, side, QGNET, settings, sha256(path), str(path))
 
 
 def pack_checkpoint(path: Path, file: Path) -> None:
@@ -161,15 +179,14 @@ def _trained_size(path: Path, content: dict[str, Any]) -> int:
     if IMAGE_SIZE in content:
         return int(content[IMAGE_SIZE])
     config = checkpoint_run(path) / "config.yaml"
-    data = (yaml.safe_load(config.read_text()).get("data") if config.is_file() else None) or {}
-    side = data.get("init_args", {}).get("image_size")
-    if side is None:
+    side = saved_settings(config)[1].get("image_size") if config.is_file() else None
+    if not isinstance(side, int):
         raise InputError(f"{path} does not say for which image size it was trained. {SIDES}")
-    return int(side)
+    return side
 
 
-def _ready(net: QGNet | Matcher, side: int, kind: str, settings: dict[str, Any], origin: str) -> Model:
+def _ready(net: QGNet | Matcher, side: int, kind: str, settings: dict[str, Any], origin: str, source: str) -> Model:
     check_side(side, "The image size")
     net.requires_grad_(False)
     net.eval()
-    return Model(net, side, kind, settings, f"{kind} {origin} {side}")
+    return Model(net, side, kind, settings, f"{kind} {origin} {side}", source)

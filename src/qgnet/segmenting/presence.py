@@ -12,6 +12,8 @@ from qgnet.networks.matching import Positions
 class Calibration(NamedTuple):
     """Turns evidence into a probability, for one encoder; fitted by ``benchmarks/presence.py``.
 
+    Features of another scale tell other things apart, so it counts only where it was measured, see :meth:`why_not`.
+
     Attributes:
         similarity: weight of the cosine between what was found and the supports' object, both from `centre`.
         strength: weight of the mean margin of what was found.
@@ -21,6 +23,9 @@ class Calibration(NamedTuple):
         centre: (C,) mean feature of photographs. What all of them have in common tells no class from another.
         usual: weight of the similarity that several supports' objects have, found in each other: where it is high, what
             is found in a photograph that shows the class is similar, too.
+        sides: image sizes, in pixels, at which it was measured to hold: of photographs with and without the class as
+            many as at the first are kept and left empty, within 5 %. The default is that of files without them.
+        bf16: whether it was measured to hold in bfloat16, too.
     """
 
     similarity: float
@@ -30,6 +35,16 @@ class Calibration(NamedTuple):
     threshold: float
     centre: tuple[float, ...]
     usual: float = 0.0
+    sides: tuple[int, ...] = (321,)
+    bf16: bool = False
+
+    def why_not(self, side: int, tile: bool, bf16: bool) -> str:
+        """Why it does not hold for these settings of a Segmenter; empty where it does."""
+        if tile:
+            return "the score is calibrated for whole photographs, not for tiles"
+        if side not in self.sides:
+            return f"the score is calibrated at {', '.join(map(str, self.sides))} px, not at {side} px"
+        return "the score is not calibrated in bfloat16" if bf16 and not self.bf16 else ""
 
     def probability(self, evidence: Tensor, shots: int, usual: float) -> Tensor:
         """That photographs show the class: as likely as not at 0.5 where half of them do.
@@ -45,11 +60,6 @@ class Calibration(NamedTuple):
         weights = evidence.new_tensor([self.similarity, self.strength])
         of_class = self.shots * torch.tensor(float(shots)).log2() + self.usual * usual + self.offset
         return (evidence @ weights + of_class).sigmoid()
-
-
-def read_calibration(content: dict[str, Any]) -> Calibration:
-    """A calibration of plain values, as ``benchmarks/presence.py`` writes it."""
-    return Calibration(**{**content, "centre": tuple(content["centre"])})
 
 
 def within(inside: Tensor, size: tuple[int, int]) -> Tensor:

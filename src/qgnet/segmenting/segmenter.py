@@ -5,7 +5,7 @@ from functools import partial
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,44 +16,23 @@ from datamodules.files.sources import IGNORE, Array
 from qgnet.common.choices import PRESENCE
 from qgnet.common.digest import sha256_of
 from qgnet.common.errors import InputError
+from qgnet.common.say import say
 from qgnet.networks.encoded import concatenated, each_tensor
 from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.segmenting import kept
 from qgnet.segmenting.exported import EXPORTED
-from qgnet.segmenting.given import Given, Pairs, picture, read_supports
+from qgnet.segmenting.given import Given, Pairs, name_of, picture, read_supports, several
 from qgnet.segmenting.known import DEFAULT
-from qgnet.segmenting.maps import Maps, blend, joined
+from qgnet.segmenting.maps import Maps, at_once, blend, joined
 from qgnet.segmenting.models import open_model
-from qgnet.segmenting.presence import evidence, matching_parts
-from qgnet.segmenting.tuning import SupportReport, choose, iou, mirrored, reports
+from qgnet.segmenting.presence import Calibration, evidence, matching_parts
+from qgnet.segmenting.tuning import Learnt, SupportReport, choose, iou, mirrored, reports
 from qgnet.tasks.base import normalise
+from qgnet.tasks.finite import not_finite
 from qgnet.tasks.reuse import MB, Memory
 
 BATCH = 8
-"""Squares that go through the network at once."""
-
-
-class Learnt(NamedTuple):
-    """What is known of a class.
-
-    Attributes:
-        name: of the class.
-        encoded: its K supports, stacked for one query, as the network takes them.
-        threshold: probability above which a pixel is of the class.
-        supports: how each of them goes with the others.
-        usual: similarity of what several supports are found to show in each other's eyes, see `Calibration`; else 0.
-    """
-
-    name: str
-    encoded: Any
-    threshold: float
-    supports: list[SupportReport]
-    usual: float = 0.0
-
-    @property
-    def expected_iou(self) -> float:
-        """What to expect: mean IoU of what the supports find in each other; of one alone in its mirrored copy."""
-        return sum(report.iou for report in self.supports) / len(self.supports)
+"""Squares that go through the network at once; of large ones fewer."""
 
 
 class Segmenter:
@@ -70,8 +49,9 @@ class Segmenter:
         tile: slide the square over photographs that are larger, instead of bringing them to the square.
         threshold: probability above which a pixel is the object, in (0, 1); None: chosen by the supports.
         presence: least score, in [0, 1], of a photograph that is not left empty; 0 leaves none empty that has a pixel
-            above the threshold. Scores are calibrated for the models that `qgnet models` lists, and it counts for them
-            alone.
+            above the threshold. None: 0.6. It counts only where scores are calibrated: of ``matching`` with its own
+            settings and image size, without tiles. Elsewhere a score is the mean probability of a mask, nothing is left
+            empty by it, and a line says so.
         matching: settings of ``matching``: ``encoder``, ``encoder_weights``, ``high_stage``, ``method``,
             ``dilated``.
 
@@ -87,14 +67,14 @@ class Segmenter:
         bf16: bool = False,
         tile: bool = False,
         threshold: float | None = None,
-        presence: float = PRESENCE,
+        presence: float | None = None,
         **matching: Any,
     ) -> None:
         if threshold is not None and not 0 < threshold < 1:
             raise InputError(f"The threshold is {threshold}; expected a probability between 0 and 1.")
-        if not 0 <= presence <= 1:
+        if presence is not None and not 0 <= presence <= 1:
             raise InputError(f"The least score is {presence}; expected a probability from 0 to 1.")
-        self.presence = presence
+        self.presence = PRESENCE if presence is None else presence
         self.model = open_model(model, image_size, **matching)
         if bf16 and isinstance(self.model.net, EXPORTED):
             raise InputError("An exported model computes in float32. Leave bf16 out, or take the model it was made of.")
@@ -103,8 +83,24 @@ class Segmenter:
         self.threshold = threshold
         self.learnt: list[Learnt] = []
         self.to(device or default_device())
+        self._tell_uncalibrated(asked=bool(presence))
 
     memory: Memory | None = None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Of its scores; None where it was not measured for this model and these settings."""
+        known = self.model.calibration
+        return None if known is None or known.why_not(self.model.image_size, self.tile, self.bf16) else known
+
+    def _tell_uncalibrated(self, asked: bool) -> None:
+        """Say why `presence` counts for nothing, if it was asked for or a calibration would be there."""
+        known = self.model.calibration
+        why = "the score is not calibrated for this model"
+        if known is not None:
+            why = known.why_not(self.model.image_size, self.tile, self.bf16)
+        if why and (asked or (known is not None and self.presence)):
+            say(f"Nothing is left empty by its score: {why}. Here it is the mean probability of a mask.")
 
     def remember(self, megabytes: int) -> "Segmenter":
         """Keep what the network makes of pictures, the latest ones, for when it is asked of them with other supports.
@@ -116,10 +112,13 @@ class Segmenter:
 
     def to(self, device: str | torch.device) -> "Segmenter":
         """Move the network and what it has learnt."""
-        self.device = torch.device(device)
         if self.memory is not None:
             self.memory.clear()
-        self.model.net.to(self.device)
+        try:
+            self.device = torch.device(device)
+            self.model.net.to(self.device)
+        except (RuntimeError, TypeError, AssertionError) as error:  # no such device; torch without its kind of devices
+            raise InputError(f"device={device!r} cannot be used ({error}). Take cpu, or leave it out.") from None
         self.learnt = [x._replace(encoded=each_tensor(lambda t: t.to(self.device), x.encoded)) for x in self.learnt]
         return self
 
@@ -139,7 +138,8 @@ class Segmenter:
         Args:
             supports: pairs of picture and mask, or class name → such pairs. A picture is a file, a PIL image or a uint8
                 array (H, W, 3) RGB or (H, W) grey; a mask is a file, a PIL image or an array (H, W) of bool or whole
-                numbers, of the picture's size: black and white, or 0 background, 1 object, 255 ignored.
+                numbers, of the picture's size: black and white, or 0 background, 1 object, 255 ignored. Tensors and
+                nested lists of the same are taken, too.
             names: class number → name. The masks then hold class numbers, 0 background and 255 ignored.
 
         Returns:
@@ -147,7 +147,7 @@ class Segmenter:
 
         Raises:
             InputError: for no support, a mask that is empty, of nothing but the object or of another size than its
-                picture, two classes of one name, or what cannot be read.
+                picture, class numbers without a meaning, two classes of one name, or what cannot be read.
         """
         known = {name: self._learn(name, pairs) for name, pairs in read_supports(supports, names).items()}
         self.learnt = list(known.values())
@@ -159,7 +159,10 @@ class Segmenter:
         with torch.inference_mode(), self._precision():
             shots = [self._support(*shot) for shot in zip(images.split(1), masks.split(1), strict=True)]
             encoded = self.model.net.stack_shots(shots)
-            probabilities, targets, usual = self._try(shots, images, masks, pairs)
+            margins, targets, usual = self._try(shots, images, masks, pairs)
+        for number, answer in enumerate(margins, start=1):
+            self._require_finite(answer, f"support {number} of {name!r}")
+        probabilities = torch.stack([answer.sigmoid() for answer in margins])
         if self.threshold is None:
             threshold, ious = choose(
                 probabilities, targets, self.model.calibration and self.model.calibration.threshold
@@ -172,7 +175,7 @@ class Segmenter:
     def _try(
         self, encoded: list[Any], images: Tensor, masks: Tensor, pairs: list[tuple[Array, Array]]
     ) -> tuple[Tensor, Tensor, float]:
-        """What each support is in the eyes of the others, or a single one's mirrored copy in its own; the truth; and
+        """Margins of each support in the eyes of the others, or a single one's mirrored copy in its own; the truth; and
         how similar the supports' objects are, as `Learnt` keeps it.
         """  # noqa: D205
         net: Any = self.model.net
@@ -186,7 +189,7 @@ class Segmenter:
             supports, query = net.stack_shots([encoded[k] for k in others]), self._query(images[i : i + 1])
             logits = net.decode(query, supports, (side, side), with_levels=False).logits.float()
             margins = logits[:, 1] - logits[:, 0]
-            found.append(margins[0].sigmoid().cpu())
+            found.append(margins[0].cpu())
             known = self._evidence(query, supports, margins, masks[i : i + 1] != IGNORE)
             similar += [] if known is None or shots == 1 else known[:, 0].tolist()
         return torch.stack(found), masks, float(np.mean(similar)) if similar else 0.0
@@ -232,6 +235,7 @@ class Segmenter:
         for name, value in options.items():
             setattr(segmenter, name, value)
         segmenter.learnt = [Learnt(**one) for one in learnt]
+        segmenter._tell_uncalibrated(asked=False)
         return segmenter.to(device or default_device())
 
     def predict(self, photograph: Given) -> Result:
@@ -244,26 +248,43 @@ class Segmenter:
 
     def predict_many(self, photographs: Iterable[Given]) -> Iterator[Result]:
         """Segment photographs one after the other, some at a time; errors as of `predict`."""
-        fitted = (fit_picture(picture(photograph), self.model.image_size, self.tile) for photograph in photographs)
-        while batch := list(islice(fitted, BATCH)):
-            yield from self.segment(batch)
+        given = enumerate(several(photographs), start=1)
+        named = ((self._fit(one), name_of(one, f"photograph {number}")) for number, one in given)
+        while batch := list(islice(named, BATCH)):
+            yield from self.segment(*zip(*batch, strict=True))
+
+    def _fit(self, photograph: Given) -> Fitted:
+        return fit_picture(picture(photograph), self.model.image_size, self.tile)
 
     @torch.inference_mode()
-    def segment(self, photographs: Sequence[Fitted]) -> list[Result]:
-        """Segment photographs that have been brought to the network's square."""
+    def segment(self, photographs: Sequence[Fitted], names: Sequence[str]) -> list[Result]:
+        """Segment photographs that have been brought to the network's square; errors call them by their names.
+
+        Raises:
+            InputError: if nothing has been learnt, or the network's answer is not finite.
+        """
         if not self.learnt:
             raise InputError("Nothing has been learnt yet. Call fit() with a few pictures and their masks first.")
         squares = torch.cat([photograph.squares for photograph in photographs])
         inside = torch.cat([photograph.inside() for photograph in photographs])
-        chunks = zip(squares.split(BATCH), inside.split(BATCH), strict=True)
+        many = at_once(self.model.image_size, BATCH)
+        chunks = zip(squares.split(many), inside.split(many), strict=True)
         parts = zip(*(self._decode(*chunk) for chunk in chunks), strict=True)
         answers = [joined(part) for part in parts]
         results, first = [], 0
-        for photograph in photographs:
+        for photograph, name in zip(photographs, names, strict=True):
             rows = slice(first, first + len(photograph.windows))
-            results.append(self._result(photograph, [each_tensor(itemgetter(rows), maps) for maps in answers]))
+            found = [each_tensor(itemgetter(rows), maps) for maps in answers]
+            for maps in found:
+                self._require_finite(maps.margins, name)
+            results.append(self._result(photograph, found))
             first = rows.stop
         return results
+
+    def _require_finite(self, margins: Tensor, name: str) -> None:
+        """InputError if the network's answer to a picture, in the main memory, has NaN or infinite values."""
+        if not torch.isfinite(margins).all():
+            raise InputError(not_finite(name, self.model.source))
 
     def _decode(self, squares: Tensor, inside: Tensor) -> list[Maps]:
         """What the network says of (T, 3, S, S) uint8, class by class; (T, S, S) is False where they are padding."""
@@ -283,9 +304,14 @@ class Segmenter:
     def _evidence(self, query: Any, supports: Any, margins: Tensor, inside: Tensor) -> Tensor | None:
         """What `_present` goes by; None without a calibration, or of a network that compares nothing."""
         compared = matching_parts(query, supports)
-        if self.model.calibration is None or compared is None:
+        if self.calibration is None or compared is None:
             return None
-        centre = margins.new_tensor(self.model.calibration.centre, dtype=torch.float32)
+        centre = margins.new_tensor(self.calibration.centre, dtype=torch.float32)
+        if len(centre) != compared[0].shape[1]:
+            raise InputError(
+                f"The calibration of {self.model.source} is of another network: its centre has {len(centre)} values, "
+                f"and there are {compared[0].shape[1]} features. Restore it, or make it again."
+            )
         return evidence(*compared, margins, inside.to(self.device), centre)
 
     def _result(self, photograph: Fitted, answers: Sequence[Maps]) -> Result:
@@ -308,9 +334,9 @@ class Segmenter:
 
     def _present(self, learnt: Learnt, maps: Maps) -> float | None:
         """Probability that a photograph shows the class, in any of its squares; None without a calibration."""
-        if self.model.calibration is None or maps.evidence is None:
+        if self.calibration is None or maps.evidence is None:
             return None
-        return float(self.model.calibration.probability(maps.evidence, len(learnt.supports), learnt.usual).max())
+        return float(self.calibration.probability(maps.evidence, len(learnt.supports), learnt.usual).max())
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)

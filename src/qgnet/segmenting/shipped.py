@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.segmenting import known
 from qgnet.segmenting.presence import Calibration
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights.packaged import ENCODER
-from qgnet.weights.store import IMAGENET, PACKAGED, RANDOM, read_tensors
+from qgnet.weights.store import IMAGENET, PACKAGED, RANDOM, read_tensors, save_tensors
 
 FORMAT = "qgnet-head-1"
 NAMED = (PACKAGED, IMAGENET)
@@ -85,8 +84,7 @@ def pack(task: FewShotSegmentation, settings: dict[str, Any], image_size: int, f
         "calibration": None,
         "state_dict": {key: value for key, value in own.items() if not torch.equal(value, state[key])},
     }
-    with atomic_write(file) as part:
-        torch.save(content, part)
+    save_tensors(file, content)
 
 
 def digest_of(state: dict[str, Tensor]) -> str:

@@ -39,6 +39,6 @@ class PhotographSegmentation(pl.LightningModule):
 
     def predict_step(self, batch: list[Photograph], batch_idx: int) -> list[Answer]:
         """Segment those that could be read."""
-        readable = [photograph.fitted for photograph in batch if photograph.fitted is not None]
-        results = iter(self.segmenter.segment(readable) if readable else [])
+        readable = [(photo.fitted, str(photo.path)) for photo in batch if photo.fitted is not None]
+        results = iter(self.segmenter.segment(*zip(*readable, strict=True)) if readable else [])
         return [Answer(photo, None if photo.fitted is None else next(results)) for photo in batch]

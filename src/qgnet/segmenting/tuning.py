@@ -1,14 +1,15 @@
-"""What the supports themselves say: at which threshold they find each other, and which of them disagrees."""
+"""What is learnt of a class: at which threshold its supports find each other, and which of them disagrees."""
 
 from collections.abc import Sequence
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.episodes.transforms import resize_mask
 from datamodules.files.sources import IGNORE, Array
 from qgnet.metrics import intersection_and_union
 
@@ -41,6 +42,29 @@ class SupportReport(NamedTuple):
     number: int
     iou: float
     disagrees: bool
+
+
+class Learnt(NamedTuple):
+    """What is known of a class.
+
+    Attributes:
+        name: of the class.
+        encoded: its K supports, stacked for one query, as the network takes them.
+        threshold: probability above which a pixel is of the class.
+        supports: how each of them goes with the others.
+        usual: similarity of what several supports are found to show in each other's eyes, see `Calibration`; else 0.
+    """
+
+    name: str
+    encoded: Any
+    threshold: float
+    supports: list[SupportReport]
+    usual: float = 0.0
+
+    @property
+    def expected_iou(self) -> float:
+        """What to expect: mean IoU of what the supports find in each other; of one alone in its mirrored copy."""
+        return sum(report.iou for report in self.supports) / len(self.supports)
 
 
 def choose(probabilities: Tensor, masks: Tensor, alone: float | None = None) -> tuple[float, list[float]]:
@@ -82,6 +106,6 @@ def mirrored(image: Array, mask: Array) -> tuple[Array, Array]:
     borders = (0, height - size[1], 0, width - size[0])
     darker = (np.arange(256) * DARKEN).astype(np.uint8)
     small = cv2.resize(cv2.LUT(image, darker), size, interpolation=cv2.INTER_AREA)[:, ::-1]
-    labels = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)[:, ::-1]
+    labels = resize_mask(mask, size)[:, ::-1]
     picture = cv2.copyMakeBorder(small, *borders, cv2.BORDER_CONSTANT, value=(0, 0, 0))
     return picture, cv2.copyMakeBorder(labels, *borders, cv2.BORDER_CONSTANT, value=IGNORE)

@@ -1,9 +1,9 @@
 """What both LightningModules have in common: optimiser, schedule, and checkpoints that know where they come from."""
 
-import math
+import inspect
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -11,9 +11,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from qgnet.common.errors import InputError
 from qgnet.common.internals import do_not_send_buffers, logs_this_step
@@ -22,7 +24,8 @@ from qgnet.common.settings import FINITE, Checked, Range, check
 from qgnet.networks.encoders import IMAGENET, Encoder
 from qgnet.networks.layers import constants
 from qgnet.networks.synchronised import synchronise_batch_norm
-from qgnet.tasks.schedules import FACTORS, Schedule, check_schedule, make_scheduler, told
+from qgnet.tasks.finite import FiniteAnswers, not_finite
+from qgnet.tasks.schedules import FACTORS, Schedule, check_length, check_schedule, follow_schedule, make_scheduler, told
 
 FILES = "frozen_files"
 """Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
@@ -66,6 +69,7 @@ class Task(pl.LightningModule, metaclass=Checked):
         self._schedule = schedule
         self.file_hashes: dict[str, str] = {}
         self.has_weights = False
+        self.answers = FiniteAnswers()
 
     @property
     def data(self) -> Any:
@@ -76,8 +80,25 @@ class Task(pl.LightningModule, metaclass=Checked):
     def load_starting_weights(self) -> None:
         """Fill the network from the files that the settings name; InputError if that cannot be done."""
 
+    def idle_settings(self) -> dict[str, list[str]]:
+        """Which settings do nothing beside others: the reason → their names."""
+        return {}
+
+    def _warn_of_idle_settings(self) -> None:
+        """Of those that are given, which a configuration on top of another may well do."""
+        declared = inspect.signature(type(self).__init__).parameters
+        for reason, names in self.idle_settings().items():
+            given = [
+                name
+                for name in names
+                if name in declared and self.hparams.get(name) not in (None, declared[name].default)
+            ]
+            if given:
+                shown = ", ".join(f"model.{name} ({self.hparams[name]})" for name in given)
+                rank_zero_warn(f"{reason}, so this does nothing: {shown}.")
+
     def setup(self, stage: str) -> None:
-        """Lay convolutions out for speed; let several processes train one network.
+        """Lay convolutions out for speed; let several processes train one network. Warn of settings that do nothing.
 
         Their batch norms are synchronised, and their buffers are equal without being sent.
 
@@ -89,6 +110,7 @@ class Task(pl.LightningModule, metaclass=Checked):
                 f"--trainer.precision is {self.trainer.precision}; weights, losses and similarities need float32. Take "
                 f"one of {', '.join(PRECISIONS)}."
             )
+        self._warn_of_idle_settings()
         self.net = self.net.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
         if stage == "fit" and self.trainer.world_size > 1:
             self.net = synchronise_batch_norm(self.net, self.trainer.strategy.root_device.type)
@@ -102,16 +124,56 @@ class Task(pl.LightningModule, metaclass=Checked):
 
     on_validation_start = on_test_start = on_predict_start = on_fit_start
 
+    def on_train_start(self) -> None:
+        """Take the learning rate from the schedule: the number of steps is known now, of a longer training, too.
+
+        Raises:
+            InputError: if the schedule ends before the training.
+        """
+        scheduler = self.lr_schedulers()
+        if isinstance(self._schedule, str) and isinstance(scheduler, LambdaLR):
+            follow_schedule(scheduler, scheduler.optimizer)
+        elif isinstance(scheduler, LRScheduler):
+            check_length(scheduler, self.trainer.estimated_stepping_batches)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Draw dropout from ``seed_everything``, epoch, batch and process alone: a resumed run goes on exactly."""
+        """Draw dropout from ``seed_everything``, epoch and batch alone: a resumed run goes on exactly.
+
+        Processes draw the same, and each takes what is of its share of the batch.
+        """
         seed = os.environ.get("PL_GLOBAL_SEED")
         if seed is not None:
-            number = [int(seed), self.current_epoch, batch_idx, self.global_rank]
+            number = [int(seed), self.current_epoch, batch_idx, 0]
             torch.manual_seed(int(np.random.SeedSequence(number).generate_state(1)[0]))
 
+    def note_answers(self, names: Sequence[str], answers: Tensor) -> None:
+        """Stop an evaluation, now or some batches later, if one of its answers (B, …) is not finite."""
+        if self.answers.note(names, answers):
+            self.require_finite()
+
+    def require_finite(self) -> None:
+        """InputError if an answer since the last look was not finite; waits for the device."""
+        name = self.answers.first_wrong()
+        if name is None:
+            return
+        trainer, settings = self.trainer, ("encoder_weights", "prior_weights", "prior_bank")
+        source = ", ".join(f"--model.{s} {self.hparams[s]}" for s in settings if self.hparams.get(s) is not None)
+        if trainer.state.fn == TrainerFn.FITTING and trainer.global_step:
+            source = f"this training at step {trainer.global_step}"
+        raise InputError(not_finite(name, str(trainer.ckpt_path or source)))
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The injected optimiser over what trains, and the schedule per step."""
+        """The injected optimiser over what trains, and the schedule per step.
+
+        Raises:
+            InputError: if the length of the training is not known, which the schedules with a name follow.
+        """
         assert self._make_optimizer is not None
+        if isinstance(self._schedule, str) and self.trainer.max_epochs == self.trainer.max_steps == -1:
+            raise InputError(
+                "The learning rate follows the share of the training that is done, so its length must be known. Set "
+                "--trainer.max_epochs or --trainer.max_steps, beside --trainer.max_time if you like."
+            )
         optimizer = self._make_optimizer(p for p in self.parameters() if p.requires_grad)
         scheduler = make_scheduler(self._schedule, optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -128,13 +190,7 @@ class Task(pl.LightningModule, metaclass=Checked):
         """
         if not step:
             return 0.0
-        steps = self.trainer.estimated_stepping_batches
-        if math.isinf(steps):
-            raise InputError(
-                "The learning rate follows the share of the training that is done, so its length must be known. Set "
-                "--trainer.max_epochs or --trainer.max_steps, beside --trainer.max_time if you like."
-            )
-        return min(1.0, step / max(1, int(steps)))
+        return min(1.0, step / max(1, int(self.trainer.estimated_stepping_batches)))
 
     def log_means(self, stage: str, values: dict[str, Tensor], batch_size: int) -> None:
         """Log scalars by the names ``<stage>/…``, as their means over all processes.
@@ -164,9 +220,10 @@ class Task(pl.LightningModule, metaclass=Checked):
         """Take over the recorded sha256 and normalisation; subclasses compare the former with their settings.
 
         Raises:
-            InputError: for another network's checkpoint, or one that is to go on with another optimiser or schedule
-                than it began with.
+            InputError: for another stage's or network's checkpoint, or one that is to go on with another optimiser or
+                schedule than it began with.
         """
+        check_same_stage(self.state_dict(), checkpoint["state_dict"])
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING and self._make_optimizer:
             optimizer = sample(self._make_optimizer)
             check_same_optimizer(optimizer, checkpoint)
@@ -200,8 +257,28 @@ def sample(optimizer: MakeOptimizer) -> Optimizer:
     return optimizer([nn.Parameter(torch.zeros(1, 1))])
 
 
+def check_same_stage(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """InputError for a checkpoint of stage 1 in stage 2, or the other way round; stage 1's weights have a queue."""
+    queue = "net.queue"
+    if queue in found and queue not in own:
+        raise InputError(
+            "The checkpoint is of stage 1, the prior extractor's training, but this is stage 2. Give one of stage 2; "
+            "what stage 1 has learned is prior_extractor.ckpt in its run's folder, for --model.prior_weights."
+        )
+    if queue in own and queue not in found:
+        raise InputError(
+            "The checkpoint is of stage 2, but this is stage 1, the prior extractor's training. Give one of stage 1, "
+            "or leave --ckpt_path out to start anew."
+        )
+
+
 def check_same_optimizer(optimizer: Optimizer, checkpoint: dict[str, Any]) -> None:
     """InputError unless the training that goes on had this optimiser: its state, settings included, is restored."""
+    if "optimizer_states" not in checkpoint:
+        raise InputError(
+            "The checkpoint holds weights alone (save_weights_only): a training can't go on from it. Give "
+            "checkpoints/last.ckpt of its run; a test takes weights alone."
+        )
     if not checkpoint["optimizer_states"]:  # imported weights, with which a training begins
         return
     had = checkpoint["optimizer_states"][0]["param_groups"][0]

@@ -78,6 +78,10 @@ class EpisodicTask(Task):
         self.tells_classes = True
         self.allow_trained_classes = False
 
+    def idle_settings(self) -> dict[str, list[str]]:
+        """The memory's size, where nothing is kept."""
+        return {} if self.hparams.get("reuse", True) else {"model.reuse is false": ["reuse_mb"]}
+
     def setup(self, stage: str) -> None:
         """Refuse a DataModule without episodes; make the metrics."""
         if not isinstance(self.data, EpisodeDataModule):
@@ -155,6 +159,7 @@ class EpisodicTask(Task):
     def predict_step(self, episode: Episode, batch_idx: int) -> Segmented:
         """Masks at the queries' own sizes."""
         output = self.encoded.segment(self.net, episode)
+        self.note_answers(episode.query_name, output.logits)
         margins = output.logits[:, 1] - output.logits[:, 0]
         sizes = zip(margins, episode.fitted_size, episode.original_size, strict=True)
         full = [restore(margin, fitted, size) for margin, fitted, size in sizes]
@@ -185,6 +190,7 @@ class EpisodicTask(Task):
         self._free()
 
     def _free(self) -> None:
+        self.require_finite()
         missing = self.encoded.missing()
         if missing:
             rank_zero_warn(

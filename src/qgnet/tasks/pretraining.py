@@ -139,6 +139,10 @@ class GlobalLocalPretraining(Task):
             say(f"{self.encoder_weights}: batch norms were folded; statistics from {len(images)} images.")
         self.net.copy_query_to_key()
 
+    def idle_settings(self) -> dict[str, list[str]]:
+        """The queue of patches' keys, where no term takes its negatives from it."""
+        return {} if self.term_weights["local_local"] else {"model.local_local is 0": ["patch_queue"]}
+
     def setup(self, stage: str) -> None:
         """Refuse a DataModule without views and weights that train nothing."""
         if not any(self.term_weights.values()):
@@ -155,6 +159,7 @@ class GlobalLocalPretraining(Task):
 
     def on_train_start(self) -> None:
         """Warn of a queue that holds each image several times."""
+        super().on_train_start()
         images = len(self.data.data["train"])
         if len(self.net.queue) > images:
             rank_zero_warn(
@@ -204,10 +209,12 @@ class GlobalLocalPretraining(Task):
     def _evaluate(self, batch: Views | Photographs, stage: str) -> Tensor | None:
         """(B, 1, S, S) prior maps of photographs; nothing of views."""
         if isinstance(batch, Views):
-            self._loss(batch, stage)
+            loss, _ = self._loss(batch, stage)
+            self.note_answers([f"a batch with {batch.name[0]}"], loss[None])
             return None
         assert self.prior_maps is not None
         maps = self.prior_maps(batch.image)
+        self.note_answers(batch.name, maps)
         for prior_map, objects in zip(maps[:, 0], batch.objects, strict=True):
             self.map_quality.update(prior_map, objects)
         return maps
@@ -229,7 +236,12 @@ class GlobalLocalPretraining(Task):
         """As in validation."""
         self._log_map_quality("test")
 
+    def on_predict_epoch_end(self) -> None:
+        """Look at the last descriptors."""
+        self.require_finite()
+
     def _log_map_quality(self, stage: str) -> None:
+        self.require_finite()
         score = self.map_quality.compute()
         if not math.isnan(score.average_precision):
             self.log_dict({f"{stage}/prior_ap": score.average_precision, f"{stage}/prior_iou": score.iou})
@@ -270,6 +282,7 @@ class GlobalLocalPretraining(Task):
     def predict_step(self, views: Views, batch_idx: int) -> Descriptors:
         """A descriptor per image, from its first global view."""
         descriptors = self.net.key.descriptor(normalise(views.global_views[:, 0]))
+        self.note_answers(views.name, descriptors)
         return Descriptors(views.name, F.normalize(descriptors.float(), dim=1))
 
     def on_train_end(self) -> None:

@@ -1,13 +1,15 @@
 """How the learning rate goes on: by one of these names, or by one of torch's schedulers."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from qgnet.common.errors import InputError
+from qgnet.common.settings import FINITE, check
 
 MakeScheduler = Callable[[Optimizer], LRScheduler]
 Schedule = Literal["poly", "cosine", "step", "constant"] | MakeScheduler
@@ -33,12 +35,40 @@ def make_scheduler(schedule: Schedule, optimizer: Optimizer, factor: Callable[[i
     return LambdaLR(optimizer, factor) if isinstance(schedule, str) else schedule(optimizer)
 
 
+def follow_schedule(scheduler: LambdaLR, optimizer: Optimizer) -> None:
+    """Give the optimiser the rates of the step it is at.
+
+    Those that a checkpoint holds are of the training's length then; one that goes on may have become longer.
+    """
+    for group, base, factor in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+        group["lr"] = base * factor(scheduler.last_epoch)
+
+
+def check_length(scheduler: LRScheduler, steps: float) -> None:
+    """InputError for a scheduler that has an end, and that before the training's."""
+    if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < steps < math.inf:
+        raise InputError(
+            f"model.schedule is OneCycleLR with {scheduler.total_steps} steps, but the training has {steps}. Give it "
+            "total_steps of the whole training, or lower --trainer.max_epochs. One that goes on can't become longer."
+        )
+
+
 def check_schedule(schedule: Schedule, optimizer: Optimizer) -> None:
-    """InputError if a scheduler cannot be made for the optimiser, or follows a metric instead of the steps."""
+    """InputError if a scheduler cannot be made for the optimiser, or follows a metric instead of the steps.
+
+    A setting that is infinite or NaN, or with which its first step fails, is refused, too.
+    """
+    settings = getattr(schedule, "keywords", {})
+    check({name: [FINITE] for name in settings}, settings, "model.schedule")
     try:
         made = make_scheduler(schedule, optimizer, lambda step: 1.0)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"model.schedule: {error}. Correct its settings.") from None
+        if not isinstance(made, ReduceLROnPlateau):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the optimiser has made no step
+                made.step()
+    except (ArithmeticError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error.args[0]).split("\n")[0].rstrip(".")
+        raise InputError(f"model.schedule: {reason}. Correct its settings.") from None
     if isinstance(made, ReduceLROnPlateau):
         raise InputError(
             "model.schedule is ReduceLROnPlateau, which follows a metric; schedules are stepped with the optimiser. "

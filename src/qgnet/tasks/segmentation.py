@@ -16,6 +16,7 @@ from qgnet.losses import segmentation_loss, total_weight
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.qgnet import PriorBank, QGNet
+from qgnet.networks.synchronised import synchronise_dropout
 from qgnet.tasks.base import HighStage, Weight, make_encoder, normalise, of_the_model
 from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
 from qgnet.tasks.schedules import Schedule
@@ -132,9 +133,41 @@ class FewShotSegmentation(EpisodicTask):
             self.net.encoder.freeze()
         self.files = {"prior_weights": prior_weights, "prior_bank": prior_bank}
 
+    def idle_settings(self) -> dict[str, list[str]]:
+        """Those of priors where there are none or others, too."""
+        size = self.net.prior_bank and len(self.net.prior_bank.vectors)
+        if self.net.prior_bank is None and self.net.prior_encoder is None:
+            reason, names = "model.self_correspondence is false", ["prior_encoder", "bank_size", *self.files]
+        elif size is None:
+            reason, names = "model.bank_size is null", ["prior_bank"]
+        else:
+            reason, names = f"model.bank_size is {size}", ["prior_weights"]
+        return {reason: names, **super().idle_settings()}
+
+    def setup(self, stage: str) -> None:
+        """As in every task over episodes; several processes drop what one would."""
+        super().setup(stage)
+        if stage == "fit" and self.trainer.world_size > 1:
+            rank, processes = self.global_rank, self.trainer.world_size
+            synchronise_dropout(self.net.reduce_support, rank, processes, self.data.shots)
+            shared = ["reduce_query", "reduce_self", "enrichment"]
+            shared += [] if self.net.prior_bank else ["reduce_priors"]  # a bank is the same for all processes
+            for name in shared:
+                if hasattr(self.net, name):  # two of them come with self-correspondence
+                    synchronise_dropout(getattr(self.net, name), rank, processes)
+
     def load_starting_weights(self) -> None:
-        """E from ``encoder_weights``, the priors from their file; keeps the sha256 of the files."""
+        """E from ``encoder_weights``, the priors from their file; keeps the sha256 of the files.
+
+        Raises:
+            InputError: if a file cannot be used, or a bank of priors is given without its size.
+        """
         net, digests = self.net, {}
+        if net.prior_encoder is not None and self.files["prior_bank"] is not None:
+            raise InputError(
+                f"`model.prior_bank` is {self.files['prior_bank']}, but `model.bank_size` is null, so P would be used "
+                "instead. Set `model.bank_size` to the number of its priors, or leave `model.prior_bank` out."
+            )
         digests["encoder_weights"] = load_encoder_weights(net.encoder, self.encoder_weights, "model.encoder_weights")
         if digests["encoder_weights"] and not net.encoder.frozen and is_folded(net.encoder) and self.trainer.training:
             episodes = self.data.data["train"]

@@ -1,15 +1,22 @@
 """Everything that was found and painted, as one ZIP."""
 
+import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from datamodules.files.photographs import find_photographs
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import FORMATS
+from qgnet.outputs.formats import FORMATS, write_labelme
 from qgnet.outputs.records import record_of, write_coco, write_csv
-from qgnet.web.pictures import Pictures
+from qgnet.outputs.segments import Result, Segment, furthest_above
+from qgnet.web.pictures import Picture, Pictures
 from qgnet.web.session import Session
 
 Format = Literal["index", "coco", "labelme", "overlay"]
@@ -17,7 +24,7 @@ Format = Literal["index", "coco", "labelme", "overlay"]
 
 
 def write_zip(session: Session, pictures: Pictures, presence: float, formats: Sequence[Format], to: Path) -> Path:
-    """Write ``masks.zip`` and return it.
+    """Write ``masks.zip`` and return it. Nothing in it tells where the folder lies.
 
     Args:
         session: the work.
@@ -27,29 +34,96 @@ def write_zip(session: Session, pictures: Pictures, presence: float, formats: Se
         to: an empty folder.
 
     Raises:
-        InputError: if there is nothing to write.
+        InputError: if there is nothing to write, or a mask that was painted or found is broken, with the picture's
+            name.
     """
     out = to / "masks"
     out.mkdir()
+    names = session.names  # of this moment: they may be changed while this goes on
     keys = {picture.path: picture for picture in pictures.find()}
     records = {}
     for name, path in find_photographs([str(pictures.folder)], out).items():
-        result = session.result(keys[path], presence) if path in keys else None
+        result = result_of(session, keys[path], names, presence) if path in keys else None
         if result is None:
             continue
-        records[name] = record_of(path, result, run="")
+        records[name] = record_of(path, result, run="") | {"file": path.relative_to(pictures.folder).as_posix()}
         for chosen in formats:
-            write = FORMATS[chosen]
+            write = partial(write_labelme, image_path=path.name) if chosen == "labelme" else FORMATS[chosen]
             if write is not None:
                 write(out, name, path, result)
     if not records:
         raise InputError("There is nothing to download yet. Paint an object and press Segment first.")
     write_csv(out, records)
-    (out / "classes.txt").write_text("".join(f"{name}\n" for name in session.names.values()), encoding="utf-8")
+    (out / "classes.txt").write_text("".join(f"{name}\n" for name in names.values()), encoding="utf-8")
     if "coco" in formats:
-        write_coco(out, records, list(session.names.values()), as_polygons=False)
+        write_coco(out, records, list(names.values()), as_polygons=False)
     archive = to / "masks.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for path in sorted(out.rglob("*")):
-            file.write(path, path.relative_to(out))
+            file.write(path, as_text(path.relative_to(out).as_posix()))
     return archive
+
+
+def as_text(name: str) -> str:
+    """A file's name in a ZIP, which must be text: bytes that are none stand there as ``_`` and their two digits."""
+    return re.sub("[\udc80-\udcff]", lambda byte: f"_{ord(byte[0]) - 0xDC00:02x}", name)
+
+
+def result_of(session: Session, picture: Picture, names: Mapping[int, str], presence: float) -> Result | None:
+    """What there is of a picture: the painted mask, or what was found at today's thresholds; None if nothing.
+
+    Args:
+        session: the work.
+        picture: of the folder.
+        names: class number → name, in their order. The result has all of them, for an index mask counts them.
+        presence: least score of a class that the picture shows.
+
+    Raises:
+        InputError: if the picture's mask, or what was found in it, is gone or broken.
+    """
+    if picture.key in session.kept.painted:
+        mask = session.mask(picture)
+        return as_result(names, {n: (mask == n).astype(np.float32) for n in names}, {}, dict.fromkeys(names, 1.0), 0)
+    outcome = session.outcome(picture)
+    if outcome is None:
+        return None
+    found = {n: probability_of(session, picture, n) for n in outcome.scores if n in names}
+    return as_result(names, found, outcome.thresholds | session.kept.settings.thresholds, outcome.scores, presence)
+
+
+def probability_of(session: Session, picture: Picture, number: int) -> NDArray[np.float32]:
+    """(H, W) of a class that was looked for; InputError with the picture's name if it is gone or broken."""
+    file = session.result_file(picture, number)
+    try:
+        if file is None:
+            raise FileNotFoundError(2, "it is gone")
+        with Image.open(file, formats=["PNG"]) as image:
+            return np.asarray(image).astype(np.float32) / np.float32(255)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(
+            f"What was found in {session.title(picture)} cannot be read ({error}). Press Segment again."
+        ) from None
+
+
+def as_result(
+    names: Mapping[int, str],
+    found: Mapping[int, NDArray[np.float32]],
+    thresholds: Mapping[int, float],
+    scores: Mapping[int, float],
+    presence: float,
+) -> Result | None:
+    """All classes, named, of (H, W) probabilities by class number; None if there are none.
+
+    A class without probabilities was not looked for: it is nowhere, with score 0. Without a threshold it is 0.5.
+    """
+    if not found:
+        return None
+    nowhere = np.zeros_like(next(iter(found.values())))
+    probabilities = [found.get(n, nowhere) for n in names]
+    there = [n in found and scores[n] >= presence for n in names]
+    winner = furthest_above(probabilities, [thresholds.get(n, 0.5) for n in names], there)
+    segments = {}
+    for i, (number, name) in enumerate(names.items()):
+        mask, probability = (winner == i).astype(np.uint8), probabilities[i]
+        segments[name] = Segment(name, mask, probability, scores.get(number, 0.0), probability, None)
+    return Result(segments)

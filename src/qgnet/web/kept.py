@@ -1,17 +1,32 @@
 """What a session consists of, as its files hold it."""
 
+from collections.abc import Set
+from typing import Annotated
+from unicodedata import category
+
 from pydantic import BaseModel, Field, field_validator
 
 from qgnet.segmenting.given import OBJECT
 
 MOST_CLASSES = 99
+Number = Annotated[int, Field(ge=1, le=MOST_CLASSES)]
+"""Of a class, in the masks."""
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class ClassEntry(BaseModel):
     """A class: its number in the masks, which never changes, and its name, which may."""
 
-    number: int = Field(ge=1, le=MOST_CLASSES)
+    number: Number
     name: str = Field(min_length=1, max_length=60)
+
+    @field_validator("name")
+    @classmethod
+    def one_line(cls, name: str) -> str:
+        """Of a line, for ``classes.txt`` has one for each class."""
+        if not name.strip() or any(category(letter) in ("Cc", "Zl", "Zp") for letter in name):
+            raise ValueError(f"the class name {name!r} is no line of text")
+        return name
 
 
 class Settings(BaseModel):
@@ -19,11 +34,11 @@ class Settings(BaseModel):
 
     Attributes:
         classes: in the order in which they are shown and exported.
-        thresholds: class number → probability, where the user has chosen one.
+        thresholds: class number → probability in (0, 1), where the user has chosen one.
     """
 
     classes: list[ClassEntry] = Field(default=[ClassEntry(number=1, name=OBJECT)], min_length=1)
-    thresholds: dict[int, float] = {}
+    thresholds: dict[Number, Annotated[float, Field(gt=0, lt=1)]] = {}
 
     @field_validator("classes")
     @classmethod
@@ -47,23 +62,28 @@ class Outcome(BaseModel):
     Attributes:
         run: number of that run.
         scores: class number → how sure it is that the picture shows the class, in [0, 1].
-        thresholds: class number → the one that the run's supports chose.
+        thresholds: class number → the one, in [0, 1], that the run's supports chose.
         stamp: of the file at that time.
         error: empty if it could be read.
     """
 
-    run: int = 0
-    scores: dict[int, float] = {}
-    thresholds: dict[int, float] = {}
+    run: int = Field(default=0, ge=0)
+    scores: dict[Number, Probability] = {}
+    thresholds: dict[Number, Probability] = {}
     stamp: int
     error: str = ""
+
+    def of(self, numbers: Set[int]) -> "Outcome":
+        """The same, of these classes alone."""
+        scores, thresholds = ({n: v for n, v in of.items() if n in numbers} for of in (self.scores, self.thresholds))
+        return self.model_copy(update={"scores": scores, "thresholds": thresholds})
 
 
 class Learnt(BaseModel):
     """What the last run learnt of a class: its threshold and how well its supports find each other, as IoU."""
 
-    threshold: float
-    expected: float
+    threshold: Probability
+    expected: Probability
 
 
 class Kept(BaseModel):
@@ -79,6 +99,6 @@ class Kept(BaseModel):
 
     settings: Settings = Settings()
     painted: dict[str, Painted] = {}
-    learnt: dict[int, Learnt] = {}
-    run: int = 0
+    learnt: dict[Number, Learnt] = {}
+    run: int = Field(default=0, ge=0)
     titles: dict[str, str] = {}

@@ -50,12 +50,16 @@ class Pictures:
         self.folder = folder
         self.known: dict[str, Picture] = {}
 
-    def find(self) -> list[Picture]:
-        """Search the folder; what is a link to elsewhere is left out. InputError if the folder is gone."""
+    def check_there(self) -> None:
+        """Raise InputError if the folder was taken away."""
         if not self.folder.is_dir():
             raise InputError(
                 f"The folder {self.folder} is gone. Put it back; nothing that you painted is lost with it."
             )
+
+    def find(self) -> list[Picture]:
+        """Search the folder; what is a link to elsewhere is left out. InputError if the folder is gone."""
+        self.check_there()
         root = self.folder.resolve()
         found = {}
         for name in find_files(self.folder).files:
@@ -67,9 +71,10 @@ class Pictures:
         return list(found.values())
 
     def get(self, key: str) -> Picture:
-        """The picture of this key; KeyError if there is none (any more) in the folder."""
+        """The picture of this key; KeyError if there is none (any more) in the folder, InputError if that is gone."""
+        self.check_there()
         picture = self.known[key]
-        if not picture.path.resolve().is_relative_to(self.folder.resolve()):
+        if not picture.path.is_file() or not picture.path.resolve().is_relative_to(self.folder.resolve()):
             raise KeyError(key)
         return picture
 
@@ -103,7 +108,7 @@ def add_dropped(folder: Path, content: bytes, to: Path) -> str:
         InputError: if it is no whole picture of a known format, or has too many pixels.
     """
     made_up = secrets.token_hex(8)
-    to.mkdir(parents=True, exist_ok=True)
+    to.mkdir(exist_ok=True)
     part = to / made_up
     try:
         part.write_bytes(content)

@@ -26,6 +26,7 @@ from qgnet.web.work import Work
 MOST_BYTES = 64 * 2**20
 """Of a picture or mask that is sent here."""
 Kind = Literal["probability", "guided", "prior"]
+NONE = HTTPException(404, "There is none.")
 
 
 class Begin(BaseModel):
@@ -47,6 +48,7 @@ def of_work(work: Work) -> APIRouter:
             "learnt": {number: learnt.model_dump() for number, learnt in kept.learnt.items()},
             "presence": work.presence,
             "maps": work.maps,
+            "told": work.session.told,
             "pictures": [work.described(picture) for picture in work.pictures.find()],
         }
 
@@ -91,6 +93,7 @@ def of_pictures(work: Work) -> APIRouter:
         content = await received(request)
 
         def keep() -> dict[str, Any]:
+            session.check_there()
             try:
                 stored = add_dropped(work.folder, content, session.folder / "incoming")
             except InputError as error:
@@ -107,18 +110,26 @@ def of_pictures(work: Work) -> APIRouter:
         height, width = picture_size(picture.path)
         return {"height": height, "width": width, "pages": count_pages(picture.path), **work.described(picture)}
 
+    def jpeg(key: str, side: int, folder: str) -> Response:
+        picture = work.wanted(key)
+        session.check_there()
+        return FileResponse(scaled(picture, side, session.folder / folder), media_type="image/jpeg")
+
     @router.get("/{key}/thumbnail.jpg")
     def read_thumbnail(key: str) -> Response:
-        return FileResponse(scaled(work.wanted(key), THUMBNAIL, session.folder / "thumbnails"), media_type="image/jpeg")
+        return jpeg(key, THUMBNAIL, "thumbnails")
 
     @router.get("/{key}/display.jpg")
     def read_display(key: str) -> Response:
-        return FileResponse(scaled(work.wanted(key), DISPLAY, session.folder / "displayed"), media_type="image/jpeg")
+        return jpeg(key, DISPLAY, "displayed")
 
     @router.get("/{key}/mask.png")
     def read_mask(key: str, small: bool = False) -> Response:
-        file = session.mask_file(work.wanted(key).key)
-        return small_png(file, Image.Resampling.NEAREST) if small else png(file)
+        picture = work.wanted(key)
+        if picture.key not in session.kept.painted:
+            raise NONE
+        session.mask(picture)  # whether it can be used
+        return png(session.mask_file(key), Image.Resampling.NEAREST, small)
 
     @router.put("/{key}/mask.png")
     async def paint(key: str, request: Request, support: bool) -> dict[str, Any]:
@@ -139,8 +150,10 @@ def of_pictures(work: Work) -> APIRouter:
 
     @router.get("/{key}/{number}/{kind}.png")
     def read_result(key: str, number: int, kind: Kind, small: bool = False) -> Response:
-        file = session.result_file(work.wanted(key).key, number, kind)
-        return small_png(file, Image.Resampling.BILINEAR) if small else png(file)
+        file = session.result_file(work.wanted(key), number, kind)
+        if file is None:
+            raise NONE
+        return png(file, Image.Resampling.BILINEAR, small)
 
     return router
 
@@ -170,19 +183,16 @@ def decoded_mask(content: bytes, size: tuple[int, int]) -> Labels:
         raise InputError(f"The mask is no PNG: {error}.") from None
 
 
-def png(file: Path) -> Response:
-    """A file that may change at any time; 404 if there is none."""
-    if not file.is_file():
-        raise HTTPException(404, "There is none.")
-    return FileResponse(file, media_type="image/png", headers={"Cache-Control": "no-store"})
-
-
-def small_png(file: Path, resampling: Image.Resampling) -> Response:
-    """A mask or probability for the strip, as long as a thumbnail."""
-    if not file.is_file():
-        raise HTTPException(404, "There is none.")
-    with Image.open(file) as image:
-        image.thumbnail((THUMBNAIL, THUMBNAIL), resampling)
-        content = io.BytesIO()
-        image.save(content, format="PNG", compress_level=1)
-    return Response(content.getvalue(), media_type="image/png", headers={"Cache-Control": "no-store"})
+def png(file: Path, resampling: Image.Resampling, small: bool) -> Response:
+    """A mask or what was found, which may change at any time; if it is to be small, as long as a thumbnail."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise NONE from None
+    if small:
+        with Image.open(io.BytesIO(content)) as image:
+            image.thumbnail((THUMBNAIL, THUMBNAIL), resampling)
+            less = io.BytesIO()
+            image.save(less, format="PNG", compress_level=1)
+        content = less.getvalue()
+    return Response(content, media_type="image/png", headers={"Cache-Control": "no-store"})

@@ -1,4 +1,4 @@
-"""Who may talk to the server: its own page, opened under its own address, with the token where one is needed."""
+"""Who may talk to the server: its own page, opened under its own address, with the token."""
 
 import ipaddress
 import secrets
@@ -46,22 +46,27 @@ class Guard:
     - A name of another machine in ``Host`` is refused: such a page has been pointed here by its DNS.
     - What changes something must come from the page itself (``Origin``).
     - With a token, everything needs it: once in the address, ``/?token=…``, from then on in a cookie.
+    - What is not HTTP, as WebSockets, is refused: nothing here speaks it.
 
     Args:
         app: that is guarded.
         host: where the server listens; if that is not this machine alone, its own names and addresses may be asked for.
-        token: that is needed; None: none.
+        token: that is needed; None: none, and every user of every machine that reaches the server is let in.
     """
 
     def __init__(self, app: ASGIApp, host: str, token: str | None) -> None:
         self.app = app
-        self.names = LOCAL if is_local(host) else LOCAL | {host.lower(), socket.gethostname().lower()}
+        self.local = is_local(host)
+        self.names = LOCAL if self.local else LOCAL | {host.lower(), socket.gethostname().lower()}
         self.token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on or refuse."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":  # the server's own, of its start and end
             await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
             return
         request = Request(scope)
         answer = self.refusal(request) or self.entrance(request)
@@ -94,7 +99,7 @@ class Guard:
             ipaddress.ip_address(name)
         except ValueError:
             return False
-        return self.token is not None
+        return not self.local
 
     def entrance(self, request: Request) -> Response | None:
         """What the token in the address turns into, or that it is missing; None if the request may go on."""

@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 
 from qgnet.common.errors import InputError
 from qgnet.segmenting.segmenter import Segmenter
+from qgnet.web.failures import in_words, is_full
 from qgnet.web.routes import of_pictures, of_work
 from qgnet.web.security import Guard
 from qgnet.web.work import Work
@@ -66,21 +67,21 @@ def new_token() -> str:
 def tell_errors(app: FastAPI) -> None:
     """Every failure becomes ``{"error": message}``, for the page to show."""
 
-    def told(status: int, message: str) -> JSONResponse:
+    def answered(status: int, message: str) -> JSONResponse:
         return JSONResponse({"error": message}, status)
 
     @app.exception_handler(InputError)
     def mistake(request: Request, error: InputError) -> Response:
-        return told(422, str(error))
+        return answered(422, str(error))
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
-        return told(error.status_code, str(error.detail))
+        return answered(error.status_code, str(error.detail))
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
-        return told(422, "; ".join(str(one["msg"]) for one in error.errors()))
+        return answered(422, "; ".join(str(one["msg"]) for one in error.errors()))
 
     @app.exception_handler(OSError)
     def failed(request: Request, error: OSError) -> Response:
-        return told(507, f"{error.strerror or error}: nothing was written. Make room or give the right to write.")
+        return answered(507 if is_full(error) else 500, in_words(error))

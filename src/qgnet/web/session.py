@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import ValidationError
 
+from datamodules.files import picture_size
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
 from qgnet.outputs.formats import write_grey, write_text
-from qgnet.outputs.segments import Result, Segment, furthest_above
-from qgnet.web.claim import claim
-from qgnet.web.kept import Kept, Learnt, Outcome, Painted, Settings
+from qgnet.outputs.segments import Result
+from qgnet.web.claim import FILE, claim
+from qgnet.web.failures import in_words
+from qgnet.web.kept import Learnt, Outcome, Painted, Settings
 from qgnet.web.pictures import Picture
+from qgnet.web.recovery import read_kept, read_outcomes
 
 FOLDER = ".qgnet-page"
 """In the folder of the photographs."""
@@ -30,8 +32,12 @@ class Session:
     Args:
         folder: of the photographs.
 
+    Attributes:
+        told: what the user has to know of files that could not be read whole.
+        finding: numbers of the classes that the present run looks for, without those that were taken out since.
+
     Raises:
-        InputError: if the folder for the session cannot be made, another server works on it, or its file is broken.
+        InputError: if the folder for the session cannot be made or used, or another server works on it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,37 +55,38 @@ class Session:
                 "a folder that you may write to."
             ) from None
         try:
-            self._read()
-        except BaseException:
+            self.told = self._read()
+        except OSError as error:
             self.close()
-            raise
+            raise InputError(in_words(error)) from None
 
     def close(self) -> None:
         """Let another server work on the folder."""
         self.claim.close()
 
-    def _read(self) -> None:
-        try:
-            text = self.file.read_text(encoding="utf-8") if self.file.exists() else "{}"
-            self.kept = Kept.model_validate_json(text)
-        except (OSError, ValidationError) as error:
-            raise InputError(f"{self.file} cannot be read ({error}). Move it away; the masks beside it stay.") from None
-        self.outcomes = self._read_outcomes()
+    def _read(self) -> list[str]:
+        """Read what was kept; what is to be told of files that are broken."""
+        self.kept, told = read_kept(self.file, self.folder / "masks")
+        self.finding = set(self.names)
+        self.outcomes, of_log = read_outcomes(self.log_file, self.finding)
+        if of_log:
+            self._write_log()
+        if told:
+            self.change(run=max([self.kept.run, *(outcome.run for outcome in self.outcomes.values())]))
+        return [line for line in (told, of_log) if line]
 
-    def _read_outcomes(self) -> dict[str, Outcome]:
-        """The log's last word on each picture; a line that was cut off by the end of the server is left out."""
-        outcomes = {}
-        for line in self.log_file.read_text(encoding="utf-8").splitlines() if self.log_file.exists() else []:
-            try:
-                key, outcome = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            outcomes[key] = Outcome.model_validate(outcome)
-        return outcomes
+    def _write_log(self) -> None:
+        write_text(self.log_file, "".join(log_line(key, outcome) for key, outcome in self.outcomes.items()))
+
+    def check_there(self) -> None:
+        """Raise InputError if the folder was taken away: to write into it would make it again, in its place."""
+        if not (self.folder / FILE).is_file():
+            raise InputError(f"{self.folder} is gone. Put it back; nothing that you painted is lost with it.")
 
     def change(self, **changes: Any) -> None:
         """Write the session with these fields exchanged; it is left as it was where that fails."""
         with self.lock:
+            self.check_there()
             kept = self.kept.model_copy(update=changes)
             write_text(self.file, kept.model_dump_json(indent=1))
             self.kept = kept
@@ -90,14 +97,27 @@ class Session:
         return {c.number: c.name for c in self.kept.settings.classes}
 
     def set(self, settings: Settings) -> None:
-        """Exchange the settings; InputError if a class that is painted somewhere would vanish."""
-        left = {c.number for c in settings.classes}
-        for painted in self.kept.painted.values():
-            gone = [number for number in painted.classes if number not in left]
-            if gone:
-                name = self.names[gone[0]]
+        """Exchange the settings; InputError if a class that is painted somewhere would vanish.
+
+        What was found of a class that vanishes is forgotten, also by the run that goes on: its number may be given to
+        another.
+        """
+        with self.lock:
+            gone = self.names.keys() - {c.number for c in settings.classes}
+            painted = {number for painted in self.kept.painted.values() for number in painted.classes}
+            for number in sorted(gone & painted):
+                name = self.names[number]
                 raise InputError(f"The class {name!r} is painted in a picture. Erase it there before you take it out.")
-        self.change(settings=settings)
+            learnt = {number: learnt for number, learnt in self.kept.learnt.items() if number not in gone}
+            self.change(settings=settings, learnt=learnt)
+            self.finding -= gone
+            if gone:
+                self.outcomes = {key: outcome.of(set(self.names)) for key, outcome in self.outcomes.items()}
+                self._write_log()
+
+    def title(self, picture: Picture) -> str:
+        """What the user calls a picture."""
+        return self.kept.titles.get(picture.key, picture.name)
 
     def give_title(self, key: str, title: str) -> None:
         """Remember the name under which a picture was dropped."""
@@ -108,19 +128,40 @@ class Session:
         """Of a painted mask."""
         return self.folder / "masks" / f"{key}.png"
 
-    def mask(self, key: str) -> Labels:
-        """(H, W): 0 background, 255 ignored, and class numbers."""
-        return np.asarray(Image.open(self.mask_file(key)))
+    def mask(self, picture: Picture) -> Labels:
+        """(H, W) of the picture's size: 0 background, 255 ignored, and class numbers.
+
+        Raises:
+            InputError: with the picture's name, if its mask is gone, broken, or of another size; if the folder is gone.
+        """
+        self.check_there()
+        whose = f"The painted mask of {self.title(picture)}"
+        anew = "Press Clear in this picture, then paint it again."
+        try:
+            with Image.open(self.mask_file(picture.key), formats=["PNG"]) as image:
+                mask = np.asarray(image)
+        except FileNotFoundError:
+            raise InputError(f"{whose} is gone. {anew}") from None
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise InputError(f"{whose} cannot be read ({error}). {anew}") from None
+        size = picture_size(picture.path)
+        if mask.shape != size or mask.dtype != np.uint8:
+            raise InputError(
+                f"{whose} is {mask.shape[1]}x{mask.shape[0]} px, {mask.dtype}, the picture {size[1]}x{size[0]} px. Put "
+                f"the earlier picture back, or: {anew}"
+            )
+        return mask
 
     def paint(self, key: str, mask: Labels, support: bool) -> Painted:
         """Keep a mask; InputError if it holds a number that is no class, or is to be a support and shows nothing."""
         classes = [number for number in np.unique(mask).tolist() if number not in (0, IGNORE)]
-        unknown = [number for number in classes if number not in self.names]
-        if unknown:
-            raise InputError(f"The mask holds the number {unknown[0]}, which is no class.")
         if support and not classes:
             raise InputError("The mask is empty, and a support must show something. Paint the object first.")
         with self.lock:
+            unknown = [number for number in classes if number not in self.names]
+            if unknown:
+                raise InputError(f"The mask holds the number {unknown[0]}, which is no class.")
+            self.check_there()
             write_grey(self.mask_file(key), mask)
             painted = Painted(support=support, classes=classes)
             self.change(painted=self.kept.painted | {key: painted})
@@ -132,46 +173,56 @@ class Session:
             self.change(painted={k: painted for k, painted in self.kept.painted.items() if k != key})
             self.mask_file(key).unlink(missing_ok=True)
 
-    def begin(self, learnt: dict[int, Learnt]) -> None:
-        """Begin a run; what earlier ones found stays until this one has found something in the same picture."""
+    def supports(self) -> dict[str, Painted]:
+        """Those of a run that begins, by the pictures' keys: with the classes that there are now."""
         with self.lock:
-            write_text(self.log_file, "".join(log_line(key, outcome) for key, outcome in self.outcomes.items()))
-            self.change(learnt=learnt, run=self.kept.run + 1)
+            self.finding = set(self.names)
+            return {key: painted for key, painted in self.kept.painted.items() if painted.support}
 
-    def result_file(self, key: str, number: int, kind: str = "probability") -> Path:
-        """Grey, 0 … 255 for 0 … 1; ``probability`` at the picture's size, the maps ``guided`` and ``prior`` small."""
-        run = self.outcomes[key].run if key in self.outcomes else 0
-        return self._results(key, run) / f"{number}-{kind}.png"
+    def begin(self, learnt: dict[int, Learnt]) -> None:
+        """Count a run; what earlier ones found stays until this one has found something in the same picture."""
+        with self.lock:
+            self.check_there()
+            self._write_log()
+            self.change(learnt={n: one for n, one in learnt.items() if n in self.finding}, run=self.kept.run + 1)
+
+    def result_file(self, picture: Picture, number: int, kind: str = "probability") -> Path | None:
+        """What was found of a class, None if there is nothing: grey, 0 … 255 for 0 … 1; ``probability`` at the
+        picture's size, the maps ``guided`` and ``prior`` small.
+        """  # noqa: D205
+        outcome = self.outcome(picture)
+        if outcome is None or number not in outcome.scores:
+            return None
+        return self._results(picture.key, outcome.run) / f"{number}-{kind}.png"
 
     def _results(self, key: str, run: int) -> Path:
         """The folder for what a run found in a picture."""
         return self.folder / "results" / key / str(run)
 
-    def keep_result(self, picture: Picture, result: Result, maps: dict[str, dict[str, Labels]]) -> Outcome:
+    def keep_result(self, picture: Picture, stamp: int, result: Result, maps: dict[str, dict[str, Labels]]) -> Outcome:
         """Keep what a run said of a picture.
 
         Args:
             picture: that was segmented.
-            result: of the Segmenter.
-            maps: class name → kind of map → (h, w) uint8.
+            stamp: of its file when it was read.
+            result: of the Segmenter, in which the classes are called by their numbers.
+            maps: number of a class → kind of map → (h, w) uint8.
         """
-        run, scores = self.kept.run, {}
-        folder = self._results(picture.key, run)
-        for number, name in self.names.items():
-            segment = result.segments.get(name)
-            if segment is None:
-                continue
+        self.check_there()
+        folder = self._results(picture.key, self.kept.run)
+        for number, segment in result.segments.items():
             write_grey(folder / f"{number}-probability.png", eight_bits(segment.probability))
-            for kind, values in maps[name].items():
+            for kind, values in maps[number].items():
                 write_grey(folder / f"{number}-{kind}.png", values)
-            scores[number] = round(segment.score, 4)
-        thresholds = {n: learnt.threshold for n, learnt in self.kept.learnt.items() if n in scores}
-        return self.log(picture, Outcome(scores=scores, thresholds=thresholds, stamp=stamp_of(picture)))
+        scores = {int(number): round(segment.score, 4) for number, segment in result.segments.items()}
+        thresholds = {n: learnt.threshold for n, learnt in self.kept.learnt.items()}
+        return self.log(picture, Outcome(scores=scores, thresholds=thresholds, stamp=stamp))
 
     def log(self, picture: Picture, outcome: Outcome) -> Outcome:
         """Add the present run's word on a picture to the log, after all its files; only then take the earlier away."""
         with self.lock:
-            outcome = outcome.model_copy(update={"run": self.kept.run})
+            self.check_there()
+            outcome = outcome.of(self.finding).model_copy(update={"run": self.kept.run})
             with open(self.log_file, "a", encoding="utf-8") as log:
                 log.write(log_line(picture.key, outcome))
             self.outcomes[picture.key] = outcome
@@ -190,24 +241,6 @@ class Session:
         """What the page knows of an outcome; ``stale`` if a later run has begun since."""
         return outcome.model_dump(exclude={"stamp", "run"}) | {"stale": outcome.run != self.kept.run}
 
-    def result(self, picture: Picture, presence: float) -> Result | None:
-        """What there is of the picture, for files: the painted mask, or what was found at today's thresholds."""
-        painted = self.kept.painted.get(picture.key)
-        if painted is not None:
-            mask = self.mask(picture.key)
-            return as_result({name: (mask == n).astype(np.float32) for n, name in self.names.items()}, {}, {}, 0)
-        outcome = self.outcome(picture)
-        if outcome is None or outcome.error:
-            return None
-        found = {n: self.result_file(picture.key, n) for n in outcome.scores if n in self.names}
-        names = self.names
-        probabilities = {
-            names[n]: np.asarray(Image.open(file)).astype(np.float32) / np.float32(255) for n, file in found.items()
-        }
-        chosen = outcome.thresholds | self.kept.settings.thresholds
-        thresholds = {names[n]: chosen[n] for n in found if n in chosen}
-        return as_result(probabilities, thresholds, {names[n]: outcome.scores[n] for n in found}, presence)
-
 
 def log_line(key: str, outcome: Outcome) -> str:
     """Of the log."""
@@ -217,23 +250,6 @@ def log_line(key: str, outcome: Outcome) -> str:
 def stamp_of(picture: Picture) -> int:
     """Changes with the picture's file; 0 if it is gone."""
     return picture.path.stat().st_mtime_ns if picture.path.exists() else 0
-
-
-def as_result(
-    probabilities: dict[str, NDArray[np.float32]],
-    thresholds: dict[str, float],
-    scores: dict[str, float],
-    presence: float,
-) -> Result:
-    """A Result of (H, W) probabilities by class; without a threshold it is 0.5, without a score 1."""
-    there = [scores.get(name, 1.0) >= presence for name in probabilities]
-    winner = furthest_above([*probabilities.values()], [thresholds.get(name, 0.5) for name in probabilities], there)
-    return Result(
-        {
-            name: Segment(name, (winner == i).astype(np.uint8), p, scores.get(name, 1.0), p, None)
-            for i, (name, p) in enumerate(probabilities.items())
-        }
-    )
 
 
 def eight_bits(values: NDArray[np.float32]) -> Labels:

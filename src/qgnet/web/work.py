@@ -32,7 +32,7 @@ class Work:
         self.pictures.find()
         self.session = Session(folder)
         self.worker = Worker(segmenter.remember(MEMORY), self.session, self.pictures)
-        self.presence = segmenter.presence if segmenter.model.calibration is not None else 0.0
+        self.presence = segmenter.presence if segmenter.calibration is not None else 0.0
         model = segmenter.model
         has_prior = model.settings.get("self_correspondence", model.kind == QGNET)
         self.maps = ["guided", "prior"] if has_prior else ["guided"]

@@ -17,6 +17,7 @@ from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
 from qgnet.outputs.segments import Result
 from qgnet.segmenting.segmenter import BATCH, Segmenter
+from qgnet.web.failures import in_words
 from qgnet.web.kept import Learnt, Outcome
 from qgnet.web.pictures import Picture, Pictures
 from qgnet.web.session import Labels, Session, eight_bits, stamp_of
@@ -70,8 +71,9 @@ class Worker:
             self.future = self.thread.submit(self._run, first, stopped)
 
     def stop(self) -> None:
-        """End the run after the pictures that are in the network."""
-        self.stopped.set()
+        """End the run after the pictures that are in the network; at once if it has not begun."""
+        with self.lock:
+            self.stopped.set()
 
     def close(self) -> None:
         """End the run and the thread."""
@@ -79,35 +81,54 @@ class Worker:
         self.thread.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, first: str, stopped: Event) -> None:
-        self.tell_job(running=True, done=0, total=0, error="")  # the run before may have told its end meanwhile
+        error = ""
         try:
-            self._learn()
-            self._segment(first, stopped)
-        except InputError as error:
-            self.tell_job(running=False, error=str(error))
-        except OSError as error:
-            self.tell_job(running=False, error=f"{error.strerror}: what was found last could not be written.")
-        except Exception as error:
-            self.tell_job(running=False, error=f"The run ended by an error of the program: {error!r}")
+            if not stopped.is_set():
+                self.tell_job(running=True, done=0, total=0, error="")  # the run before may have told of itself since
+                if self._learn(stopped):
+                    self._segment(first, stopped)
+        except InputError as mistake:
+            error = str(mistake)
+        except OSError as failure:
+            error = in_words(failure)
+        except Exception as fault:
+            error = f"The run ended by an error of the program: {fault!r}"
             raise
-        else:
-            self.tell_job(running=False)
+        finally:
+            with self.lock:
+                if stopped is self.stopped:  # else another run waits, and is the one that is shown
+                    self.tell_job(running=False, error=error)
 
-    def _learn(self) -> None:
-        """Fit the Segmenter to all supports."""
+    def _learn(self, stopped: Event) -> bool:
+        """Fit the Segmenter to all supports, classes by their numbers; whether the run goes on."""
         pairs: dict[int, list[tuple[Any, Any]]] = {}
-        for key, painted in self.session.kept.painted.items():
-            if not painted.support or key not in self.pictures.known:
-                continue
-            pixels, mask = read_picture(self.pictures.get(key).path), self.session.mask(key)
-            for number in painted.classes:
-                binary = np.where(mask == IGNORE, IGNORE, mask == number).astype(np.uint8)
+        pictures = {picture.key: picture for picture in self.pictures.find()}
+        supports = self.session.supports()
+        for picture in [pictures[key] for key in supports if key in pictures]:
+            pixels = read_picture(picture.path)
+            for number, binary in self._binary_masks(picture).items():
                 pairs.setdefault(number, []).append((pixels, binary))
-        names = self.session.names
-        self.segmenter.fit({name: pairs[number] for number, name in names.items() if number in pairs})
-        found = {one.name: Learnt(threshold=one.threshold, expected=one.expected_iou) for one in self.segmenter.learnt}
-        self.session.begin({number: found[name] for number, name in names.items() if name in found})
+        self.segmenter.fit({str(number): pairs[number] for number in sorted(pairs)})
+        if stopped.is_set():
+            return False
+        learnt = self.segmenter.learnt
+        self.session.begin(
+            {int(one.name): Learnt(threshold=one.threshold, expected=one.expected_iou) for one in learnt}
+        )
         self.tell("learnt", {number: learnt.model_dump() for number, learnt in self.session.kept.learnt.items()})
+        return True
+
+    def _binary_masks(self, picture: Picture) -> dict[int, Labels]:
+        """Class number → (H, W) in {0, 1, 255} of a support; InputError with its name if it cannot be one."""
+        mask = self.session.mask(picture)
+        numbers = [number for number in self.session.names if (mask == number).any()]
+        masks = {n: np.where(mask == IGNORE, IGNORE, mask == n).astype(np.uint8) for n in numbers}
+        if not numbers or not all((binary == 0).any() for binary in masks.values()):
+            raise InputError(
+                f"The painted mask of {self.session.title(picture)} marks {'everything' if numbers else 'nothing'}. A "
+                "support must show the object and some background: correct it, or take it out of the supports."
+            )
+        return masks
 
     def _segment(self, first: str, stopped: Event) -> None:
         """Segment all pictures that nothing is painted in; the first one alone, so that it is seen at once."""
@@ -122,21 +143,23 @@ class Worker:
             self.tell_job(done=self.job["done"] + len(batch))
 
     def _segment_some(self, batch: Sequence[Picture]) -> None:
-        fitted: list[tuple[Picture, Fitted]] = []
+        fitted: list[tuple[Picture, int, Fitted]] = []
         for picture in batch:
+            stamp = stamp_of(picture)  # before it is read: a picture that is exchanged meanwhile counts as changed
             try:
                 pixels = read_picture(picture.path)
             except InputError as error:
-                outcome = Outcome(stamp=stamp_of(picture), error=str(error))
+                outcome = Outcome(stamp=stamp, error=str(error))
                 self._tell_outcome(picture, self.session.log(picture, outcome))
                 continue
-            fitted.append((picture, fit_picture(pixels, self.segmenter.model.image_size)))
+            fitted.append((picture, stamp, fit_picture(pixels, self.segmenter.model.image_size)))
         if not fitted:
             return
-        results = self.segmenter.segment([f for _, f in fitted])
-        for (picture, f), result in zip(fitted, results, strict=True):
+        names = [picture.name for picture, _, _ in fitted]
+        results = self.segmenter.segment([f for _, _, f in fitted], names)
+        for (picture, stamp, f), result in zip(fitted, results, strict=True):
             maps = maps_of(result, f, self.segmenter.model.image_size)
-            self._tell_outcome(picture, self.session.keep_result(picture, result, maps))
+            self._tell_outcome(picture, self.session.keep_result(picture, stamp, result, maps))
 
     def _tell_outcome(self, picture: Picture, outcome: Outcome) -> None:
         self.tell("result", {"key": picture.key, **self.session.described(outcome)})
@@ -176,7 +199,7 @@ class Worker:
 
 
 def maps_of(result: Result, photograph: Fitted, side: int) -> dict[str, dict[str, Labels]]:
-    """Class name → its maps, without what lies over padding, at most `MAP` px long."""
+    """Class → its maps, without what lies over padding, at most `MAP` px long."""
     shown = photograph.windows[0].fitted
     return {
         name: {

@@ -16,6 +16,7 @@ from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank
 from qgnet.weights.packaged import SHA256 as PACKAGED_SHA256
 from qgnet.weights.packaged import packaged_weights
+from qgnet.weights.wrappers import unwrapped
 
 PRIOR_FORMAT = "qgnet-prior-extractor-1"
 BANK_FORMAT = "qgnet-prior-bank-1"
@@ -62,8 +63,7 @@ def save_prior_extractor(path: Path, encoder: Encoder) -> None:
         "normalisation": [list(encoder.mean), list(encoder.std)],
         "state_dict": encoder.net.state_dict(),
     }
-    with atomic_write(path) as part:
-        torch.save(content, part)
+    save_tensors(path, content)
 
 
 def prior_architecture(path: Path, setting: str) -> tuple[str, int]:
@@ -78,8 +78,7 @@ def prior_architecture(path: Path, setting: str) -> tuple[str, int]:
 
 def save_prior_bank(path: Path, vectors: Tensor, built: dict[str, Any]) -> None:
     """Write a bank of priors (K, C) with how it was built; the file appears by rename."""
-    with atomic_write(path) as part:
-        torch.save({"format": BANK_FORMAT, "vectors": vectors, "built": built}, part)
+    save_tensors(path, {"format": BANK_FORMAT, "vectors": vectors, "built": built})
 
 
 def load_prior_bank(bank: PriorBank, file: str, setting: str) -> str:
@@ -101,12 +100,26 @@ def load_prior_bank(bank: PriorBank, file: str, setting: str) -> str:
     return sha256(path)
 
 
+def save_tensors(path: Path, content: dict[str, Any]) -> None:
+    """Write a file by torch.save, through a stream: torch writes a file's name into it, and equal content gives equal
+    bytes only without.
+    """  # noqa: D205
+    with atomic_write(path) as part, open(part, "wb") as file:
+        torch.save(content, file)
+
+
 def read_tensors(path: Path, setting: str) -> dict[str, Any]:
-    """What torch.save wrote, or a .safetensors file; InputError if it is anything but tensors and plain values."""
+    """What torch.save wrote, or a .safetensors file, with the names of tensors as of the bare network.
+
+    Raises:
+        InputError: if it is anything but tensors and plain values.
+    """
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = (
+            dict(load_file(path))
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
         raise InputError(
             f"`{setting}`: {path} cannot be read as a checkpoint of tensors ({type(error).__name__}): it is cut off, "
@@ -115,7 +128,10 @@ def read_tensors(path: Path, setting: str) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict):
         raise InputError(f"`{setting}`: {path} holds a {type(content).__name__}; expected a dictionary of tensors.")
-    return content
+    if isinstance(content.get("state_dict"), dict):
+        content["state_dict"] = unwrapped(content["state_dict"], str(path))
+        return content
+    return unwrapped(content, str(path))
 
 
 def _read_state_dict(path: Path, encoder: Encoder, setting: str) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ export function showAbout() {
   about.replaceChildren();
   $("accept").disabled = !one || !(state.mask || state.probabilities);
   $("accept").textContent = one?.painted?.support ? "Take out of supports" : "Accept as support";
-  $("clear").disabled = !state.mask;
+  $("clear").disabled = !state.mask && !one?.painted;
   $("undo").disabled = !state.mask?.past.length;
   $("redo").disabled = !state.mask?.future.length;
   for (const node of document.querySelectorAll("[data-view]")) {

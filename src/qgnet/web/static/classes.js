@@ -4,7 +4,8 @@ import { sendJson } from "./api.js";
 import { $, button } from "./dom.js";
 import { colourOf, IGNORE } from "./found.js";
 import { notice, tried } from "./notices.js";
-import { labels, showPicture, strip } from "./shown.js";
+import { saveAll } from "./saving.js";
+import { changed, labels, open, showPicture, strip } from "./shown.js";
 import { nameOf, state } from "./state.js";
 import { stage } from "./tools.js";
 
@@ -99,13 +100,26 @@ export function addClass() {
 }
 
 async function takeOut(number) {
+  if (!(await saveAll())) return; // it may have been painted just now
   const classes = state.classes.filter((one) => one.number !== number);
-  const { [number]: _, ...chosen } = state.chosen;
-  if (!(await tried(() => sendJson("PUT", "/api/settings", { classes, thresholds: chosen })))) return;
-  [state.classes, state.chosen] = [classes, chosen];
+  const { [number]: _, ...thresholds } = state.chosen;
+  if (!(await tried(() => sendJson("PUT", "/api/settings", { classes, thresholds })))) return;
+  [state.classes, state.chosen] = [classes, thresholds];
   if (state.number === number) state.number = classes[0].number;
+  forgetFound(number);
   showClasses();
-  showPicture();
+  if (state.key) await open(state.key);
+}
+
+/** What was found of a class that was taken out: its number may be given to another. */
+function forgetFound(number) {
+  for (const one of state.pictures.values()) {
+    if (!one.outcome) continue;
+    const { [number]: _, ...scores } = one.outcome.scores;
+    changed({ ...one, outcome: { ...one.outcome, scores } });
+  }
+  const { [number]: _, ...learnt } = state.learnt;
+  state.learnt = learnt;
 }
 
 function showThreshold() {

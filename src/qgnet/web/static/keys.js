@@ -48,6 +48,14 @@ const KEYS = {
   "?": () => $("help-dialog").showModal(),
 };
 
+const PUNCTUATION = { BracketLeft: "[", BracketRight: "]", Comma: ",", Period: ".", Minus: "-", Equal: "=" };
+
+/** The key as a Latin keyboard has it in the same place, where the layout's own sign is of another script. */
+function keyOf({ key, code }) {
+  if (key.length > 1 || /[\p{ASCII}\p{Script=Latin}]/u.test(key)) return key.toLowerCase();
+  return PUNCTUATION[code] || code.replace(/^(Key|Digit)/, "").toLowerCase();
+}
+
 function go(by) {
   const order = strip.order;
   const to = order[order.indexOf(state.key) + by];
@@ -63,7 +71,7 @@ function nextView() {
 export function shortcut(event) {
   const typing = event.target.closest("input[type='text'], select, dialog");
   if (typing || event.altKey || event.isComposing) return;
-  const key = event.key.toLowerCase();
+  const key = keyOf(event);
   if (event.ctrlKey || event.metaKey) {
     const again = key === "y" || (key === "z" && event.shiftKey);
     if (key !== "z" && key !== "y") return;

@@ -19,18 +19,22 @@ export async function segment() {
   return tried(() => sendJson("POST", "/api/segment", { first: state.key || "" }));
 }
 
+let lost = null; // why the server's events do not come any more; "" as long as it answers all else
+
 export function listen() {
   const events = new EventSource("/api/events");
-  let lost = false;
   events.addEventListener("open", () => {
-    if (lost) tried(load);
-    lost = false;
+    if (lost !== null) tried(load);
+    lost = null;
     forget("lost");
   });
-  events.addEventListener("error", () => {
-    if (!lost) notice("The server does not answer. Start `qgnet serve` again: what was saved is still there.", "lost");
-    lost = true;
+  events.addEventListener("error", async () => {
+    lost ??= "";
     if (events.readyState === EventSource.CLOSED) setTimeout(listen, RETRY_AFTER);
+    const why = await ask("/icon.svg").then(() => "", ({ message }) => message); // one that was started again has another token
+    if (lost === null || !why || why === lost) return;
+    lost = why;
+    notice(why, "lost");
   });
   for (const [name, tell] of Object.entries({ learnt, result, job })) {
     events.addEventListener(name, ({ data }) => tell(JSON.parse(data)));

@@ -61,7 +61,6 @@ export async function saveAll() {
 }
 
 export async function clear() {
-  if (!state.mask) return;
   const { key } = state;
   const save = state.saves.get(key);
   if (save) {

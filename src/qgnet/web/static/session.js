@@ -4,6 +4,7 @@ import { getJson } from "./api.js";
 import { showClasses } from "./classes.js";
 import { $ } from "./dom.js";
 import { arrange } from "./folder.js";
+import { notice } from "./notices.js";
 import { open, strip } from "./shown.js";
 import { state } from "./state.js";
 
@@ -21,6 +22,7 @@ export async function load() {
   for (const one of session.pictures) strip.update(one);
   arrange();
   showClasses();
+  for (const text of session.told) notice(text);
   $("empty").hidden = state.pictures.size > 0;
   const key = state.pictures.has(state.key) ? state.key : strip.order[0];
   if (key) await open(key);

@@ -66,12 +66,14 @@ function loadImage(url) {
 }
 
 async function loadMask({ key, width, height }) {
-  const bytes = await getBytes(`/api/pictures/${key}/mask.png`);
-  if (!bytes) return null;
-  const found = await decodeGrey(bytes);
-  if (found.width === width && found.height === height) return new Mask(width, height, found.values);
-  notice("The picture's file has another size than its mask. Clear the mask, or put the earlier file back.");
-  return null;
+  try {
+    const bytes = await getBytes(`/api/pictures/${key}/mask.png`);
+    return bytes && new Mask(width, height, (await decodeGrey(bytes)).values);
+  } catch (error) {
+    if (error.status !== 422) throw error;
+    notice(error.message); // the mask is broken, or the picture was exchanged: it can be cleared
+    return null;
+  }
 }
 
 /** Labels to be seen: what is painted, or else what was found. */

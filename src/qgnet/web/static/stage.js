@@ -17,13 +17,16 @@ export class Stage {
     this.tool = "brush";
     this.radius = 10; // in pixels of the picture
     this.point = null; // where the cursor is, in pixels of the picture
-    this.pointers = new Map();
-    this.stroking = null;
+    this.pointers = new Map(); // id → where it is on the screen, of all that are pressed and count
+    this.held = null; // id of the pen or mouse that is pressed
+    this.stroking = null; // {id, point, erase}
     this.panning = null;
     this.pinch = null;
     this.waiting = false;
     this.fitted = true;
+    this.drawnRatio = 0; // that the canvases have their size for
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
+    this.watchRatio();
     this.listen();
   }
 
@@ -39,8 +42,18 @@ export class Stage {
     return window.devicePixelRatio || 1;
   }
 
+  /** Another ratio, of another screen or the browser's zoom, need not change the size in CSS pixels. */
+  watchRatio() {
+    const change = () => {
+      this.watchRatio();
+      this.draw();
+    };
+    matchMedia(`(resolution: ${this.ratio}dppx)`).addEventListener("change", change, { once: true });
+  }
+
   /** Whole pixels: a canvas that is stretched by a fraction would show things beside where they are. */
   resize() {
+    this.drawnRatio = this.ratio;
     const area = this.canvas.parentElement.getBoundingClientRect();
     for (const one of [this.canvas, this.cursor]) {
       one.style.width = `${Math.floor(area.width)}px`;
@@ -108,6 +121,7 @@ export class Stage {
   }
 
   drawNow() {
+    if (this.drawnRatio !== this.ratio) this.resize();
     const context = this.canvas.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
@@ -205,23 +219,28 @@ export class Stage {
     canvas.addEventListener("pointerdown", (event) => {
       if (!this.picture) return;
       event.preventDefault();
+      const touches = event.pointerType === "touch";
+      if (touches && this.held !== null) return; // the palm of the hand that draws
       canvas.focus({ preventScroll: true });
       canvas.setPointerCapture(event.pointerId);
+      if (!touches) this.hold(event.pointerId);
       this.pointers.set(event.pointerId, where(event));
-      if (event.pointerType === "touch" && this.pointers.size === 2) return this.beginPinch();
+      if (touches && this.pointers.size === 2) return this.beginPinch();
       if (this.pointers.size > 1) return;
       if (event.button === 1 || this.tool === "hand") {
         this.panning = where(event);
         return;
       }
-      this.press(this.toPicture(where(event)), event.button === 2 || event.button === 5);
+      this.press(event, this.toPicture(where(event)));
     });
     canvas.addEventListener("pointermove", (event) => {
+      const known = this.pointers.has(event.pointerId);
+      if (this.stroking ? event.pointerId !== this.stroking.id : event.pointerType === "touch" && !known) return;
       const at = where(event);
       this.point = this.toPicture(at);
-      if (this.pointers.has(event.pointerId)) this.pointers.set(event.pointerId, at);
+      if (known) this.pointers.set(event.pointerId, at);
       if (this.pinch) this.movePinch();
-      else if (this.panning) {
+      else if (this.panning && known) {
         this.pan(at.x - this.panning.x, at.y - this.panning.y);
         this.panning = at;
       } else if (this.stroking) {
@@ -231,28 +250,30 @@ export class Stage {
       this.drawCursor();
     });
     const release = (event) => {
-      this.pointers.delete(event.pointerId);
+      if (!this.pointers.delete(event.pointerId)) return;
+      if (this.held === event.pointerId) this.held = null;
       if (this.pointers.size < 2) this.pinch = null;
       this.panning = null;
-      if (this.stroking) {
-        this.stroking = null;
-        if (event.type === "pointerup") this.on.end();
-        else this.on.cancel();
-      }
+      if (this.stroking?.id !== event.pointerId) return;
+      this.stroking = null;
+      if (event.type === "pointerup") this.on.end();
+      else this.on.cancel();
     };
     canvas.addEventListener("pointerup", release);
     canvas.addEventListener("pointercancel", release);
-    canvas.addEventListener("pointerleave", () => {
+    canvas.addEventListener("pointerleave", (event) => {
+      if (this.stroking && this.stroking.id !== event.pointerId) return;
       this.point = null;
       this.drawCursor();
     });
   }
 
-  press(point, erase) {
+  press({ pointerId, button }, point) {
     if (this.tool === "fill") return this.on.fill(point);
     if (!this.on.begin()) return;
-    this.stroking = { point, erase: erase || this.tool === "eraser" };
-    this.on.stroke(point, point, this.stroking.erase);
+    const erase = this.tool === "eraser" || button === 2 || button === 5;
+    this.stroking = { id: pointerId, point, erase };
+    this.on.stroke(point, point, erase);
   }
 
   drag(point) {
@@ -260,10 +281,22 @@ export class Stage {
     this.stroking.point = point;
   }
 
-  beginPinch() {
+  /** A pen or the mouse is pressed: what fingers have begun is left, and they are ignored until it is released. */
+  hold(id) {
+    this.leave();
+    this.pinch = null;
+    this.pointers.clear();
+    this.held = id;
+  }
+
+  leave() {
     if (this.stroking) this.on.cancel();
     this.stroking = null;
     this.panning = null;
+  }
+
+  beginPinch() {
+    this.leave();
     this.pinch = this.spread();
   }
 

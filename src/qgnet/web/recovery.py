@@ -1,0 +1,133 @@
+"""The files of a session as far as they can be read, where one of them is torn or was changed by hand."""
+
+import json
+from collections.abc import Sequence, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pydantic import ValidationError
+
+from datamodules.files.sources import IGNORE
+from qgnet.web.kept import MOST_CLASSES, ClassEntry, Kept, Outcome, Painted, Settings
+
+Data = dict[str, Any]
+
+
+def read_kept(file: Path, masks: Path) -> tuple[Kept, str]:
+    """The session, and what is to be told of it; empty if all is well.
+
+    Of a broken file, of which a copy is kept, each value that can be read is taken. Where it or a picture's entry in it
+    is lost, the painted masks are found by their files.
+
+    Args:
+        file: of the session; it may be missing.
+        masks: folder of the painted masks.
+
+    Raises:
+        OSError: if a file cannot be read or copied.
+    """
+    if not file.exists():
+        kept = with_masks(Kept(), masks)
+        return kept, f"{file} is missing. The masks beside it are taken as supports." if kept.painted else ""
+    content = file.read_bytes()
+    try:
+        return Kept.model_validate_json(content), ""
+    except ValidationError as error:
+        why = error.errors()[0]["msg"]
+    return with_masks(readable(content), masks), (
+        f"{file} cannot be read whole ({why}). What can be read of it stays, and so do all painted masks; those "
+        f"without an entry are taken as supports. The file as it was lies in {put_aside(file, content)}."
+    )
+
+
+def readable(content: bytes) -> Kept:
+    """What can be read of a session's file: values that are wrong or missing are left out, one by one."""
+    try:
+        data = json.loads(content.decode("utf-8-sig", errors="replace"))
+    except (ValueError, RecursionError):
+        return Kept()
+    if not isinstance(data, dict):
+        return Kept()
+    while True:
+        try:
+            return Kept.model_validate(data)
+        except ValidationError as error:
+            take_out(data, error.errors()[0]["loc"])
+
+
+def take_out(data: Data, place: Sequence[int | str]) -> None:
+    """Remove a value from nested lists and dictionaries; if there is none at this place, what should hold it."""
+    holder: Any = None
+    node: Any = data
+    for key in place:
+        inside = key in node if isinstance(node, dict) else isinstance(node, list)
+        if not inside:
+            break
+        holder, last, node = node, key, node[key]
+    del holder[last]
+
+
+def with_masks(kept: Kept, masks: Path) -> Kept:
+    """The session with all painted masks that there are files of, and a class for each number in them."""
+    painted = dict(kept.painted)
+    for file in sorted(masks.glob("*.png")):
+        if file.stem not in painted:
+            numbers = numbers_in(file)
+            painted[file.stem] = Painted(support=bool(numbers), classes=sorted(numbers))
+    known = {one.number for one in kept.settings.classes}
+    classes = [*kept.settings.classes]
+    for number in sorted({n for one in painted.values() for n in one.classes if 1 <= n <= MOST_CLASSES} - known):
+        name = f"class {number}"
+        while name in (one.name for one in classes):
+            name += "'"
+        classes.append(ClassEntry(number=number, name=name))
+    settings = Settings(classes=classes, thresholds=kept.settings.thresholds)
+    return kept.model_copy(update={"painted": painted, "settings": settings})
+
+
+def numbers_in(mask: Path) -> set[int]:
+    """The numbers of the classes in a painted mask; none of one that cannot be read."""
+    try:
+        with Image.open(mask, formats=["PNG"]) as image:
+            return set(np.unique(np.asarray(image)).tolist()) - {0, IGNORE}
+    except (OSError, SyntaxError, ValueError):
+        return set()
+
+
+def read_outcomes(file: Path, classes: Set[int]) -> tuple[dict[str, Outcome], str]:
+    """The log's last word on each picture, and what is to be told; a last line without an end was cut off by a kill.
+
+    Args:
+        file: of the log; it may be missing.
+        classes: numbers of those that there are; what was found of others is left out.
+
+    Raises:
+        OSError: if a file cannot be read or written.
+    """
+    content = file.read_bytes() if file.exists() else b""
+    outcomes: dict[str, Outcome] = {}
+    broken = 0
+    lines = content.decode(errors="replace").split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            key, outcome = json.loads(line)
+            outcomes[str(key)] = Outcome.model_validate(outcome).of(classes)
+        except (ValueError, TypeError, RecursionError):
+            broken += number < len(lines)
+    if not broken:
+        return outcomes, ""
+    return outcomes, (
+        f"{broken} lines of {file} cannot be read. The pictures in them count as not segmented until the next run. The "
+        f"file as it was lies in {put_aside(file, content)}."
+    )
+
+
+def put_aside(file: Path, content: bytes) -> str:
+    """Keep a broken file's content beside it, under a name of its own; that name."""
+    number = 1
+    while (aside := file.with_name(f"broken-{number}-{file.name}")).exists():
+        number += 1
+    aside.write_bytes(content)
+    return aside.name

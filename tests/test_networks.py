@@ -233,9 +233,9 @@ def test_the_foregrounds_keys_give_the_map_of_all_keys_whatever_the_others_of_th
     masks = torch.zeros(3, 1, 5, 5)
     masks[0, :, :2], masks[1, :, 2, 2], masks[2] = 1, 0.3, 1
     masked = key * masks
-    keys = [foreground_keys(masked[i : i + 1], masks[i : i + 1]) for i in range(3)]
+    keys = [foreground_keys(masked[i : i + 1], masks[i : i + 1], masks[i : i + 1]) for i in range(3)]
     assert [k.shape[2] for k in keys] == [11, 2, 25]
-    together = foreground_keys(masked[:2], masks[:2])
+    together = foreground_keys(masked[:2], masks[:2], masks[:2])
     assert together.shape[2] == 11
     for i in range(3):
         expected = region_map(query[i : i + 1], masked[i : i + 1].flatten(2))

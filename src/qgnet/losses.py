@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datamodules.files.sources import IGNORE
 from qgnet.networks.few_shot import Prediction
-from qgnet.networks.layers import resize
+from qgnet.networks.layers import constants, resize
 
 
 def segmentation_loss(
@@ -28,7 +28,7 @@ def segmentation_loss(
     """
     target = mask.long()
     size = (mask.shape[-2], mask.shape[-1])
-    weight = torch.tensor([1.0, foreground_weight], device=mask.device)
+    weight = constants((1.0, foreground_weight), mask.device)
     divisor = total_weight(mask, foreground_weight) if total is None else total
 
     def cross_entropy(logits: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ def intersection_and_union(prediction: Tensor, target: Tensor) -> tuple[Tensor, 
         Intersection and union, each (2,) int64: background, foreground.
     """
     counted = target != IGNORE
-    predicted, true = prediction[counted] == 1, target[counted] == 1
+    predicted, true = (prediction == 1) & counted, (target == 1) & counted  # to index by a mask waits for a GPU
     both, either = (predicted & true).sum(), (predicted | true).sum()
     total = counted.sum()
     return torch.stack([total - either, both]), torch.stack([total - both, either])
@@ -123,7 +123,7 @@ class SupportControl(Metric):
             target: (H, W) in {0, 1, 255}; where it is 255 nothing counts.
         """
         counted = target != IGNORE
-        right, wrong = present[counted] == 1, absent[counted] == 1
+        right, wrong = (present == 1) & counted, (absent == 1) & counted
         sums = [(right & wrong).sum(), (right | wrong).sum(), right.sum(), wrong.sum(), counted.sum()]
         self.pixels += torch.stack(sums)
         self.queries += torch.stack([~wrong.any(), torch.ones_like(wrong.any())]).long()

@@ -30,7 +30,7 @@ class ToyNetwork(FewShotNetwork):
         return image
 
     def encode_support(self, image: Tensor, mask: Tensor, shared: None = None) -> MeanColour:
-        inside = (mask == 1).float()[:, None]
+        inside = (mask == 1).to(image)[:, None]
         return MeanColour((image * inside).sum(dim=(2, 3)) / inside.sum(dim=(2, 3)).clamp(min=1))
 
     def stack_shots(self, shots: Sequence[MeanColour]) -> MeanColour:

@@ -1,5 +1,6 @@
 """Pictures of what the network sees and says, written to the run's folder and sent to loggers that take images."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,24 +79,28 @@ class EpisodePictures(pl.Callback):
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Collect each query's first episode in which it shows the class."""
-        for i in shown_episodes(batch):
-            if len(self.first) < self.count and batch.query_name[i] not in self.queries:
-                self.queries.add(batch.query_name[i])
-                self.first.append(show(pl_module, outputs, batch, i, episode_iou(outputs, batch, i)))
+        self._collect(pl_module, outputs, batch)
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Collect the first, the worst and the best episodes."""
-        self.on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         half = self.count // 2
-        for i in shown_episodes(batch):
-            iou = episode_iou(outputs, batch, i)
+        for i, iou in self._collect(pl_module, outputs, batch).items():
             low = len(self.worst) < half or iou < self.worst[-1].iou
             high = len(self.best) < half or iou > self.best[-1].iou
             if low or high:
                 shown = show(pl_module, outputs, batch, i, iou)
                 self._rank([*self.worst, *[shown] * low], [*self.best, *[shown] * high])
+
+    def _collect(self, task: EpisodicTask, segmented: Segmented, batch: Episode) -> dict[int, float]:
+        """Take up each query's first episode; IoUs of the episodes that are shown, by their number in the batch."""
+        ious = episode_ious(segmented, batch)
+        for i, iou in ious.items():
+            if len(self.first) < self.count and batch.query_name[i] not in self.queries:
+                self.queries.add(batch.query_name[i])
+                self.first.append(show(task, segmented, batch, i, iou))
+        return ious
 
     def _rank(self, worst: list[Shown], best: list[Shown]) -> None:
         half = self.count // 2
@@ -112,11 +117,6 @@ class EpisodePictures(pl.Callback):
         self._rank(of_all_processes(trainer, self.worst), of_all_processes(trainer, self.best))
         write_episodes(trainer, self.first, "contact_sheet.png", "test/episodes")
         write_episodes(trainer, [*self.worst, *reversed(self.best)], "worst_and_best.png", "test/worst_and_best")
-
-
-def shown_episodes(batch: Episode) -> list[int]:
-    """Numbers within a batch of the episodes whose query shows the class."""
-    return list(batch.present.nonzero().flatten().tolist())
 
 
 def of_all_processes(trainer: pl.Trainer, shown: list[Shown]) -> list[Shown]:
@@ -146,10 +146,15 @@ def write_episodes(trainer: pl.Trainer, episodes: Sequence[Shown], name: str, ke
             logger.log_overlays(f"{key}_overlays", images, masks, captions)
 
 
-def episode_iou(segmented: Segmented, episode: Episode, i: int) -> float:
-    """Foreground IoU of episode ``i`` of a batch; 1 if there is no foreground and none is predicted."""
-    intersection, union = intersection_and_union(segmented.masks[i], episode.original_mask[i])
-    return float(intersection[1] / union[1]) if union[1] else 1.0
+def episode_ious(segmented: Segmented, episode: Episode) -> dict[int, float]:
+    """Foreground IoUs of a batch's episodes whose query shows the class, by their number; a GPU is waited for once.
+
+    An IoU is 1 if there is no foreground and none is predicted.
+    """
+    numbers = episode.present.nonzero().flatten().tolist()
+    counts = [intersection_and_union(segmented.masks[i], episode.original_mask[i]) for i in numbers]
+    ious = torch.stack([both[1] / either[1] for both, either in counts]).tolist() if counts else []
+    return {i: 1.0 if math.isnan(iou) else iou for i, iou in zip(numbers, ious, strict=True)}
 
 
 def show(task: EpisodicTask, segmented: Segmented, episode: Episode, i: int, iou: float) -> Shown:

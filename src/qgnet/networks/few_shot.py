@@ -35,7 +35,8 @@ class FewShotNetwork(nn.Module, ABC):
     and None around them (``networks/encoded.py`` moves, joins and measures them). Its first dimension is the batch.
 
     Images are (B, 3, H, W) floats normalised by ImageNet's mean and standard deviation; masks are (B, H, W) in
-    {0, 1, 255}, of which 1 alone is foreground and 255 counts for nothing.
+    {0, 1, 255}, of which 1 alone is foreground and 255 counts for nothing. Support masks may lie on the host while the
+    images are on a GPU: what is counted of them there need not be waited for.
 
     Attributes:
         supports_type: named tuple that :meth:`stack_shots` returns.

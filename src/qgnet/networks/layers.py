@@ -1,5 +1,7 @@
 """The few layers that QGNet's modules share."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,7 +46,14 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resizing of (B, 1, H, W) as the paper does; an object too small to be met by it is kept by coverage."""
     resized = resize(mask, size)
     lost = resized.amax(dim=(1, 2, 3), keepdim=True) == 0
-    return torch.where(lost, F.adaptive_max_pool2d(mask, size), resized) if lost.any() else resized
+    if mask.device.type == "cpu" and not lost.any():  # a GPU would have to be waited for to tell
+        return resized
+    return torch.where(lost, F.adaptive_max_pool2d(mask, size), resized)
+
+
+def constants(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(N,) values, made on the device itself: for a copy from the host it would have to be waited for."""
+    return torch.stack([torch.full((), value, device=device, dtype=dtype) for value in values])
 
 
 def pool(features: Tensor, size: tuple[int, int]) -> Tensor:

@@ -52,14 +52,23 @@ def positions(feature: Tensor, mask: Tensor) -> Positions:
     """The positions of support images that show something: (B, C, h, w) features and masks (B, H, W) in {0, 1, 255}.
 
     Those that are ignored altogether, e.g. of the padding, are left out. N is that of the image with most others; what
-    another has fewer is filled up with its ignored ones, which count for nothing.
+    another has fewer is filled up with its ignored ones, which count for nothing. It is counted where the masks lie: if
+    that is the host, a GPU with the features is not waited for.
     """
     size = (feature.shape[-2], feature.shape[-1])
-    covered = [F.adaptive_avg_pool2d((mask == label).float(), size).flatten(1) for label in (1, 0)]
+    here = mask.to(feature.device, non_blocking=True)
+    covered = covers(here, size)
     known = covered[0] + covered[1] > 0
-    order = known.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, int(known.sum(dim=1).max()))]
+    counted = covered if here is mask else covers(mask, size)
+    most = max(1, int((counted[0] + counted[1] > 0).sum(dim=1).max()))
+    order = known.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
     features = feature.flatten(2).gather(2, order[:, None].expand(-1, feature.shape[1], -1))
     return Positions(features, *(cover.gather(1, order) for cover in covered))
+
+
+def covers(mask: Tensor, size: tuple[int, int]) -> list[Tensor]:
+    """Masks (B, H, W) → the shares of a feature's positions that are foreground and background, (B, h * w) each."""
+    return [F.adaptive_avg_pool2d((mask == label).float(), size).flatten(1) for label in (1, 0)]
 
 
 def are_positions(value: Any, channels: int) -> bool:
@@ -109,7 +118,7 @@ def ridge_margin(query: Tensor, support: Positions) -> Tensor:
     variance = covariance.diagonal(dim1=1, dim2=2).mean(dim=1) + EPS
     identity = torch.eye(covariance.shape[1], device=covariance.device)
     strength = (RIDGE * variance)[:, None, None] * identity
-    direction = torch.linalg.solve(covariance + strength, features @ target[:, :, None])
+    direction = torch.linalg.solve_ex(covariance + strength, features @ target[:, :, None]).result  # never singular
     return _as_map(((query.flatten(2) - centre) * direction).sum(dim=1), query)
 
 

@@ -87,19 +87,20 @@ class Supports(NamedTuple):
     positions: Positions | None
 
 
-def foreground_keys(masked: Tensor, foreground: Tensor) -> Tensor:
+def foreground_keys(masked: Tensor, foreground: Tensor, counted: Tensor) -> Tensor:
     """The positions of a masked feature that can be anything's nearest.
 
     Args:
         masked: (B, C, h, w), zero outside the foreground.
         foreground: (B, 1, h, w), above 0 at the foreground.
+        counted: the same, wherever it lies: if that is the host, a GPU with the others is not waited for.
 
     Returns:
         (B, C, N): the foreground's positions and, where there are others, one of them, whose similarity is 0 as that of
         all of them. N is that of the largest foreground; the rest of a smaller one is filled up with zero positions.
     """
     inside = foreground.flatten(1) > 0
-    most = min(inside.shape[1], int(inside.sum(dim=1).max()) + 1)
+    most = min(inside.shape[1], int((counted > 0).flatten(1).sum(dim=1).max()) + 1)
     order = inside.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
     return masked.flatten(2).gather(2, order[:, None].expand(-1, masked.shape[1], -1))
 
@@ -290,10 +291,11 @@ class QGNet(QGNetDecoder):
         return None
 
     def _support(self, features: Features, mask: Tensor) -> Support:
-        whole = (mask == 1).to(features[self.encoder.mid_levels[0]].dtype).unsqueeze(1)
+        like = features[self.encoder.mid_levels[0]]
+        whole = (mask.to(like.device, non_blocking=True) == 1).to(like.dtype).unsqueeze(1)
         category, masked = self.masked(features, lambda size: resize_mask(whole, size))
         known = positions(matching_feature(self.encoder.compared(features)), mask) if self.margins else None
-        return support(category, masked, whole, known)
+        return support(category, masked, mask, known)
 
     def masked(self, features: Features, mask: MaskAt) -> tuple[Tensor, Tensor]:
         """The category feature and the masked high-level feature of supports."""
@@ -302,9 +304,17 @@ class QGNet(QGNetDecoder):
         return masked_average(reduced, mask(size_of(reduced))), high
 
 
-def support(category: Tensor, masked: Tensor, whole: Tensor, known: Positions | None) -> Support:
-    """What is kept of :meth:`QGNet.masked` of supports with the masks (B, 1, H, W)."""
-    return Support(category, foreground_keys(masked, resize_mask(whole, size_of(masked))), known)
+def support(category: Tensor, masked: Tensor, mask: Tensor, known: Positions | None) -> Support:
+    """What is kept of :meth:`QGNet.masked` of supports with the masks (B, H, W), which may lie on the host."""
+    here = mask.to(masked.device, non_blocking=True)
+    foreground = foreground_at(here, size_of(masked), masked.dtype)
+    counted = foreground if here is mask else foreground_at(mask, size_of(masked), torch.float32)
+    return Support(category, foreground_keys(masked, foreground, counted), known)
+
+
+def foreground_at(mask: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    """Masks (B, H, W) in {0, 1, 255} → the soft masks (B, 1, h, w) of their foreground."""
+    return resize_mask((mask == 1).to(dtype).unsqueeze(1), size)
 
 
 def masked_average(feature: Tensor, mask: Tensor) -> Tensor:

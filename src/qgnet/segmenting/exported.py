@@ -114,7 +114,7 @@ class ExportedQGNet(OneSize, QGNetDecoder):
         known = self.of_support(image, *(resize_mask(whole, size) for size in self.mask_sizes))
         compared = known.get("matching")
         return support(
-            known["category"], known["masked"], whole, None if compared is None else positions(compared, mask)
+            known["category"], known["masked"], mask, None if compared is None else positions(compared, mask)
         )
 
 

@@ -197,7 +197,7 @@ class Segmenter:
         """(1, 3, S, S) uint8 and (1, S, S) as the network takes a support."""
 
         def encode() -> Any:
-            return self.model.net.encode_support(normalise(image.to(self.device)), mask.to(self.device))
+            return self.model.net.encode_support(normalise(image.to(self.device)), mask)
 
         return encode() if self.memory is None else self.memory.get(sha256_of(image.numpy(), mask.numpy()), encode)
 

@@ -22,6 +22,7 @@ from qgnet.common.internals import do_not_send_buffers, logs_this_step
 from qgnet.common.renamed import renamed
 from qgnet.common.settings import FINITE, Checked, Range, check
 from qgnet.networks.encoders import IMAGENET, Encoder, create_encoder
+from qgnet.networks.layers import constants
 from qgnet.networks.synchronised import synchronise_batch_norm
 from qgnet.tasks.finite import FiniteAnswers, not_finite
 from qgnet.tasks.schedules import FACTORS, Schedule, check_length, check_schedule, follow_schedule, make_scheduler, told
@@ -347,5 +348,5 @@ def make_encoder(name: str, high_stage: int, dilated: bool = True) -> Encoder:
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 images (…, 3, H, W) → float32 by ImageNet's mean and standard deviation, on their device."""
-    mean, std = (torch.tensor(x, device=images.device).view(3, 1, 1) for x in IMAGENET)
+    mean, std = (constants(x, images.device).view(3, 1, 1) for x in IMAGENET)
     return (images.float() / 255 - mean) / std

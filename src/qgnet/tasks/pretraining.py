@@ -275,7 +275,7 @@ class GlobalLocalPretraining(Task):
         logged["spread"] = spread(view_pairs(on[0], *embedded)[0][0])
         logged["fallback_share"] = views.fallback.float().mean()
         if stage == "train":  # on the device of the others, as they are reduced together
-            logged["queue_age"] = torch.tensor(self._queue_age(len(key_globals) * batch), device=loss.device)
+            logged["queue_age"] = torch.full((), self._queue_age(len(key_globals) * batch), device=loss.device)
         self.log_means(stage, logged, batch)
         return loss, torch.stack([*key_globals, *key_locals] if net.patch_queue is not None else key_globals)
 

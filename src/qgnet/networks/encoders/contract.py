@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from qgnet.common.errors import InputError
 from qgnet.common.settings import LARGEST_SIDE, check_side
-from qgnet.networks.layers import resize, size_of
+from qgnet.networks.layers import constants, resize, size_of
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation, RGB in [0, 1], of the images that every network here takes."""
@@ -144,7 +144,9 @@ class Encoder(nn.Module, ABC):
         """From ImageNet's normalisation to the encoder's own."""
         if (self.mean, self.std) == IMAGENET:
             return images
-        mean, std, own_mean, own_std = (images.new_tensor(x).view(3, 1, 1) for x in (*IMAGENET, self.mean, self.std))
+        mean, std, own_mean, own_std = (
+            constants(x, images.device, images.dtype).view(3, 1, 1) for x in (*IMAGENET, self.mean, self.std)
+        )
         return (images * std + mean - own_mean) / own_std
 
     def check_side(self, side: int, what: str) -> None:

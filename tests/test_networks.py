@@ -13,7 +13,8 @@ from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.enrichment import FeatureEnrichment, level_size
-from qgnet.networks.qgnet import QGNet, foreground_keys, masked_average, stack_shots
+from qgnet.networks.foreground import foreground_keys
+from qgnet.networks.qgnet import QGNet, masked_average, stack_shots
 
 
 def tiny_qgnet(high_stage: int = 3) -> QGNet:

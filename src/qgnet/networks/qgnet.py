@@ -10,6 +10,7 @@ from qgnet.common.settings import check_side
 from qgnet.networks.correspondence import region_map, unit, unit_region_map
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.enrichment import FeatureEnrichment
+from qgnet.networks.foreground import foreground_at, foreground_keys
 from qgnet.networks.layers import reducer, resize, resize_mask, size_of
 from qgnet.networks.matching import MARGINS, Positions, margins, matching_feature, of_all_shots, positions
 
@@ -81,24 +82,6 @@ def stack_shots(shots: Sequence[Support]) -> Supports:
     category = torch.stack([shot.category for shot in shots]).mean(dim=0)
     known = [shot.positions for shot in shots if shot.positions is not None]
     return Supports(category, [shot.keys for shot in shots], of_all_shots(known) if known else None)
-
-
-def foreground_keys(masked: Tensor, foreground: Tensor, counted: Tensor) -> Tensor:
-    """The positions of a masked feature that can be anything's nearest.
-
-    Args:
-        masked: (B, C, h, w), zero outside the foreground.
-        foreground: (B, 1, h, w), above 0 at the foreground.
-        counted: the same, wherever it lies: if that is the host, a GPU with the others is not waited for.
-
-    Returns:
-        (B, C, N): the foreground's positions and, where there are others, one of them, whose similarity is 0 as that of
-        all of them. N is that of the largest foreground; the rest of a smaller one is filled up with zero positions.
-    """
-    inside = foreground.flatten(1) > 0
-    most = min(inside.shape[1], int((counted > 0).flatten(1).sum(dim=1).max()) + 1)
-    order = inside.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
-    return masked.flatten(2).gather(2, order[:, None].expand(-1, masked.shape[1], -1))
 
 
 class QGNetOutput(NamedTuple):
@@ -333,11 +316,6 @@ def support(category: Tensor, masked: Tensor, mask: Tensor, known: Positions | N
     foreground = foreground_at(here, size_of(masked), masked.dtype)
     counted = foreground if here is mask else foreground_at(mask, size_of(masked), torch.float32)
     return Support(category, foreground_keys(masked, foreground, counted), known)
-
-
-def foreground_at(mask: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    """Masks (B, H, W) in {0, 1, 255} → the soft masks (B, 1, h, w) of their foreground."""
-    return resize_mask((mask == 1).to(dtype).unsqueeze(1), size)
 
 
 def two_labels(margin: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoded import tensors
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.enrichment import FeatureEnrichment, level_size
-from qgnet.networks.qgnet import QGNet, foreground_keys, masked_average
+from qgnet.networks.foreground import foreground_keys
+from qgnet.networks.qgnet import QGNet, masked_average
 
 
 def tiny_qgnet(high_stage: int = 3) -> QGNet:

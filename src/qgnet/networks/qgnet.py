@@ -12,6 +12,7 @@ from qgnet.networks.encoders import Encoder, Features
 from qgnet.networks.encoders.contract import MaskAt
 from qgnet.networks.enrichment import FeatureEnrichment
 from qgnet.networks.few_shot import FewShotNetwork, Prediction, two_labels
+from qgnet.networks.foreground import foreground_at, foreground_keys
 from qgnet.networks.layers import reducer, resize, resize_mask, size_of
 from qgnet.networks.matching import (
     MARGINS,
@@ -85,24 +86,6 @@ class Supports(NamedTuple):
     category: Tensor
     keys: list[Tensor]
     positions: Positions | None
-
-
-def foreground_keys(masked: Tensor, foreground: Tensor, counted: Tensor) -> Tensor:
-    """The positions of a masked feature that can be anything's nearest.
-
-    Args:
-        masked: (B, C, h, w), zero outside the foreground.
-        foreground: (B, 1, h, w), above 0 at the foreground.
-        counted: the same, wherever it lies: if that is the host, a GPU with the others is not waited for.
-
-    Returns:
-        (B, C, N): the foreground's positions and, where there are others, one of them, whose similarity is 0 as that of
-        all of them. N is that of the largest foreground; the rest of a smaller one is filled up with zero positions.
-    """
-    inside = foreground.flatten(1) > 0
-    most = min(inside.shape[1], int((counted > 0).flatten(1).sum(dim=1).max()) + 1)
-    order = inside.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
-    return masked.flatten(2).gather(2, order[:, None].expand(-1, masked.shape[1], -1))
 
 
 class PriorBank(nn.Module):
@@ -310,11 +293,6 @@ def support(category: Tensor, masked: Tensor, mask: Tensor, known: Positions | N
     foreground = foreground_at(here, size_of(masked), masked.dtype)
     counted = foreground if here is mask else foreground_at(mask, size_of(masked), torch.float32)
     return Support(category, foreground_keys(masked, foreground, counted), known)
-
-
-def foreground_at(mask: Tensor, size: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    """Masks (B, H, W) in {0, 1, 255} → the soft masks (B, 1, h, w) of their foreground."""
-    return resize_mask((mask == 1).to(dtype).unsqueeze(1), size)
 
 
 def masked_average(feature: Tensor, mask: Tensor) -> Tensor:

@@ -131,17 +131,18 @@ class Task(pl.LightningModule, metaclass=Checked):
 
     on_validation_start = on_test_start = on_predict_start = on_fit_start
 
-    def on_train_start(self) -> None:
-        """Take the learning rate from the schedule: the number of steps is known now, of a longer training, too.
+    def check_schedule_length(self) -> None:
+        """InputError if the schedule ends before the training; asked before a run writes anything."""
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, LRScheduler) and not isinstance(self._schedule, str):
+            check_length(scheduler, self.trainer.estimated_stepping_batches)
 
-        Raises:
-            InputError: if the schedule ends before the training.
-        """
+    def on_train_start(self) -> None:
+        """Take the learning rate from the schedule: the number of steps is known now, of a longer training, too."""
+        self.check_schedule_length()
         scheduler = self.lr_schedulers()
         if isinstance(self._schedule, str) and isinstance(scheduler, LambdaLR):
             follow_schedule(scheduler, scheduler.optimizer)
-        elif isinstance(scheduler, LRScheduler):
-            check_length(scheduler, self.trainer.estimated_stepping_batches)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Draw dropout from ``seed_everything``, epoch and batch alone: a resumed run goes on exactly.

@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
@@ -37,9 +38,10 @@ from qgnet.common.errors import InputError
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.correspondence import EPS
 from qgnet.networks.enrichment import FeatureEnrichment, level_size
+from qgnet.networks.few_shot import Prediction, two_labels
 from qgnet.networks.layers import resize, resize_mask
-from qgnet.networks.matching import margins, of_all_shots
-from qgnet.networks.qgnet import QGNet, QGNetOutput, masked_average, mid_level, two_labels
+from qgnet.networks.matching import margins, matching_feature, of_all_shots, positions
+from qgnet.networks.qgnet import GUIDED, PRIOR, QGNet
 from qgnet.tasks.base import normalise
 from qgnet.tasks.segmentation import FewShotSegmentation
 
@@ -74,40 +76,39 @@ def plain_enrichment(fem: FeatureEnrichment, query: Tensor, category: Tensor, ma
     return fem.classifier(merged + fem.refine_merged(merged))
 
 
-def plain_network(net: QGNet, query: Tensor, support_images: Tensor, support_masks: Tensor) -> QGNetOutput:
+def plain_network(net: QGNet, query: Tensor, support_images: Tensor, support_masks: Tensor) -> Prediction:
     """One episode, everything computed anew; shapes as :meth:`QGNet.forward`, with B = 1."""
-    encoder, last = net.encoder, net.encoder.high_stage
-    stages = encoder(query)
-    feature, high = net.reduce_query(mid_level(stages)), stages[last]
-    prior_map = None
+    encoder = net.encoder
+    features = encoder(query, [*encoder.shared_levels, encoder.high_level])
+    feature, high = net.reduce_query(encoder.mid(features)), features[encoder.high_level]
+    prior_map = {}
     if net.prior_encoder is not None:
-        priors = net.reduce_priors(net.prior_encoder(query)[last])
-        prior_map = plain_region_map(net.reduce_self(high), priors.flatten(2))
+        priors = net.reduce_priors(net.prior_encoder.high_of(query))
+        prior_map = {PRIOR: plain_region_map(net.reduce_self(high), priors.flatten(2))}
     categories, guided, found = [], [], []
     for image, mask in zip(support_images[0].split(1), support_masks[0].split(1), strict=True):
-        stages_of = encoder(image, last=last - 1 if last == 4 and not net.margins else last)
-        below = encoder(image, last=last - 1)[last - 1] if last == 3 else stages_of[last - 1]
-        whole = (mask == 1).float()[:, None]
-        masked = encoder.run_stage(last, below * resize_mask(whole, (below.shape[-2], below.shape[-1])))
-        foreground = resize_mask(whole, (masked.shape[-2], masked.shape[-1]))
-        guided.append(plain_region_map(high, (masked * foreground).flatten(2)))
-        categories.append(masked_average(net.reduce_support(mid_level(stages_of)), foreground))
-        found.append(net._positions(stages_of, mask))
+        own = encoder(image, [*encoder.shared_levels, *([encoder.high_level] if net.margins else [])])
+        category, masked = net.masked(own, partial(resize_mask, (mask == 1).float()[:, None]))
+        guided.append(plain_region_map(high, masked.flatten(2)))
+        categories.append(category)
+        found.append(positions(matching_feature(encoder.compared(own)), mask) if net.margins else None)
     guided_map = torch.stack(guided).mean(dim=0)
-    maps = [guided_map] * net.cross_correspondence + ([] if prior_map is None else [prior_map])
+    maps = [*([guided_map] if net.cross_correspondence else []), *prior_map.values()]
     answers: dict[str, Tensor] = {}
     if net.margins:
         together = of_all_shots([shot for shot in found if shot is not None])
-        answers = margins(net._matching(stages, high), together, net.margins)  # type: ignore[arg-type]
+        answers = margins(matching_feature(encoder.compared(features)), together, net.margins)
     category = torch.stack(categories).mean(dim=0)
     logits = plain_enrichment(net.enrichment, feature, category, [*maps, *answers.values()])
     if net.margin_weights is not None:
         weighted = [w * m for w, m in zip(net.margin_weights, answers.values(), strict=True)]
         logits = logits + two_labels(torch.stack(weighted).sum(dim=0))
-    return QGNetOutput(resize(logits, (query.shape[-2], query.shape[-1])), guided_map, prior_map, [], answers)
+    return Prediction(
+        resize(logits, (query.shape[-2], query.shape[-1])), {GUIDED: guided_map, **prior_map}, (), answers
+    )
 
 
-def plain_step(task: FewShotSegmentation, episode: Episode) -> tuple[QGNetOutput, Tensor]:
+def plain_step(task: FewShotSegmentation, episode: Episode) -> tuple[Prediction, Tensor]:
     """The output for a batch of one, and the margin of foreground over background (H, W) at the query's own size."""
     images = normalise(episode.query_image), normalise(episode.support_images)
     output = plain_network(task.net, *images, episode.support_masks)

@@ -161,7 +161,7 @@ def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, ce
 def look(model: Model, photo: Photo, shots: list[Positions], centre: Tensor) -> tuple[Tensor, Tensor]:
     """The margins (1, S, S) of a photograph under some supports, and the evidence (2,)."""
     known, size = of_all_shots(shots), (model.image_size, model.image_size)
-    logits = model.net.decode(photo.features.float(), known, size).logits  # type: ignore[arg-type]
+    logits = model.net.decode(photo.features.float(), known, size).logits
     margins = logits[:, 1] - logits[:, 0]
     return margins, evidence(photo.features, known, margins, photo.inside, centre)[0]
 

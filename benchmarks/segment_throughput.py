@@ -89,10 +89,10 @@ def bare(segmenter: Segmenter, image: np.ndarray, photographs: int) -> None:
     """Time the network alone."""
     net, known = segmenter.model.net, segmenter.learnt[0].encoded
     batch = fit_picture(image, SIDE).squares.expand(BATCH, -1, -1, -1)
-    net.decode(net.encode_query(normalise(batch)), known, (SIDE, SIDE))  # type: ignore[arg-type]
+    net.decode(net.encode_query(normalise(batch)), known, (SIDE, SIDE))
     started = now()
     for _ in range(0, photographs, BATCH):
-        net.decode(net.encode_query(normalise(batch)), known, (SIDE, SIDE))  # type: ignore[arg-type]
+        net.decode(net.encode_query(normalise(batch)), known, (SIDE, SIDE))
     tell("bare network", started, photographs)
 
 

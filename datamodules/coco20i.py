@@ -19,7 +19,7 @@ class Coco20iDataModule(EpisodeDataModule):
         year: 2014 or 2017.
         parts: of each instance, all polygons or (RePRI, FPTrans) the first only.
         crowds: instances marked as crowds are ignored (255), or background.
-        image_size: side of the square that the network sees, in pixels, of the form 8n + 1.
+        image_size: side of the square that the network sees, in pixels.
         scale: range of the random scaling in training.
         **kwargs: settings of every EpisodeDataModule.
     """

@@ -37,7 +37,7 @@ class EpisodeDataModule(BaseDataModule):
         episodes: number of validation and of test episodes; null: the protocol's.
         batch_size: episodes per process and step.
         num_workers: loader processes; null: one per core, but not more than 4.
-        image_size: side of the square that the network sees, in pixels, of the form 8n + 1.
+        image_size: side of the square that the network sees, in pixels.
         min_class_area: pixels a class must cover in an image to count there.
         scale: range of the random scaling in training.
         train_episodes: episodes per training epoch; null: one per training image.

@@ -16,7 +16,7 @@ class Fss1000DataModule(EpisodeDataModule):
     Args:
         root: folder of the class folders and of ``splits/{train,val,test}.txt``, a class name per line.
         evaluate: whose classes are novel: ``test``, or ``val`` to choose a checkpoint without looking at the test.
-        image_size: side of the square that the network sees, in pixels, of the form 8n + 1.
+        image_size: side of the square that the network sees, in pixels.
         min_class_area: pixels a class must cover in an image to count there.
         **kwargs: settings of every EpisodeDataModule.
     """

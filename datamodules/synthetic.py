@@ -194,7 +194,7 @@ class SyntheticDataModule(EpisodeDataModule):
 
     Args:
         batch_size: episodes per process and step.
-        image_size: side of the scenes in pixels, of the form 8n + 1.
+        image_size: side of the scenes in pixels.
         min_class_area: pixels a class must cover in a scene to count there.
         scenes: number of training scenes; a quarter as many for the test.
         **kwargs: settings of every EpisodeDataModule.
@@ -248,7 +248,7 @@ class SyntheticViewsDataModule(ViewDataModule):
         batch_size: images per process and step.
         global_size: side of the global views in pixels.
         local_size: side of the local patches in pixels.
-        map_size: side of the squares that prior maps are drawn for, in pixels, of the form 8n + 1.
+        map_size: side of the squares that prior maps are drawn for, in pixels.
         **kwargs: settings of every ViewDataModule.
     """
 

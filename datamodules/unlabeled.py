@@ -40,7 +40,7 @@ class ViewDataModule(BaseDataModule):
         patches: how patches are drawn from the regions, e.g. ``--data.patches.choice one_region``.
         augmentation: of views and patches, e.g. ``--data.augmentation.hue 0``.
         held_out: number of images kept from training, for validation, test and pictures.
-        map_size: side of the squares that prior maps are drawn for, in pixels, of the form 8n + 1.
+        map_size: side of the squares that prior maps are drawn for, in pixels.
     """
 
     most_workers = 8

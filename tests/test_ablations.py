@@ -7,8 +7,8 @@ from conftest import CONFIGS, Command
 from jsonargparse import Namespace
 
 from qgnet.commands import main as qgnet
-from qgnet.networks.encoders import Encoder
-from qgnet.networks.qgnet import PriorBank, QGNet, Support, stack_shots
+from qgnet.networks.encoders import Encoder, create_encoder
+from qgnet.networks.qgnet import PriorBank, QGNet, Support
 from qgnet.runs.folders import experiment_folder
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights.store import save_prior_extractor
@@ -19,7 +19,7 @@ LAST = "runs/x/checkpoints/last.ckpt"
 
 def write_bank(images: Path, *arguments: str) -> None:
     Path("runs").mkdir()
-    save_prior_extractor(Path("runs/prior_extractor.ckpt"), Encoder("test_resnet", 3))
+    save_prior_extractor(Path("runs/prior_extractor.ckpt"), create_encoder("test_resnet", 3))
     prior = "--prior-checkpoint=runs/prior_extractor.ckpt"
     qgnet(["prior-bank", "runs/prior_bank.pt", prior, f"--root={images}", "--image-size=65", *arguments])
 
@@ -53,7 +53,7 @@ def test_a_run_is_named_after_all_its_configurations_but_loggers() -> None:
 
 def network(priors: Encoder | PriorBank | None, cross: bool = True) -> QGNet:
     torch.manual_seed(0)
-    return QGNet(Encoder("test_resnet", 3), priors, width=8, levels=[1, 0.5], cross_correspondence=cross).eval()
+    return QGNet(create_encoder("test_resnet", 3), priors, width=8, levels=[1, 0.5], cross_correspondence=cross).eval()
 
 
 def episode() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -64,19 +64,19 @@ def episode() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def test_without_self_correspondence_there_is_no_prior_map_and_no_weight_of_it() -> None:
     net = network(None)
-    assert net(*episode()).prior_map is None
+    assert list(net(*episode()).maps) == ["guided"]
     assert not [key for key in net.state_dict() if "prior" in key or "reduce_self" in key]
     assert net.enrichment.mix[0][0].in_channels == 2 * 8 + 1
 
 
 def test_without_cross_correspondence_the_head_does_not_see_the_guided_map() -> None:
-    net = network(Encoder("test_resnet", 3), cross=False)
+    net = network(create_encoder("test_resnet", 3), cross=False)
     with torch.no_grad():
         query = net.encode_query(episode()[0])
         category, keys, _ = net.encode_support(episode()[1][:, 0], episode()[2][:, 0])
-        one = net.decode(query, stack_shots([Support(category, keys)]), (65, 65))
-        two = net.decode(query, stack_shots([Support(category, torch.randn_like(keys))]), (65, 65))
-    assert not torch.equal(one.guided_map, two.guided_map)
+        one = net.decode(query, net.stack_shots([Support(category, keys)]), (65, 65))
+        two = net.decode(query, net.stack_shots([Support(category, torch.randn_like(keys))]), (65, 65))
+    assert not torch.equal(one.maps["guided"], two.maps["guided"])
     assert torch.equal(one.logits, two.logits)
 
 
@@ -90,7 +90,7 @@ def test_a_bank_of_the_querys_own_features_sees_what_the_query_sees_inside_even_
     for k in range(3):  # a large region of prior k, reduced by the same convolution, at its inside
         even = bank.vectors[k][None, :, None, None].expand(1, -1, 5, 5)
         assert torch.allclose(net.reduce_priors(even)[0, :, 2, 2], priors[1, :, k], atol=1e-6)
-    assert net(*episode()).prior_map is not None
+    assert list(net(*episode()).maps) == ["guided", "prior"]
 
 
 def test_the_bank_is_built_of_features_and_kept_with_the_checkpoint(command: Command, images: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_wrong_bank_is_refused(
     ("arguments", "message"),
     [
         (["--size=100000"], "fewer than the 100000 priors"),
-        (["--image-size=64"], "expected a side of 8n + 1"),
+        (["--image-size=64"], "Take 57 or 65"),
         (["--root=nowhere"], "which is no folder"),
         (["--prior-checkpoint=none.ckpt"], "none.ckpt, which does not exist"),
     ],

@@ -197,7 +197,7 @@ def test_every_subcommand_has_its_help(workdir: Path, subcommand: str, capsys: p
 MISTAKES = {
     "missing folder": (["--data.root=nowhere"], "nowhere does not exist. Expected the VOC layout"),
     "unknown fold": (["--data.fold=4"], "data.fold is 4"),
-    "side not 8n+1": (["--data.image_size=64"], "Take 57 or 65"),
+    "side that the encoder does not take": (["--data.image_size=64"], "Take 57 or 65"),
     "too many shots": (["--data.shots=40"], "needs 41"),
     "no shots": (["--data.shots=0"], "data.shots is 0; expected at least 1"),
     "negative batch": (["--data.batch_size=0"], "data.batch_size is 0"),

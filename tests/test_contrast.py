@@ -13,7 +13,7 @@ from test_pretraining import PlainMoCo, state
 from qgnet.cli import parse
 from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.correspondence import untrained_prior_map
-from qgnet.networks.encoders import Encoder
+from qgnet.networks.encoders import create_encoder
 from qgnet.networks.layers import resize
 from qgnet.tasks.base import normalise
 from qgnet.tasks.pretraining import PriorMaps
@@ -79,7 +79,7 @@ def test_weights_that_train_nothing_are_refused(
 
 @pytest.mark.parametrize("size", [3, 7, 8])
 def test_the_queue_holds_the_newest_keys_whatever_the_batch(size: int) -> None:
-    pair = MomentumPair(Encoder("test_resnet", high_stage=3, dilated=False), dim=5, queue_size=size)
+    pair = MomentumPair(create_encoder("test_resnet", high_stage=3, dilated=False), dim=5, queue_size=size)
     expected = deque(pair.queue.unbind(0), maxlen=size)
     generator = torch.Generator().manual_seed(1)
     for batch in (4, 4, 1, 10, 2):
@@ -92,13 +92,16 @@ def test_the_queue_holds_the_newest_keys_whatever_the_batch(size: int) -> None:
 
 def test_a_training_fills_a_queue_that_no_batch_fills_evenly(command: Command) -> None:
     command("fit", "demo/pretrain.yaml", "--run=runs/x", "--trainer.max_steps=-1", "--model.queue_size=3")
-    before, queue = MomentumPair(Encoder("test_resnet", 3, dilated=False), queue_size=3).queue, state("x")["net.queue"]
+    before, queue = (
+        MomentumPair(create_encoder("test_resnet", 3, dilated=False), queue_size=3).queue,
+        state("x")["net.queue"],
+    )
     assert torch.allclose(queue.norm(dim=1), torch.ones(3), atol=1e-5)
     assert not (queue == before).all(dim=1).any()
 
 
 def test_embeddings_are_normalised_in_float32_under_autocast() -> None:
-    pair = MomentumPair(Encoder("test_resnet", high_stage=3, dilated=False), dim=64, queue_size=4)
+    pair = MomentumPair(create_encoder("test_resnet", high_stage=3, dilated=False), dim=64, queue_size=4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         keys = pair.embed_keys(torch.rand(4, 3, 48, 48))
     assert keys.dtype == torch.float32
@@ -109,14 +112,16 @@ def test_processes_begin_with_the_same_queue_whatever_their_random_state() -> No
     queues = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        queues.append(MomentumPair(Encoder("test_resnet", high_stage=3, dilated=False), dim=8, queue_size=6).queue)
+        queues.append(
+            MomentumPair(create_encoder("test_resnet", high_stage=3, dilated=False), dim=8, queue_size=6).queue
+        )
     assert torch.equal(*queues)
 
 
 def test_the_queue_of_patches_is_filled_with_the_keys_of_patches(command: Command) -> None:
     command("fit", "demo/pretrain.yaml", "--run=runs/x", "--config=lightning_configs/ablations/patch_queue.yaml")
     weights = torch.load("runs/x/checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    start = MomentumPair(Encoder("test_resnet", high_stage=3, dilated=False), queue_size=8, patch_queue=True)
+    start = MomentumPair(create_encoder("test_resnet", high_stage=3, dilated=False), queue_size=8, patch_queue=True)
     queues = [weights["net.queue"], weights["net.patch_queue"]]
     assert not any(
         (new == old).all(dim=1).any() for new, old in zip(queues, (start.queue, start.patch_queue), strict=True)
@@ -126,11 +131,11 @@ def test_the_queue_of_patches_is_filled_with_the_keys_of_patches(command: Comman
 
 def test_prior_maps_are_those_of_the_encoder_they_are_made_of() -> None:
     images = torch.randint(256, (1, 3, 65, 65), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    encoders = [Encoder("test_resnet", high_stage=3).eval() for _ in range(2)]
+    encoders = [create_encoder("test_resnet", high_stage=3).eval() for _ in range(2)]
     maps = [PriorMaps(encoder)(images) for encoder in encoders]
     assert not torch.allclose(*maps)
     with torch.no_grad():
-        features = encoders[0](normalise(images))[3]
+        features = encoders[0].high_of(normalise(images))
     assert torch.allclose(maps[0], resize(untrained_prior_map(features), (65, 65)), atol=1e-6)
 
 

@@ -18,7 +18,7 @@ import qgnet
 from datamodules.files import read_index_mask
 from qgnet.commands import main as qgnet_command
 from qgnet.losses import segmentation_loss
-from qgnet.networks.encoders import Encoder
+from qgnet.networks.encoders import create_encoder
 from qgnet.networks.qgnet import QGNet
 from qgnet.tasks.base import Task, normalise
 from qgnet.tasks.episodic import EpisodicTask
@@ -157,7 +157,7 @@ def test_the_pages_worker_runs_on_a_gpu(gpu: PretendGpu, tmp_path: Path) -> None
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_torchs_own_fake_tensors_find_no_two_devices(dtype: torch.dtype) -> None:
     with answers(MIXED_PRECISION), FakeTensorMode():
-        net = QGNet(Encoder("test_resnet", 3), Encoder("test_resnet", 3), width=8, levels=[1, 0.5])
+        net = QGNet(create_encoder("test_resnet", 3), create_encoder("test_resnet", 3), width=8, levels=[1, 0.5])
         for module in net.modules():
             for name, parameter in module.named_parameters(recurse=False):
                 setattr(module, name, torch.nn.Parameter(parameter.detach().to("cuda"), parameter.requires_grad))
@@ -168,5 +168,5 @@ def test_torchs_own_fake_tensors_find_no_two_devices(dtype: torch.dtype) -> None
         with everywhere, torch.autocast("cuda", dtype, enabled=dtype != torch.float32):  # their number depends on data
             output = net(normalise(image), normalise(image[:, None]), mask[:, None])
             losses = segmentation_loss(output, mask, 3.0)
-    assert {x.device.type for x in (*output.level_logits, output.logits, output.guided_map, *losses)} == {"cuda"}
-    assert {output.guided_map.dtype, *(loss.dtype for loss in losses)} == {torch.float32}
+    assert {x.device.type for x in (*output.level_logits, output.logits, *output.maps.values(), *losses)} == {"cuda"}
+    assert {output.maps["guided"].dtype, *(loss.dtype for loss in losses)} == {torch.float32}

@@ -7,7 +7,7 @@ import timm
 import torch
 from test_networks import episode, tiny_qgnet
 
-from qgnet.networks.encoders import Encoder
+from qgnet.networks.encoders import Encoder, create_encoder
 from qgnet.weights.store import load_encoder_weights
 
 KINDS = [
@@ -30,7 +30,7 @@ KINDS = [
 ]
 
 
-def convolutions(encoder: Encoder, stage: int, feature: torch.Tensor) -> list[torch.nn.Conv2d]:
+def convolutions(encoder: Encoder, stage: str, feature: torch.Tensor) -> list[torch.nn.Conv2d]:
     """Those that a stage runs through."""
     found: list[torch.nn.Conv2d] = []
     for module in encoder.modules():
@@ -44,39 +44,41 @@ def convolutions(encoder: Encoder, stage: int, feature: torch.Tensor) -> list[to
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("high_stage", [3, 4])
 def test_encoder_keeps_stride_8_with_the_released_dilations(name: str, high_stage: int) -> None:
-    encoder = Encoder(name, high_stage).eval()
+    encoder = create_encoder(name, high_stage).eval()
     with torch.no_grad():
-        features = encoder(torch.randn(1, 3, 57, 65))
-    assert features[1].shape == (1, encoder.channels[1], 15, 17)
-    for stage in range(2, high_stage + 1):
-        assert features[stage].shape == (1, encoder.channels[stage], 8, 9)
-    for stage, dilation in ((3, 2), (4, 4)):
-        if stage <= high_stage:
-            convs = convolutions(encoder, stage, features[stage - 1])
+        features = encoder(torch.randn(1, 3, 57, 65), encoder.levels)
+    assert list(features) == list(encoder.levels) == [f"stage{n}" for n in range(1, high_stage + 1)]
+    for stage, feature in features.items():
+        assert feature.shape == (1, encoder.levels[stage].channels, *((15, 17) if stage == "stage1" else (8, 9)))
+        assert feature.shape[2:] == encoder.grid(stage, (57, 65))
+    for stage, before, dilation in (("stage3", "stage2", 2), ("stage4", "stage3", 4)):
+        if stage in features:
+            convs = convolutions(encoder, stage, features[before])
             assert {c.dilation[0] for c in convs if c.kernel_size[0] > 1} == {dilation}
             assert {c.stride for c in convs} == {(1, 1)}
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "regnetx_002", "densenet121", "darknet53"])
 def test_undilated_encoder_gives_timms_features(name: str) -> None:
-    encoder = Encoder(name, dilated=False).eval()
+    encoder = create_encoder(name, dilated=False).eval()
     net = timm.create_model(name, features_only=True).eval()
     net.load_state_dict(encoder.net.state_dict())
     images = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         expected = dict(zip(net.feature_info.reduction(), net(images), strict=True))
-        features = encoder(images)
-    for stage, stride in ((1, 4), (2, 8), (3, 16), (4, 32)):
-        assert torch.equal(features[stage], expected[stride])
+        features = encoder(images, encoder.levels)
+    assert [level.stride for level in encoder.levels.values()] == [4, 8, 16, 32]
+    for stage, level in encoder.levels.items():
+        assert torch.equal(features[stage], expected[level.stride])
 
 
 def test_vgg_is_as_the_released_one() -> None:
     """Pools end the stages and round up; no dilation, so stages 3 and 4 have stride 16; no pool after the last."""
     images = torch.randn(1, 3, 57, 65)
     for high_stage in (3, 4):
-        encoder = Encoder("vgg16_bn", high_stage).eval()
+        encoder = create_encoder("vgg16_bn", high_stage).eval()
         with torch.no_grad():
-            features = encoder(images)
+            features = encoder(images, encoder.levels)
         shapes = [tuple(x.shape[1:]) for x in features.values()]
         assert shapes == [(128, 15, 17), (256, 8, 9), (512, 4, 5), (512, 4, 5)][:high_stage]
         assert encoder.mid_channels == 512 + 256
@@ -92,7 +94,7 @@ def test_what_is_no_chain_of_convolutional_stages_is_refused(name: str) -> None:
     with pytest.raises(
         ValueError, match=rf"^(Stage \d of )?{name} [^;]*; take a convolutional network in stages, e.g."
     ):
-        Encoder(name)
+        create_encoder(name)
 
 
 @pytest.mark.parametrize(
@@ -102,22 +104,22 @@ def test_what_is_no_chain_of_convolutional_stages_is_refused(name: str) -> None:
 def test_timms_own_weights_fit(name: str, high_stage: int, tmp_path: Path) -> None:
     weights = timm.create_model(name).state_dict()
     torch.save(weights, tmp_path / "weights.pth")
-    encoder = Encoder(name, high_stage)
+    encoder = create_encoder(name, high_stage)
     load_encoder_weights(encoder, str(tmp_path / "weights.pth"), "model.encoder_weights")
     first = next(iter(weights))
     assert torch.equal(next(iter(encoder.net.state_dict().values())), weights[first])
 
 
 def test_dilation_does_not_change_the_parameters() -> None:
-    dilated, plain = (Encoder("test_resnet", 4, dilated=d).state_dict() for d in (True, False))
+    dilated, plain = (create_encoder("test_resnet", 4, dilated=d).state_dict() for d in (True, False))
     assert {k: v.shape for k, v in dilated.items()} == {k: v.shape for k, v in plain.items()}
 
 
 def test_unknown_encoder_and_stage_are_refused() -> None:
     with pytest.raises(ValueError, match="no model 'resnet51'"):
-        Encoder("resnet51")
+        create_encoder("resnet51")
     with pytest.raises(ValueError, match="stage 3 or 4"):
-        Encoder("resnet18", high_stage=2)
+        create_encoder("resnet18", high_stage=2)
 
 
 def test_frozen_encoder_survives_train_and_its_statistics_do_not_move() -> None:

@@ -14,7 +14,7 @@ import qgnet
 from qgnet.cli import main as lightning
 from qgnet.commands import main
 from qgnet.common.errors import InputError
-from qgnet.networks.encoders import Encoder
+from qgnet.networks.encoders import create_encoder
 from qgnet.networks.qgnet import QGNet
 from qgnet.segmenting import exporting
 from qgnet.segmenting.exported import DESCRIPTION, ExportedQGNet
@@ -84,7 +84,7 @@ def test_matching_by_the_command(
     ("stage", "dilated", "margins"), [(3, True, ("sum",)), (4, False, ("nearest", "ridge")), (4, True, ())]
 )
 def test_networks_of_every_kind(stage: int, dilated: bool, margins: tuple[str, ...], tmp_path: Path) -> None:
-    encoders = [Encoder("test_resnet", stage, dilated) for _ in range(2)]
+    encoders = [create_encoder("test_resnet", stage, dilated) for _ in range(2)]
     net = QGNet(encoders[0], encoders[1], 8, (1, 0.6, 3), margins=margins, add_margins=bool(margins))
     net.requires_grad_(False).eval()
     exporting.export(Model(net, SIDE, "qgnet", {}, "test", "test"), tmp_path / "exported")  # compares
@@ -121,7 +121,7 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of a QGNet with margins."""
-    encoders = [Encoder("test_resnet", 4, False) for _ in range(2)]
+    encoders = [create_encoder("test_resnet", 4, False) for _ in range(2)]
     net = QGNet(encoders[0], encoders[1], 8, (1, 0.6, 3), margins=("nearest", "ridge"), add_margins=True)
     net.requires_grad_(False).eval()
     folder = tmp_path_factory.mktemp("export") / "exported"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import Command
 
-from qgnet.networks.encoders import Encoder
+from qgnet.networks.encoders import Encoder, create_encoder
 from qgnet.networks.folded import is_folded, unfold
 from qgnet.tasks.segmentation import FewShotSegmentation
 
@@ -14,7 +14,7 @@ from qgnet.tasks.segmentation import FewShotSegmentation
 def folded() -> Encoder:
     """As with weights made for inference: convolutions of any scale, and batch norms that only add to them."""
     torch.manual_seed(0)
-    encoder = Encoder("test_resnet", 3, dilated=False)
+    encoder = create_encoder("test_resnet", 3, dilated=False)
     for module in encoder.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.normal_(module.bias, 0.3)
@@ -32,13 +32,13 @@ def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
 def test_unfolded_batch_norms_compute_the_same_and_keep_it_in_training() -> None:
     encoder, g = folded(), torch.Generator().manual_seed(1)
     images, others = (torch.randn(16, 3, 64, 64, generator=g) for _ in range(2))
-    expected = encoder(others)[3]
+    expected = encoder.high_of(others)
     assert is_folded(encoder)
-    assert difference(copy.deepcopy(encoder).train()(others)[3], expected) > 0.5  # what training would start from
+    assert difference(copy.deepcopy(encoder).train().high_of(others), expected) > 0.5  # what training would start from
     unfold(encoder, images)
     assert not is_folded(encoder)
-    assert difference(encoder(others)[3], expected) < 1e-4
-    assert difference(encoder.train()(others)[3], expected) < 0.1
+    assert difference(encoder.high_of(others), expected) < 1e-4
+    assert difference(encoder.train().high_of(others), expected) < 0.1
 
 
 @torch.no_grad()
@@ -51,7 +51,7 @@ def test_training_from_folded_weights_keeps_their_features(command: Command) -> 
     prior = copy.deepcopy(start)
     prior.net.load_state_dict(torch.load("runs/x/prior_extractor.ckpt", weights_only=True)["state_dict"])
     images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    assert difference(prior(images)[3], start(images)[3]) < 0.3
+    assert difference(prior.high_of(images), start.high_of(images)) < 0.3
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -12,7 +12,7 @@ from torchvision.models import resnet18
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from qgnet.commands import main as qgnet
-from qgnet.networks.encoders import Encoder
+from qgnet.networks.encoders import create_encoder
 from qgnet.networks.qgnet import QGNet
 from qgnet.segmenting.models import checkpoint_model
 from qgnet.tasks.segmentation import FewShotSegmentation
@@ -144,7 +144,7 @@ def episode(shots: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def small_released(prior: bool = True) -> dict[str, torch.Tensor]:
     """A released state dict over ResNet-18, quick to make, by renaming our own network's."""
     torch.manual_seed(2)
-    net = randomise(QGNet(Encoder("resnet18"), Encoder("resnet18"), WIDTH, LEVELS))
+    net = randomise(QGNet(create_encoder("resnet18"), create_encoder("resnet18"), WIDTH, LEVELS))
     renames = [
         ("prior_encoder.net.conv1.", "layer0_unsuper.0."),
         ("prior_encoder.net.bn1.", "layer0_unsuper.1."),
@@ -274,7 +274,7 @@ def test_deep_stem_imagenet_file_becomes_encoder_weights(workdir: Path, capsys: 
     torch.save(state, "resnet50_v2.pth")
     convert("resnet50_v2.pth", "e.pth")
     assert "--model.encoder resnet50s --model.encoder_weights e.pth" in capsys.readouterr().out
-    encoder = Encoder("resnet50s")
+    encoder = create_encoder("resnet50s")
     load_encoder_weights(encoder, "e.pth", "model.encoder_weights")
     x = torch.randn(1, 3, 65, 65)
     with torch.no_grad():
@@ -310,14 +310,14 @@ def test_self_supervised_checkpoint_becomes_a_prior_extractor(
     printed = capsys.readouterr().out
     assert f"has a resnet18 under {prefix}*; its other {2 + len(others) * 122 + ('.0.' in best)} tensors" in printed
     assert "--model.prior_encoder resnet18 --model.prior_weights prior.ckpt" in printed
-    encoder = Encoder("resnet18")
+    encoder = create_encoder("resnet18")
     load_encoder_weights(encoder, "prior.ckpt", "model.prior_weights")
     assert all(torch.equal(value, wanted[key]) for key, value in encoder.net.state_dict().items())
 
 
 def test_weights_of_a_compiled_model_are_those_of_the_bare_one(workdir: Path) -> None:
     """As encoder weights, as a prior extractor and as a checkpoint; import-weights is tested beside."""
-    encoder = Encoder("test_resnet")
+    encoder = create_encoder("test_resnet")
     wrapped = {f"_orig_mod.module.{k}": v for k, v in randomise(encoder.net).state_dict().items()}
     torch.save(wrapped, "e.pth")
     save_file(wrapped, "e.safetensors")
@@ -325,7 +325,7 @@ def test_weights_of_a_compiled_model_are_those_of_the_bare_one(workdir: Path) ->
     prior = torch.load("p.ckpt", weights_only=True)
     torch.save(prior | {"state_dict": wrapped}, "p.ckpt")
     for file in ("e.pth", "e.safetensors", "p.ckpt"):
-        loaded = Encoder("test_resnet")
+        loaded = create_encoder("test_resnet")
         load_encoder_weights(loaded, file, "model.encoder_weights")
         assert all(torch.equal(v, encoder.net.state_dict()[k]) for k, v in loaded.net.state_dict().items())
 

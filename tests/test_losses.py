@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from qgnet.losses import KINDS, contrastive_accuracy, global_local_loss, info_nce, segmentation_loss
-from qgnet.networks.qgnet import QGNetOutput
+from qgnet.networks.few_shot import Prediction
 
 
 def unit(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -118,7 +118,7 @@ def test_segmentation_loss_ignores_255_weighs_the_foreground_and_averages_the_le
     mask = torch.tensor([[[0, 1], [255, 1]]], dtype=torch.uint8)
     logits = torch.tensor([[[[2.0, 0.0], [9.0, 0.0]], [[0.0, 1.0], [-9.0, 3.0]]]])
     levels = [torch.zeros(1, 2, 1, 1), torch.tensor([[[[1.0]], [[0.0]]]])]
-    main, auxiliary = segmentation_loss(QGNetOutput(logits, mask, mask, levels), mask, weight)
+    main, auxiliary = segmentation_loss(Prediction(logits, {}, levels), mask, weight)
 
     def log_loss(good: float, bad: float) -> float:
         return -math.log(math.exp(good) / (math.exp(good) + math.exp(bad)))

@@ -11,7 +11,7 @@ from conftest import CONFIGS, TINY_SEGMENTATION, TINY_TRAINER
 from torch import Tensor
 
 from qgnet.cli import main
-from qgnet.networks.encoders import Encoder
+from qgnet.networks.encoders import create_encoder
 from qgnet.networks.layers import resize_mask
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import COSINE_SCALE, MARGINS, RIDGE, Positions, margins, of_all_shots, positions
@@ -125,7 +125,7 @@ def test_what_is_ignored_altogether_is_not_kept_and_changes_nothing(name: str) -
 
 def test_the_networks_parts_with_margins_are_the_whole() -> None:
     torch.manual_seed(0)
-    net = QGNet(Encoder("test_resnet", 4), None, 8, [1], margins=["ridge", "nearest"], add_margins=True).eval()
+    net = QGNet(create_encoder("test_resnet", 4), None, 8, [1], margins=["ridge", "nearest"], add_margins=True).eval()
     g = torch.Generator().manual_seed(1)
     images = torch.randn(2, 4, 3, 65, 65, generator=g)
     mask = torch.randint(0, 2, (2, 3, 65, 65), generator=g).to(torch.uint8)
@@ -135,14 +135,14 @@ def test_the_networks_parts_with_margins_are_the_whole() -> None:
         net.margin_weights.fill_(0)
         assert not torch.allclose(net(images[:, 0], images[:, 1:], mask).logits, whole.logits)
     with pytest.raises(ValueError, match="margins names 'none'"):
-        QGNet(Encoder("test_resnet", 4), None, 8, [1], margins=["none"])
+        QGNet(create_encoder("test_resnet", 4), None, 8, [1], margins=["none"])
     with pytest.raises(ValueError, match="add_margins needs margins"):
-        QGNet(Encoder("test_resnet", 4), None, 8, [1], add_margins=True)
+        QGNet(create_encoder("test_resnet", 4), None, 8, [1], add_margins=True)
 
 
 def test_unknown_method() -> None:
     with pytest.raises(ValueError, match="expected one of nearest"):
-        Matcher(Encoder("test_resnet", 4), "best")
+        Matcher(create_encoder("test_resnet", 4), "best")
 
 
 def run_matching(subcommand: str, voc: Path, *extra: str) -> None:

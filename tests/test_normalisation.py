@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import Command
 
-from qgnet.networks.encoders import IMAGENET, Encoder
+from qgnet.networks.encoders import IMAGENET, create_encoder
 from qgnet.tasks.base import NORMALISATION, normalise
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights.store import load_encoder_weights, save_prior_extractor
@@ -21,18 +21,18 @@ def images() -> torch.Tensor:
 
 @pytest.mark.parametrize(("name", "expected"), [("resnet18", IMAGENET), ("tf_efficientnet_lite0", HALF)])
 def test_an_encoder_knows_what_timms_weights_want(name: str, expected: tuple) -> None:
-    encoder = Encoder(name, 3)
+    encoder = create_encoder(name, 3)
     assert (encoder.mean, encoder.std) == expected
 
 
 def test_the_features_are_those_of_images_normalised_the_encoders_own_way() -> None:
-    encoder = Encoder("test_resnet", 3).eval()
+    encoder = create_encoder("test_resnet", 3).eval()
     assert (encoder.mean, encoder.std) == HALF
     with torch.no_grad():
-        found = encoder(normalise(images()))[3]
+        found = encoder.high_of(normalise(images()))
         encoder.mean, encoder.std = IMAGENET  # now its input is taken as it is
-        expected = encoder(images() / 127.5 - 1)[3]
-        wrong = encoder(normalise(images()))[3]
+        expected = encoder.high_of(images() / 127.5 - 1)
+        wrong = encoder.high_of(normalise(images()))
     assert torch.allclose(found, expected, atol=1e-4)
     assert not torch.allclose(wrong, expected, atol=1e-2)
 
@@ -51,13 +51,13 @@ def test_a_checkpoint_remembers_it_and_an_older_one_had_imagenets(command: Comma
 
 
 def test_a_prior_extractor_remembers_it_and_an_older_one_had_imagenets(tmp_path: Path) -> None:
-    encoder = Encoder("test_resnet", 3)
+    encoder = create_encoder("test_resnet", 3)
     encoder.mean = (0.1, 0.2, 0.3)
     save_prior_extractor(tmp_path / "new.ckpt", encoder)
     content = torch.load(tmp_path / "new.ckpt", weights_only=True)
     del content["normalisation"]
     torch.save(content, tmp_path / "old.ckpt")
     for name, expected in (("new", ((0.1, 0.2, 0.3), HALF[1])), ("old", IMAGENET)):
-        other = Encoder("test_resnet", 3)
+        other = create_encoder("test_resnet", 3)
         load_encoder_weights(other, str(tmp_path / f"{name}.ckpt"), "model.prior_weights")
         assert (other.mean, other.std) == expected

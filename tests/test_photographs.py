@@ -124,8 +124,3 @@ def test_missing_masks_are_named(images: Path, tmp_path: Path) -> None:
     data = UnlabeledDataModule(str(images), mask_root=str(tmp_path), **SMALL)
     with pytest.raises(InputError, match="3 of 3 images have no mask in data"):
         data.setup("fit")
-
-
-def test_a_side_that_does_not_fit_is_refused(images: Path) -> None:
-    with pytest.raises(InputError, match="map_size is 64; expected a side of 8n"):
-        UnlabeledDataModule(str(images), **(SMALL | {"map_size": 64}))

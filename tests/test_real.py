@@ -9,7 +9,7 @@ from conftest import CONFIGS
 
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.cli import main
-from qgnet.networks.encoders import Encoder
+from qgnet.networks.encoders import create_encoder
 from qgnet.weights.store import load_encoder_weights
 
 # (training, validation) photographs of each class of the folds that are large enough to measure with, >= 512 px
@@ -49,7 +49,7 @@ def test_pairs_of_image_and_class(photographs: str, fold: int) -> None:
 
 
 def test_imagenet_weights_fit_and_see(weights: Path, photographs: str) -> None:
-    encoder = Encoder("resnet18", high_stage=3).eval()
+    encoder = create_encoder("resnet18", high_stage=3).eval()
     assert load_encoder_weights(encoder, str(weights), "model.encoder_weights") is not None
     data = Pascal5iDataModule(photographs, fold=2, image_size=129, min_class_area=512, episodes=1)
     data.setup("test")

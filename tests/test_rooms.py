@@ -63,6 +63,12 @@ def test_a_file_imports_from_its_own_room_and_those_before_it(module: str) -> No
     assert not later, f"{module} imports {later}, whose rooms come after its own"
 
 
+def test_the_table_for_contributors_has_the_same_order() -> None:
+    rows = re.findall(r"^\| (`.+?`) \| ", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    named = [name.removesuffix(".py") for row in rows for name in re.findall(r"`(.+?)`", row)]
+    assert [x if x.startswith(("qgnet", "datamodules")) else f"qgnet.{x}" for x in named] == ROOMS
+
+
 def test_the_pages_modules_do_not_import_each_other_in_a_circle() -> None:
     scripts = {path.name: path.read_text() for path in (ROOT / "src/qgnet/web/static").glob("*.js")}
     imports = {name: re.findall(r'from "\./(.+)";', text) for name, text in scripts.items()}

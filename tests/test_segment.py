@@ -255,7 +255,7 @@ def test_what_is_refused_before_the_work(folder: Path, capsys: pytest.CaptureFix
     assert "lies in the folder of photographs" in refused(capsys, "--out", "photos/out")
     assert "invalid choice: 'gif'" in refused(capsys, "--format", "gif")
     assert "Choose one of them" in refused(capsys, "--format", "index", "binary")
-    assert "8n + 1" in refused(capsys, "--image-size", "64")
+    assert "Take 57 or 65" in refused(capsys, "--image-size", "64")
     assert "between 0 and 1" in refused(capsys, "--threshold", "2")
     Path("nothing").mkdir()
     Path("nothing/notes.txt").touch()

@@ -23,9 +23,9 @@ from qgnet.cli import main as lightning
         (["--batch-size", "0"], "--batch-size is 0; expected 1 … 1024"),
         (["--batch-size", "1000000000"], "--batch-size is 1000000000; expected 1 … 1024"),
         (["--workers", "-1"], "--workers is -1; expected 0 … 256"),
-        (["--image-size", "8000001"], "The image size is 8000001; expected a side of 8n + 1 pixels, 17 … 4097."),
-        (["--image-size", "0"], "The image size is 0; expected a side of 8n + 1 pixels"),
-        (["--image-size", "-7"], "The image size is -7; expected a side of 8n + 1 pixels"),
+        (["--image-size", "8000001"], "The image size is 8000001; expected a whole number of pixels, 1 … 4097."),
+        (["--image-size", "0"], "The image size is 0; expected a whole number of pixels"),
+        (["--image-size", "-7"], "The image size is -7; expected a whole number of pixels"),
     ],
 )
 @pytest.mark.usefixtures("folder")

@@ -228,6 +228,7 @@ class QGNetCLI(LightningCLI):
         """As Lightning; a run that cannot begin leaves no folder behind."""
         try:
             super().instantiate_classes()
+            self.model.check_data(self.datamodule)
         except BaseException:
             if self.subcommand:
                 self.identity.release()

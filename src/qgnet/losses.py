@@ -7,17 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.files.sources import IGNORE
+from qgnet.networks.few_shot import Prediction
 from qgnet.networks.layers import constants, resize
-from qgnet.networks.qgnet import QGNetOutput
 
 
 def segmentation_loss(
-    output: QGNetOutput, mask: Tensor, foreground_weight: float = 1.0, total: Tensor | None = None
+    output: Prediction, mask: Tensor, foreground_weight: float = 1.0, total: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the prediction, and its mean over the FEM's levels (the auxiliary loss).
+    """Cross-entropy of the prediction, and its mean over the level logits (the auxiliary loss), 0 without any.
 
     Args:
-        output: of QGNet.
+        output: of the network, with level logits.
         mask: (B, H, W) in {0, 1, 255}; 255 is ignored.
         foreground_weight: of foreground pixels against background pixels; both losses are weighted means.
         total: the sum of the weights that the sums are divided by; None takes that of ``mask``. Several processes
@@ -35,7 +35,9 @@ def segmentation_loss(
         full = resize(logits, size).float()
         return F.cross_entropy(full, target, weight, ignore_index=IGNORE, reduction="sum") / divisor
 
-    return cross_entropy(output.logits), torch.stack([cross_entropy(x) for x in output.level_logits]).mean()
+    levels = [cross_entropy(x) for x in output.level_logits]
+    main = cross_entropy(output.logits)
+    return main, torch.stack(levels).mean() if levels else torch.zeros_like(main)
 
 
 def total_weight(mask: Tensor, foreground_weight: float) -> Tensor:

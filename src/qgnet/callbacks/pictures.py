@@ -17,7 +17,6 @@ from datamodules.files.writing import atomic_write
 from qgnet.loggers.wandb import Masks, Wandb
 from qgnet.metrics import intersection_and_union
 from qgnet.outputs.drawing import (
-    HEADINGS,
     SHOWN_ABOVE,
     Picture,
     contact_sheet,
@@ -35,14 +34,14 @@ class Shown(NamedTuple):
     Attributes:
         label: its class.
         iou: of the foreground, in [0, 1].
-        row: pictures in the order of ``HEADINGS``.
+        row: heading → picture.
         support: first support image and {name: mask}, for overlays.
         query: query image at its own size and {name: mask}.
     """
 
     label: str
     iou: float
-    row: list[Picture]
+    row: dict[str, Picture]
     support: tuple[Picture, Masks]
     query: tuple[Picture, Masks]
 
@@ -134,7 +133,8 @@ def write_episodes(trainer: pl.Trainer, episodes: Sequence[Shown], name: str, ke
     if not (episodes and trainer.is_global_zero):
         return
     labels = [f"{shown.label}\nIoU {100 * shown.iou:.0f} %" for shown in episodes]
-    publish(trainer, contact_sheet(HEADINGS, [shown.row for shown in episodes], labels), name, key)
+    rows = [list(shown.row.values()) for shown in episodes]
+    publish(trainer, contact_sheet(list(episodes[0].row), rows, labels), name, key)
     images, masks, captions = [], [], []
     for shown in episodes:
         for role, (image, layers) in (("support", shown.support), ("query", shown.query)):
@@ -164,10 +164,9 @@ def show(task: EpisodicTask, segmented: Segmented, episode: Episode, i: int, iou
     height, width = query.shape[:2]
     layers = {"prediction": segmented.masks[i], "ground truth": episode.original_mask[i]}
     masks: dict[str, Any] = {name: mask.cpu().numpy() for name, mask in layers.items()}
-    for name, values in (("guided map", segmented.output.guided_map), ("prior map", segmented.output.prior_map)):
-        if values is not None:
-            above = on_canvas(values, episode, i)[0] > SHOWN_ABOVE
-            masks[name] = cv2.resize(above.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    for name, values in segmented.output.maps.items():
+        above = on_canvas(values, episode, i)[0] > SHOWN_ABOVE
+        masks[f"{name} map"] = cv2.resize(above.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     support = episode.support_images[i, 0], episode.support_masks[i, 0]
     return Shown(
         task.class_names[int(episode.class_id[i])],

@@ -15,6 +15,7 @@ from datamodules.files.writing import atomic_write
 from qgnet.common.say import say
 from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.layers import resize
+from qgnet.networks.qgnet import GUIDED
 from qgnet.runs.conditions import conditions
 from qgnet.runs.folders import checkpoint_run, training_of
 from qgnet.runs.results import EVERYTHING, RESULTS, THRESHOLDS, guided, matching
@@ -36,7 +37,9 @@ class TestResults(pl.Callback):
         """One metric per baseline, on the device."""
         assert isinstance(pl_module, EpisodicTask)
         classes = pl_module.data.novel_classes
-        names = [EVERYTHING, *map(guided, THRESHOLDS), *map(matching, pl_module.net.margins)]
+        net = pl_module.net
+        thresholds = THRESHOLDS if GUIDED in net.map_names else ()
+        names = [EVERYTHING, *map(guided, thresholds), *map(matching, net.margins)]
         self.baselines = {name: EpisodeIoU(classes).to(pl_module.device) for name in names}
 
     def on_test_batch_end(
@@ -62,15 +65,15 @@ class TestResults(pl.Callback):
 def count_baselines(baselines: dict[str, EpisodeIoU], segmented: Segmented, episode: Episode) -> None:
     """Count one batch of episodes for each baseline; not those whose class is absent."""
     side = episode.query_mask.shape[-1]
-    maps = {"guided": segmented.output.guided_map, **segmented.output.margins}
+    maps = {**segmented.output.maps, **segmented.output.margins}
     canvases = {name: resize(values.float(), (side, side))[:, 0] for name, values in maps.items()}
     for i in episode.present.nonzero().flatten().tolist():
         target, class_id = episode.original_mask[i], int(episode.class_id[i])
         size = (target.shape[0], target.shape[1])
         full = {name: restore(canvas[i], episode.fitted_size[i], size) for name, canvas in canvases.items()}
         baselines[EVERYTHING].update(torch.ones_like(target), target, class_id)
-        for threshold in THRESHOLDS:
-            baselines[guided(threshold)].update(full["guided"] > threshold, target, class_id)
+        for threshold in THRESHOLDS if GUIDED in full else ():
+            baselines[guided(threshold)].update(full[GUIDED] > threshold, target, class_id)
         for name in segmented.output.margins:
             baselines[matching(name)].update(full[name] > 0, target, class_id)
 

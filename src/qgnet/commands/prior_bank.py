@@ -31,7 +31,7 @@ def add_parser(subcommands: Any) -> None:
     parser.add_argument("--size", type=int, default=256, help="number of priors (default 256)")
     parser.add_argument("--method", choices=get_args(Method), default="kmeans", help="default kmeans")
     parser.add_argument("--images", type=int, default=500, help="how many images to draw at most (default 500)")
-    parser.add_argument("--image-size", type=int, default=473, help="side of the square crops, 8n + 1 (default 473)")
+    parser.add_argument("--image-size", type=int, default=473, help="side of the square crops in pixels (default 473)")
     parser.add_argument("--seed", type=int, default=321, help="of all draws (default 321)")
     parser.set_defaults(run=run)
 
@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> None:
     setting = "--prior-checkpoint"
     encoder = make_encoder(*prior_architecture(options.prior_checkpoint, setting))
     digest = load_encoder_weights(encoder, str(options.prior_checkpoint), setting)
+    encoder.check_side(options.image_size, "--image-size")
     encoder.freeze()
     source = ImageFolder(options.root, options.list_file)
     chosen = np.random.default_rng(options.seed).permutation(len(source.names))[: options.images].tolist()

@@ -32,10 +32,6 @@ class Rule(ABC):
     def __repr__(self) -> str:
         return str(self)
 
-    def advice(self, value: Any) -> str:
-        """What to take instead, as a sentence with a space before it; may be empty."""
-        return ""
-
 
 @dataclass(frozen=True, repr=False)
 class Range(Rule):
@@ -65,24 +61,17 @@ LARGEST_SIDE = 4097
 
 @dataclass(frozen=True, repr=False)
 class Side(Range):
-    """A side of 8n + 1 pixels, at which the strides and dilations of the encoders line up."""
+    """A side of a network's square. Which of them it takes, its encoder says."""
 
-    least: float = 17
+    least: float = 1
     most: float = LARGEST_SIDE
 
     def holds(self, number: Any) -> bool:
         """Whether one side is allowed."""
-        return isinstance(number, Integral) and super().holds(number) and number % 8 == 1
+        return isinstance(number, Integral) and super().holds(number)
 
     def __str__(self) -> str:
-        return f"a side of 8n + 1 pixels, {self.least:.12g} … {self.most:.12g}"
-
-    def advice(self, value: Any) -> str:
-        """The sides next to it."""
-        if not isinstance(value, int | float) or not -self.most <= value <= self.most - 8:  # nor of what is no number
-            return ""
-        lower = max(int(self.least), int(value - 1) // 8 * 8 + 1)
-        return f" Take {lower} or {lower + 8}."
+        return f"a whole number of pixels, {self.least:.12g} … {self.most:.12g}"
 
 
 class Rising(Rule):
@@ -156,11 +145,11 @@ def check(declared: Mapping[str, Sequence[Rule]], values: Mapping[str, Any], pre
         for rule in [*rules_of_it, FINITE]:
             if not rule.fits(value):
                 setting = f"{prefix}.{name}".lstrip(".")
-                raise InputError(f"{setting} is {value!r}; expected {rule}.{rule.advice(value)}")
+                raise InputError(f"{setting} is {value!r}; expected {rule}.")
 
 
 def check_side(side: int, name: str) -> None:
-    """Refuse a side that is not a ``Side``, by an InputError with the next two that can be taken.
+    """Refuse a side that no network can have, by an InputError.
 
     Args:
         side: in pixels.

@@ -13,7 +13,7 @@ class ProjectedEncoder(nn.Module):
     """Encoder, global average pooling and a 2-layer projection (MoCo v2) to the unit sphere.
 
     Args:
-        encoder: its last stage is pooled.
+        encoder: its high-level feature is pooled.
         dim: dimensions of the projection.
     """
 
@@ -24,8 +24,8 @@ class ProjectedEncoder(nn.Module):
         self.projection = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, dim))
 
     def descriptor(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised floats → (B, C), the pooled last stage."""
-        return self.encoder(images)[self.encoder.high_stage].mean(dim=(2, 3))
+        """(B, 3, H, W) normalised floats → (B, C), the pooled high-level feature."""
+        return self.encoder.high_of(images).mean(dim=(2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised floats → (B, dim) float32 of length 1."""

@@ -1,6 +1,6 @@
-"""What networks keep of encoded images: named tuples of tensors, which may hold further ones, lists, or None."""
+"""What networks keep of encoded images: tensors in named tuples, lists and dictionaries, at any depth; or None."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -11,22 +11,40 @@ Encoded = TypeVar("Encoded")
 
 def each_tensor(change: Callable[[Tensor], Tensor], encoded: Encoded) -> Encoded:
     """The same with every tensor changed."""
-    if isinstance(encoded, Tensor):
-        return change(encoded)  # type: ignore[return-value]
-    if isinstance(encoded, tuple):
-        parts: list[Any] = [each_tensor(change, part) for part in encoded]
-        return type(encoded)(*parts)
-    if isinstance(encoded, list):
-        return [each_tensor(change, part) for part in encoded]  # type: ignore[return-value]
-    return encoded
+    return _joined(lambda parts: change(parts[0]), [encoded])
 
 
 def concatenated(parts: Sequence[Encoded]) -> Encoded:
     """Several of one kind as one, along their first dimension."""
+    return parts[0] if len(parts) == 1 else _joined(torch.cat, parts)
+
+
+def tensors(encoded: Any) -> Iterator[Tensor]:
+    """All tensors, in order."""
+    if isinstance(encoded, Tensor):
+        yield encoded
+    elif isinstance(encoded, dict):
+        yield from tensors(list(encoded.values()))
+    elif isinstance(encoded, tuple | list):
+        for part in encoded:
+            yield from tensors(part)
+
+
+def has_shape(value: Any, shape: Sequence[int | None]) -> bool:
+    """Whether it is a tensor of floats of this shape; None stands for any length from 1 on."""
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.dim() != len(shape):
+        return False
+    return all(found > 0 if side is None else found == side for found, side in zip(value.shape, shape, strict=True))
+
+
+def _joined(join: Callable[[list[Tensor]], Tensor], parts: Sequence[Any]) -> Any:
+    """What ``join`` makes of the tensors that stand in the same place of all parts."""
     first = parts[0]
-    if len(parts) == 1 or first is None:
-        return first
     if isinstance(first, Tensor):
-        return torch.cat(list(parts))  # type: ignore[arg-type,return-value]
-    fields: list[Any] = [concatenated(field) for field in zip(*parts, strict=True)]
-    return type(first)(*fields) if isinstance(first, tuple) else fields  # type: ignore[return-value]
+        return join(list(parts))
+    if isinstance(first, dict):
+        return {key: _joined(join, [part[key] for part in parts]) for key in first}
+    if isinstance(first, tuple | list):
+        fields = [_joined(join, field) for field in zip(*parts, strict=True)]
+        return fields if isinstance(first, list) else type(first)(*fields) if hasattr(first, "_fields") else (*fields,)
+    return first

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from qgnet.networks.encoders import Encoder
+
 CALIBRATION_IMAGES = 64
 """Images from which statistics are estimated."""
 TOLERANCE = 1e-3
@@ -20,7 +22,7 @@ def is_folded(net: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def unfold(net: nn.Module, images: Tensor) -> None:
+def unfold(net: Encoder, images: Tensor) -> None:
     """Give the batch norms the statistics of some images, without changing what the network computes in evaluation.
 
     In training mode a batch norm normalises by its batch. After folding its input is no longer what its weight and bias
@@ -40,7 +42,7 @@ def unfold(net: nn.Module, images: Tensor) -> None:
     norms, training = _norms(net), net.training
     hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
     net.eval()
-    net(images)
+    net.high_of(images)
     net.train(training)
     for hook in hooks:
         hook.remove()

@@ -1,16 +1,26 @@
 """Few-shot segmentation without training: the support matched to the query on a frozen encoder's features."""
 
-from torch import Tensor, nn
+from collections.abc import Sequence
 
-from qgnet.common.settings import check_side
+from torch import Tensor
+
 from qgnet.networks.correspondence import region_map
-from qgnet.networks.encoders import Encoder
+from qgnet.networks.encoders import Encoder, Features
+from qgnet.networks.few_shot import FewShotNetwork, Prediction, two_labels
 from qgnet.networks.layers import resize
-from qgnet.networks.matching import MARGINS, Positions, margins, matching_feature, of_all_shots, positions
-from qgnet.networks.qgnet import QGNetOutput, Stages, two_labels
+from qgnet.networks.matching import (
+    MARGINS,
+    Positions,
+    are_positions,
+    margins,
+    matching_feature,
+    of_all_shots,
+    positions,
+)
+from qgnet.networks.qgnet import GUIDED
 
 
-class Matching(nn.Module):
+class Matching(FewShotNetwork):
     """Segments by one of the `MARGINS`, foreground where it is above 0, whatever encodes the images.
 
     Args:
@@ -20,6 +30,9 @@ class Matching(nn.Module):
         ValueError: if there is no such method.
     """
 
+    supports_type = Positions
+    map_names = (GUIDED,)
+
     def __init__(self, method: str) -> None:
         super().__init__()
         if method not in MARGINS:
@@ -27,29 +40,27 @@ class Matching(nn.Module):
         self.method = method
         self.margins = tuple(MARGINS)
 
-    def encode_query(self, image: Tensor, stages: Stages | None = None) -> Tensor:
-        """(B, 3, H, W) normalised floats → (B, C, h, w) float32 of length 1, what is compared; of each subclass."""
-        raise NotImplementedError
+    def encode_support(self, image: Tensor, mask: Tensor, shared: Features | None = None) -> Positions:
+        """The positions of the supports and what they show."""
+        return positions(self.encode_query(image, shared), mask)
 
-    def encode_support(self, image: Tensor, mask: Tensor, stages: Stages | None = None) -> Positions:
-        """(B, 3, H, W) normalised floats and their masks (B, H, W) → the positions and what they show."""
-        return positions(self.encode_query(image, stages), mask)
+    def stack_shots(self, shots: Sequence[Positions]) -> Positions:
+        """The positions of all shots as one set."""
+        return of_all_shots(shots)
 
-    stack_shots = staticmethod(of_all_shots)
+    def decode(self, query: Tensor, supports: Positions, size: tuple[int, int], with_levels: bool = True) -> Prediction:
+        """See :class:`FewShotNetwork`. ``margins`` holds those of all methods.
 
-    def decode(
-        self, query: Tensor, supports: Positions, size: tuple[int, int], with_levels: bool = True
-    ) -> QGNetOutput:
-        """The answer at ``size`` for B encoded queries and their supports by :meth:`stack_shots`, B or one for all.
-
-        Returns:
-            ``margins`` holds those of all methods, ``guided_map`` the similarity to the nearest foreground position,
-            min-max normalised; there is no prior map and no level, whatever ``with_levels``.
+        The one map, ``guided``, is the similarity to the nearest foreground position, min-max normalised.
         """
         answers = margins(query, supports, self.margins)
         guided_map = region_map(query, supports.features * (supports.foreground > 0)[:, None])
         logits = resize(two_labels(answers[self.method]), size)
-        return QGNetOutput(logits, guided_map, None, [], answers)
+        return Prediction(logits, {GUIDED: guided_map}, margins=answers)
+
+    def compared(self, query: Tensor, supports: Positions) -> tuple[Tensor, Positions]:
+        """What is compared anyway."""
+        return query, supports
 
 
 class Matcher(Matching):
@@ -64,22 +75,18 @@ class Matcher(Matching):
         super().__init__(method)
         self.encoder = encoder
 
-    def forward(self, query: Tensor, support_images: Tensor, support_masks: Tensor) -> QGNetOutput:
-        """Segment a batch of episodes; arguments and result as :meth:`QGNet.forward` and :meth:`decode`."""
-        shots = zip(support_images.unbind(1), support_masks.unbind(1), strict=True)
-        supports = self.stack_shots([self.encode_support(image, mask) for image, mask in shots])
-        return self.decode(self.encode_query(query), supports, (query.shape[-2], query.shape[-1]))
+    def check_side(self, side: int, what: str) -> None:
+        """See :class:`FewShotNetwork`."""
+        self.encoder.check_side(side, what)
 
-    def stages(self, image: Tensor) -> Stages:
-        """(B, 3, H, W) normalised floats → the encoder's features, the same for a query and a support."""
-        return self.encoder(image)
+    def fits(self, supports: Positions) -> bool:
+        """See :class:`FewShotNetwork`."""
+        return are_positions(supports, self.encoder.matching_channels) and super().fits(supports)
 
-    def encode_query(self, image: Tensor, stages: Stages | None = None) -> Tensor:
-        """(B, 3, H, W) normalised floats, with :meth:`stages` if known → (B, C, h, w) float32 of length 1.
+    def shared(self, image: Tensor) -> Features:
+        """The features of the encoder's matching levels."""
+        return self.encoder(image, self.encoder.matching_levels)
 
-        Raises:
-            InputError: if a side is not 8n + 1.
-        """
-        for side in image.shape[-2:]:
-            check_side(side, "An image side")
-        return matching_feature(stages or self.stages(image), self.encoder.high_stage)
+    def encode_query(self, image: Tensor, shared: Features | None = None) -> Tensor:
+        """(B, C, h, w) float32 of length 1, what is compared."""
+        return matching_feature(self.encoder.compared(shared or self.shared(image)))

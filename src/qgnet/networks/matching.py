@@ -6,14 +6,15 @@ normalised guided map cannot. All K shots are taken together: their positions ar
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from qgnet.networks.correspondence import BLOCK, EPS
-from qgnet.networks.layers import resize
+from qgnet.networks.encoded import has_shape
+from qgnet.networks.layers import resize, size_of
 
 INSIDE = 0.5
 """A position belongs to what covers at least this share of it."""
@@ -37,14 +38,13 @@ class Positions(NamedTuple):
     background: Tensor
 
 
-def matching_feature(stages: dict[int, Tensor], last: int) -> Tensor:
-    """The last two stages side by side, each of length 1: (B, C, h, w) float32 of length 1, h and w of the finer one.
+def matching_feature(compared: Sequence[Tensor]) -> Tensor:
+    """An encoder's matching levels side by side, each of length 1: (B, C, h, w) float32 of length 1.
 
-    Side by side they tell classes apart better than either alone, and no stage drowns the other. They have the
-    positions of the stage before the last, which are finer where the encoder is not dilated.
+    Side by side the last two tell classes apart better than either alone, and neither drowns the other. They have the
+    positions of the last of ``compared``, which are finer where the encoder is not dilated.
     """
-    size = (stages[last - 1].shape[-2], stages[last - 1].shape[-1])
-    parts = [F.normalize(resize(stages[stage].float(), size), dim=1, eps=EPS) for stage in (last, last - 1)]
+    parts = [F.normalize(resize(feature.float(), size_of(compared[-1])), dim=1, eps=EPS) for feature in compared]
     return torch.cat(parts, dim=1) / len(parts) ** 0.5
 
 
@@ -69,6 +69,13 @@ def positions(feature: Tensor, mask: Tensor) -> Positions:
 def covers(mask: Tensor, size: tuple[int, int]) -> list[Tensor]:
     """Masks (B, H, W) → the shares of a feature's positions that are foreground and background, (B, h * w) each."""
     return [F.adaptive_avg_pool2d((mask == label).float(), size).flatten(1) for label in (1, 0)]
+
+
+def are_positions(value: Any, channels: int) -> bool:
+    """Whether something is the :class:`Positions` of one episode, with features of so many channels."""
+    if not (isinstance(value, Positions) and has_shape(value.features, (1, channels, None))):
+        return False
+    return all(has_shape(cover, (1, value.features.shape[2])) for cover in value[1:])
 
 
 def of_all_shots(shots: Sequence[Positions]) -> Positions:

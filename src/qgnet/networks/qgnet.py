@@ -1,20 +1,31 @@
 """QGNet (Liu et al., arXiv 2108.05293): few-shot segmentation from a guided and a prior region map."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from qgnet.common.settings import check_side
 from qgnet.networks.correspondence import region_map, unit, unit_region_map
-from qgnet.networks.encoders import Encoder
+from qgnet.networks.encoded import has_shape
+from qgnet.networks.encoders import Encoder, Features
+from qgnet.networks.encoders.contract import MaskAt
 from qgnet.networks.enrichment import FeatureEnrichment
+from qgnet.networks.few_shot import FewShotNetwork, Prediction, two_labels
 from qgnet.networks.foreground import foreground_at, foreground_keys
 from qgnet.networks.layers import reducer, resize, resize_mask, size_of
-from qgnet.networks.matching import MARGINS, Positions, margins, matching_feature, of_all_shots, positions
+from qgnet.networks.matching import (
+    MARGINS,
+    Positions,
+    are_positions,
+    margins,
+    matching_feature,
+    of_all_shots,
+    positions,
+)
 
-Stages = dict[int, Tensor]
+GUIDED, PRIOR = "guided", "prior"
+"""Names of the region maps: from cross- and from self-correspondence."""
 MARGIN_WEIGHT = 1.5
 """Of each margin at the beginning of a training, where ``add_margins``; about what a training leaves."""
 
@@ -77,31 +88,6 @@ class Supports(NamedTuple):
     positions: Positions | None
 
 
-def stack_shots(shots: Sequence[Support]) -> Supports:
-    """K supports (B, …) of :meth:`QGNet.encode_support` → what :meth:`QGNet.decode` takes."""
-    category = torch.stack([shot.category for shot in shots]).mean(dim=0)
-    known = [shot.positions for shot in shots if shot.positions is not None]
-    return Supports(category, [shot.keys for shot in shots], of_all_shots(known) if known else None)
-
-
-class QGNetOutput(NamedTuple):
-    """What QGNet predicts of a query.
-
-    Attributes:
-        logits: (B, 2, H, W), background and foreground, at the image's size.
-        guided_map: (B, 1, h, w) in [0, 1], mean over the shots.
-        prior_map: (B, 1, h, w) in [0, 1]; None without self-correspondence.
-        level_logits: one (B, 2, h_l, w_l) per level of the FEM; empty where no loss is taken.
-        margins: name → (B, 1, h, w), above 0 where support matching says foreground; empty without them.
-    """
-
-    logits: Tensor
-    guided_map: Tensor
-    prior_map: Tensor | None
-    level_logits: list[Tensor]
-    margins: dict[str, Tensor] = {}  # noqa: RUF012  (never written to)
-
-
 class PriorBank(nn.Module):
     """Priors that are the same for every query: cluster centres of P's features over unlabelled images [paper].
 
@@ -128,7 +114,7 @@ class PriorBank(nn.Module):
         return self.vectors[:, :, None, None].expand(-1, -1, 3, 3)
 
 
-class Answering(nn.Module):
+class QGNetDecoder(FewShotNetwork):
     """What QGNet does once the images are encoded, by whatever encodes them.
 
     Attributes:
@@ -138,22 +124,25 @@ class Answering(nn.Module):
         enrichment: the FEM, called as :class:`FeatureEnrichment` is.
     """
 
-    margins: tuple[str, ...]
     margin_weights: Tensor | None
     cross_correspondence: bool
     enrichment: nn.Module
+    supports_type = Supports
 
-    stack_shots = staticmethod(stack_shots)
+    def stack_shots(self, shots: Sequence[Support]) -> Supports:
+        """See :class:`FewShotNetwork`; the category feature is the mean over the shots."""
+        category = torch.stack([shot.category for shot in shots]).mean(dim=0)
+        known = [shot.positions for shot in shots if shot.positions is not None]
+        return Supports(category, [shot.keys for shot in shots], of_all_shots(known) if known else None)
 
-    def decode(self, query: Query, supports: Supports, size: tuple[int, int], with_levels: bool = True) -> QGNetOutput:
-        """The prediction at ``size`` for B encoded queries and their supports by :func:`stack_shots`, B or one for all.
+    def decode(self, query: Query, supports: Supports, size: tuple[int, int], with_levels: bool = True) -> Prediction:
+        """See :class:`FewShotNetwork`; the maps are ``guided``, the mean over the shots, and ``prior``.
 
-        ``with_levels`` False leaves out the level logits, which only a loss needs.
+        The guided map is drawn and scored even where the FEM does not see it.
         """
         guided_map = torch.stack([unit_region_map(query.high, keys) for keys in supports.keys]).mean(dim=0)
-        maps = [guided_map] if self.cross_correspondence else []
-        if query.prior_map is not None:
-            maps.append(query.prior_map)
+        prior_map = {} if query.prior_map is None else {PRIOR: query.prior_map}
+        maps = [*([guided_map] if self.cross_correspondence else []), *prior_map.values()]
         found = self._margins(query, supports)
         full = (query.high.shape[-2], query.high.shape[-1])
         logits, level_logits = self.enrichment(
@@ -162,15 +151,18 @@ class Answering(nn.Module):
         if self.margin_weights is not None:
             weighted = zip(self.margin_weights, found.values(), strict=True)
             logits = logits + two_labels(sum(weight * resize(margin, full) for weight, margin in weighted))
-        return QGNetOutput(resize(logits, size), guided_map, query.prior_map, level_logits, found)
+        return Prediction(resize(logits, size), {GUIDED: guided_map, **prior_map}, level_logits, found)
+
+    def compared(self, query: Query, supports: Supports) -> tuple[Tensor, Positions] | None:
+        """See :class:`FewShotNetwork`; None without margins."""
+        return None if query.matching is None or supports.positions is None else (query.matching, supports.positions)
 
     def _margins(self, query: Query, supports: Supports) -> dict[str, Tensor]:
-        if query.matching is None or supports.positions is None:
-            return {}
-        return margins(query.matching, supports.positions, self.margins)
+        compared = self.compared(query, supports)
+        return {} if compared is None else margins(*compared, self.margins)
 
 
-class QGNet(Answering):
+class QGNet(QGNetDecoder):
     """Segments in a query image what a few masks show in support images.
 
     Args:
@@ -214,6 +206,7 @@ class QGNet(Answering):
         self.prior_bank = priors if isinstance(priors, PriorBank) else None
         self.prior_encoder = None if isinstance(priors, PriorBank) else priors
         self.cross_correspondence = cross_correspondence
+        self.map_names = (GUIDED,) if priors is None else (GUIDED, PRIOR)
         self.reduce_query = reducer(encoder.mid_channels, width)
         self.reduce_support = reducer(encoder.mid_channels, width)
         if priors is not None:
@@ -223,91 +216,75 @@ class QGNet(Answering):
         self.enrichment = FeatureEnrichment(width, levels, maps)
         self.margin_weights = nn.Parameter(torch.full((len(margins),), MARGIN_WEIGHT)) if add_margins else None
 
-    def forward(self, query: Tensor, support_images: Tensor, support_masks: Tensor) -> QGNetOutput:
-        """Segment a batch of episodes; E sees queries and supports in one pass.
-
-        Args:
-            query: (B, 3, H, W) normalised floats, H and W of the form 8n + 1.
-            support_images: (B, K, 3, H, W) normalised floats.
-            support_masks: (B, K, H, W) in {0, 1, 255}; only 1 is foreground. They may lie on the host.
-
-        Raises:
-            InputError: if a side is not 8n + 1.
-        """
-        for side in query.shape[-2:]:
-            check_side(side, "An image side")
+    def encode_episodes(
+        self, query: Tensor, support_images: Tensor, support_masks: Tensor
+    ) -> tuple[Query, list[Support]]:
+        """See :class:`FewShotNetwork`; E sees queries and supports in one pass."""
         episodes, shots = support_images.shape[:2]
-        stages = self.encoder(torch.cat([query, support_images.flatten(0, 1)]), last=3)
-        query_stages = {stage: x[:episodes] for stage, x in stages.items()}
-        support_stages = {stage: x[episodes:] for stage, x in stages.items()}
-        supports = self._support(support_stages, support_masks.flatten(0, 1)).of_shots(shots)
-        encoded = self._query(query, query_stages)
-        return self.decode(encoded, stack_shots(supports), (query.shape[-2], query.shape[-1]))
+        features = self.encoder(torch.cat([query, support_images.flatten(0, 1)]), self.encoder.shared_levels)
+        of_queries = {level: x[:episodes] for level, x in features.items()}
+        of_supports = {level: x[episodes:] for level, x in features.items()}
+        supports = self._support(of_supports, support_masks.flatten(0, 1)).of_shots(shots)
+        return self._query(query, of_queries), supports
 
-    def stages(self, image: Tensor) -> Stages:
-        """(B, 3, H, W) normalised floats → E's features that an image has in common as a query and as a support."""
-        stages = self.encoder(image, last=self.encoder.high_stage if self.margins else 3)
-        return {stage: feature for stage, feature in stages.items() if stage >= 2}
+    def shared(self, image: Tensor) -> Features:
+        """E's features that an image has in common as a query and as a support."""
+        high = [self.encoder.high_level] if self.margins else []
+        return self.encoder(image, [*self.encoder.shared_levels, *high])
 
-    def encode_query(self, image: Tensor, stages: Stages | None = None) -> Query:
-        """(B, 3, H, W) normalised floats, with :meth:`stages` if known → what depends on the query alone."""
-        return self._query(image, stages or self.stages(image))
+    def encode_query(self, image: Tensor, shared: Features | None = None) -> Query:
+        """See :class:`FewShotNetwork`."""
+        return self._query(image, shared or self.shared(image))
 
-    def encode_support(self, image: Tensor, mask: Tensor, stages: Stages | None = None) -> Support:
-        """As :meth:`encode_query`, with the masks (B, H, W) → what depends on the support alone."""
-        return self._support(stages or self.stages(image), mask)
+    def encode_support(self, image: Tensor, mask: Tensor, shared: Features | None = None) -> Support:
+        """See :class:`FewShotNetwork`."""
+        return self._support(shared or self.shared(image), mask)
 
-    def _matching(self, stages: Stages, high: Tensor) -> Tensor | None:
-        """What margins compare, if there are any."""
-        last = self.encoder.high_stage
-        return matching_feature(stages | {last: high}, last) if self.margins else None
+    def check_side(self, side: int, what: str) -> None:
+        """See :class:`FewShotNetwork`."""
+        for encoder in (self.encoder, self.prior_encoder):
+            if encoder is not None:
+                encoder.check_side(side, what)
 
-    def _query(self, image: Tensor, stages: Stages) -> Query:
-        high = self._high(stages)
-        high = resize(high, (stages[3].shape[-2], stages[3].shape[-1]))  # smaller only if nothing is dilated
+    def fits(self, supports: Supports) -> bool:
+        """See :class:`FewShotNetwork`."""
+        width, high = self.enrichment.width, self.encoder.high_channels
+        keys_fit = len(supports.keys) > 0 and all(has_shape(keys, (1, high, None)) for keys in supports.keys)
+        positions = supports.positions
+        compared_fit = are_positions(positions, self.encoder.matching_channels) if self.margins else positions is None
+        return has_shape(supports.category, (1, width, 1, 1)) and keys_fit and compared_fit and super().fits(supports)
+
+    def _query(self, image: Tensor, features: Features) -> Query:
+        mid, high = self.encoder.mid(features), self.encoder.high(features)
+        compared = self.encoder.compared(features | {self.encoder.high_level: high})
+        matching = matching_feature(compared) if self.margins else None
+        high = resize(high, size_of(mid))  # smaller only if nothing is dilated
         priors = self.priors(image)
         prior_map = None if priors is None else region_map(self.reduce_self(high), priors)
-        pyramid = self.enrichment.pyramid(self.reduce_query(mid_level(stages)))
-        return Query(pyramid, unit(high), prior_map, self._matching(stages, high))
+        pyramid = self.enrichment.pyramid(self.reduce_query(mid))
+        return Query(pyramid, unit(high), prior_map, matching)
 
     def priors(self, image: Tensor) -> Tensor | None:
         """(B, width, N): what self-correspondence compares the query with."""
         if self.prior_encoder is not None:
-            return self.reduce_priors(self.prior_encoder(image)[self.prior_encoder.high_stage]).flatten(2)
+            return self.reduce_priors(self.prior_encoder.high_of(image)).flatten(2)
         if self.prior_bank is not None:
             reduced = self.reduce_priors(self.prior_bank())[:, :, 1, 1]
             return reduced.T.expand(len(image), -1, -1)
         return None
 
-    def _support(self, stages: Stages, mask: Tensor) -> Support:
-        given = stages[self.encoder.high_stage - 1]
-        whole = (mask.to(given.device, non_blocking=True) == 1).to(given.dtype).unsqueeze(1)
-        category, masked = self.masked(stages, lambda size: resize_mask(whole, size))
-        return support(category, masked, mask, self._positions(stages, mask))
+    def _support(self, features: Features, mask: Tensor) -> Support:
+        like = features[self.encoder.mid_levels[0]]
+        whole = (mask.to(like.device, non_blocking=True) == 1).to(like.dtype).unsqueeze(1)
+        category, masked = self.masked(features, lambda size: resize_mask(whole, size))
+        known = positions(matching_feature(self.encoder.compared(features)), mask) if self.margins else None
+        return support(category, masked, mask, known)
 
-    def _positions(self, stages: Stages, mask: Tensor) -> Positions | None:
-        return positions(self.compared(stages), mask) if self.margins else None
-
-    def masked(self, stages: Stages, mask: Callable[[tuple[int, int]], Tensor]) -> tuple[Tensor, Tensor]:
-        """The category feature and the masked high-level feature.
-
-        Args:
-            stages: of supports, up to 3.
-            mask: gives their soft mask (B, 1, h, w) for a size (h, w).
-        """
-        last = self.encoder.high_stage
-        high = self.encoder.run_stage(last, stages[last - 1] * mask(size_of(stages[last - 1])))
-        reduced = self.reduce_support(mid_level(stages))
-        return masked_average(reduced, mask(size_of(reduced))), high * mask(size_of(high))
-
-    def compared(self, stages: Stages) -> Tensor:
-        """What margins compare the query with: background counts, too, so the picture is not masked."""
-        last = self.encoder.high_stage
-        return matching_feature(stages | {last: self._high(stages)}, last)
-
-    def _high(self, stages: Stages) -> Tensor:
-        last = self.encoder.high_stage
-        return stages[last] if last in stages else self.encoder.run_stage(last, stages[last - 1])
+    def masked(self, features: Features, mask: MaskAt) -> tuple[Tensor, Tensor]:
+        """The category feature and the masked high-level feature of supports."""
+        high = self.encoder.masked_high(features, mask)
+        reduced = self.reduce_support(self.encoder.mid(features))
+        return masked_average(reduced, mask(size_of(reduced))), high
 
 
 def support(category: Tensor, masked: Tensor, mask: Tensor, known: Positions | None) -> Support:
@@ -316,17 +293,6 @@ def support(category: Tensor, masked: Tensor, mask: Tensor, known: Positions | N
     foreground = foreground_at(here, size_of(masked), masked.dtype)
     counted = foreground if here is mask else foreground_at(mask, size_of(masked), torch.float32)
     return Support(category, foreground_keys(masked, foreground, counted), known)
-
-
-def two_labels(margin: Tensor) -> Tensor:
-    """(B, 1, h, w) foreground minus background → logits (B, 2, h, w)."""
-    return torch.cat([-margin / 2, margin / 2], dim=1)
-
-
-def mid_level(stages: Stages) -> Tensor:
-    """Stages 3 and 2 side by side, (B, C3 + C2, h, w)."""
-    size = (stages[3].shape[-2], stages[3].shape[-1])
-    return torch.cat([stages[3], resize(stages[2], size)], dim=1)
 
 
 def masked_average(feature: Tensor, mask: Tensor) -> Tensor:

@@ -64,18 +64,17 @@ def view_row(views: ViewDataset, i: int) -> list[Picture]:
     return [picture, *(to_picture(v) for v in (*made.global_views, *made.local_patches))]
 
 
-def episode_row(episode: Episode, segmented: Segmented, i: int) -> list[Picture]:
-    """The pictures of episode ``i`` of a batch, in the order of ``HEADINGS``; of several supports the first.
-
-    A network without self-correspondence has a black prior map.
-    """
-    query, full = fitted_query(episode, i), query_picture(episode, i)
-    maps = [
-        heat(on_canvas(values, episode, i)[0]) if values is not None else np.zeros_like(query)
-        for values in (segmented.output.guided_map, segmented.output.prior_map)
-    ]
-    truth = overlay(full, episode.original_mask[i])
-    return [support_picture(episode, i), query, *maps, overlay(full, segmented.masks[i]), truth]
+def episode_row(episode: Episode, segmented: Segmented, i: int) -> dict[str, Picture]:
+    """Heading → picture of episode ``i`` of a batch, with the network's own maps; of several supports the first."""
+    full = query_picture(episode, i)
+    maps = segmented.output.maps.items()
+    return {
+        "support + mask": support_picture(episode, i),
+        "query": fitted_query(episode, i),
+        **{f"{name} map": heat(on_canvas(values, episode, i)[0]) for name, values in maps},
+        "prediction": overlay(full, segmented.masks[i]),
+        "ground truth": overlay(full, episode.original_mask[i]),
+    }
 
 
 def support_picture(episode: Episode, i: int) -> Picture:
@@ -143,6 +142,3 @@ def contact_sheet(headings: Sequence[str], rows: Sequence[Sequence[Picture]], la
             scaled = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
             sheet.paste(scaled, (left + column * (CELL + GAP), top))
     return np.asarray(sheet)
-
-
-HEADINGS = ("support + mask", "query", "guided map", "prior map", "prediction", "ground truth")

@@ -44,17 +44,15 @@ class Segment:
         mask: (H, W) uint8 in {0, 1}.
         probability: (H, W) float32 in [0, 1].
         score: how sure it is that the photograph shows the class, in [0, 1].
-        guided_map: (h, w) float32 in [0, 1], how similar each position is to the supports' object, at the network's
-            positions; of a photograph in tiles that of the first one.
-        prior_map: the same of self-correspondence; None of a network without it.
+        maps: name → (h, w) float32 in [0, 1], the network's region maps at its positions; of a photograph in tiles
+            those of the first one.
     """
 
     name: str
     mask: Labels
     probability: Map
     score: float
-    guided_map: Map
-    prior_map: Map | None
+    maps: dict[str, Map]
 
     @property
     def empty(self) -> bool:
@@ -99,14 +97,19 @@ class Result:
         return self.best.score
 
     @property
-    def guided_map(self) -> Map:
-        """Of the same class, (h, w)."""
-        return self.best.guided_map
+    def maps(self) -> dict[str, Map]:
+        """The network's region maps of the same class: name → (h, w) in [0, 1]."""
+        return self.best.maps
+
+    @property
+    def guided_map(self) -> Map | None:
+        """The map of cross-correspondence, (h, w): similarity to the supports' object; None of a network without it."""
+        return self.maps.get("guided")
 
     @property
     def prior_map(self) -> Map | None:
-        """Of the same class, (h, w); None of a network without self-correspondence."""
-        return self.best.prior_map
+        """The map of self-correspondence, (h, w); None of a network without it."""
+        return self.maps.get("prior")
 
     @property
     def empty(self) -> bool:

@@ -5,7 +5,7 @@ the networks themselves: which support positions there are, how the query's rese
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.networks.encoded import each_tensor
 from qgnet.networks.enrichment import EnrichmentOutput
+from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.layers import resize_mask
 from qgnet.networks.matcher import Matching
 from qgnet.networks.matching import MARGINS, positions
-from qgnet.networks.qgnet import Answering, Query, Stages, Support, support
+from qgnet.networks.qgnet import GUIDED, PRIOR, QGNetDecoder, Query, Support, support
 from qgnet.segmenting.checked import FLAG, NUMBERS, SIDE, SIZES, TABLE, TEXT, Field, hold, is_margins, one_of, optional
 
 FORMAT = "qgnet-onnx-1"
@@ -46,8 +47,8 @@ class Graph:
         except Exception as error:  # onnxruntime's kinds have no public parent
             raise InputError(f"{file} cannot be read by onnxruntime ({error}). Export the model again.") from None
         self.inputs = [one.name for one in self.session.get_inputs()]
-        self.side = self.session.get_inputs()[0].shape[-1]
         self.outputs = [one.name for one in self.session.get_outputs()]
+        self.side = self.session.get_inputs()[0].shape[-1]
 
     def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
         """In the order of the file's inputs; the answers come back to where the first of them lies."""
@@ -60,21 +61,34 @@ class Graph:
         return {name: torch.from_numpy(answer).to(tensors[0].device) for name, answer in given}
 
 
-class ExportedMatcher(Matching):
+class OneSize(FewShotNetwork):
+    """A network that was exported for squares of one side."""
+
+    encoder: Graph
+
+    def check_side(self, side: int, what: str) -> None:
+        """InputError for any other side."""
+        if side != self.encoder.side:
+            raise InputError(
+                f"{what} is {side} pixels, but the model was exported for {self.encoder.side}. Take these, or export "
+                "it again with --image-size."
+            )
+
+
+class ExportedMatcher(OneSize, Matching):
     """Training-free matching whose encoder is an ONNX file."""
 
     def __init__(self, folder: Path, network: dict[str, Any]) -> None:
         super().__init__(network["method"])
         self.margins = (self.method,)
         self.encoder = Graph(folder / ENCODER)
-        self.side = self.encoder.side
 
-    def encode_query(self, image: Tensor, stages: Stages | None = None) -> Tensor:
+    def encode_query(self, image: Tensor, shared: None = None) -> Tensor:
         """(B, 3, S, S) normalised floats → (B, C, h, w) of length 1, what is compared."""
         return self.encoder(image)["matching"]
 
 
-class ExportedQGNet(Answering):
+class ExportedQGNet(OneSize, QGNetDecoder):
     """QGNet whose encoders and FEM are ONNX files."""
 
     def __init__(self, folder: Path, network: dict[str, Any]) -> None:
@@ -85,16 +99,16 @@ class ExportedQGNet(Answering):
         self.register_buffer("margin_weights", None if weights is None else torch.tensor(weights))
         self.mask_sizes = [(height, width) for height, width in network["mask_sizes"]]
         self.enrichment = ExportedEnrichment(folder / DECODER)
-        self.of_query, self.of_support = Graph(folder / ENCODER), Graph(folder / SUPPORT)
-        self.side = self.of_query.side
+        self.encoder, self.of_support = Graph(folder / ENCODER), Graph(folder / SUPPORT)
+        self.map_names = (GUIDED, PRIOR) if "prior_map" in self.encoder.outputs else (GUIDED,)
 
-    def encode_query(self, image: Tensor) -> Query:
+    def encode_query(self, image: Tensor, shared: None = None) -> Query:
         """(B, 3, S, S) normalised floats → what depends on the query alone."""
-        known = self.of_query(image)
+        known = self.encoder(image)
         pyramid = [tensor for name, tensor in known.items() if name.startswith("pyramid")]
         return Query(pyramid, known["high"], known.get("prior_map"), known.get("matching"))
 
-    def encode_support(self, image: Tensor, mask: Tensor) -> Support:
+    def encode_support(self, image: Tensor, mask: Tensor, shared: None = None) -> Support:
         """(B, 3, S, S) normalised floats and their masks (B, S, S) → what depends on the support alone."""
         whole = (mask == 1).float().unsqueeze(1)
         known = self.of_support(image, *(resize_mask(whole, size) for size in self.mask_sizes))
@@ -125,12 +139,11 @@ class ExportedEnrichment(nn.Module):
         return EnrichmentOutput(self.graph(*every)["logits"], [])
 
 
-NETWORKS: dict[str, type[ExportedMatcher] | type[ExportedQGNet]] = {
+NETWORKS: dict[str, Callable[[Path, dict[str, Any]], OneSize]] = {
     "matching": ExportedMatcher,
     "qgnet": ExportedQGNet,
 }
 """Kind of the exported model → what runs it."""
-EXPORTED = tuple(NETWORKS.values())
 FILES = {"matching": (ENCODER,), "qgnet": (DECODER, ENCODER, SUPPORT)}
 """Kind → its ONNX files, in the order of their checksums."""
 FIELDS = {
@@ -210,14 +223,14 @@ def check_files(folder: Path, description: dict[str, Any]) -> None:
         )
 
 
-def network_of(folder: Path, description: dict[str, Any]) -> ExportedMatcher | ExportedQGNet:
+def network_of(folder: Path, description: dict[str, Any]) -> OneSize:
     """The network of a description; InputError if its files are others, or of another size."""
     check_files(folder, description)
     net = NETWORKS[description["kind"]](folder, description["network"])
-    if net.side != description["image_size"]:
+    if net.encoder.side != description["image_size"]:
         raise InputError(
             f"{folder / DESCRIPTION}: image_size is {description['image_size']}, but {ENCODER} beside it is for "
-            f"{net.side} px. {AGAIN}"
+            f"{net.encoder.side} px. {AGAIN}"
         )
     return net
 

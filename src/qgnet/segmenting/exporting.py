@@ -2,7 +2,7 @@
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,20 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from qgnet.common.errors import InputError
+from qgnet.networks.encoded import tensors
+from qgnet.networks.encoders import Features
+from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.layers import size_of
 from qgnet.networks.matcher import Matcher
-from qgnet.networks.qgnet import QGNet
-from qgnet.segmenting.exported import (
-    DECODER,
-    ENCODER,
-    NETWORKS,
-    SUPPORT,
-    ExportedMatcher,
-    ExportedQGNet,
-    describe,
-    identity_of,
-    needed,
-)
+from qgnet.networks.matching import matching_feature
+from qgnet.networks.qgnet import GUIDED, QGNet
+from qgnet.segmenting.exported import DECODER, ENCODER, NETWORKS, SUPPORT, describe, identity_of, needed
 from qgnet.segmenting.models import Model
 from qgnet.tasks.base import normalise
 
@@ -60,24 +54,13 @@ class Difference(NamedTuple):
 class EncoderPart(nn.Module):
     """What is exported of a query's encoding; its tensors one after the other."""
 
-    def __init__(self, net: QGNet | Matcher) -> None:
+    def __init__(self, net: FewShotNetwork) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """All that is kept of a query."""
-        query = self.net.encode_query(image)
-        if isinstance(query, Tensor):
-            return (query,)
-        return (*query.pyramid, *(t for t in query[1:] if isinstance(t, Tensor)))
-
-    def names(self, image: Tensor) -> list[str]:
-        """Of the outputs."""
-        query = self.net.encode_query(image)
-        if isinstance(query, Tensor):
-            return ["matching"]
-        levels = [f"pyramid_{i}" for i in range(len(query.pyramid))]
-        return [*levels, *(name for name in query._fields[1:] if getattr(query, name) is not None)]
+        return tuple(tensors(self.net.encode_query(image)))
 
 
 class SupportPart(nn.Module):
@@ -88,7 +71,11 @@ class SupportPart(nn.Module):
         self.net = net
         self.sizes: list[tuple[int, int]] = []
         with torch.inference_mode():
-            self.net.masked(self.net.encoder(image, last=3), self._note)
+            self.net.masked(self.features(image), self._note)
+
+    def features(self, image: Tensor) -> Features:
+        """What a support starts from."""
+        return self.net.encoder(image, self.net.encoder.shared_levels)
 
     def _note(self, size: tuple[int, int]) -> Tensor:
         if size not in self.sizes:
@@ -97,10 +84,12 @@ class SupportPart(nn.Module):
 
     def forward(self, image: Tensor, masks: list[Tensor]) -> tuple[Tensor, ...]:
         """The category feature, the masked high-level feature, and what margins compare."""
-        stages = self.net.encoder(image, last=3)
+        features = self.features(image)
         known = {size_of(mask): mask for mask in masks}
-        category, masked = self.net.masked(stages, lambda size: known[size])
-        return (category, masked, self.net.compared(stages)) if self.net.margins else (category, masked)
+        category, masked = self.net.masked(features, lambda size: known[size])
+        if not self.net.margins:
+            return category, masked
+        return category, masked, matching_feature(self.net.encoder.compared(features))
 
 
 class DecoderPart(nn.Module):
@@ -129,8 +118,7 @@ def export(model: Model, out: Path) -> list[Difference]:
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         needed(package)
-    net = model.net
-    if isinstance(net, ExportedQGNet | ExportedMatcher):
+    if model.exported:
         raise InputError("The model is a folder of ONNX files already. Give what it was made of.")
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise InputError(f"--out {out} is there and not empty. Choose another folder, or remove it.")
@@ -139,7 +127,7 @@ def export(model: Model, out: Path) -> list[Difference]:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
         folder = Path(name) / out.name
         folder.mkdir()
-        network = write_parts(net, model.image_size, folder)
+        network = WRITERS[model.kind](model.net, model.image_size, folder)
         identity = identity_of(folder, model.kind)
         facts = {name: getattr(model, name) for name in ("kind", "image_size")}
         calibration = model.calibration and model.calibration._asdict()
@@ -169,9 +157,8 @@ def compare(model: Model, exported: Any) -> list[Difference]:
     """Encode and decode the same pictures by both."""
     images, masks = pictures(model.image_size)
     sides = (model.image_size, model.image_size)
-    net: Any = model.net
     pairs = []
-    for one in (net, exported):
+    for one in (model.net, exported):
         query = one.encode_query(images)
         shots = [one.encode_support(images[i : i + 1], masks[i : i + 1]) for i in range(BATCH)]
         output = one.decode(query, one.stack_shots(shots), sides, with_levels=False)
@@ -188,15 +175,6 @@ def difference(part: str, expected: list[Tensor], found: list[Tensor]) -> Differ
     return max(each, key=lambda one: one.share)
 
 
-def tensors(encoded: Any) -> Iterator[Tensor]:
-    """All tensors of named tuples, lists and tensors."""
-    if isinstance(encoded, Tensor):
-        yield encoded
-    elif isinstance(encoded, tuple | list):
-        for one in encoded:
-            yield from tensors(one)
-
-
 def pictures(side: int) -> tuple[Tensor, Tensor]:
     """Normalised pictures (B, 3, S, S) of coarse noise, and masks (B, S, S) of a square in each."""
     coarse = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, 3, 9, 9), dtype=np.uint8))
@@ -206,14 +184,21 @@ def pictures(side: int) -> tuple[Tensor, Tensor]:
     return normalise(images), masks
 
 
-def write_parts(net: QGNet | Matcher, side: int, folder: Path) -> dict[str, Any]:
-    """The ONNX files; what else makes the network."""
+def write_matcher(net: Matcher, side: int, folder: Path) -> dict[str, Any]:
+    """The ONNX file of a matcher; what else makes the network."""
+    images, _ = pictures(side)
+    write(EncoderPart(net), (images,), folder / ENCODER, ["image"], ["matching"])
+    return {"method": net.method}
+
+
+def write_qgnet(net: QGNet, side: int, folder: Path) -> dict[str, Any]:
+    """The ONNX files of a QGNet; what else makes the network."""
     images, masks = pictures(side)
     with torch.inference_mode():
-        names = EncoderPart(net).names(images)
-    write(EncoderPart(net), (images,), folder / ENCODER, ["image"], names)
-    if isinstance(net, Matcher):
-        return {"method": net.method}
+        query = net.encode_query(images)
+    levels = [f"pyramid_{i}" for i in range(len(query.pyramid))]
+    others = [name for name, value in query._asdict().items() if isinstance(value, Tensor)]
+    write(EncoderPart(net), (images,), folder / ENCODER, ["image"], [*levels, *others])
     support = SupportPart(net, images)
     given = [torch.ones(BATCH, 1, *size) for size in support.sizes]
     named = [f"mask_{i}" for i in range(len(given))]
@@ -229,13 +214,17 @@ def write_parts(net: QGNet | Matcher, side: int, folder: Path) -> dict[str, Any]
     }
 
 
+WRITERS: dict[str, Callable[..., dict[str, Any]]] = {"matching": write_matcher, "qgnet": write_qgnet}
+"""Kind of the model → what writes its ONNX files."""
+
+
 def write_decoder(net: QGNet, images: Tensor, masks: Tensor, folder: Path) -> None:
     """The FEM, with what it is given for some pictures."""
     with torch.no_grad():
         query, supports = net.encode_query(images), net.stack_shots([net.encode_support(images, masks)])
         output = net.decode(query, supports, (images.shape[-2], images.shape[-1]), with_levels=False)
-    maps = [output.guided_map] if net.cross_correspondence else []
-    maps += [*([] if query.prior_map is None else [query.prior_map]), *output.margins.values()]
+    seen = [name for name in net.map_names if name != GUIDED or net.cross_correspondence]
+    maps = [*(output.maps[name] for name in seen), *output.margins.values()]
     levels = [f"pyramid_{i}" for i in range(len(query.pyramid))]
     named = [*levels, "category", *(f"map_{i}" for i in range(len(maps)))]
     part = DecoderPart(net, size_of(query.high))

@@ -3,16 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor
 
-from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.networks.encoders import Encoder
-from qgnet.networks.matching import Positions
-from qgnet.networks.qgnet import Supports
 from qgnet.segmenting.checked import (
     FLAG,
     LIST,
@@ -30,11 +27,10 @@ from qgnet.segmenting.checked import (
     one_of,
     optional,
 )
-from qgnet.segmenting.known import MATCHING
 from qgnet.segmenting.models import KINDS, Model, rebuild
 from qgnet.segmenting.presence import Calibration
 from qgnet.segmenting.tuning import SupportReport
-from qgnet.weights.store import read_tensors
+from qgnet.weights.store import read_tensors, save_tensors
 
 FORMAT = "qgnet-segmenter-1"
 CHECKSUM = "sha256"
@@ -72,8 +68,7 @@ def write(path: Path, model: Model, options: dict[str, Any], learnt: list[dict[s
             for one in learnt
         ],
     }
-    with atomic_write(path) as part:
-        torch.save({**content, CHECKSUM: checksum_of(content)}, part)
+    save_tensors(path, {**content, CHECKSUM: checksum_of(content)})
 
 
 def read(path: Path) -> tuple[Model, dict[str, Any], list[dict[str, Any]]]:
@@ -149,50 +144,18 @@ def _learnt(where: str, model: Model, one: Any) -> dict[str, Any]:
     hold(where, one, LEARNT, AGAIN, missing=("usual",))
     for report in one["supports"]:
         hold(f"{where}, a support", dict(zip(SUPPORT, report, strict=True)), SUPPORT, AGAIN)
-    if not _fits(model, one["encoded"]):
+    try:
+        encoded = _typed(model.net.supports_type, one["encoded"])
+        fits = bool(model.net.fits(encoded))
+    except (KeyError, TypeError, AttributeError):  # what is in the file has other names, or other kinds of values
+        fits = False
+    if not fits:
         raise InputError(f"{where}: encoded is not what this network makes of supports. {AGAIN}")
     return {
         **{name: one[name] for name in LEARNT if name in one},
-        "encoded": _typed(one["encoded"]),
+        "encoded": encoded,
         "supports": [SupportReport(*report) for report in one["supports"]],
     }
-
-
-def _fits(model: Model, encoded: Any) -> bool:
-    """Whether encoded supports are of this network's kind and widths, and finite."""
-    net: Any = model.net
-    high = net.encoder.high_channels
-    compared: dict[str, tuple[int | None, ...]] = {
-        "features": (1, high + net.encoder.channels[net.encoder.high_stage - 1], None)
-    }
-    compared |= {"foreground": (1, None), "background": (1, None)}
-
-    def are_positions(value: Any) -> bool:
-        right = isinstance(value, Mapping) and all(_has_shape(value.get(name), compared[name]) for name in compared)
-        return right and len({value[name].shape[-1] for name in compared}) == 1
-
-    if model.kind == MATCHING:
-        return are_positions(encoded)
-    width = next(net.reduce_support.parameters()).shape[0]
-    keys, positions = encoded.get("keys"), encoded.get("positions")
-    return (
-        _has_shape(encoded.get("category"), (1, width, 1, 1))
-        and is_list_of(lambda one: _has_shape(one, (1, high, None)))(keys)
-        and (are_positions(positions) if net.margins else positions is None)
-    )
-
-
-def _has_shape(value: Any, shape: tuple[int | None, ...]) -> bool:
-    """Whether it is a tensor of finite numbers of this shape; None: any length from 1 on."""
-    return (
-        isinstance(value, Tensor)
-        and value.is_floating_point()
-        and value.dim() == len(shape)
-        and all(
-            found == side if side is not None else found > 0 for found, side in zip(value.shape, shape, strict=True)
-        )
-        and bool(torch.isfinite(value).all())
-    )
 
 
 def _encoders(net: torch.nn.Module) -> list[Encoder]:
@@ -208,9 +171,10 @@ def _plain(encoded: Any) -> Any:
     return encoded if encoded is None else encoded.cpu()
 
 
-def _typed(encoded: dict[str, Any]) -> Positions | Supports:
-    """The same back."""
-    if "features" in encoded:
-        return Positions(**{name: encoded[name] for name in Positions._fields})
-    positions = encoded["positions"]
-    return Supports(encoded["category"], encoded["keys"], positions and Positions(**positions))
+def _typed(hint: Any, plain: Any) -> Any:
+    """The same back: dictionaries → the named tuples that the types of a network's supports say."""
+    kinds: list[Any] = [kind for kind in (hint, *get_args(hint)) if hasattr(kind, "_fields")]
+    if not isinstance(plain, dict) or not kinds:
+        return plain
+    hints = get_type_hints(kinds[0])
+    return kinds[0](**{name: _typed(hints[name], plain[name]) for name in kinds[0]._fields})

@@ -1,7 +1,6 @@
 """Maps of a photograph's squares, put together."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,21 +14,13 @@ class Maps(NamedTuple):
 
     Attributes:
         margins: (T, S, S) foreground minus background.
-        guided_map: (T, h, w) in [0, 1].
-        prior_map: likewise; None of a network without it.
+        maps: name → (T, h, w) in [0, 1], the network's region maps.
         evidence: (T, 2), see :mod:`qgnet.segmenting.presence`; None of a network that has none.
     """
 
     margins: Tensor
-    guided_map: Tensor
-    prior_map: Tensor | None
+    maps: dict[str, Tensor]
     evidence: Tensor | None
-
-
-def joined(parts: Sequence[Maps]) -> Maps:
-    """The answers to some squares after another as one."""
-    fields: list[Any] = [None if field[0] is None else torch.cat(field) for field in zip(*parts, strict=True)]
-    return Maps(*fields)
 
 
 def blend(margins: Tensor, photograph: Fitted) -> Tensor:

@@ -8,18 +8,10 @@ from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.common.renamed import renamed
 from qgnet.common.settings import check_side
-from qgnet.networks.matcher import Matcher
-from qgnet.networks.qgnet import QGNet
+from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.runs.folders import checkpoint_run, saved_settings
 from qgnet.segmenting.checked import calibration_of
-from qgnet.segmenting.exported import (
-    AGAIN,
-    DESCRIPTION,
-    ExportedMatcher,
-    ExportedQGNet,
-    description_of,
-    network_of,
-)
+from qgnet.segmenting.exported import AGAIN, DESCRIPTION, description_of, network_of
 from qgnet.segmenting.known import MATCHING, PREFIX
 from qgnet.segmenting.presence import Calibration
 from qgnet.segmenting.shipped import open_head, pack
@@ -42,7 +34,7 @@ MATCHING_SETTINGS = {
 }
 CALIBRATION = Path(__file__).parent / "calibrations/matching.json"
 """Of matching with these settings; written by ``benchmarks/presence.py``."""
-SIDES = "Give the side of the square it was trained with, 8n + 1 px (`image_size=` or --image-size)."
+SIDES = "Give the side of the square it was trained with, in pixels (`image_size=` or --image-size)."
 
 
 class Model(NamedTuple):
@@ -56,15 +48,17 @@ class Model(NamedTuple):
         identity: what tells it from every other one.
         source: where its weights are from, for messages.
         calibration: of its scores; None where it was not measured.
+        exported: whether it consists of ONNX files.
     """
 
-    net: QGNet | Matcher | ExportedQGNet | ExportedMatcher
+    net: FewShotNetwork
     image_size: int
     kind: str
     settings: dict[str, Any]
     identity: str
     source: str
     calibration: Calibration | None = None
+    exported: bool = False
 
 
 def open_model(model: str | Path, image_size: int | None = None, **matching: Any) -> Model:
@@ -108,7 +102,8 @@ def exported_model(folder: Path, image_size: int | None) -> Model:
     calibration = calibration_of(str(file), known["calibration"], AGAIN)
     net = network_of(folder, known)
     net.eval()
-    return Model(net, known["image_size"], known["kind"], {}, known["identity"], str(folder), calibration)
+    kind, side, source = known["kind"], known["image_size"], str(folder)
+    return Model(net, side, kind, {}, known["identity"], source, calibration, exported=True)
 
 
 def matching_model(image_size: int, settings: dict[str, Any]) -> Model:
@@ -168,7 +163,7 @@ def pack_checkpoint(path: Path, file: Path) -> None:
     pack(task, model.settings, model.image_size, file)
 
 
-def rebuild(kind: str, settings: dict[str, Any]) -> QGNet | Matcher:
+def rebuild(kind: str, settings: dict[str, Any]) -> FewShotNetwork:
     """A network of these settings, without its weights."""
     task = SupportMatching(**settings) if kind == MATCHING else FewShotSegmentation(**settings)
     return task.net
@@ -185,8 +180,8 @@ def _trained_size(path: Path, content: dict[str, Any]) -> int:
     return side
 
 
-def _ready(net: QGNet | Matcher, side: int, kind: str, settings: dict[str, Any], origin: str, source: str) -> Model:
-    check_side(side, "The image size")
+def _ready(net: FewShotNetwork, side: int, kind: str, settings: dict[str, Any], origin: str, source: str) -> Model:
+    net.check_side(side, "The image size")
     net.requires_grad_(False)
     net.eval()
     return Model(net, side, kind, settings, f"{kind} {origin} {side}", source)

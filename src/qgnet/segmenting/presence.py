@@ -1,6 +1,6 @@
 """Whether a photograph shows the class at all: what was found in it, compared with the supports' object."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -94,10 +94,3 @@ def evidence(query: Tensor, supports: Positions, margins: Tensor, inside: Tensor
 def mean_feature(features: Tensor, weights: Tensor) -> Tensor:
     """(B, C, N) features by (B, N) weights → (B, C)."""
     return (features * weights[:, None]).sum(dim=2) / weights.sum(dim=1, keepdim=True)
-
-
-def matching_parts(query: Any, supports: Any) -> tuple[Tensor, Positions] | None:
-    """The features and positions that `evidence` compares; None of a network that keeps none."""
-    if isinstance(query, Tensor):
-        return query, supports
-    return None if query.matching is None or supports.positions is None else (query.matching, supports.positions)

@@ -20,12 +20,11 @@ from qgnet.common.say import say
 from qgnet.networks.encoded import concatenated, each_tensor
 from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.segmenting import kept
-from qgnet.segmenting.exported import EXPORTED
 from qgnet.segmenting.given import Given, Pairs, name_of, picture, read_supports, several
 from qgnet.segmenting.known import DEFAULT
-from qgnet.segmenting.maps import Maps, at_once, blend, joined
+from qgnet.segmenting.maps import Maps, at_once, blend
 from qgnet.segmenting.models import open_model
-from qgnet.segmenting.presence import Calibration, evidence, matching_parts
+from qgnet.segmenting.presence import Calibration, evidence
 from qgnet.segmenting.tuning import Learnt, SupportReport, choose, iou, mirrored, reports
 from qgnet.tasks.base import normalise
 from qgnet.tasks.finite import not_finite
@@ -43,7 +42,7 @@ class Segmenter:
     Args:
         model: ``matching``, which needs no training; the file of a checkpoint of stage 2; or a folder that
             `qgnet export` wrote.
-        image_size: side in pixels, 8n + 1, of the square that photographs are brought to; None: the model's own.
+        image_size: side in pixels of the square that photographs are brought to; None: the model's own.
         device: where it runs, e.g. ``cpu`` or ``cuda``; None: a GPU if there is one.
         bf16: compute convolutions in bfloat16.
         tile: slide the square over photographs that are larger, instead of bringing them to the square.
@@ -76,7 +75,7 @@ class Segmenter:
             raise InputError(f"The least score is {presence}; expected a probability from 0 to 1.")
         self.presence = PRESENCE if presence is None else presence
         self.model = open_model(model, image_size, **matching)
-        if bf16 and isinstance(self.model.net, EXPORTED):
+        if bf16 and self.model.exported:
             raise InputError("An exported model computes in float32. Leave bf16 out, or take the model it was made of.")
         self.bf16 = bf16
         self.tile = tile
@@ -178,7 +177,7 @@ class Segmenter:
         """Margins of each support in the eyes of the others, or a single one's mirrored copy in its own; the truth; and
         how similar the supports' objects are, as `Learnt` keeps it.
         """  # noqa: D205
-        net: Any = self.model.net
+        net = self.model.net
         side, shots = self.model.image_size, len(images)
         if shots == 1:
             image, mask = fit_support(*mirrored(*pairs[0]), side, self.tile)
@@ -218,7 +217,7 @@ class Segmenter:
         Raises:
             InputError: for an exported network, whose files are kept where they are.
         """
-        if isinstance(self.model.net, EXPORTED):
+        if self.model.exported:
             raise InputError(
                 "An exported model cannot be saved with what it has learnt. Call fit() again, or save one of "
                 "the model that it was made of."
@@ -270,7 +269,7 @@ class Segmenter:
         many = at_once(self.model.image_size, BATCH)
         chunks = zip(squares.split(many), inside.split(many), strict=True)
         parts = zip(*(self._decode(*chunk) for chunk in chunks), strict=True)
-        answers = [joined(part) for part in parts]
+        answers = [concatenated(part) for part in parts]
         results, first = [], 0
         for photograph, name in zip(photographs, names, strict=True):
             rows = slice(first, first + len(photograph.windows))
@@ -295,15 +294,14 @@ class Segmenter:
             for learnt in self.learnt:
                 output = net.decode(query, learnt.encoded, (side, side), with_levels=False)
                 margins = output.logits[:, 1] - output.logits[:, 0]
-                prior = None if output.prior_map is None else output.prior_map[:, 0]
                 known = self._evidence(query, learnt.encoded, margins, inside)
-                maps = Maps(margins, output.guided_map[:, 0], prior, known)
+                maps = Maps(margins, {name: values[:, 0] for name, values in output.maps.items()}, known)
                 answers.append(each_tensor(lambda t: t.float().cpu(), maps))
         return answers
 
     def _evidence(self, query: Any, supports: Any, margins: Tensor, inside: Tensor) -> Tensor | None:
         """What `_present` goes by; None without a calibration, or of a network that compares nothing."""
-        compared = matching_parts(query, supports)
+        compared = self.model.net.compared(query, supports)
         if self.calibration is None or compared is None:
             return None
         centre = margins.new_tensor(self.calibration.centre, dtype=torch.float32)
@@ -327,8 +325,8 @@ class Segmenter:
             score = present[c]
             if score is None:
                 score = float(probability[mask == 1].mean()) if mask.any() else 0.0
-            prior = None if maps.prior_map is None else maps.prior_map[0].numpy()
-            segment = Segment(learnt.name, mask, probability, score, maps.guided_map[0].numpy(), prior)
+            first = {name: values[0].numpy() for name, values in maps.maps.items()}
+            segment = Segment(learnt.name, mask, probability, score, first)
             segments[learnt.name] = segment
         return Result(segments)
 

@@ -11,9 +11,9 @@ from datamodules.episodes.fitted import restore
 from datamodules.episodic import EpisodeDataModule
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Natural
+from qgnet.losses import segmentation_loss, total_weight
 from qgnet.metrics import ControlScore, EpisodeIoU, EpisodeScore, SupportControl
-from qgnet.networks.matcher import Matcher
-from qgnet.networks.qgnet import QGNet, QGNetOutput
+from qgnet.networks.few_shot import FewShotNetwork, Prediction
 from qgnet.tasks.base import Task, normalise
 from qgnet.tasks.classes import TrainedClasses
 from qgnet.tasks.reuse import EncodedEpisodes
@@ -39,7 +39,7 @@ class Segmented(NamedTuple):
         masks: B masks (h, w) uint8 in {0, 1} at the queries' own sizes.
     """
 
-    output: QGNetOutput
+    output: Prediction
     masks: list[Tensor]
 
 
@@ -58,6 +58,8 @@ class EpisodicTask(Task):
 
     Attributes:
         method: its name in tables.
+        auxiliary_weight: of the mean loss of the level logits.
+        foreground_weight: of foreground pixels in the losses.
         scores: of the last ``val`` and ``test``.
         controls: of the last ``val`` and ``test``; None without episodes whose supports show an absent class.
         image_size: side of the square that it is used with, in pixels; None before its first run.
@@ -65,8 +67,10 @@ class EpisodicTask(Task):
         allow_trained_classes: whether a test may ask for classes that it was trained on.
     """
 
-    net: QGNet | Matcher
+    net: FewShotNetwork
     method: str
+    auxiliary_weight = 1.0
+    foreground_weight = 1.0
 
     def __init__(self, reuse: bool, reuse_mb: Natural, *args: Any) -> None:
         super().__init__(*args)
@@ -82,13 +86,18 @@ class EpisodicTask(Task):
         """The memory's size, where nothing is kept."""
         return {} if self.hparams.get("reuse", True) else {"model.reuse is false": ["reuse_mb"]}
 
-    def setup(self, stage: str) -> None:
-        """Refuse a DataModule without episodes; make the metrics."""
-        if not isinstance(self.data, EpisodeDataModule):
+    def check_data(self, data: Any) -> None:
+        """Refuse a DataModule without episodes, or of an image size that the network does not take."""
+        if not isinstance(data, EpisodeDataModule):
             raise InputError(
-                f"{type(self).__name__} works on episodes, but {type(self.data).__name__} has none. "
+                f"{type(self).__name__} works on episodes, but {type(data).__name__} has none. "
                 "Take an episodic DataModule such as Pascal5iDataModule."
             )
+        self.net.check_side(data.image_size, "data.image_size")
+
+    def setup(self, stage: str) -> None:
+        """Check the DataModule; make the metrics."""
+        self.check_data(self.data)
         self.class_names = self.data.class_names
         self.image_size = self.data.image_size
         self.metric = EpisodeIoU(self.data.novel_classes)
@@ -152,9 +161,21 @@ class EpisodicTask(Task):
         moved: Episode = super().transfer_batch_to_device(batch._replace(**without), device, dataloader_idx)
         return moved._replace(**host)
 
-    def forward(self, episode: Episode) -> QGNetOutput:
+    def forward(self, episode: Episode) -> Prediction:
         """The network on a batch of episodes."""
         return self.net(normalise(episode.query_image), normalise(episode.support_images), episode.support_masks)
+
+    def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
+        """Main and auxiliary loss of a batch."""
+        mask = episode.query_mask
+        total = total_weight(mask, self.foreground_weight)
+        if self.trainer.world_size > 1:
+            total = self.trainer.strategy.reduce(total, reduce_op="mean")
+        main, auxiliary = segmentation_loss(self(episode), mask, self.foreground_weight, total)
+        loss = main + self.auxiliary_weight * auxiliary
+        losses = {"loss": loss, "main_loss": main, "auxiliary_loss": auxiliary}
+        self.log_means("train", losses, len(episode.class_id))
+        return loss
 
     def predict_step(self, episode: Episode, batch_idx: int) -> Segmented:
         """Masks at the queries' own sizes."""

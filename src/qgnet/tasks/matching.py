@@ -1,6 +1,6 @@
 """Support matching without training: a baseline over any frozen encoder."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from qgnet.common.errors import InputError
 from qgnet.networks.matcher import Matcher
@@ -53,9 +53,5 @@ class SupportMatching(EpisodicTask):
     def setup(self, stage: str) -> None:
         """As in every task over episodes; InputError for a training."""
         if stage == "fit":
-            self.training_step()
+            raise InputError("Support matching has nothing to train. Use `lightning test` with this configuration.")
         super().setup(stage)
-
-    def training_step(self, *args: Any) -> None:
-        """InputError."""
-        raise InputError("Support matching has nothing to train. Use `lightning test` with this configuration.")

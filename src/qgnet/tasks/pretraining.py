@@ -69,8 +69,8 @@ class PriorMaps:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) uint8, S = 8n + 1 → (B, 1, S, S) float32 in [0, 1]."""
-        features = self.encoder(normalise(images))[self.encoder.high_stage]
+        """(B, 3, S, S) uint8 → (B, 1, S, S) float32 in [0, 1]."""
+        features = self.encoder.high_of(normalise(images))
         return resize(untrained_prior_map(features), (images.shape[2], images.shape[3]))
 
 
@@ -150,12 +150,17 @@ class GlobalLocalPretraining(Task):
                 f"The weights of the terms are {self.term_weights}; expected at least one above 0. Set "
                 "model.global_global, model.local_global or model.local_local."
             )
-        if not isinstance(self.data, ViewDataModule):
+        self.check_data(self.data)
+        super().setup(stage)
+
+    def check_data(self, data: Any) -> None:
+        """Refuse a DataModule without views, or whose prior maps are of a size that the encoder does not take."""
+        if not isinstance(data, ViewDataModule):
             raise InputError(
-                f"{type(self).__name__} trains on views of unlabelled images, but {type(self.data).__name__} gives "
+                f"{type(self).__name__} trains on views of unlabelled images, but {type(data).__name__} gives "
                 "none. Take UnlabeledDataModule."
             )
-        super().setup(stage)
+        self.net.key.encoder.check_side(data.map_size, "data.map_size")
 
     def on_train_start(self) -> None:
         """Warn of a queue that holds each image several times."""

@@ -1,15 +1,14 @@
 """Encode each image of an evaluation once: what a network keeps of images, in a bounded memory."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from datamodules.episodes.episode import Episode
-from qgnet.networks.matcher import Matcher
-from qgnet.networks.qgnet import QGNet, QGNetOutput, Stages
+from qgnet.networks.encoded import concatenated, tensors
+from qgnet.networks.few_shot import FewShotNetwork, Prediction
 from qgnet.tasks.base import normalise
 
 MB = 2**20
@@ -90,7 +89,7 @@ class EncodedEpisodes:
         memory = self.memory
         return -(-memory.largest // MB) if 0 < memory.room < memory.largest else 0
 
-    def segment(self, net: QGNet | Matcher, episode: Episode) -> QGNetOutput:
+    def segment(self, net: FewShotNetwork, episode: Episode) -> Prediction:
         """The network's output on a batch of test episodes, without level logits.
 
         A support is known by its name and class, a query by its name; of queries only the last is kept, for episodes
@@ -100,52 +99,29 @@ class EncodedEpisodes:
             net: in evaluation mode.
             episode: a batch, neither augmented nor inverted.
         """
-        return batched([self._one(net, episode, i) for i in range(len(episode.query_name))])
+        return concatenated([self._one(net, episode, i) for i in range(len(episode.query_name))])
 
-    def _one(self, net: QGNet | Matcher, episode: Episode, i: int) -> QGNetOutput:
+    def _one(self, net: FewShotNetwork, episode: Episode, i: int) -> Prediction:
         name = ("query", episode.query_name[i])
         if name != self._query:
             self.memory.forget(self._query)
             self._query = name
         image = episode.query_image[i : i + 1]
         query = self.memory.get(
-            name, lambda: net.encode_query(normalise(image), self._stages(net, episode.query_name[i], image))
+            name, lambda: net.encode_query(normalise(image), self._shared(net, episode.query_name[i], image))
         )
         supports: Any = net.stack_shots(
             [self._support(net, episode, i, k) for k in range(len(episode.support_names[i]))]
         )
         return net.decode(query, supports, (image.shape[-2], image.shape[-1]), with_levels=False)
 
-    def _support(self, net: QGNet | Matcher, episode: Episode, i: int, k: int) -> Any:
+    def _support(self, net: FewShotNetwork, episode: Episode, i: int, k: int) -> Any:
         image, mask = episode.support_images[i, k : k + 1], episode.support_masks[i, k : k + 1]
         name = episode.support_names[i][k]
         return self.memory.get(
             ("support", name, int(episode.class_id[i])),
-            lambda: net.encode_support(normalise(image), mask, self._stages(net, name, image)),
+            lambda: net.encode_support(normalise(image), mask, self._shared(net, name, image)),
         )
 
-    def _stages(self, net: QGNet | Matcher, name: str, image: Tensor) -> Stages:
-        return self.memory.get(("stages", name), lambda: net.stages(normalise(image)), spare=True)
-
-
-def tensors(value: Any) -> Iterable[Tensor]:
-    """The tensors in a tensor, or in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        yield from tensors(list(value.values()))
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from tensors(part)
-
-
-def batched(outputs: list[QGNetOutput]) -> QGNetOutput:
-    """Outputs of single episodes → one of a batch."""
-    priors = [output.prior_map for output in outputs if output.prior_map is not None]
-    return QGNetOutput(
-        torch.cat([output.logits for output in outputs]),
-        torch.cat([output.guided_map for output in outputs]),
-        torch.cat(priors) if priors else None,
-        [],
-        {name: torch.cat([output.margins[name] for output in outputs]) for name in outputs[0].margins},
-    )
+    def _shared(self, net: FewShotNetwork, name: str, image: Tensor) -> Any:
+        return self.memory.get(("shared", name), lambda: net.shared(normalise(image)), spare=True)

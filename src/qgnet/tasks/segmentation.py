@@ -6,13 +6,10 @@ from typing import Annotated, Any
 
 import torch
 from pytorch_lightning.cli import OptimizerCallable
-from torch import Tensor
 
-from datamodules.episodes.episode import Episode
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Count, Filled, Range
-from qgnet.losses import segmentation_loss, total_weight
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.qgnet import PriorBank, QGNet
@@ -200,15 +197,3 @@ class FewShotSegmentation(EpisodicTask):
                     f"sha256 {recorded[:12]}…. Give that file, or set `model.{setting}` to "
                     f"{RANDOM if setting == 'encoder_weights' else 'null'}: the checkpoint holds its own copy."
                 )
-
-    def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
-        """Main and auxiliary loss of a batch."""
-        mask = episode.query_mask
-        total = total_weight(mask, self.foreground_weight)
-        if self.trainer.world_size > 1:
-            total = self.trainer.strategy.reduce(total, reduce_op="mean")
-        main, auxiliary = segmentation_loss(self(episode), mask, self.foreground_weight, total)
-        loss = main + self.auxiliary_weight * auxiliary
-        losses = {"loss": loss, "main_loss": main, "auxiliary_loss": auxiliary}
-        self.log_means("train", losses, len(episode.class_id))
-        return loss

@@ -125,5 +125,5 @@ def as_result(
     segments = {}
     for i, (number, name) in enumerate(names.items()):
         mask, probability = (winner == i).astype(np.uint8), probabilities[i]
-        segments[name] = Segment(name, mask, probability, scores.get(number, 0.0), probability, None)
+        segments[name] = Segment(name, mask, probability, scores.get(number, 0.0), {})
     return Result(segments)

@@ -202,11 +202,7 @@ def maps_of(result: Result, photograph: Fitted, side: int) -> dict[str, dict[str
     """Class → its maps, without what lies over padding, at most `MAP` px long."""
     shown = photograph.windows[0].fitted
     return {
-        name: {
-            kind: eight_bits(without_padding(values, shown, side))
-            for kind, values in (("guided", segment.guided_map), ("prior", segment.prior_map))
-            if values is not None
-        }
+        name: {kind: eight_bits(without_padding(values, shown, side)) for kind, values in segment.maps.items()}
         for name, segment in result.segments.items()
     }
 

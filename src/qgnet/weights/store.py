@@ -175,17 +175,7 @@ def _download(name: str, setting: str) -> dict[str, Tensor]:
 
 
 def _fill(encoder: Encoder, state: dict[str, Tensor], origin: str, setting: str) -> None:
-    own = encoder.net.state_dict()
-
-    def own_key(key: str) -> str:
-        """The encoder lists the children of some of timm's containers: timm's ``stages.0.x`` is its ``stages_0.x``."""
-        flat = key.replace(".", "_", 1)
-        return flat if flat in own else key
-
-    state = {own_key(key): value for key, value in state.items()}
-    with torch.device("meta"):
-        beyond_the_cut = {own_key(key) for key in timm.create_model(encoder.name).state_dict()} - set(own)
-    state = {key: value for key, value in state.items() if key not in beyond_the_cut}
+    own, state = encoder.net.state_dict(), encoder.adapted(state)
     missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
     other = [k for k in own if k in state and own[k].shape != state[k].shape]
     if missing or extra or other:

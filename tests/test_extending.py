@@ -1,0 +1,115 @@
+"""What fulfils a contract works in the real commands: a file and a YAML are all that an addition takes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY_TRAINER
+from torch import Tensor
+
+from qgnet.cli import main
+from qgnet.networks.encoded import concatenated, each_tensor, tensors
+from qgnet.networks.encoders import create_encoder
+from qgnet.networks.few_shot import FewShotNetwork
+from qgnet.networks.matcher import Matcher
+from qgnet.networks.qgnet import QGNet
+
+TOYS = Path(__file__).parent / "extending"
+SIDE = 65
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Their folder, from which modules can be imported."""
+    monkeypatch.syspath_prepend(str(TOYS))
+    return TOYS
+
+
+@pytest.mark.parametrize(("toy", "maps"), [("toy_encoder", "guided prior"), ("toy_network", "likeness")])
+def test_an_addition_is_trained_and_tested(workdir: Path, toys: Path, toy: str, maps: str) -> None:
+    line = [f"--config={toys / toy}.yaml", *TINY_TRAINER]
+    main(["fit", *line, "--run=run"])
+    main(["test", *line, "--run=tested", "--ckpt_path=run/checkpoints/last.ckpt"])
+    assert ("guided map > 0.5" in Path("tested/results.json").read_text()) == ("guided" in maps)
+    assert Path("tested/contact_sheet.png").is_file()
+
+
+def test_an_encoder_says_which_image_sizes_it_takes(workdir: Path, toys: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", f"--config={toys / 'toy_encoder.yaml'}", *TINY_TRAINER, "--data.image_size=60"])
+    assert "data.image_size is 60, a side in pixels that toy_encoder.ToyEncoder does not take. Take 57 or 65." in (
+        capsys.readouterr().err
+    )
+    assert not Path("runs").exists()
+
+
+NETWORKS = ("paper", "added to margins", "without self-correspondence", "vgg", "toy encoder", "matcher", "toy network")
+
+
+@pytest.fixture(params=NETWORKS)
+def net(request: pytest.FixtureRequest, toys: Path) -> Iterator[FewShotNetwork]:
+    """Each network there is, of random weights."""
+    import toy_network  # noqa: PLC0415
+
+    torch.manual_seed(0)
+    encoders = [create_encoder("test_resnet", 3) for _ in range(2)]
+    small = {"width": 8, "levels": (1, 0.5)}
+    made = {
+        "paper": lambda: QGNet(*encoders, **small),
+        "added to margins": lambda: QGNet(*encoders, **small, margins=("nearest", "ridge"), add_margins=True),
+        "without self-correspondence": lambda: QGNet(encoders[0], None, **small),
+        "vgg": lambda: QGNet(create_encoder("vgg11_bn", 4), encoders[0], **small),
+        "toy encoder": lambda: QGNet(*(create_encoder("toy_encoder.ToyEncoder") for _ in range(2)), **small),
+        "matcher": lambda: Matcher(encoders[0]),
+        "toy network": toy_network.ToyNetwork,
+    }
+    with torch.no_grad():
+        yield made[request.param]().eval()
+
+
+def episode(shots: int, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(1)
+    masks = torch.zeros(batch, shots, SIDE, SIDE, dtype=torch.uint8)
+    masks[..., 10:40, 20:50] = 1
+    masks[..., 60:] = 255
+    images = torch.randn(batch, shots + 1, 3, SIDE, SIDE, generator=g)
+    return images[:, 0], images[:, 1:], masks
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_a_network_keeps_the_contract(net: FewShotNetwork, shots: int) -> None:
+    query, images, masks = episode(shots)
+    together = net(query, images, masks)
+    assert together.logits.shape == (2, 2, SIDE, SIDE)
+    assert tuple(together.maps) == net.map_names
+    assert tuple(together.margins) == net.margins
+    assert all(0 <= float(x.min()) <= float(x.max()) <= 1 for x in together.maps.values())
+    each = []
+    for i in range(2):  # one by one, as a test does, with what is shared
+        encoded = net.encode_query(query[i : i + 1], net.shared(query[i : i + 1]))
+        pairs = [(images[i : i + 1, k], masks[i : i + 1, k]) for k in range(shots)]
+        supports = net.stack_shots([net.encode_support(*pair, net.shared(pair[0])) for pair in pairs])
+        assert isinstance(supports, net.supports_type)
+        assert net.fits(supports)
+        assert not net.fits(each_tensor(lambda t: t * float("nan"), supports))
+        each.append(net.decode(encoded, supports, (SIDE, SIDE), with_levels=False))
+    apart = concatenated(each)
+    for one, other in zip(tensors([*together[:2], together[3]]), tensors([*apart[:2], apart[3]]), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("label", [0, 1, 255])
+def test_masks_of_one_kind_give_finite_answers(net: FewShotNetwork, label: int) -> None:
+    query, images, masks = episode(1)
+    prediction = net(query, images, torch.full_like(masks, label))
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors(prediction))
+
+
+def test_a_network_computes_in_bf16(net: FewShotNetwork) -> None:
+    query, images, masks = episode(1)
+    plain = net(query, images, masks).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = net(query, images, masks).logits.float()
+    assert torch.isfinite(rounded).all()
+    assert float((rounded - plain).norm() / plain.norm()) < 0.1

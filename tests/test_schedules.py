@@ -74,6 +74,7 @@ def test_a_schedule_that_ends_before_the_training(command: Command, capsys: pyte
     with pytest.raises(SystemExit):
         command("fit", "demo/qgnet.yaml", "--run=runs/x", *FIT, *SGD, *one_cycle, "--model.schedule.total_steps=3")
     assert "OneCycleLR with 3 steps, but the training has 4" in capsys.readouterr().err
+    assert not Path("runs/x").exists()
     command("fit", "demo/qgnet.yaml", "--run=runs/y", *FIT, *SGD, *one_cycle, "--model.schedule.total_steps=4")
     assert len(rates("runs/y")) == 4
 

@@ -18,6 +18,7 @@ from qgnet.common.internals import log_hyperparams
 from qgnet.loggers.naming import keep_id, origin
 from qgnet.loggers.wandb import Wandb
 from qgnet.runs.folders import CONFIG, keep_metrics
+from qgnet.tasks.base import Task
 
 
 class NoLogger(DummyLogger):
@@ -54,7 +55,9 @@ class Begin(pl.Callback):
         self.begun = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a training: its checkpoint is restored."""
+        """Begin a training: its checkpoint is restored, and its length known."""
+        if isinstance(pl_module, Task):
+            pl_module.refuse_early_end()  # its own `on_train_start` comes later
         self._begin(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -3,7 +3,7 @@
 import inspect
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -25,6 +25,7 @@ from qgnet.networks.encoders import IMAGENET, Encoder, create_encoder
 from qgnet.networks.layers import constants
 from qgnet.networks.synchronised import synchronise_batch_norm
 from qgnet.tasks.finite import FiniteAnswers, not_finite
+from qgnet.tasks.going_on import OPTIMIZER, SCHEDULE, check_same_optimizer, check_same_schedule, check_same_stage
 from qgnet.tasks.schedules import FACTORS, Schedule, check_length, check_schedule, follow_schedule, make_scheduler, told
 
 FILES = "frozen_files"
@@ -33,10 +34,6 @@ NORMALISATION = "normalisation"
 """Key of a checkpoint under which mean and standard deviation of each encoder's images are kept."""
 HighStage = Annotated[int, Range(3, 4)]
 Weight = Annotated[float, Range(0)]
-OPTIMIZER = "optimizer"
-"""Key of a checkpoint under which the optimiser's class is kept."""
-SCHEDULE = "schedule"
-"""Key of a checkpoint under which the schedule's name, or its class and settings, are kept."""
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 """Those that keep float32 weights."""
@@ -133,10 +130,15 @@ class Task(pl.LightningModule, metaclass=Checked):
         Raises:
             InputError: if the schedule ends before the training.
         """
+        self.refuse_early_end()
         scheduler = self.lr_schedulers()
         if isinstance(self._schedule, str) and isinstance(scheduler, LambdaLR):
             follow_schedule(scheduler, scheduler.optimizer)
-        elif isinstance(scheduler, LRScheduler):
+
+    def refuse_early_end(self) -> None:
+        """InputError if the schedule ends before the training; known when a checkpoint is restored."""
+        scheduler = self.lr_schedulers()
+        if not isinstance(self._schedule, str) and isinstance(scheduler, LRScheduler):
             check_length(scheduler, self.trainer.estimated_stepping_batches)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -258,57 +260,6 @@ class Task(pl.LightningModule, metaclass=Checked):
 def sample(optimizer: MakeOptimizer) -> Optimizer:
     """One over a single parameter, to look at its settings."""
     return optimizer([nn.Parameter(torch.zeros(1, 1))])
-
-
-def check_same_stage(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """InputError for a checkpoint of stage 1 in stage 2, or the other way round; stage 1's weights have a queue."""
-    queue = "net.queue"
-    if queue in found and queue not in own:
-        raise InputError(
-            "The checkpoint is of stage 1, the prior extractor's training, but this is stage 2. Give one of stage 2; "
-            "what stage 1 has learned is prior_extractor.ckpt in its run's folder, for --model.prior_weights."
-        )
-    if queue in own and queue not in found:
-        raise InputError(
-            "The checkpoint is of stage 2, but this is stage 1, the prior extractor's training. Give one of stage 1, "
-            "or leave --ckpt_path out to start anew."
-        )
-
-
-def check_same_optimizer(optimizer: Optimizer, checkpoint: dict[str, Any]) -> None:
-    """InputError unless the training that goes on had this optimiser: its state, settings included, is restored."""
-    if "optimizer_states" not in checkpoint:
-        raise InputError(
-            "The checkpoint holds weights alone (save_weights_only): a training can't go on from it. Give "
-            "checkpoints/last.ckpt of its run; a test takes weights alone."
-        )
-    if not checkpoint["optimizer_states"]:  # imported weights, with which a training begins
-        return
-    had = checkpoint["optimizer_states"][0]["param_groups"][0]
-    now = optimizer.param_groups[0]
-    had = had | {"lr": had.get("initial_lr", had["lr"])}  # without the schedule
-    kind = type(optimizer).__name__
-    differing = [f"is {kind}, was {checkpoint[OPTIMIZER]}"] if checkpoint.get(OPTIMIZER, kind) != kind else []
-    differing += [
-        f"has {name} {now[name]}, had {had[name]}"
-        for name in now
-        if name in had and name != "params" and now[name] != had[name]
-    ]
-    if differing:
-        raise InputError(
-            f"model.optimizer {'; '.join(differing)}: a training goes on with the optimiser it began with. Give its "
-            "settings (config.yaml in its run's folder), or start a new training without --ckpt_path."
-        )
-
-
-def check_same_schedule(schedule: str, checkpoint: dict[str, Any]) -> None:
-    """InputError unless the training that goes on had this schedule, whose state is restored."""
-    had = checkpoint.get(SCHEDULE, schedule)
-    if checkpoint["lr_schedulers"] and had != schedule:  # imported weights have none
-        raise InputError(
-            f"model.schedule is {schedule}, was {had}: a training goes on with the schedule it began with. Give that "
-            "one (config.yaml in its run's folder), or start a new training without --ckpt_path."
-        )
 
 
 def check_optimizer(optimizer: MakeOptimizer) -> None:

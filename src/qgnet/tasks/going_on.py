@@ -1,0 +1,64 @@
+"""What a checkpoint must share with the task that is given it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch.optim import Optimizer
+
+from qgnet.common.errors import InputError
+
+OPTIMIZER = "optimizer"
+"""Key of a checkpoint under which the optimiser's class is kept."""
+SCHEDULE = "schedule"
+"""Key of a checkpoint under which the schedule's name, or its class and settings, are kept."""
+
+
+def check_same_stage(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """InputError for a checkpoint of stage 1 in stage 2, or the other way round; stage 1's weights have a queue."""
+    queue = "net.queue"
+    if queue in found and queue not in own:
+        raise InputError(
+            "The checkpoint is of stage 1, the prior extractor's training, but this is stage 2. Give one of stage 2; "
+            "what stage 1 has learned is prior_extractor.ckpt in its run's folder, for --model.prior_weights."
+        )
+    if queue in own and queue not in found:
+        raise InputError(
+            "The checkpoint is of stage 2, but this is stage 1, the prior extractor's training. Give one of stage 1, "
+            "or leave --ckpt_path out to start anew."
+        )
+
+
+def check_same_optimizer(optimizer: Optimizer, checkpoint: dict[str, Any]) -> None:
+    """InputError unless the training that goes on had this optimiser: its state, settings included, is restored."""
+    if "optimizer_states" not in checkpoint:
+        raise InputError(
+            "The checkpoint holds weights alone (save_weights_only): a training can't go on from it. Give "
+            "checkpoints/last.ckpt of its run; a test takes weights alone."
+        )
+    if not checkpoint["optimizer_states"]:  # imported weights, with which a training begins
+        return
+    had = checkpoint["optimizer_states"][0]["param_groups"][0]
+    now = optimizer.param_groups[0]
+    had = had | {"lr": had.get("initial_lr", had["lr"])}  # without the schedule
+    kind = type(optimizer).__name__
+    differing = [f"is {kind}, was {checkpoint[OPTIMIZER]}"] if checkpoint.get(OPTIMIZER, kind) != kind else []
+    differing += [
+        f"has {name} {now[name]}, had {had[name]}"
+        for name in now
+        if name in had and name != "params" and now[name] != had[name]
+    ]
+    if differing:
+        raise InputError(
+            f"model.optimizer {'; '.join(differing)}: a training goes on with the optimiser it began with. Give its "
+            "settings (config.yaml in its run's folder), or start a new training without --ckpt_path."
+        )
+
+
+def check_same_schedule(schedule: str, checkpoint: dict[str, Any]) -> None:
+    """InputError unless the training that goes on had this schedule, whose state is restored."""
+    had = checkpoint.get(SCHEDULE, schedule)
+    if checkpoint["lr_schedulers"] and had != schedule:  # imported weights have none
+        raise InputError(
+            f"model.schedule is {schedule}, was {had}: a training goes on with the schedule it began with. Give that "
+            "one (config.yaml in its run's folder), or start a new training without --ckpt_path."
+        )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import Command
 
-from qgnet.networks.encoders import Encoder
+from qgnet.networks.encoders import create_encoder
 from qgnet.segmenting.models import checkpoint_model
 from qgnet.weights.store import save_prior_bank
 
@@ -22,7 +22,7 @@ def told(recwarn: pytest.WarningsRecorder) -> list[str]:
 
 
 def bank() -> None:
-    save_prior_bank(Path("bank.pt"), torch.randn(6, Encoder("test_resnet", 3).high_channels), {})
+    save_prior_bank(Path("bank.pt"), torch.randn(6, create_encoder("test_resnet", 3).high_channels), {})
 
 
 @pytest.mark.parametrize(

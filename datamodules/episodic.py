@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch.utils.data import DataLoader
 
@@ -22,6 +23,9 @@ from datamodules.files.sources import LabelledImages
 from qgnet.common.errors import InputError
 from qgnet.common.say import say, warn
 from qgnet.common.settings import Count, Natural, Range, Rising, Share, Side
+
+ON_HOST = ("support_masks", "class_id", "present")
+"""Fields of an Episode that are not brought to the device."""
 
 
 class EpisodeDataModule(BaseDataModule):
@@ -243,3 +247,10 @@ class EpisodeDataModule(BaseDataModule):
         order = visiting_order([data.query_of(i) for i in range(len(data))], first)
         visits = [order[i] for part in shares(len(data), first, self.rank, self.ranks) for i in part]
         return self.loader(data, training=False, visits=visits, collate_fn=collate)
+
+    def transfer_batch_to_device(self, batch: Episode, device: torch.device, dataloader_idx: int) -> Episode:
+        """Leave on the host what is asked for there: an answer from a GPU would be waited for."""
+        host = {name: getattr(batch, name) for name in ON_HOST}
+        without: dict[str, Any] = dict.fromkeys(ON_HOST)
+        moved: Episode = super().transfer_batch_to_device(batch._replace(**without), device, dataloader_idx)
+        return moved._replace(**host)

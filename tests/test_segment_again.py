@@ -178,7 +178,7 @@ def test_labelme_finds_its_photograph_wherever_both_are() -> None:
     assert path == "../../../photos/0.jpg"
     assert (file.parent / path).samefile("photos/0.jpg")
     mask = np.zeros((3, 3), np.uint8)
-    of_zip = formats.Result({"a": formats.Segment("a", mask, mask.astype(np.float32), 0, mask, None)})
+    of_zip = formats.Result({"a": formats.Segment("a", mask, mask.astype(np.float32), 0, {})})
     formats.write_labelme(Path("zip"), "x", Path("photos/x.jpg"), of_zip, image_path="x.jpg")
     assert json.loads(Path("zip/labelme/x.json").read_text())["imagePath"] == "x.jpg"
 

@@ -196,7 +196,7 @@ def test_more_classes_than_a_mask_has_numbers_are_refused_before_the_work(
     assert not (photographs.parent / "out").exists()
     values = np.ones((2, 2), np.float32)
     masks = [np.array([[n == 253, 0], [0, 0]], np.uint8) for n in range(254)]
-    result = Result({str(n): Segment(str(n), mask, values, 1.0, values, None) for n, mask in enumerate(masks)})
+    result = Result({str(n): Segment(str(n), mask, values, 1.0, {}) for n, mask in enumerate(masks)})
     assert result.mask.max() == 254
 
 

@@ -57,7 +57,10 @@ def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen, A
     """The real command on a folder, and a way to ask it as its page does; killed at the end."""
     command = [*SERVE, str(folder), "--port=0", "--image-size=65", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        address = urlsplit(process.stdout.readline().split()[1])
+        opened = next(
+            line for line in process.stdout if line.startswith("Open ")
+        )  # what is not calibrated comes before
+        address = urlsplit(opened.split()[1])
         token = address.query.removeprefix("token=")
         here = f"http://127.0.0.1:{address.port}"
 
@@ -129,7 +132,7 @@ def test_the_address_holds_a_token(
     main(
         ["serve", str(folder), "--port=0", "--image-size=65", f"--host={host}", *([] if with_token else ["--no-token"])]
     )
-    address = urlsplit(capsys.readouterr().out.split()[1])
+    address = urlsplit(capsys.readouterr().out.split("Open ")[1].split()[0])
     with TestClient(apps[0], base_url=f"http://{address.netloc}") as page:
         assert page.get("/api/session").status_code == (401 if with_token else 200)
         assert page.get(f"/?{address.query}").status_code == 200

@@ -155,7 +155,9 @@ def check_side(side: int, name: str) -> None:
         side: in pixels.
         name: of the setting or the image, for the message.
     """
-    check({name: [GIVEN, Side()]}, {name: int(side) if isinstance(side, bool) else side}, "")
+    if isinstance(side, bool):  # which Python takes for a number
+        raise InputError(f"{name} is {side}; expected {Side()}.")
+    check({name: [GIVEN, Side()]}, {name: side}, "")
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,7 +10,22 @@ from qgnet.common.errors import InputError
 
 
 class OnceLoader(yaml.SafeLoader):
-    """A safe loader that refuses a name given twice, of which YAML would take the last."""
+    """A safe loader that refuses a name given twice, of which YAML would take the last, and what contains itself."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.open: list[str | None] = []
+        """Anchors of the nodes that are being read."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As any node; YAMLError if it stands within itself."""
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) and event.anchor in self.open:
+            raise yaml.YAMLError(f"what is named {event.anchor} contains itself")
+        self.open.append(None if isinstance(event, yaml.AliasEvent) else event.anchor)
+        node = super().compose_node(parent, index)
+        self.open.pop()
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """As any mapping; YAMLError if two of its keys are equal."""
@@ -42,7 +57,7 @@ def read_text(path: Path) -> str:
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file; InputError if it is no YAML in UTF-8, gives a name twice, or contains itself."""
     try:
-        return without_loops(yaml.load(read_text(path), OnceLoader))
+        return yaml.load(read_text(path), OnceLoader)
     except yaml.YAMLError as error:
         raise InputError(f"{path} cannot be read as YAML: {error}. Correct it.") from None
     except RecursionError:

@@ -125,6 +125,7 @@ def _model(path: Path, content: dict[str, Any]) -> Model:
     try:
         net = rebuild(known["kind"], dict(known["settings"]))
         net.load_state_dict(content["state_dict"])
+        net.check_side(known["image_size"], "image_size")
     except (InputError, TypeError, ValueError, RuntimeError) as error:  # another setting, or weights of another network
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} does not make a network of its settings and weights ({reason}). {AGAIN}") from None

@@ -27,9 +27,6 @@ LEAK_REMEDY = (
 IMAGE_SIZE = "image_size"
 """Key of a checkpoint under which the side of the network's square is kept."""
 
-ON_HOST = ("support_masks", "class_id", "present")
-"""Fields of an Episode that are not brought to the device."""
-
 
 class Segmented(NamedTuple):
     """What a test or predict step gives to callbacks.
@@ -153,13 +150,6 @@ class EpisodicTask(Task):
         if leaked:
             rank_zero_warn(self.trained.say(leaked))
         return leaked
-
-    def transfer_batch_to_device(self, batch: Episode, device: torch.device, dataloader_idx: int) -> Episode:
-        """Leave on the host what is asked for there: an answer from a GPU would be waited for."""
-        host = {name: getattr(batch, name) for name in ON_HOST}
-        without: dict[str, Any] = dict.fromkeys(ON_HOST)
-        moved: Episode = super().transfer_batch_to_device(batch._replace(**without), device, dataloader_idx)
-        return moved._replace(**host)
 
     def forward(self, episode: Episode) -> Prediction:
         """The network on a batch of episodes."""

@@ -79,7 +79,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[str]:
     process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        opened = process.stdout.readline()
+        opened = next((line for line in process.stdout if line.startswith("Open ")), "")
         if not opened:
             sys.exit(process.wait())
         yield opened.split()[1]

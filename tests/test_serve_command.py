@@ -37,7 +37,7 @@ def test_mistakes_of_the_command(folder: Path, tmp_path: Path, capsys: pytest.Ca
     started = subprocess.Popen([*SERVE, str(folder), "--port=0"], stdout=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, heeded)
     with started as process:
-        port = urlsplit(process.stdout.readline().split()[1]).port
+        port = urlsplit(opened(process).split()[1]).port
         for arguments, message in (
             ([str(tmp_path / "none")], "is no folder"),
             ([str(folder), f"--port={port}"], "Choose another port"),
@@ -52,15 +52,17 @@ def test_mistakes_of_the_command(folder: Path, tmp_path: Path, capsys: pytest.Ca
         assert process.wait(timeout=30) == 130
 
 
+def opened(process: subprocess.Popen) -> str:
+    """The line with the address; what is not calibrated is told before it."""
+    return next(line for line in process.stdout if line.startswith("Open "))
+
+
 @contextmanager
 def started(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen, Ask]]:
     """The real command on a folder, and a way to ask it as its page does; killed at the end."""
     command = [*SERVE, str(folder), "--port=0", "--image-size=65", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        opened = next(
-            line for line in process.stdout if line.startswith("Open ")
-        )  # what is not calibrated comes before
-        address = urlsplit(opened.split()[1])
+        address = urlsplit(opened(process).split()[1])
         token = address.query.removeprefix("token=")
         here = f"http://127.0.0.1:{address.port}"
 

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-all lint clean
 
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
@@ -24,8 +24,14 @@ demo: .venv/installed
 	@echo "Look at $(DEMO)/1-shot/contact_sheet.png and $(DEMO)/5-shot/contact_sheet.png"
 
 # At most four at once: some tests start processes of their own, each with a copy of torch (about 1 GB).
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: .venv/installed
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+# What takes long, too: processes that are killed, whole trainings, the page in a browser.
+test-all: .venv/installed
+	$(PYTEST)
 
 lint: .venv/installed
 	$(BIN)/ruff check

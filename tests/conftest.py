@@ -14,12 +14,35 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core per worker: before anything imports torch
     os.environ["OMP_NUM_THREADS"] = "1"
 
-SLOW = """
-    ablations caches checkpoints class_leaks dashboards devices encoders export identity import jobs learning log_progress
-    mistakes moved own_config page page_hands page_touch_and_drop processes region_maps released_network renamed resume
-    reuse serve_command
-""".split()
-"""Files, ``test_<name>.py``, whose tests start processes or train for long: `make test` leaves them to `make test-all`."""
+SLOW = [
+    "ablations",
+    "caches",
+    "checkpoints",
+    "class_leaks",
+    "dashboards",
+    "devices",
+    "encoders",
+    "export",
+    "identity",
+    "import",
+    "jobs",
+    "learning",
+    "log_progress",
+    "mistakes",
+    "moved",
+    "own_config",
+    "page",
+    "page_hands",
+    "page_touch_and_drop",
+    "processes",
+    "region_maps",
+    "released_network",
+    "renamed",
+    "resume",
+    "reuse",
+    "serve_command",
+]
+"""Files, ``test_<name>.py``, that `make test` leaves to `make test-all`: they start processes or train for long."""
 
 CONFIGS = Path(__file__).parent.parent / "lightning_configs"
 Command = Callable[..., None]

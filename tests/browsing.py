@@ -36,6 +36,17 @@ def installed_browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with installed_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def network() -> Segmenter:
+    return Segmenter(image_size=65, device="cpu", presence=0)
+
+
 @contextmanager
 def served(folder: Path, network: Segmenter, port: int = 0, token: str = "token") -> Iterator[str]:
     """The address of a server of this process."""

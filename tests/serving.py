@@ -1,10 +1,12 @@
-"""A small folder of pictures, and a client that asks the server of ``qgnet serve`` as its page does."""
+"""A small folder of pictures, and a client that asks the server of ``qgnet serve`` as its page does; with fixtures."""
 
 import io
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -29,6 +31,22 @@ def browser(folder: Path, segmenter: Segmenter, **options: str | None) -> TestCl
     """A client that sends what the page sends."""
     app = make_app(folder, segmenter, **options)
     return TestClient(app, base_url="http://127.0.0.1", headers=ORIGIN, raise_server_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter(image_size=65, device="cpu", presence=0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_scenes(tmp_path / "photographs")
+
+
+@pytest.fixture
+def page(folder: Path, segmenter: Segmenter) -> Iterator[TestClient]:
+    with browser(folder, segmenter) as client:
+        yield client
 
 
 def keys(page: TestClient) -> dict[str, str]:

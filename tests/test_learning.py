@@ -1,66 +1,28 @@
 """Does the network learn, and does it look at the support?
 
-Training an encoder would take minutes, so the features here are colours: what is learned is everything after them.
+Training an encoder would take minutes, so the features here are colours (`ToyEncoder`): what is learned is everything
+after them.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from extending.toy_encoder import ToyEncoder
 
 from datamodules.episodes.dataset import Draw, EpisodeDataset
 from datamodules.episodes.episode import collate
 from datamodules.files.sources import binary_mask
 from datamodules.synthetic import SyntheticDataModule
 from qgnet.losses import segmentation_loss
-from qgnet.networks.encoders import Encoder, Features, Level
-from qgnet.networks.encoders.contract import MaskAt
-from qgnet.networks.layers import size_of
 from qgnet.networks.qgnet import QGNet
 from qgnet.tasks.base import normalise
 
 STEPS, BATCH = 600, 8
 
 
-class Colours(Encoder):
-    """Mean colours at stride 8 through a fixed random layer, and the same without their own mean."""
-
-    levels = {"centred": Level(32, 8), "colours": Level(32, 8)}  # noqa: RUF012
-    mid_levels = matching_levels = ("centred", "colours")
-    high_level = "centred"
-
-    def __init__(self, name: str = "colours", high_stage: int = 3, dilated: bool = True) -> None:
-        super().__init__(name, high_stage, dilated)
-        self.net = nn.Conv2d(3, 32, 1).requires_grad_(False)
-
-    def forward(self, images: Tensor, levels: Sequence[str]) -> Features:
-        colours = F.relu(self.net(F.avg_pool2d(images, 7, stride=8, padding=3)))
-        return {level: {"centred": centred(colours), "colours": colours}[level] for level in levels}
-
-    def high(self, features: Features) -> Tensor:
-        return features["centred"]
-
-    def masked_high(self, features: Features, mask: MaskAt) -> Tensor:
-        inside = mask(size_of(features["colours"]))
-        return centred(features["colours"] * inside) * inside
-
-    def takes(self, side: int) -> bool:
-        return side % 8 == 1
-
-    def grid(self, level: str, size: tuple[int, int]) -> tuple[int, int]:
-        return size[0] // 8 + 1, size[1] // 8 + 1
-
-
-def centred(colours: Tensor) -> Tensor:
-    return colours - colours.mean(dim=1, keepdim=True)
-
-
 def untrained() -> QGNet:
     torch.manual_seed(0)
-    return QGNet(Colours(), Colours(), width=32, levels=[1, 0.5])
+    return QGNet(ToyEncoder(), ToyEncoder(), width=32, levels=[1, 0.5])
 
 
 def scenes(stage: str) -> EpisodeDataset:

@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from axe_playwright_python.sync_playwright import Axe
 from browsing import (
     SIZE,
     WAIT,
-    installed_browser,
     mask_of,
     on_screen,
     opened,
@@ -28,18 +26,9 @@ from serving import write_scenes
 
 from qgnet.segmenting.segmenter import Segmenter
 
+pytest_plugins = ["browsing"]
+
 HOSTILE = "<img src=x onerror=document.title='hit'>&\"'.png"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with installed_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def network() -> Segmenter:
-    return Segmenter(image_size=65, device="cpu", presence=0)
 
 
 def test_paint_segment_correct_download_reload(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:

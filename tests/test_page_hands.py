@@ -1,7 +1,6 @@
 """The page of ``qgnet serve`` in a real browser: other keyboards, other screens, palms, and masks that are broken."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from browsing import (
     SIZE,
     WAIT,
-    installed_browser,
     mask_of,
     on_screen,
     opened,
@@ -24,19 +22,10 @@ from serving import write_scenes
 
 from qgnet.segmenting.segmenter import Segmenter
 
+pytest_plugins = ["browsing"]
+
 RED = (180, 30, 40)
 """Of the disc in the first picture."""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with installed_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def network() -> Segmenter:
-    return Segmenter(image_size=65, device="cpu", presence=0)
 
 
 def test_shortcuts_of_other_keyboards(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:

@@ -1,16 +1,13 @@
 """The page of ``qgnet serve`` in a real browser: fingers and pens, dropped pictures, and a server that goes away."""
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
-import pytest
 from browsing import (
     SIZE,
     WAIT,
-    installed_browser,
     mask_of,
     on_screen,
     opened,
@@ -26,16 +23,7 @@ from serving import write_scenes
 
 from qgnet.segmenting.segmenter import Segmenter
 
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with installed_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def network() -> Segmenter:
-    return Segmenter(image_size=65, device="cpu", presence=0)
+pytest_plugins = ["browsing"]
 
 
 def test_one_finger_paints_and_two_zoom(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +17,7 @@ from qgnet.segmenting.segmenter import Segmenter
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.web import routes
 
-
-@pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    return Segmenter(image_size=65, device="cpu", presence=0)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_scenes(tmp_path / "photographs")
-
-
-@pytest.fixture
-def page(folder: Path, segmenter: Segmenter) -> Iterator[TestClient]:
-    with browser(folder, segmenter) as client:
-        yield client
+pytest_plugins = ["serving"]
 
 
 def test_one_painted_mask_finds_the_others_and_comes_back(page: TestClient, folder: Path, segmenter: Segmenter) -> None:

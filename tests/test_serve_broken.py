@@ -1,34 +1,20 @@
 """The server of ``qgnet serve``: files of its own that are broken or gone, and a disk that fails."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from serving import DISC, as_png, browser, keys, paint, segment, write_scenes
+from serving import DISC, as_png, browser, keys, paint, segment
 
 from qgnet.segmenting.segmenter import Segmenter
 
+pytest_plugins = ["serving"]
+
 CLASSES = [{"number": 1, "name": "disc"}, {"number": 3, "name": "edge"}]
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    return Segmenter(image_size=65, device="cpu", presence=0)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_scenes(tmp_path / "photographs")
-
-
-@pytest.fixture
-def page(folder: Path, segmenter: Segmenter) -> Iterator[TestClient]:
-    with browser(folder, segmenter) as client:
-        yield client
 
 
 @pytest.fixture

@@ -18,17 +18,14 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from serving import DISC, as_png, write_scenes
+from serving import DISC, as_png
 
 from qgnet.commands import main
 
+pytest_plugins = ["serving"]
+
 Ask = Callable[..., http.client.HTTPResponse]
 SERVE = [sys.executable, "-c", "from qgnet.commands import main; main()", "serve"]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_scenes(tmp_path / "photographs")
 
 
 def test_mistakes_of_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

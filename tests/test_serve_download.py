@@ -3,35 +3,23 @@
 import io
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from serving import DISC, browser, paint, segment, unzipped, write_scenes
+from serving import DISC, paint, segment, unzipped, write_scenes
 
-from qgnet.segmenting.segmenter import Segmenter
+pytest_plugins = ["serving"]
 
 FORMATS = {"formats": ["index", "coco", "labelme", "overlay"]}
-
-
-@pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    return Segmenter(image_size=65, device="cpu", presence=0)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_scenes(tmp_path / "photographs/below", 1)
     return write_scenes(tmp_path / "photographs")
-
-
-@pytest.fixture
-def page(folder: Path, segmenter: Segmenter) -> Iterator[TestClient]:
-    with browser(folder, segmenter) as client:
-        yield client
 
 
 def test_nothing_tells_where_the_folder_lies(page: TestClient, folder: Path) -> None:

@@ -1,33 +1,18 @@
 """The server of ``qgnet serve``: what it keeps, whatever happens to it."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from serving import DISC, browser, keys, paint, segment, unzipped, write_scenes
+from serving import DISC, browser, keys, paint, segment, unzipped
 
 from qgnet.common.errors import InputError
 from qgnet.segmenting.segmenter import Segmenter
 from qgnet.web.server import make_app
 
-
-@pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    return Segmenter(image_size=65, device="cpu", presence=0)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_scenes(tmp_path / "photographs")
-
-
-@pytest.fixture
-def page(folder: Path, segmenter: Segmenter) -> Iterator[TestClient]:
-    with browser(folder, segmenter) as client:
-        yield client
+pytest_plugins = ["serving"]
 
 
 def test_a_killed_server_has_lost_nothing(folder: Path, segmenter: Segmenter) -> None:

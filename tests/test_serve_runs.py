@@ -1,7 +1,6 @@
 """The server of ``qgnet serve``: runs while the user goes on working."""
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -11,28 +10,14 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from serving import DISC, as_png, browser, keys, paint, segment, unzipped, write_scenes
+from serving import DISC, as_png, browser, keys, paint, segment, unzipped
 
 from qgnet.outputs.formats import write_grey
 from qgnet.segmenting.segmenter import Segmenter
 from qgnet.web import worker
 from qgnet.web.kept import Settings
 
-
-@pytest.fixture(scope="module")
-def segmenter() -> Segmenter:
-    return Segmenter(image_size=65, device="cpu", presence=0)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return write_scenes(tmp_path / "photographs")
-
-
-@pytest.fixture
-def page(folder: Path, segmenter: Segmenter) -> Iterator[TestClient]:
-    with browser(folder, segmenter) as client:
-        yield client
+pytest_plugins = ["serving"]
 
 
 def classes(*names: str) -> dict:

@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,14 +64,14 @@ def find_files(folder: Path, deep: bool = True) -> Found:
             name = f"{within}/{entry.name}" if within else entry.name
             if is_hidden(entry.name):
                 left_out["hidden or system file(s)"] += 1
-            elif is_folder(entry):
+            elif leads_to(entry, entry.is_dir):
                 if deep:
                     (links if entry.is_symlink() else waiting).append(name)
                 else:
                     left_out["folder(s) in it"] += 1
             elif os.path.splitext(entry.name)[1].lower() not in ENDINGS:
                 left_out[f"{os.path.splitext(entry.name)[1].lower() or 'file(s) without ending'}"] += 1
-            elif not is_file(entry):
+            elif not leads_to(entry, entry.is_file):
                 left_out["broken link(s)"] += 1
             else:
                 files.append(name)
@@ -94,7 +94,9 @@ def by_name(folder: Path, files: Sequence[str]) -> dict[str, Path]:
 
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in a folder, links to folders included, hidden and system ones left out, sorted."""
-    return sorted(entry.name for entry in entries(folder) if is_folder(entry) and not is_hidden(entry.name))
+    return sorted(
+        entry.name for entry in entries(folder) if leads_to(entry, entry.is_dir) and not is_hidden(entry.name)
+    )
 
 
 def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -106,20 +108,10 @@ def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         raise InputError(f"{folder} cannot be read ({error.strerror}). Give yourself the right to read it.") from None
 
 
-def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder, or a link to one; a link that cannot be followed, e.g. one to itself, is none."""
+def leads_to(entry: os.DirEntry[str], is_kind: Callable[[], bool]) -> bool:
+    """What ``entry.is_dir`` or ``entry.is_file`` says; False of a link that cannot be followed, e.g. one to itself."""
     try:
-        return entry.is_dir()
-    except OSError:
-        if entry.is_symlink():
-            return False
-        raise
-
-
-def is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a file, or a link to one; a link that cannot be followed, e.g. one to itself, is none."""
-    try:
-        return entry.is_file()
+        return is_kind()
     except OSError:
         if entry.is_symlink():
             return False

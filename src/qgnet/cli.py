@@ -41,7 +41,7 @@ from qgnet.common.protocol_layers import CONFIG_OPTIONS, config_option, name_dec
 from qgnet.common.renamed import renamed, renamed_options
 from qgnet.common.settings import Range, check
 from qgnet.common.terminal import quiet
-from qgnet.common.text import read_yaml, without_loops
+from qgnet.common.text import read_yaml, refuse_loops
 from qgnet.loggers.dashboard import Dashboard
 from qgnet.loggers.naming import name_run
 from qgnet.loggers.wandb import Wandb, require_package
@@ -61,7 +61,7 @@ for name in datamodules.__all__:  # imported, its classes can be named without t
     getattr(datamodules, name)
 
 as_written = get_loader("yaml")
-set_loader("yaml", lambda text: renamed(without_loops(as_written(text))), exceptions=(yaml.YAMLError,))
+set_loader("yaml", lambda text: renamed(refuse_loops(text) or as_written(text)), exceptions=(yaml.YAMLError,))
 
 PATHS = {"run", "ckpt_path", "root", "list_file", "mask_root", "mask_list", "region_cache", "episode_file"}
 PATHS |= {"encoder_weights", "prior_weights", "prior_bank", "default_root_dir", "save_dir", "dirpath"}

@@ -11,14 +11,13 @@ from qgnet.networks.encoders import Encoder, Features, Level, MaskAt
 class ToyEncoder(Encoder):
     """Two levels on one grid."""
 
-    levels = {"colours": Level(16, 8), "centred": Level(16, 8)}  # noqa: RUF012
-    mid_levels = ("colours",)
-    matching_levels = ("centred", "colours")
+    levels = {"centred": Level(32, 8), "colours": Level(32, 8)}  # noqa: RUF012
+    mid_levels = matching_levels = ("centred", "colours")
     high_level = "centred"
 
     def __init__(self, name: str = "toy", high_stage: int = 4, dilated: bool = True) -> None:
         super().__init__(name, high_stage, dilated)
-        self.net = nn.Conv2d(3, 16, 1)
+        self.net = nn.Conv2d(3, 32, 1).requires_grad_(False)
 
     def forward(self, images: Tensor, levels: Sequence[str]) -> Features:
         colours = F.relu(self.net(F.avg_pool2d(images, 7, stride=8, padding=3)))
@@ -26,7 +25,7 @@ class ToyEncoder(Encoder):
         return {level: both[level] for level in levels}
 
     def high(self, features: Features) -> Tensor:
-        return centred(features["colours"])
+        return features["centred"]
 
     def masked_high(self, features: Features, mask: MaskAt) -> Tensor:
         colours = features["colours"]

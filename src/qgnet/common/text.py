@@ -10,22 +10,7 @@ from qgnet.common.errors import InputError
 
 
 class OnceLoader(yaml.SafeLoader):
-    """A safe loader that refuses a name given twice, of which YAML would take the last, and what contains itself."""
-
-    def __init__(self, stream: Any) -> None:
-        super().__init__(stream)
-        self.open: list[str | None] = []
-        """Anchors of the nodes that are being read."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """As any node; YAMLError if it stands within itself."""
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent) and event.anchor in self.open:
-            raise yaml.YAMLError(f"what is named {event.anchor} contains itself")
-        self.open.append(None if isinstance(event, yaml.AliasEvent) else event.anchor)
-        node = super().compose_node(parent, index)
-        self.open.pop()
-        return node
+    """A safe loader that refuses a name given twice, of which YAML would take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """As any mapping; YAMLError if two of its keys are equal."""
@@ -57,27 +42,25 @@ def read_text(path: Path) -> str:
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file; InputError if it is no YAML in UTF-8, gives a name twice, or contains itself."""
     try:
-        return yaml.load(read_text(path), OnceLoader)
+        text = read_text(path)
+        refuse_loops(text)
+        return yaml.load(text, OnceLoader)
     except yaml.YAMLError as error:
         raise InputError(f"{path} cannot be read as YAML: {error}. Correct it.") from None
     except RecursionError:
         raise InputError(f"{path} cannot be read as YAML: it is nested too deeply. Correct it.") from None
 
 
-def without_loops(content: Any) -> Any:
-    """What was read from YAML, itself; YAMLError if an anchor (``&x``) contains a reference (``*x``) to itself."""
-    done: set[int] = set()
-
-    def visit(value: Any, above: frozenset[int]) -> None:
-        if id(value) in above:
-            raise yaml.YAMLError("it contains itself")
-        if isinstance(value, dict | list) and id(value) not in done:
-            for part in value.values() if isinstance(value, dict) else value:
-                visit(part, above | {id(value)})
-            done.add(id(value))
-
-    visit(content, frozenset())
-    return content
+def refuse_loops(text: str) -> None:
+    """YAMLError if an anchor (``&x``) contains a reference (``*x``) to itself, be it by a merge (``<<``)."""
+    within: list[str | None] = []
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            within.append(event.anchor)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            within.pop()
+        elif isinstance(event, yaml.AliasEvent) and event.anchor in within:
+            raise yaml.YAMLError(f"what is named {event.anchor} contains itself")
 
 
 def some(words: Sequence[str], most: int = 8) -> str:

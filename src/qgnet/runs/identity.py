@@ -117,14 +117,8 @@ class Identity:
 
 def read_identity(folder: Path) -> dict[str, Any] | None:
     """What the run in a folder is; None for one of before there was such a file."""
-    file = folder / RUN_FILE
-    stop = time.monotonic() + WRITING
-    while file.exists():
-        try:
-            facts = json.loads(file.read_text(encoding="utf-8"))
-            return facts if isinstance(facts, dict) else None
-        except ValueError:  # another process is still writing it
-            if time.monotonic() > stop:
-                return None
-            time.sleep(0.02)
-    return None
+    try:
+        facts = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) else None

@@ -4,6 +4,6 @@
 """
 
 from qgnet.networks.encoders.contract import IMAGENET, Encoder, Features, Level, MaskAt
-from qgnet.networks.encoders.registry import create_encoder, register
+from qgnet.networks.encoders.registry import create_encoder
 
-__all__ = ["IMAGENET", "Encoder", "Features", "Level", "MaskAt", "create_encoder", "register"]
+__all__ = ["IMAGENET", "Encoder", "Features", "Level", "MaskAt", "create_encoder"]

@@ -51,8 +51,8 @@ class Encoder(nn.Module, ABC):
         net: the module that holds the weights, with the keys of published weights.
         levels: name → channels and stride, the finest first.
         mid_levels: levels of the mid-level feature, side by side on the grid of the first.
-        matching_levels: levels whose positions support matching compares, the high-level one first, side by side on
-            the grid of the last.
+        matching_levels: levels whose positions support matching compares, the high-level one first, the others out of
+            `shared_levels`; side by side on the grid of the last.
         high_level: level of the high-level feature.
         mean: of RGB in [0, 1], by which the weights want images to be normalised.
         std: standard deviation, the same.

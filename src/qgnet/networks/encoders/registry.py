@@ -11,13 +11,6 @@ KINDS: dict[str, type[Encoder]] = {"vgg*": VGGEncoder, "*": StagedEncoder}
 """Pattern of names → kind; the first that fits counts."""
 
 
-def register(pattern: str, kind: type[Encoder]) -> None:
-    """Make a kind answer to names of a pattern, e.g. ``"vit_*"``, before all kinds there are."""
-    known = {key: value for key, value in KINDS.items() if key != pattern}
-    KINDS.clear()
-    KINDS.update({pattern: kind, **known})
-
-
 def create_encoder(name: str = "resnet50", high_stage: int = 4, dilated: bool = True) -> Encoder:
     """An encoder with random weights.
 

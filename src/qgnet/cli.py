@@ -61,7 +61,15 @@ for name in datamodules.__all__:  # imported, its classes can be named without t
     getattr(datamodules, name)
 
 as_written = get_loader("yaml")
-set_loader("yaml", lambda text: renamed(refuse_loops(text) or as_written(text)), exceptions=(yaml.YAMLError,))
+
+
+def read_setting(text: str) -> Any:
+    """A YAML's content, or an option's value, by the names of today; YAMLError if it contains itself."""
+    refuse_loops(text)
+    return renamed(as_written(text))
+
+
+set_loader("yaml", read_setting, exceptions=(yaml.YAMLError,))
 
 PATHS = {"run", "ckpt_path", "root", "list_file", "mask_root", "mask_list", "region_cache", "episode_file"}
 PATHS |= {"encoder_weights", "prior_weights", "prior_bank", "default_root_dir", "save_dir", "dirpath"}

@@ -60,7 +60,7 @@ def refuse_loops(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             within.pop()
         elif isinstance(event, yaml.AliasEvent) and event.anchor in within:
-            raise yaml.YAMLError(f"what is named {event.anchor} contains itself")
+            raise yaml.YAMLError(f"it contains itself (*{event.anchor} stands within &{event.anchor})")
 
 
 def some(words: Sequence[str], most: int = 8) -> str:

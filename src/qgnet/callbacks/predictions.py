@@ -9,7 +9,7 @@ from PIL import Image
 from datamodules.files.writing import atomic_write
 from qgnet.common.printable import printable
 from qgnet.common.say import say
-from qgnet.outputs.places import LONGEST
+from qgnet.outputs.file_names import LONGEST
 
 
 class MaskWriter(pl.Callback):

@@ -86,6 +86,6 @@ def run(options: argparse.Namespace) -> None:
     if not DEVICES.fullmatch(options.devices) or options.devices == "0":
         raise InputError(f"--devices is {options.devices}; expected how many, from 1 on, or `auto`: every GPU.")
     model = model_of(options)
-    from qgnet.commands.segmenting import segment
+    from qgnet.commands.segment_run import segment
 
     segment(options, files, model)

@@ -1,1 +1,1 @@
-"""The user's own photographs: a segmenter learnt from a few masks."""
+"""The user's own images: a segmenter learnt from a few masks."""

@@ -13,7 +13,7 @@ from PIL import Image
 from datamodules.files import read_image_size
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import write_grey, write_text
+from qgnet.outputs.formats import write_gray, write_text
 from qgnet.outputs.segments import Result
 from qgnet.web.disk_errors import in_words
 from qgnet.web.images import Picture
@@ -162,7 +162,7 @@ class Session:
             if unknown:
                 raise InputError(f"The mask holds the number {unknown[0]}, which is no class.")
             self.check_there()
-            write_grey(self.mask_file(key), mask)
+            write_gray(self.mask_file(key), mask)
             painted = Painted(support=support, classes=classes)
             self.change(painted=self.kept.painted | {key: painted})
         return painted
@@ -211,9 +211,9 @@ class Session:
         self.check_there()
         folder = self._results(picture.key, self.kept.run)
         for number, segment in result.segments.items():
-            write_grey(folder / f"{number}-probability.png", eight_bits(segment.probability))
+            write_gray(folder / f"{number}-probability.png", eight_bits(segment.probability))
             for kind, values in maps[number].items():
-                write_grey(folder / f"{number}-{kind}.png", values)
+                write_gray(folder / f"{number}-{kind}.png", values)
         scores = {int(number): round(segment.score, 4) for number, segment in result.segments.items()}
         thresholds = {n: learnt.threshold for n, learnt in self.kept.learnt.items()}
         return self.log(picture, Outcome(scores=scores, thresholds=thresholds, stamp=stamp))

@@ -22,25 +22,25 @@ AROUND = np.s_[10:85, 10:80]
 
 
 def main() -> None:
-    """Write image and mask, segment, and put both into one image."""
+    """Write photograph and mask, segment, and put both into one picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--image", type=Path, default=Path("docs/coins.png"))
+    parser.add_argument("--picture", type=Path, default=Path("docs/coins.png"))
     options = parser.parse_args()
-    image = options.folder / "photographs/coins.png"
-    image.parent.mkdir(parents=True, exist_ok=True)
+    photograph = options.folder / "photographs/coins.png"
+    photograph.parent.mkdir(parents=True, exist_ok=True)
     image = coins()
     mask = np.full(image.shape, IGNORE, np.uint8)
     mask[AROUND] = 0
     y, x = np.mgrid[: image.shape[0], : image.shape[1]]
     mask[(y - CENTRE[0]) ** 2 + (x - CENTRE[1]) ** 2 < RADIUS**2] = 1
-    Image.fromarray(image).save(image)
+    Image.fromarray(image).save(photograph)
     Image.fromarray(mask).save(options.folder / "one.png")
-    given = ["--support", str(image), str(options.folder / "one.png")]
-    qgnet(["segment", str(image.parent), *given, "--out", str(options.folder / "masks"), "--image-size", "961"])
+    given = ["--support", str(photograph), str(options.folder / "one.png")]
+    qgnet(["segment", str(photograph.parent), *given, "--out", str(options.folder / "masks"), "--image-size", "961"])
     found = np.asarray(Image.open(options.folder / "masks/coins.png"))
-    image = np.repeat(image[:, :, None], 3, axis=2)
-    pair = [draw_masks(image, np.where(mask == IGNORE, 0, mask).astype(np.uint8)), draw_masks(image, found)]
+    picture = np.repeat(image[:, :, None], 3, axis=2)
+    pair = [draw_masks(picture, np.where(mask == IGNORE, 0, mask).astype(np.uint8)), draw_masks(picture, found)]
     Image.fromarray(np.concatenate(pair, axis=1)).save(options.picture)
 
 

@@ -1,12 +1,12 @@
-"""Measures the calibration of training-free matching on images, and fits it on others.
+"""Measures the calibration of training-free matching on photographs, and fits it on others.
 
 python benchmarks/presence.py --root data/voc20            # the validation list
 python benchmarks/presence.py --folder coco --least 2048   # all of a folder as `qgnet prepare folder` leaves it
 python benchmarks/presence.py --root data/voc20 --write src/qgnet/inference/calibrations/matching.json
 
 The last fits it on the training list before. Draws pairs of episodes: a query with supports of a class that it shows,
-and of one that it does not. Prints what leaving images empty brings and costs: mIoU, and the mean of the
-images' IoUs, of those that show the class at the threshold of a half with none left empty (the test's rule), and
+and of one that it does not. Prints what leaving photographs empty brings and costs: mIoU, and the mean of the
+photographs' IoUs, of those that show the class at the threshold of a half with none left empty (the test's rule), and
 at the calibration's threshold with and without those that it leaves empty.
 """
 
@@ -27,8 +27,8 @@ from datamodules.files.sources import LabelledImages
 from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.common.boundary import boundary
-from qgnet.common.choices import PRESENCE
 from qgnet.common.progress import progress
+from qgnet.inference import PRESENCE
 from qgnet.inference.models import Model, matching_calibration, open_model
 from qgnet.inference.presence import Calibration, evidence, mean_feature, within
 from qgnet.inference.tuning import CHOICES, HALF, iou
@@ -39,7 +39,7 @@ from qgnet.tasks.base import normalise
 
 
 class Photo(NamedTuple):
-    """A image with everything that episodes need of it."""
+    """A photograph with everything that episodes need of it."""
 
     features: Tensor
     inside: Tensor
@@ -63,7 +63,7 @@ def main() -> None:
     """Measure on the validation list, after fitting on the training list if that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", default="data/voc20", help="a folder in VOC's layout")
-    parser.add_argument("--images", type=int, default=400, help="of each list, drawn at random")
+    parser.add_argument("--photographs", type=int, default=400, help="of each list, drawn at random")
     parser.add_argument("--episodes", type=int, default=300, help="for each number of shots")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--image-size", type=int, help="side of the square, 8n + 1 px (default: the model's)")
@@ -105,13 +105,13 @@ def tell(name: str, trials: Sequence[Trial], calibration: Calibration, presences
 
 @torch.inference_mode()
 def read(model: Model, source: LabelledImages, options: argparse.Namespace) -> list[Photo]:
-    """Images of a source, drawn at random."""
-    numbers = np.random.default_rng(0).permutation(len(source.names))[: options.images].tolist()
-    return [encode(model, source, i, options.least) for i in progress(numbers, "photographs", unit="image")]
+    """Photographs of a source, drawn at random."""
+    numbers = np.random.default_rng(0).permutation(len(source.names))[: options.photographs].tolist()
+    return [encode(model, source, i, options.least) for i in progress(numbers, "photographs", unit="photograph")]
 
 
 def centre_of(photos: Sequence[Photo]) -> Tensor:
-    """(C,) mean feature of images, each counting alike."""
+    """(C,) mean feature of photographs, each counting alike."""
     size = (photos[0].features.shape[-2], photos[0].features.shape[-1])
     means = [mean_feature(p.features.float().flatten(2), within(p.inside, size).float()) for p in photos]
     return torch.cat(means).mean(dim=0)
@@ -119,7 +119,7 @@ def centre_of(photos: Sequence[Photo]) -> Tensor:
 
 @torch.inference_mode()
 def draw(model: Model, photos: Sequence[Photo], centre: Tensor, options: argparse.Namespace) -> list[Trial]:
-    """Trials among images, for each number of shots."""
+    """Trials among photographs, for each number of shots."""
     rng = np.random.default_rng(1)
     trials = []
     for shots in options.shots:
@@ -139,7 +139,7 @@ def draw(model: Model, photos: Sequence[Photo], centre: Tensor, options: argpars
 
 
 def encode(model: Model, source: LabelledImages, i: int, least: int) -> Photo:
-    """Image ``i`` of a source."""
+    """Photograph ``i`` of a source."""
     image, areas = source.image(i), source.facts(i).areas
     fitted = letterbox_image(image, model.image_size)
     assert isinstance(model.net, Matcher)
@@ -159,7 +159,7 @@ def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, ce
 
 
 def look(model: Model, photo: Photo, shots: list[Positions], centre: Tensor) -> tuple[Tensor, Tensor]:
-    """The margins (1, S, S) of an image under some supports, and the evidence (2,)."""
+    """The margins (1, S, S) of a photograph under some supports, and the evidence (2,)."""
     known, size = of_all_shots(shots), (model.image_size, model.image_size)
     logits = model.net.decode(photo.features.float(), known, size).logits
     margins = logits[:, 1] - logits[:, 0]
@@ -182,7 +182,7 @@ def fit(trials: Sequence[Trial], centre: Tensor) -> Calibration:
 
 
 def measure(trials: Sequence[Trial], calibration: Calibration, presence: float) -> str:
-    """What the threshold, and leaving images empty, bring and cost."""
+    """What the threshold, and leaving photographs empty, bring and cost."""
     scores_of = (float(calibration.probability(t.evidence[None], t.shots, t.usual)) for t in trials)
     kept = [score >= presence for score in scores_of]
     shown = [(trial, keep) for trial, keep in zip(trials, kept, strict=True) if trial.present]
@@ -202,7 +202,7 @@ def measure(trials: Sequence[Trial], calibration: Calibration, presence: float) 
 
 
 def score(trials: Sequence[Trial], masks: Sequence[Tensor]) -> str:
-    """MIoU over classes, and the mean IoU of the images."""
+    """MIoU over classes, and the mean IoU of the photographs."""
     total = EpisodeIoU(sorted({trial.class_id for trial in trials}))
     for trial, mask in zip(trials, masks, strict=True):
         total.update(mask.to(torch.uint8), trial.truth, trial.class_id)

@@ -1,8 +1,8 @@
-"""Images per second of ``qgnet segment`` beside the bare network's, and its memory.
+"""Photographs per second of ``qgnet segment`` beside the bare network's, and its memory.
 
-python benchmarks/segment_throughput.py --images 1000 --encoder-weights weights/resnet18_stage3.safetensors
+python benchmarks/segment_throughput.py --photographs 1000 --encoder-weights weights/resnet18_stage3.safetensors
 
-Drawn images of 500 x 375 px; ResNet-18 up to stage 3 at 193 px, one support. The bare network is encoder
+Drawn photographs of 500 x 375 px; ResNet-18 up to stage 3 at 193 px, one support. The bare network is encoder
 and matching on arrays that are decoded and brought to its square beforehand. The clock and the processors' time are
 both given, since other work on the machine changes the first.
 """
@@ -27,13 +27,13 @@ from qgnet.tasks.base import normalise
 
 SIDE = 193
 EARLY = 200
-"""Images after which memory is compared with that at the end; as many are enough to time the bare network."""
+"""Photographs after which memory is compared with that at the end; as many are enough to time the bare network."""
 
 
 def main() -> None:
     """Draw, time both, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--photographs", type=int, default=1000)
     parser.add_argument("--encoder-weights", default="random")
     options = parser.parse_args()
     encoder = {"encoder": "resnet18", "encoder_weights": options.encoder_weights, "high_stage": 3}
@@ -41,7 +41,7 @@ def main() -> None:
         folder = Path(name)
         (folder / "photographs").mkdir()
         rng = np.random.default_rng(0)
-        for i in range(options.images):
+        for i in range(options.photographs):
             coarse = rng.integers(0, 255, (15, 20, 3), dtype=np.uint8)
             image = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC)
             cv2.imwrite(str(folder / f"photographs/{i:05d}.jpg"), image)
@@ -52,7 +52,7 @@ def main() -> None:
         bare(
             Segmenter("matching", SIDE, **encoder).fit([(support[0], support[1])]),
             image,
-            min(EARLY, options.images),
+            min(EARLY, options.photographs),
         )
         flags = [word for key, value in encoder.items() for word in (f"--{key.replace('_', '-')}", str(value))]
         sizes = ["--image-size", str(SIDE), "--workers", "1", "--accelerator", "cpu"]
@@ -60,7 +60,7 @@ def main() -> None:
         out = ["--out", str(folder / "out")]
         memory = Memory(folder / "out")
         qgnet(["segment", str(folder / "photographs"), "--support", *support, *out, *flags, *sizes])
-        tell("qgnet segment, with start and end", started, options.images)
+        tell("qgnet segment, with start and end", started, options.photographs)
         print(f"memory: {memory}")
 
 
@@ -85,15 +85,15 @@ class Memory:
 
 
 @torch.inference_mode()
-def bare(segmenter: Segmenter, image: np.ndarray, images: int) -> None:
+def bare(segmenter: Segmenter, image: np.ndarray, photographs: int) -> None:
     """Time the network alone."""
     net, known = segmenter.model.net, segmenter.learnt[0].encoded
     batch = letterbox_image(image, SIDE).squares.expand(BATCH, -1, -1, -1)
     net.decode(net.encode_query(normalise(batch)), known, (SIDE, SIDE))
     started = now()
-    for _ in range(0, images, BATCH):
+    for _ in range(0, photographs, BATCH):
         net.decode(net.encode_query(normalise(batch)), known, (SIDE, SIDE))
-    tell("bare network", started, images)
+    tell("bare network", started, photographs)
 
 
 def now() -> tuple[float, float]:
@@ -102,11 +102,11 @@ def now() -> tuple[float, float]:
     return time.perf_counter(), sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def tell(what: str, started: tuple[float, float], images: int) -> None:
+def tell(what: str, started: tuple[float, float], photographs: int) -> None:
     """Print a rate."""
     clock, processors = (end - start for end, start in zip(now(), started, strict=True))
-    rate = images / clock
-    print(f"{what}: {rate:.2f} images a second, {1000 * processors / images:.1f} ms of processor each")
+    rate = photographs / clock
+    print(f"{what}: {rate:.2f} photographs a second, {1000 * processors / photographs:.1f} ms of processor each")
 
 
 if __name__ == "__main__":

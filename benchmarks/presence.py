@@ -27,11 +27,11 @@ from datamodules.files.sources import LabelledImages
 from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.common.boundary import boundary
-from qgnet.common.choices import PRESENCE
 from qgnet.common.progress import progress
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import Positions, of_all_shots, positions
+from qgnet.segmenting import PRESENCE
 from qgnet.segmenting.models import Model, calibration_of_matching, open_model
 from qgnet.segmenting.presence import Calibration, evidence, mean_feature, within
 from qgnet.segmenting.tuning import CHOICES, HALF, iou

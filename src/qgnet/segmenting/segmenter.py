@@ -13,13 +13,12 @@ from torch import Tensor
 
 from datamodules.episodes.fitted import Fitted, fit_picture, fit_support
 from datamodules.files.sources import IGNORE, Array
-from qgnet.common.choices import PRESENCE
 from qgnet.common.digest import sha256_of
 from qgnet.common.errors import InputError
-from qgnet.common.say import say
+from qgnet.common.terminal import say
 from qgnet.networks.encoded import concatenated, each_tensor
 from qgnet.outputs.segments import Result, Segment, furthest_above
-from qgnet.segmenting import kept
+from qgnet.segmenting import PRESENCE, kept
 from qgnet.segmenting.given import Given, Pairs, name_of, picture, read_supports, several
 from qgnet.segmenting.known import DEFAULT
 from qgnet.segmenting.maps import Maps, at_once, blend

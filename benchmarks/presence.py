@@ -2,7 +2,7 @@
 
 python benchmarks/presence.py --root data/voc20            # the validation list
 python benchmarks/presence.py --folder coco --least 2048   # all of a folder as `qgnet prepare folder` leaves it
-python benchmarks/presence.py --root data/voc20 --write src/qgnet/segmenting/calibrations/matching.json
+python benchmarks/presence.py --root data/voc20 --write src/qgnet/inference/calibrations/matching.json
 
 The last fits it on the training list before. Draws pairs of episodes: a query with supports of a class that it shows,
 and of one that it does not. Prints what leaving photographs empty brings and costs: mIoU, and the mean of the
@@ -28,13 +28,13 @@ from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.common.boundary import boundary
 from qgnet.common.progress import progress
+from qgnet.inference import PRESENCE
+from qgnet.inference.models import Model, calibration_of_matching, open_model
+from qgnet.inference.presence import Calibration, evidence, mean_feature, within
+from qgnet.inference.tuning import CHOICES, HALF, iou
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import Positions, of_all_shots, positions
-from qgnet.segmenting import PRESENCE
-from qgnet.segmenting.models import Model, calibration_of_matching, open_model
-from qgnet.segmenting.presence import Calibration, evidence, mean_feature, within
-from qgnet.segmenting.tuning import CHOICES, HALF, iou
 from qgnet.tasks.base import normalise
 
 

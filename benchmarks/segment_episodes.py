@@ -28,8 +28,8 @@ from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.commands import main as qgnet
 from qgnet.common.boundary import boundary
 from qgnet.common.progress import progress
+from qgnet.inference.models import open_model
 from qgnet.metrics import EpisodeIoU
-from qgnet.segmenting.models import open_model
 from qgnet.tasks.base import normalise
 
 RULES = {"test's rule": ["--threshold", "0.5", "--presence", "0"], "default": []}

@@ -22,7 +22,7 @@ import torch
 from datamodules.episodes.fitted import fit_picture
 from qgnet.commands import main as qgnet
 from qgnet.common.boundary import boundary
-from qgnet.segmenting.segmenter import BATCH, Segmenter
+from qgnet.inference.segmenter import BATCH, Segmenter
 from qgnet.tasks.base import normalise
 
 SIDE = 193

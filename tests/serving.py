@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from qgnet.segmenting.segmenter import Segmenter
+from qgnet.inference.segmenter import Segmenter
 from qgnet.web.server import make_app
 
 ORIGIN = {"origin": "http://127.0.0.1"}

@@ -14,11 +14,11 @@ import qgnet
 from qgnet.cli import main as lightning
 from qgnet.commands import main
 from qgnet.common.errors import InputError
+from qgnet.inference import onnx_export
+from qgnet.inference.models import Model, calibration_of_matching, open_model
+from qgnet.inference.onnx_networks import DESCRIPTION, ExportedQGNet
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.qgnet import QGNet
-from qgnet.segmenting import exporting
-from qgnet.segmenting.exported import DESCRIPTION, ExportedQGNet
-from qgnet.segmenting.models import Model, calibration_of_matching, open_model
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install 'qgnet-lightning[onnx]'")
@@ -65,7 +65,7 @@ def test_a_checkpoint_by_the_command(
         with pytest.raises(InputError, match=message):
             qgnet.Segmenter(tmp_path / "exported", **options)
     with pytest.raises(InputError, match="ONNX files already"):
-        exporting.export(exported.model, tmp_path / "again")
+        onnx_export.export(exported.model, tmp_path / "again")
 
 
 def test_matching_by_the_command(
@@ -73,7 +73,7 @@ def test_matching_by_the_command(
 ) -> None:
     """With the packaged weights, and their calibration as if it had been measured at this size."""
     calibration = calibration_of_matching()._replace(sides=(SIDE,))
-    monkeypatch.setattr("qgnet.segmenting.models.calibration_of_matching", lambda: calibration)
+    monkeypatch.setattr("qgnet.inference.models.calibration_of_matching", lambda: calibration)
     main(["export", "--image-size", str(SIDE), "--out", str(tmp_path / "exported")])
     exported = qgnet.Segmenter(tmp_path / "exported")
     assert exported.calibration == calibration
@@ -87,14 +87,14 @@ def test_networks_of_every_kind(stage: int, dilated: bool, margins: tuple[str, .
     encoders = [create_encoder("test_resnet", stage, dilated) for _ in range(2)]
     net = QGNet(encoders[0], encoders[1], 8, (1, 0.6, 3), margins=margins, add_margins=bool(margins))
     net.requires_grad_(False).eval()
-    exporting.export(Model(net, SIDE, "qgnet", {}, "test", "test"), tmp_path / "exported")  # compares
+    onnx_export.export(Model(net, SIDE, "qgnet", {}, "test", "test"), tmp_path / "exported")  # compares
     assert isinstance(open_model(tmp_path / "exported").net, ExportedQGNet)
 
 
 def test_nothing_is_left_where_the_answers_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "TOLERANCE", 0)
+    monkeypatch.setattr(onnx_export, "TOLERANCE", 0)
     with pytest.raises(InputError, match="answer differently from torch"):
-        exporting.export(open_model("matching", SIDE, **RANDOM), tmp_path / "exported")
+        onnx_export.export(open_model("matching", SIDE, **RANDOM), tmp_path / "exported")
     assert not list(tmp_path.iterdir())
 
 
@@ -103,7 +103,7 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "full/file.txt").touch()
     model = open_model("matching", SIDE, **RANDOM)
     with pytest.raises(InputError, match="is there and not empty"):
-        exporting.export(model, tmp_path / "full")
+        onnx_export.export(model, tmp_path / "full")
     with pytest.raises(InputError, match="is a folder without model"):
         open_model(tmp_path / "full")
     (tmp_path / "full" / DESCRIPTION).write_text("[]")
@@ -113,9 +113,9 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def missing(name: str) -> None:
         raise ModuleNotFoundError(name=name)
 
-    monkeypatch.setattr("qgnet.segmenting.exported.import_module", missing)
+    monkeypatch.setattr("qgnet.inference.onnx_networks.import_module", missing)
     with pytest.raises(InputError, match=r"qgnet-lightning\[onnx\]"):
-        exporting.export(model, tmp_path / "exported")
+        onnx_export.export(model, tmp_path / "exported")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     net = QGNet(encoders[0], encoders[1], 8, (1, 0.6, 3), margins=("nearest", "ridge"), add_margins=True)
     net.requires_grad_(False).eval()
     folder = tmp_path_factory.mktemp("export") / "exported"
-    exporting.export(Model(net, SIDE, "qgnet", {}, "test", "test"), folder)
+    onnx_export.export(Model(net, SIDE, "qgnet", {}, "test", "test"), folder)
     return folder
 
 

@@ -11,7 +11,7 @@ from test_segment import MACHINE, draw
 
 from qgnet.cli import main
 from qgnet.commands import main as qgnet
-from qgnet.segmenting.tuning import Learnt, SupportReport
+from qgnet.inference.tuning import Learnt, SupportReport
 from qgnet.tasks.finite import EVERY, FiniteAnswers
 
 NOT_FINITE = "is not finite (NaN or infinite)"
@@ -55,7 +55,7 @@ def test_photographs(
     error = capsys.readouterr().err
     assert f"The network's answer to support 1 of 'object' {NOT_FINITE}" in error
     assert f"Its weights are of {checkpoint}" in error
-    monkeypatch.setattr("qgnet.segmenting.segmenter.Segmenter._learn", learn_anyway)
+    monkeypatch.setattr("qgnet.inference.segmenter.Segmenter._learn", learn_anyway)
     with pytest.raises(SystemExit) as stop:
         qgnet(command)
     assert stop.value.code == 2

@@ -6,8 +6,8 @@ import pytest
 import torch
 from conftest import Command
 
+from qgnet.inference.models import checkpoint_model
 from qgnet.networks.encoders import create_encoder
-from qgnet.segmenting.models import checkpoint_model
 from qgnet.weights.store import save_prior_bank
 
 BANK = "--model.prior_bank=bank.pt"

@@ -12,9 +12,9 @@ from torchvision.models import resnet18
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from qgnet.commands import main as qgnet
+from qgnet.inference.models import checkpoint_model
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.qgnet import QGNet
-from qgnet.segmenting.models import checkpoint_model
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights.store import load_encoder_weights, save_prior_extractor
 

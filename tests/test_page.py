@@ -24,7 +24,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 from serving import write_scenes
 
-from qgnet.segmenting.segmenter import Segmenter
+from qgnet.inference.segmenter import Segmenter
 
 pytest_plugins = ["browsing"]
 

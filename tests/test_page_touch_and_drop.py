@@ -21,7 +21,7 @@ from browsing import (
 from playwright.sync_api import Browser, Page, expect
 from serving import write_scenes
 
-from qgnet.segmenting.segmenter import Segmenter
+from qgnet.inference.segmenter import Segmenter
 
 pytest_plugins = ["browsing"]
 

@@ -10,9 +10,9 @@ from skimage.data import chelsea, coins
 
 import qgnet
 from qgnet.common.errors import InputError
-from qgnet.segmenting import models
-from qgnet.segmenting.maps import at_once
-from qgnet.segmenting.segmenter import BATCH
+from qgnet.inference import models
+from qgnet.inference.segmenter import BATCH
+from qgnet.inference.tiling import at_once
 
 RANDOM = {"encoder": "test_resnet", "encoder_weights": "random"}
 

@@ -27,7 +27,7 @@ ROOMS = [
     "qgnet.released",
     "qgnet.loggers",
     "qgnet.outputs",
-    "qgnet.segmenting",
+    "qgnet.inference",
     "qgnet.callbacks",
     "qgnet.web",
     "qgnet",

@@ -257,16 +257,16 @@ def test_a_photograph_that_is_exchanged_while_it_is_segmented(
 
 
 def test_two_runs_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    from qgnet.commands import segmenting  # noqa: PLC0415
+    from qgnet.commands import segment_run  # noqa: PLC0415
 
-    make, said = segmenting.fingerprint_of, []
+    make, said = segment_run.fingerprint_of, []
 
     def meanwhile(*arguments: object) -> str:
-        monkeypatch.setattr(segmenting, "fingerprint_of", make)
+        monkeypatch.setattr(segment_run, "fingerprint_of", make)
         said.append(refused(capsys))
         return make(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(segmenting, "fingerprint_of", meanwhile)
+    monkeypatch.setattr(segment_run, "fingerprint_of", meanwhile)
     segment()
     assert f"Another `qgnet segment` (process {os.getpid()}) writes to out" in said[0]
     segment()

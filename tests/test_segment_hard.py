@@ -12,8 +12,8 @@ from test_segment import MACHINE, MODEL, draw
 
 from qgnet.callbacks.predictions import file_name
 from qgnet.commands import main
-from qgnet.outputs import places
-from qgnet.outputs.places import class_folders
+from qgnet.outputs import file_names
+from qgnet.outputs.file_names import class_folders
 from qgnet.outputs.segments import Result, Segment
 
 FORMATS = ["--format", "index", "coco", "labelme", "overlay", "probability"]
@@ -144,7 +144,7 @@ def test_names_that_differ_in_their_case_where_that_counts_for_nothing(
     draw(photographs / "A.jpg", 3)
     draw(photographs / "a.png", 4)
     assert len(segment(photographs)) == 4
-    monkeypatch.setattr(places, "ignores_case", lambda out: True)
+    monkeypatch.setattr(file_names, "ignores_case", lambda out: True)
     with pytest.raises(SystemExit):
         segment(photographs)
     assert "A.jpg (--format index) and" in capsys.readouterr().err

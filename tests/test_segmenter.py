@@ -18,10 +18,10 @@ from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.cli import main
 from qgnet.commands import main as qgnet_command
 from qgnet.common.errors import InputError
+from qgnet.inference.models import calibration_of_matching
+from qgnet.inference.presence import Calibration
+from qgnet.inference.tuning import choose
 from qgnet.outputs.segments import furthest_above
-from qgnet.segmenting.models import calibration_of_matching
-from qgnet.segmenting.presence import Calibration
-from qgnet.segmenting.tuning import choose
 from qgnet.tasks.base import normalise
 
 RANDOM = {"encoder": "test_resnet", "encoder_weights": "random"}
@@ -236,7 +236,7 @@ def test_a_head_over_the_packaged_encoder(
     weights = ["--model.encoder=tf_efficientnet_lite0", "--model.encoder_weights=packaged", "--model.high_stage=3"]
     few = ["--model.self_correspondence=false", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=0"]
     main(["fit", *EPISODIC, *weights, *few, f"--run={tmp_path / 'run'}"])
-    monkeypatch.setattr("qgnet.segmenting.known.HEADS", tmp_path)
+    monkeypatch.setattr("qgnet.inference.model_names.HEADS", tmp_path)
     checkpoint = tmp_path / "run/checkpoints/last.ckpt"
     qgnet_command(["models", "--pack", str(checkpoint), "small"])
     (tmp_path / "small.md").write_text("# small\n\nTrained\nfor a test.\n\nMore.\n")

@@ -13,7 +13,7 @@ from serving import DISC, as_png, browser, keys, paint, segment, unzipped, write
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from qgnet.segmenting.segmenter import Segmenter
+from qgnet.inference.segmenter import Segmenter
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.web import routes
 
@@ -196,7 +196,7 @@ def test_pictures_are_dropped_under_made_up_names(
         answer = page.post("/api/pictures", params={"name": "x.png"}, content=content)
         assert answer.status_code == 422
         assert message in answer.json()["error"]
-    monkeypatch.setattr("qgnet.web.pictures.MOST_PIXELS", 100)
+    monkeypatch.setattr("qgnet.web.images.MOST_PIXELS", 100)
     answer = page.post("/api/pictures", content=(folder / "a0.png").read_bytes())
     assert "at most 100 pixels" in answer.json()["error"]
     monkeypatch.setattr(routes, "MOST_BYTES", 100)

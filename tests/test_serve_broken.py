@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from serving import DISC, as_png, browser, keys, paint, segment
 
-from qgnet.segmenting.segmenter import Segmenter
+from qgnet.inference.segmenter import Segmenter
 
 pytest_plugins = ["serving"]
 
@@ -167,7 +167,7 @@ def test_a_failing_read_is_not_told_as_a_write(page: TestClient, folder: Path, m
         raise OSError(5, "Input/output error", "a0.png")
 
     with monkeypatch.context() as patch:
-        patch.setattr("qgnet.web.pictures.read_picture", failing)
+        patch.setattr("qgnet.web.images.read_picture", failing)
         answer = page.get(f"/api/pictures/{key}/display.jpg")
     assert answer.status_code == 500
     assert answer.json()["error"].startswith("a0.png could not be read or written (Input/output error)")

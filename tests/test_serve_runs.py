@@ -12,10 +12,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from serving import DISC, as_png, browser, keys, paint, segment, unzipped
 
+from qgnet.inference.segmenter import Segmenter
 from qgnet.outputs.formats import write_grey
-from qgnet.segmenting.segmenter import Segmenter
 from qgnet.web import worker
-from qgnet.web.kept import Settings
+from qgnet.web.session_file import Settings
 
 pytest_plugins = ["serving"]
 

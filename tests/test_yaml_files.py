@@ -9,8 +9,8 @@ from fake_data import write_folder
 from datamodules import FolderDataModule
 from qgnet.common.errors import InputError
 from qgnet.common.text import read_yaml
+from qgnet.inference.models import open_model
 from qgnet.runs.folders import training_of
-from qgnet.segmenting.models import open_model
 
 LAUGHS = "\n".join(["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40)])
 STRANGE = {

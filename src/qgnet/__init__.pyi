@@ -1,4 +1,5 @@
 from .common.errors import InputError as InputError
+from .inference.segmenter import Segmenter as Segmenter
 from .losses import global_local_loss as global_local_loss
 from .losses import info_nce as info_nce
 from .losses import segmentation_loss as segmentation_loss
@@ -6,7 +7,6 @@ from .metrics import EpisodeIoU as EpisodeIoU
 from .networks.qgnet import QGNet as QGNet
 from .outputs.segments import Result as Result
 from .outputs.segments import Segment as Segment
-from .segmenting.segmenter import Segmenter as Segmenter
 from .tasks.matching import SupportMatching as SupportMatching
 from .tasks.pretraining import GlobalLocalPretraining as GlobalLocalPretraining
 from .tasks.segmentation import FewShotSegmentation as FewShotSegmentation

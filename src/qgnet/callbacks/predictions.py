@@ -8,7 +8,7 @@ from PIL import Image
 
 from datamodules.files.writing import atomic_write
 from qgnet.common.terminal import printable, say
-from qgnet.outputs.places import LONGEST
+from qgnet.outputs.file_names import LONGEST
 
 
 class MaskWriter(pl.Callback):

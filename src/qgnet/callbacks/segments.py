@@ -6,8 +6,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from qgnet.inference.task import Answer
 from qgnet.outputs.folder import OutputFolder
-from qgnet.segmenting.task import Answer
 
 
 class SegmentWriter(pl.Callback):

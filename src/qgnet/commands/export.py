@@ -7,7 +7,7 @@ from typing import Any
 
 from qgnet.commands.model_options import add_model_options, model_of
 from qgnet.common.terminal import quiet
-from qgnet.segmenting.known import DEFAULT
+from qgnet.inference.model_names import DEFAULT
 
 
 def add_parser(subcommands: Any) -> None:
@@ -31,8 +31,8 @@ def run(options: argparse.Namespace) -> None:
     """Export, and say how far the files are from torch."""
     quiet()
     settings = {"model": DEFAULT, "image_size": None} | model_of(options)
-    from qgnet.segmenting.exporting import export
-    from qgnet.segmenting.models import open_model
+    from qgnet.inference.models import open_model
+    from qgnet.inference.onnx_export import export
 
     for part, largest, values in export(open_model(**settings), options.out):
         print(f"maximum difference of {part} to torch: {largest:.1e}, at values up to {values:.1e}")

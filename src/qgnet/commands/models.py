@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qgnet.common.errors import InputError
-from qgnet.segmenting.known import DEFAULT, HEADS, known_models
+from qgnet.inference.model_names import DEFAULT, HEADS, known_models
 
 
 def add_parser(subcommands: Any) -> None:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
         file = HEADS / f"{name}.pt"
         if file.exists():
             raise InputError(f"{file} exists. Choose another name, or remove it.")
-        from qgnet.segmenting.models import pack_checkpoint
+        from qgnet.inference.models import pack_checkpoint
 
         pack_checkpoint(Path(checkpoint), file)
         print(f"{file}: {file.stat().st_size / 2**20:.1f} MB. Write its model card to {file.with_suffix('.md')}.")

@@ -11,8 +11,8 @@ from datamodules.layouts import LAYOUT
 from qgnet.commands.model_options import add_model_options, model_of
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Range, check
+from qgnet.inference import PRESENCE
 from qgnet.outputs import Format
-from qgnet.segmenting import PRESENCE
 
 RANGES = {"batch_size": Range(1, 1024), "workers": Range(0, 256), "nodes": Range(1)}
 DEVICES = re.compile(r"auto|[1-9]\d*|\d+(,\d+)*,?")
@@ -88,6 +88,6 @@ def run(options: argparse.Namespace) -> None:
     if not DEVICES.fullmatch(options.devices) or options.devices == "0":
         raise InputError(f"--devices is {options.devices}; expected how many, from 1 on, or `auto`: every GPU.")
     model = model_of(options)
-    from qgnet.commands.segmenting import segment
+    from qgnet.commands.segment_run import segment
 
     segment(options, files, model)

@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(
             f"The page needs {error.name}, which is not installed: pip install 'qgnet-lightning[web]'"
         ) from None
-    from qgnet.segmenting.segmenter import Segmenter  # noqa: PLC0415
+    from qgnet.inference.segmenter import Segmenter  # noqa: PLC0415
 
     with listening(options.host, options.port) as listener:
         token = None if options.no_token else new_token()

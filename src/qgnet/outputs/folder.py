@@ -8,8 +8,8 @@ from pathlib import Path
 from datamodules.photographs import Photograph
 from qgnet.common.errors import InputError
 from qgnet.outputs import Format
+from qgnet.outputs.file_names import FOLDER, Classes, all_files, every_file, record_file
 from qgnet.outputs.formats import FORMATS, look_at, the_file
-from qgnet.outputs.places import FOLDER, Classes, all_files, every_file, record_file
 from qgnet.outputs.records import Record, is_right, is_whole, keep, read_record, record_of, unreadable
 from qgnet.outputs.segments import Result
 

@@ -17,7 +17,7 @@ from datamodules.files.sources import Array
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.outputs import Format
-from qgnet.outputs.places import files_of
+from qgnet.outputs.file_names import files_of
 from qgnet.outputs.polygons import polygons
 from qgnet.outputs.segments import Result, Segment
 

@@ -21,8 +21,8 @@ from datamodules.files.pixels import contents
 from datamodules.files.sources import Array
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
+from qgnet.outputs.file_names import ANNOTATIONS, FOLDER, SHEET, TABLE, record_file
 from qgnet.outputs.formats import painted, write_text
-from qgnet.outputs.places import ANNOTATIONS, FOLDER, SHEET, TABLE, record_file
 from qgnet.outputs.polygons import polygons
 from qgnet.outputs.segments import Result
 

@@ -16,7 +16,7 @@ from qgnet.common.errors import InputError
 from qgnet.outputs.formats import FORMATS, write_labelme
 from qgnet.outputs.records import record_of, write_coco, write_csv
 from qgnet.outputs.segments import Result, Segment, furthest_above
-from qgnet.web.pictures import Picture, Pictures
+from qgnet.web.images import Picture, Pictures
 from qgnet.web.session import Session
 
 Format = Literal["index", "coco", "labelme", "overlay"]

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from datamodules.files.sources import IGNORE
-from qgnet.web.kept import MOST_CLASSES, ClassEntry, Kept, Outcome, Painted, Settings
+from qgnet.web.session_file import MOST_CLASSES, ClassEntry, Kept, Outcome, Painted, Settings
 
 Data = dict[str, Any]
 

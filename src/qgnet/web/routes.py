@@ -18,10 +18,10 @@ from datamodules.files import picture_size
 from datamodules.files.pictures import count_pages
 from qgnet.common.errors import InputError
 from qgnet.web.export import Format, write_zip
-from qgnet.web.kept import Settings
-from qgnet.web.pictures import DISPLAY, THUMBNAIL, add_dropped, scaled
+from qgnet.web.images import DISPLAY, THUMBNAIL, add_dropped, scaled
 from qgnet.web.session import Labels
-from qgnet.web.work import Work
+from qgnet.web.session_file import Settings
+from qgnet.web.workspace import Work
 
 MOST_BYTES = 64 * 2**20
 """Of a picture or mask that is sent here."""

@@ -13,11 +13,11 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from qgnet.common.errors import InputError
-from qgnet.segmenting.segmenter import Segmenter
-from qgnet.web.failures import in_words, is_full
+from qgnet.inference.segmenter import Segmenter
+from qgnet.web.disk_errors import in_words, is_full
 from qgnet.web.routes import of_pictures, of_work
 from qgnet.web.security import Guard
-from qgnet.web.work import Work
+from qgnet.web.workspace import Work
 
 
 def make_app(folder: Path, segmenter: Segmenter, host: str = "127.0.0.1", token: str | None = None) -> FastAPI:

@@ -15,11 +15,11 @@ from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
 from qgnet.outputs.formats import write_grey, write_text
 from qgnet.outputs.segments import Result
-from qgnet.web.claim import FILE, claim
-from qgnet.web.failures import in_words
-from qgnet.web.kept import Learnt, Outcome, Painted, Settings
-from qgnet.web.pictures import Picture
+from qgnet.web.disk_errors import in_words
+from qgnet.web.images import Picture
 from qgnet.web.recovery import read_kept, read_outcomes
+from qgnet.web.server_lock import FILE, claim
+from qgnet.web.session_file import Learnt, Outcome, Painted, Settings
 
 FOLDER = ".qgnet-page"
 """In the folder of the photographs."""

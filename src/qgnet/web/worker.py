@@ -15,12 +15,12 @@ from datamodules.episodes.fitted import Fitted, fit_picture
 from datamodules.files import read_picture
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
+from qgnet.inference.segmenter import BATCH, Segmenter
 from qgnet.outputs.segments import Result
-from qgnet.segmenting.segmenter import BATCH, Segmenter
-from qgnet.web.failures import in_words
-from qgnet.web.kept import Learnt, Outcome
-from qgnet.web.pictures import Picture, Pictures
+from qgnet.web.disk_errors import in_words
+from qgnet.web.images import Picture, Pictures
 from qgnet.web.session import Labels, Session, eight_bits, stamp_of
+from qgnet.web.session_file import Learnt, Outcome
 
 MAP = 256
 """Longer side in pixels of the maps."""

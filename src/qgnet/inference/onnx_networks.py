@@ -15,6 +15,19 @@ from torch import Tensor, nn
 
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
+from qgnet.inference.validation import (
+    FLAG,
+    NUMBERS,
+    SIDE,
+    SIZES,
+    TABLE,
+    TEXT,
+    Field,
+    hold,
+    is_margins,
+    one_of,
+    optional,
+)
 from qgnet.networks.encoded import each_tensor
 from qgnet.networks.enrichment import EnrichmentOutput
 from qgnet.networks.few_shot import FewShotNetwork
@@ -22,7 +35,6 @@ from qgnet.networks.layers import resize_mask
 from qgnet.networks.matcher import Matching
 from qgnet.networks.matching import MARGINS, positions
 from qgnet.networks.qgnet import GUIDED, PRIOR, QGNetDecoder, Query, Support, support
-from qgnet.segmenting.checked import FLAG, NUMBERS, SIDE, SIZES, TABLE, TEXT, Field, hold, is_margins, one_of, optional
 
 FORMAT = "qgnet-onnx-1"
 DESCRIPTION = "model.json"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from qgnet.common.errors import InputError
-from qgnet.segmenting import known
-from qgnet.segmenting.presence import Calibration
+from qgnet.inference import model_names
+from qgnet.inference.presence import Calibration
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights.packaged import ENCODER
 from qgnet.weights.store import IMAGENET, PACKAGED, RANDOM, read_tensors, save_tensors
@@ -43,9 +43,9 @@ class Head(NamedTuple):
 
 def open_head(name: str) -> Head:
     """A head by its name; InputError if there is none, or the encoder's weights cannot be had or are others."""
-    file = known.HEADS / f"{name.removeprefix(known.PREFIX)}.pt"
-    if not name.startswith(known.PREFIX) or not file.is_file():
-        there = ", ".join(known.known_models())
+    file = model_names.HEADS / f"{name.removeprefix(model_names.PREFIX)}.pt"
+    if not name.startswith(model_names.PREFIX) or not file.is_file():
+        there = ", ".join(model_names.known_models())
         raise InputError(f"There is no model {name!r}. There are: {there}; or give a checkpoint's file.")
     content = read_tensors(file, "--model")
     task = FewShotSegmentation(**content["settings"])

@@ -10,8 +10,8 @@ import torch
 
 import qgnet
 from qgnet.common.errors import InputError
-from qgnet.segmenting.kept import CHECKSUM
-from qgnet.segmenting.models import checkpoint_model
+from qgnet.inference.models import checkpoint_model
+from qgnet.inference.saved_supports import CHECKSUM
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 Content = dict[str, Any]

@@ -5,9 +5,9 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from qgnet.segmenting.models import QGNET
-from qgnet.segmenting.segmenter import Segmenter
-from qgnet.web.pictures import Picture, Pictures
+from qgnet.inference.models import QGNET
+from qgnet.inference.segmenter import Segmenter
+from qgnet.web.images import Picture, Pictures
 from qgnet.web.session import Session
 from qgnet.web.worker import Worker
 

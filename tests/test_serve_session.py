@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from serving import DISC, browser, keys, paint, segment, unzipped
 
 from qgnet.common.errors import InputError
-from qgnet.segmenting.segmenter import Segmenter
+from qgnet.inference.segmenter import Segmenter
 from qgnet.web.server import make_app
 
 pytest_plugins = ["serving"]

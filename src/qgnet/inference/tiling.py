@@ -15,7 +15,7 @@ class Maps(NamedTuple):
     Attributes:
         margins: (T, S, S) foreground minus background.
         maps: name → (T, h, w) in [0, 1], the network's region maps.
-        evidence: (T, 2), see :mod:`qgnet.segmenting.presence`; None of a network that has none.
+        evidence: (T, 2), see :mod:`qgnet.inference.presence`; None of a network that has none.
     """
 
     margins: Tensor

@@ -16,15 +16,15 @@ from datamodules.files.sources import IGNORE, Array
 from qgnet.common.digest import sha256_of
 from qgnet.common.errors import InputError
 from qgnet.common.terminal import say
+from qgnet.inference import PRESENCE, saved_supports
+from qgnet.inference.model_names import DEFAULT
+from qgnet.inference.models import open_model
+from qgnet.inference.presence import Calibration, evidence
+from qgnet.inference.supports import Given, Pairs, name_of, picture, read_supports, several
+from qgnet.inference.tiling import Maps, at_once, blend
+from qgnet.inference.tuning import Learnt, SupportReport, choose, iou, mirrored, reports
 from qgnet.networks.encoded import concatenated, each_tensor
 from qgnet.outputs.segments import Result, Segment, furthest_above
-from qgnet.segmenting import PRESENCE, kept
-from qgnet.segmenting.given import Given, Pairs, name_of, picture, read_supports, several
-from qgnet.segmenting.known import DEFAULT
-from qgnet.segmenting.maps import Maps, at_once, blend
-from qgnet.segmenting.models import open_model
-from qgnet.segmenting.presence import Calibration, evidence
-from qgnet.segmenting.tuning import Learnt, SupportReport, choose, iou, mirrored, reports
 from qgnet.tasks.base import normalise
 from qgnet.tasks.finite import not_finite
 from qgnet.tasks.reuse import MB, Memory
@@ -222,12 +222,12 @@ class Segmenter:
                 "the model that it was made of."
             )
         options = {name: getattr(self, name) for name in ("bf16", "tile", "threshold", "presence")}
-        kept.write(Path(path), self.model, options, [learnt._asdict() for learnt in self.learnt])
+        saved_supports.write(Path(path), self.model, options, [learnt._asdict() for learnt in self.learnt])
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device | None = None) -> "Segmenter":
         """What :meth:`save` wrote; InputError if the file is none of these."""
-        model, options, learnt = kept.read(Path(path))
+        model, options, learnt = saved_supports.read(Path(path))
         segmenter = cls.__new__(cls)
         segmenter.model = model
         for name, value in options.items():

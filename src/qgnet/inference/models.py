@@ -8,13 +8,13 @@ from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.common.renamed import renamed
 from qgnet.common.settings import check_side
+from qgnet.inference.model_names import MATCHING, PREFIX
+from qgnet.inference.onnx_networks import AGAIN, DESCRIPTION, description_of, network_of
+from qgnet.inference.packaged_heads import open_head, pack
+from qgnet.inference.presence import Calibration
+from qgnet.inference.validation import calibration_of
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.runs.folders import checkpoint_run, saved_settings
-from qgnet.segmenting.checked import calibration_of
-from qgnet.segmenting.exported import AGAIN, DESCRIPTION, description_of, network_of
-from qgnet.segmenting.known import MATCHING, PREFIX
-from qgnet.segmenting.presence import Calibration
-from qgnet.segmenting.shipped import open_head, pack
 from qgnet.tasks.episodic import IMAGE_SIZE
 from qgnet.tasks.matching import SupportMatching
 from qgnet.tasks.segmentation import FewShotSegmentation

@@ -24,14 +24,14 @@ from qgnet.common.errors import InputError
 from qgnet.common.locks import claim
 from qgnet.common.terminal import printable, quiet, say
 from qgnet.common.text import some
+from qgnet.inference.segmenter import Segmenter
+from qgnet.inference.supports import read_supports
+from qgnet.inference.task import PhotographSegmentation
 from qgnet.outputs import Format
+from qgnet.outputs.file_names import ANNOTATIONS, LOCK, SHEET, TABLE, check_distinct, is_too_long, longest_name
 from qgnet.outputs.folder import ASIDE, OutputFolder, set_aside
-from qgnet.outputs.places import ANNOTATIONS, LOCK, SHEET, TABLE, check_distinct, is_too_long, longest_name
 from qgnet.outputs.records import Record, check_writable, read_record, write_coco, write_contact_sheet, write_csv
 from qgnet.runs.trainer import checked_trainer
-from qgnet.segmenting.given import read_supports
-from qgnet.segmenting.segmenter import Segmenter
-from qgnet.segmenting.task import PhotographSegmentation
 
 Supports = dict[str, list[tuple[Array, Array]]]
 

@@ -6,7 +6,7 @@ from unicodedata import category
 
 from pydantic import BaseModel, Field, field_validator
 
-from qgnet.segmenting.given import OBJECT
+from qgnet.inference.supports import OBJECT
 
 MOST_CLASSES = 99
 Number = Annotated[int, Field(ge=1, le=MOST_CLASSES)]

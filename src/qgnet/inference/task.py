@@ -5,8 +5,8 @@ from typing import NamedTuple
 import pytorch_lightning as pl
 
 from datamodules.photographs import Photograph
+from qgnet.inference.segmenter import Segmenter
 from qgnet.outputs.segments import Result
-from qgnet.segmenting.segmenter import Segmenter
 
 
 class Answer(NamedTuple):

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from qgnet.common.errors import InputError
+from qgnet.inference.models import Model
+from qgnet.inference.onnx_networks import DECODER, ENCODER, NETWORKS, SUPPORT, describe, identity_of, needed
 from qgnet.networks.encoded import tensors
 from qgnet.networks.encoders import Features
 from qgnet.networks.few_shot import FewShotNetwork
@@ -18,8 +20,6 @@ from qgnet.networks.layers import size_of
 from qgnet.networks.matcher import Matcher
 from qgnet.networks.matching import matching_feature
 from qgnet.networks.qgnet import GUIDED, QGNet
-from qgnet.segmenting.exported import DECODER, ENCODER, NETWORKS, SUPPORT, describe, identity_of, needed
-from qgnet.segmenting.models import Model
 from qgnet.tasks.base import normalise
 
 TOLERANCE = 1e-3

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Side
+from qgnet.inference.presence import Calibration
 from qgnet.networks.matching import MARGINS
-from qgnet.segmenting.presence import Calibration
 
 SHOWN = 60
 """Letters of a value that a message shows."""

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from qgnet.common.errors import InputError
-from qgnet.networks.encoders import Encoder
-from qgnet.segmenting.checked import (
+from qgnet.inference.models import KINDS, Model, rebuild
+from qgnet.inference.presence import Calibration
+from qgnet.inference.tuning import SupportReport
+from qgnet.inference.validation import (
     FLAG,
     LIST,
     NUMBER,
@@ -27,9 +29,7 @@ from qgnet.segmenting.checked import (
     one_of,
     optional,
 )
-from qgnet.segmenting.models import KINDS, Model, rebuild
-from qgnet.segmenting.presence import Calibration
-from qgnet.segmenting.tuning import SupportReport
+from qgnet.networks.encoders import Encoder
 from qgnet.weights.store import read_tensors, save_tensors
 
 FORMAT = "qgnet-segmenter-1"

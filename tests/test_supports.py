@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from qgnet.common.errors import InputError
-from qgnet.segmenting.given import class_numbers, picture, read_supports
+from qgnet.inference.supports import class_numbers, picture, read_supports
 
 GREY = np.arange(60, dtype=np.uint8).reshape(6, 10)
 COLOURED = np.dstack([GREY, GREY + 60, GREY + 120])

@@ -17,7 +17,7 @@ from datamodules.episodes.dataset import EpisodeDataset
 from datamodules.episodes.episode import Episode, collate
 from datamodules.episodes.manifest import read_manifest
 from datamodules.episodes.plan import limited, shares, visiting_order
-from datamodules.episodes.protocols import Protocol, default_seed, tell_useless_choices
+from datamodules.episodes.protocols import Protocol, default_seed, warn_of_useless_choices
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import LabelledImages
 from qgnet.common.errors import InputError
@@ -70,7 +70,7 @@ class EpisodeDataModule(BaseDataModule):
         negative: Share = 0.0,
         inverted: Share = 0.0,
     ) -> None:
-        tell_useless_choices(protocol, self.useless_choices, type(self).__name__)
+        warn_of_useless_choices(protocol, self.useless_choices, type(self).__name__)
         if episode_file and episodes is not None:
             warn(f"data.episodes {episodes} does nothing, since data.episode_file says which episodes there are.")
         self.protocol = protocol.resolved()
@@ -176,7 +176,7 @@ class EpisodeDataModule(BaseDataModule):
         if shared:
             warn(
                 f"{len(shared)} image(s) are trained on and tested on, e.g. {shared[0]}: the scores of their classes "
-                "are not those of new photographs. Give lists without a common image."
+                "are not those of new images. Give lists without a common image."
             )
 
     def _episodes(self, split: str, controls: bool = True) -> EpisodeDataset:

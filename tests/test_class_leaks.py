@@ -167,7 +167,7 @@ def test_a_folder_refuses_to_train_on_test_photographs(
     command: Command, capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
     error = refused(command, capsys, "fit", "folder.yaml", "--data.protocol.novel_in_training=background")
-    assert "data.protocol.novel_in_training is background, which would train on photographs that are tested" in error
+    assert "data.protocol.novel_in_training is background, which would train on images that are tested" in error
     command("fit", "folder.yaml", "--data.protocol.name=hsnet", "--run=runs/x")
     settings = yaml.safe_load(Path("runs/x/config.yaml").read_text())["data"]["init_args"]
     assert settings["protocol"]["novel_in_training"] == "drop"

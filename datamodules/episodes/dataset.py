@@ -9,12 +9,12 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import Dataset
 
-from datamodules.episodes.decoded import Decoded
 from datamodules.episodes.episode import Episode, to_tensor
+from datamodules.episodes.image_cache import ImageCache
 from datamodules.episodes.manifest import NamedDraw
 from datamodules.episodes.protocols import Protocol
 from datamodules.episodes.streams import stream
-from datamodules.episodes.transforms import FitAndPad, Squash, TrainAugmentation
+from datamodules.episodes.transforms import Letterbox, Squash, TrainAugmentation
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import IGNORE, Array, LabelledImages
 from qgnet.common.errors import InputError
@@ -109,8 +109,8 @@ class EpisodeDataset(Dataset[Episode]):
         self.fold = fold
         self.training = training
         self.areas = [facts.areas for facts in index.facts]
-        self.fit = FitAndPad(image_size) if protocol.resize == "pad" else Squash(image_size)
-        self.transform: PairTransform = TrainAugmentation(image_size, scale) if training else self.fit
+        self.resize = Letterbox(image_size) if protocol.resize == "pad" else Squash(image_size)
+        self.transform: PairTransform = TrainAugmentation(image_size, scale) if training else self.resize
         self.ignored = list(novel) if training and protocol.novel_in_training == "ignore" else []
         dropped = set(index.with_any(novel)) if training and protocol.novel_in_training == "drop" else set()
         self.images_of = {c: [i for i in index.images_of(c, min_class_area) if i not in dropped] for c in classes}
@@ -130,7 +130,7 @@ class EpisodeDataset(Dataset[Episode]):
             )
         self.length = length or len(self.queries)
         self.fixed: Sequence[Draw] = ()
-        self.decoded = Decoded()
+        self.cache = ImageCache()
         self._walk = -1
         self._order: Sequence[int] = self.queries
 
@@ -251,7 +251,7 @@ class EpisodeDataset(Dataset[Episode]):
 
     def _image(self, image: int) -> Array:
         """(H, W, 3)."""
-        return self.decoded.get((image, 0), lambda: self.source.image(image))
+        return self.cache.get((image, 0), lambda: self.source.image(image))
 
     def _mask(self, image: int, class_id: int) -> Array:
         """(H, W) in {0, 1, 255} as training or test sees it."""
@@ -262,18 +262,18 @@ class EpisodeDataset(Dataset[Episode]):
                 mask[self.source.mask(image, class_id) == IGNORE] = 0  # not the novel classes' pixels
             return mask
 
-        return self.decoded.get((image, class_id), read)
+        return self.cache.get((image, class_id), read)
 
     def support_pair(self, image: int, draw: Draw, seed: int) -> tuple[Array, Array]:
         """A support image and mask at the network's size; drawn again where a crop has lost all that is asked for.
 
-        What is too small for any crop is shown in the whole picture, where it always covers a pixel.
+        What is too small for any crop is shown in the whole image, where it always covers a pixel.
         """
         for attempt in range(SUPPORT_DRAWS):
-            picture, mask = self.transform(self._image(image), self._asked(image, draw), seed + attempt)
+            resized, mask = self.transform(self._image(image), self._asked(image, draw), seed + attempt)
             if (mask == 1).any():
-                return picture, mask
-        return self.fit(self._image(image), self._asked(image, draw), seed)
+                return resized, mask
+        return self.resize(self._image(image), self._asked(image, draw), seed)
 
     def _asked(self, image: int, draw: Draw) -> Array:
         """The mask of what the episode asks for."""
@@ -314,5 +314,5 @@ class EpisodeDataset(Dataset[Episode]):
             support_names=[tuple(self.source.names[s] for s in supports)],
             original_mask=[] if self.training else [torch.from_numpy(scored.copy())],
             original_size=[(scored.shape[0], scored.shape[1])],
-            fitted_size=[self.fit.fitted(*original.shape) if at_original else query_mask.shape],
+            content_size=[self.resize.content_size(*original.shape) if at_original else query_mask.shape],
         )

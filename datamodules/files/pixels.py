@@ -1,4 +1,4 @@
-"""Decoding: the samples of a picture or mask file as they are stored, upright and whole, or an error that names it."""
+"""Decoding: the samples of an image or mask file as they are stored, upright and whole, or an error that names it."""
 
 import io
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from qgnet.common.errors import InputError
 Array = NDArray[Any]
 """Pixels (H, W) or (H, W, C); OpenCV's types do not tell."""
 LARGEST = 2**28
-"""Pixels of the largest picture that is read: 768 MiB of RGB."""
+"""Pixels of the largest image that is read: 768 MiB of RGB."""
 Image.MAX_IMAGE_PIXELS = LARGEST  # Pillow's own, a third of it, would warn for every file between the two
 LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
 GREY_STEPS = {"L;2": 85, "L;4": 17}
@@ -61,7 +61,7 @@ def unreadable(path: Path, error: Exception) -> InputError:
 
 
 def too_large(path: Path, found: str) -> InputError:
-    """What to tell of a picture with more pixels than are read."""
+    """What to tell of an image with more pixels than are read."""
     return InputError(
         f"{path} is too large ({found}); at most {LARGEST:,} pixels are read, e.g. 16384x16384. Cut it into tiles, or "
         "make it smaller."
@@ -69,7 +69,7 @@ def too_large(path: Path, found: str) -> InputError:
 
 
 def check_pixels(path: Path, height: int, width: int) -> None:
-    """InputError if a picture of this size is not read."""
+    """InputError if an image of this size is not read."""
     if height * width > LARGEST:
         raise too_large(path, f"{width}x{height} px")
 

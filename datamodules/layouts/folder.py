@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from datamodules.episodes.classes import check_distinct, check_printable, of_no_class
 from datamodules.files import find_files
-from datamodules.files.finding import ENDINGS, by_name, one_form, subfolders
+from datamodules.files.finding import ENDINGS, by_name, normalized_name, subfolders
 from datamodules.files.index import MaskIndex
 from datamodules.files.lists import read_classes
 from datamodules.files.masks import some_values
@@ -101,7 +101,7 @@ def folder_images(root: Path, suffix: str = "") -> IndexMasks | BinaryMasks:
     found = find_files(root / IMAGES, deep=False)
     images = by_name(root / IMAGES, found.files)
     masks: dict[str, dict[int, Path]] = {}
-    end, without_end = one_form(suffix), 0
+    end, without_end = normalized_name(suffix), 0
     for number, name in layout.classes.items() if layout.folders else [(1, "")]:
         files = [file for file in layout.masks if not layout.folders or file.startswith(f"{name}/")]
         for stem, path in by_name(root / MASKS, files).items():
@@ -126,10 +126,10 @@ def folder_images(root: Path, suffix: str = "") -> IndexMasks | BinaryMasks:
         first = next(name for name in images if name not in masks)
         say(f"{len(images) - len(masks)} image(s) have no mask and are left out, e.g. {images[first]}.")
     names = sorted(masks)
-    pictures = [images[name] for name in names]
+    files = [images[name] for name in names]
     if layout.folders or layout.white:
-        return BinaryMasks(names, pictures, [masks[name] for name in names])
-    return IndexMasks(names, pictures, [masks[name][1] for name in names], layout.classes)
+        return BinaryMasks(names, files, [masks[name] for name in names])
+    return IndexMasks(names, files, [masks[name][1] for name in names], layout.classes)
 
 
 def suffix_hint(alone: Sequence[str], images: Collection[str]) -> str:

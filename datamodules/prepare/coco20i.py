@@ -64,7 +64,7 @@ def prepare_coco20i(root: Path, check_only: bool, year: int, parts: Parts, crowd
 
 
 def fetch_coco20i(root: Path, year: int) -> None:
-    """Photographs and annotations that are not there yet."""
+    """Images and annotations that are not there yet."""
     files = COCO_FILES[year]
     splits = [f"{split}{year}" for split in ("train", "val")]
     if any(not (root / "annotations" / f"instances_{split}.json").exists() for split in splits):

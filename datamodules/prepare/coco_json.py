@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datamodules.files import find_files, picture_size
+from datamodules.files import find_files, read_image_size
 from datamodules.prepare.coco_masks import draw_mask
 from datamodules.prepare.labelled import (
     Files,
@@ -111,7 +111,7 @@ def coco_labelled(
             skipped.add("image that is not there, or may be one of several", named)
             continue
         try:
-            size = picture_size(base / file)
+            size = read_image_size(base / file)
         except InputError:
             skipped.add("image that cannot be read", named)
             continue

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from datamodules.episodes.classes import of_no_class
-from datamodules.files.finding import one_form
+from datamodules.files.finding import normalized_name
 from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
 
@@ -20,13 +20,13 @@ class Labelled(NamedTuple):
 
     Attributes:
         name: that image and mask shall have.
-        picture: its file, or what the file held.
+        image: its file, or what the file held.
         ending: of the file, with its dot.
         mask: (H, W) uint8 class numbers; None if it has no label.
     """
 
     name: str
-    picture: Path | bytes
+    image: Path | bytes
     ending: str
     mask: Array | None
 
@@ -57,7 +57,7 @@ class Skipped:
 
 def image_name(path: str) -> str:
     """A name without folders for an image in folders."""
-    return one_form(str(PurePosixPath(path).with_suffix("")).replace("/", "_"))
+    return normalized_name(str(PurePosixPath(path).with_suffix("")).replace("/", "_"))
 
 
 def read_json(path: Path) -> Any:
@@ -84,13 +84,13 @@ class Files:
     def __init__(self, files: Iterable[str]) -> None:
         self.ending_in: dict[str, list[str]] = defaultdict(list)
         for file in files:
-            parts = one_form(file).split("/")
+            parts = normalized_name(file).split("/")
             for start in range(len(parts)):
                 self.ending_in["/".join(parts[start:])].append(file)
 
     def claim(self, named: str) -> tuple[str, int] | None:
         """The one file whose path ends in a name, or has its last part, and how many of the name's parts it has."""
-        parts = one_form(named).split("/")
+        parts = normalized_name(named).split("/")
         for part in (parts, parts[-1:]):
             found = self.ending_in.get("/".join(part), [])
             if len(found) == 1:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.files import picture_size
+from datamodules.files import read_image_size
+from datamodules.files.images import decode_image
 from datamodules.files.masks import decode_mask
-from datamodules.files.pictures import decode_picture
 from datamodules.files.sources import Array
 from datamodules.prepare.labelled import Labelled, Skipped, holds_class, image_name, json_files, numbered, read_json
 from datamodules.prepare.shapes import ShapeError, draw_polygons, polygon_fault
@@ -50,14 +50,12 @@ def labelme_images(
     """The images of labelme's files, shapes drawn in their order."""
     for path, content in contents.items():
         named = str(content.get("imagePath") or "").replace("\\", "/")
-        picture = labelme_picture(path.parent / named, content.get("imageData"))
-        if not picture:
+        image = labelme_image(path.parent / named, content.get("imageData"))
+        if not image:
             skipped.add(f"labelme file whose image ({named or 'no name'}) is not there", path.name)
             continue
         try:
-            height, width = (
-                decode_picture(path, picture).shape[:2] if isinstance(picture, bytes) else picture_size(picture)
-            )
+            height, width = decode_image(path, image).shape[:2] if isinstance(image, bytes) else read_image_size(image)
         except InputError:
             skipped.add("labelme file whose image cannot be read", path.name)
             continue
@@ -76,10 +74,10 @@ def labelme_images(
                 mask[inside] = numbers[label(shape)]
         name = image_name(path.relative_to(base).as_posix())
         ending = PurePosixPath(named).suffix or ".png"
-        yield Labelled(name, picture, ending, mask if holds_class(mask) else None)
+        yield Labelled(name, image, ending, mask if holds_class(mask) else None)
 
 
-def labelme_picture(file: Path, data: Any) -> Path | bytes:
+def labelme_image(file: Path, data: Any) -> Path | bytes:
     """A labelme file's image: its file if that is there, else what the JSON holds of it; empty if it holds none."""
     if file.is_file():
         return file

@@ -15,9 +15,9 @@ import pytorch_lightning as pl
 
 from datamodules.files.sources import Array
 from datamodules.files.writing import remove_parts
+from datamodules.input_images import InputImagesDataModule
 from datamodules.layouts import LAYOUT
 from datamodules.layouts.folder import IMAGES, MASKS, folder_classes, folder_images
-from datamodules.photographs import PhotographsDataModule
 from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.segments import SegmentWriter
 from qgnet.common.errors import InputError
@@ -80,7 +80,7 @@ def work(
         tell(segmenter, len(photographs), len(left))
     if left:
         side = segmenter.model.image_size
-        data = PhotographsDataModule(left, side, options.tile, options.batch_size, options.workers)
+        data = InputImagesDataModule(left, side, options.tile, options.batch_size, options.workers)
         trainer.callbacks.append(SegmentWriter(folder))  # type: ignore[attr-defined]
         trainer.predict(PhotographSegmentation(segmenter), data, return_predictions=False)
         trainer.strategy.barrier()

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from datamodules.files import read_picture
+from datamodules.files import read_image
+from datamodules.files.images import decode_image
 from datamodules.files.masks import decode_index_mask, decode_mask
-from datamodules.files.pictures import decode_picture
 from datamodules.files.pixels import contents, unreadable
 from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
@@ -40,9 +40,9 @@ def picture(given: Given) -> Array:
         InputError: if it cannot be read, or is anything else.
     """
     if isinstance(given, str | os.PathLike):
-        return read_picture(Path(given))
+        return read_image(Path(given))
     if isinstance(given, Image.Image):
-        return decode_picture(NAMELESS, as_file(given))
+        return decode_image(NAMELESS, as_file(given))
     values = numbers_of(given, "A picture", "a uint8 array (H, W, 3) or (H, W)")
     if isinstance(given, Tensor) and values.ndim == 3 and values.shape[0] == 3 != values.shape[2]:
         values = np.ascontiguousarray(values.transpose(1, 2, 0))

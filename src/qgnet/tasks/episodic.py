@@ -7,7 +7,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.episodes.episode import Episode
-from datamodules.episodes.fitted import restore
+from datamodules.episodes.letterbox import restore
 from datamodules.episodic import EpisodeDataModule
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Natural
@@ -172,7 +172,7 @@ class EpisodicTask(Task):
         output = self.encoded.segment(self.net, episode)
         self.note_answers(episode.query_name, output.logits)
         margins = output.logits[:, 1] - output.logits[:, 0]
-        sizes = zip(margins, episode.fitted_size, episode.original_size, strict=True)
+        sizes = zip(margins, episode.content_size, episode.original_size, strict=True)
         full = [restore(margin, fitted, size) for margin, fitted, size in sizes]
         return Segmented(output, [(margin > 0).to(torch.uint8) for margin in full])
 

@@ -1,4 +1,4 @@
-"""Pictures: their size and their pixels by one rule, as a viewer shows them."""
+"""Images: their size and their pixels by one rule, as a viewer shows them."""
 
 import io
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ from qgnet.common.errors import InputError
 from qgnet.common.terminal import warn
 
 WHITE = 255
-PICTURES_OF_ONE = ("JPEG", "MPO")
-"""Formats whose further pictures are of the first one."""
+SINGLE_IMAGE_FORMATS = ("JPEG", "MPO")
+"""Formats whose further images are of the first one."""
 KIND, SMALLER = 254, 1
 """TIFF's tag of what a page is, and its bit for a smaller copy of another one."""
 
 
-def read_picture(path: Path) -> Array:
-    """A picture as (H, W, 3) uint8 RGB, contiguous.
+def read_image(path: Path) -> Array:
+    """An image as (H, W, 3) uint8 RGB, contiguous.
 
     It is turned as its EXIF orientation says. Grey, palette and CMYK become RGB; what is transparent lies on white;
     values of more than 8 bits are stretched from their own range, lowest to highest, to 0 … 255. Of several pages or
@@ -40,19 +40,19 @@ def read_picture(path: Path) -> Array:
     Raises:
         InputError: if the file is missing, broken, cut off, too large, or of a kind that is not read.
     """
-    picture, pages = first_page(path, contents(path))
+    image, pages = first_page(path, contents(path))
     if pages > 1:
         warn(f"{path} has {pages} pages or frames: only the first is read.")
-    return picture
+    return image
 
 
-def decode_picture(path: Path, data: bytes) -> Array:
-    """What :func:`read_picture` gives for a file whose bytes are ``data``; ``path`` is what an InputError calls it."""
+def decode_image(path: Path, data: bytes) -> Array:
+    """What :func:`read_image` gives for a file whose bytes are ``data``; ``path`` is what an InputError calls it."""
     return first_page(path, data)[0]
 
 
 def first_page(path: Path, data: bytes) -> tuple[Array, int]:
-    """As `decode_picture`, and how many pages or frames there are in the bytes, see `count_pages`."""
+    """As `decode_image`, and how many pages or frames there are in the bytes, see `count_pages`."""
     head = jpeg_head(path, data)
     if head is not None:
         return read_jpeg(path, data, head, cv2.IMREAD_COLOR_RGB), 1
@@ -67,8 +67,8 @@ def first_page(path: Path, data: bytes) -> tuple[Array, int]:
     return as_rgb(path, found), pages
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) of what :func:`read_picture` gives, from the file's head alone.
+def read_image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of what :func:`read_image` gives, from the file's head alone.
 
     Raises:
         InputError: if the file is missing, its head is broken, or it is too large.
@@ -86,16 +86,16 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise unreadable(path, error) from None
 
 
-def check_picture(path: Path) -> tuple[int, int]:
-    """(height, width) of a picture that has been read to its end, a JPEG at an eighth of its resolution.
+def verify_image(path: Path) -> tuple[int, int]:
+    """(height, width) of an image that has been read to its end, a JPEG at an eighth of its resolution.
 
     Raises:
-        InputError: as :func:`read_picture`.
+        InputError: as :func:`read_image`.
     """
     data = contents(path)
     head = jpeg_head(path, data)
     if head is None:
-        height, width = read_picture(path).shape[:2]
+        height, width = read_image(path).shape[:2]
         return height, width
     read_jpeg(path, data, head, cv2.IMREAD_REDUCED_COLOR_8)
     return shown(head.height, head.width, head.orientation)
@@ -117,7 +117,7 @@ def stamp(path: Path) -> list[int]:
 def count_pages(path: Path) -> int:
     """Pages or frames in a file, of which the first is read; 1 of what has no more to show.
 
-    Smaller copies of a TIFF's page are none, nor are the further pictures in a JPEG (depth, brightness), nor what
+    Smaller copies of a TIFF's page are none, nor are the further images in a JPEG (depth, brightness), nor what
     follows a place where a TIFF is broken.
 
     Raises:
@@ -134,7 +134,7 @@ def pages_of(file: ImageFile.ImageFile) -> int:
     """The same of a file that Pillow has opened; what it has decoded of it is lost."""
     if file.format == "TIFF":
         return max(1, sum(not kind & SMALLER for kind in tiff_kinds(file)))
-    return int(getattr(file, "n_frames", 1)) if file.format not in PICTURES_OF_ONE else 1
+    return int(getattr(file, "n_frames", 1)) if file.format not in SINGLE_IMAGE_FORMATS else 1
 
 
 def tiff_kinds(file: ImageFile.ImageFile) -> Iterator[int]:
@@ -169,12 +169,12 @@ def jpeg_head(path: Path, data: bytes) -> JpegHead | None:
 def read_jpeg(path: Path, data: bytes, head: JpegHead, flags: int) -> Array:
     """A JPEG's pixels, turned; InputError if OpenCV cannot decode them."""
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise unreadable(path, error) from None
-    if picture is None:
+    if image is None:
         raise InputError(f"{path} cannot be decoded (a broken JPEG). Restore it from its source, or take it away.")
-    return turned(picture, head.orientation) if head.orientation > 1 else picture
+    return turned(image, head.orientation) if head.orientation > 1 else image
 
 
 def as_rgb(path: Path, found: Samples) -> Array:

@@ -21,8 +21,8 @@ from datamodules.episodes.protocols import Protocol, default_seed, warn_of_usele
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import LabelledImages
 from qgnet.common.errors import InputError
-from qgnet.common.say import say, warn
 from qgnet.common.settings import Count, Natural, Range, Rising, Share, Side
+from qgnet.common.terminal import say, warn
 
 ON_HOST = ("support_masks", "class_id", "present")
 """Fields of an Episode that are not brought to the device."""

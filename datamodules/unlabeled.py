@@ -21,8 +21,8 @@ from datamodules.views.object_images import MaskFolder, ObjectImageDataset, coll
 from datamodules.views.region_maps import Images, RegionMaps
 from datamodules.views.regions import Method, PatchRule
 from qgnet.common.errors import InputError
-from qgnet.common.say import say, warn
 from qgnet.common.settings import LARGEST_SIDE, Count, Natural, Range, Side
+from qgnet.common.terminal import say, warn
 
 
 class ViewDataModule(BaseDataModule):

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from qgnet.common.say import warn
 from qgnet.common.settings import Checked, Count, Filled, Range
+from qgnet.common.terminal import warn
 
 Novel = Literal["background", "ignore", "drop"]
 Resize = Literal["pad", "squash"]

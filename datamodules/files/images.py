@@ -21,7 +21,7 @@ from datamodules.files.pixels import (
     unreadable,
 )
 from qgnet.common.errors import InputError
-from qgnet.common.say import warn
+from qgnet.common.terminal import warn
 
 WHITE = 255
 SINGLE_IMAGE_FORMATS = ("JPEG", "MPO")

@@ -15,7 +15,7 @@ from datamodules.files.sources import LabelledImages, MaskFacts
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.common.pool import in_parts
-from qgnet.common.say import warn
+from qgnet.common.terminal import warn
 
 INDEX_FOLDER = "mask_index"
 """Beside a data set's masks."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from datamodules.files.lists import read_lines
 from datamodules.files.sources import IndexMasks, require_folder
-from qgnet.common.choices import Crowds, Parts
+from datamodules.layouts import Crowds, Parts
 
 # fmt: off
 COCO_CLASSES = (

@@ -11,9 +11,9 @@ from datamodules.files.index import MaskIndex
 from datamodules.files.lists import read_classes
 from datamodules.files.masks import some_values
 from datamodules.files.sources import IGNORE, BinaryMasks, IndexMasks, require_folder
-from qgnet.common.choices import LAYOUT
+from datamodules.layouts import LAYOUT
 from qgnet.common.errors import InputError
-from qgnet.common.say import say
+from qgnet.common.terminal import say
 from qgnet.common.text import some
 
 IMAGES = "images"

@@ -4,12 +4,12 @@ from functools import partial
 from pathlib import Path
 
 from datamodules.files.index import INDEX_FOLDER
+from datamodules.layouts import Crowds, Parts
 from datamodules.layouts.coco20i import coco_folds, coco_images, mask_folder
 from datamodules.prepare.coco_masks import draw_masks
 from datamodules.prepare.counts import DOWNLOADS, Indexed, Prepared, fold_counts
 from datamodules.prepare.download import RemoteFile, download, extract
 from datamodules.prepare.labelled import Skipped
-from qgnet.common.choices import Crowds, Parts
 
 COCO_URL = "http://images.cocodataset.org"
 

@@ -12,7 +12,7 @@ from datamodules.episodes.episode import Episode
 from datamodules.episodes.letterbox import restore
 from datamodules.episodic import EpisodeDataModule
 from datamodules.files.writing import atomic_write
-from qgnet.common.say import say
+from qgnet.common.terminal import say
 from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.layers import resize
 from qgnet.networks.qgnet import GUIDED

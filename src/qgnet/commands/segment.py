@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from datamodules.files.image_paths import find_images
+from datamodules.layouts import LAYOUT
 from qgnet.commands.model_options import add_model_options, model_of
-from qgnet.common.choices import LAYOUT, PRESENCE, Format
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Range, check
+from qgnet.inference import PRESENCE
+from qgnet.outputs import Format
 
 RANGES = {"batch_size": Range(1, 1024), "workers": Range(0, 256), "nodes": Range(1)}
 DEVICES = re.compile(r"auto|[1-9]\d*|\d+(,\d+)*,?")

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from datamodules.episodes.letterbox import Letterboxed, letterbox_image, letterbox_support
 from datamodules.files.sources import IGNORE, Array
-from qgnet.common.choices import PRESENCE
 from qgnet.common.digest import sha256_of
 from qgnet.common.errors import InputError
-from qgnet.common.say import say
-from qgnet.inference import saved_supports
+from qgnet.common.terminal import say
+from qgnet.inference import PRESENCE, saved_supports
 from qgnet.inference.model_names import DEFAULT
 from qgnet.inference.models import open_model
 from qgnet.inference.presence import Calibration, evidence

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import get_args
 
 from datamodules.files.finding import normalized_name
-from qgnet.common.choices import Format
 from qgnet.common.errors import InputError
+from qgnet.outputs import Format
 
 FOLDER = ".qgnet"
 """In the output folder: a record of each image, and the lock."""

@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from datamodules.input_images import InputImage
-from qgnet.common.choices import Format
 from qgnet.common.errors import InputError
+from qgnet.outputs import Format
 from qgnet.outputs.file_names import FOLDER, Classes, all_files, files_of_all_formats, record_file
 from qgnet.outputs.formats import FORMATS, the_file, update_image_path
 from qgnet.outputs.records import Record, error_record, is_complete, is_current, read_record, record_of, write_record

@@ -15,8 +15,8 @@ from datamodules.files.pixels import contents
 from datamodules.files.png import PALETTE
 from datamodules.files.sources import Array
 from datamodules.files.writing import atomic_write
-from qgnet.common.choices import Format
 from qgnet.common.errors import InputError
+from qgnet.outputs import Format
 from qgnet.outputs.file_names import files_of
 from qgnet.outputs.polygons import polygons
 from qgnet.outputs.segments import Result, Segment

@@ -14,8 +14,8 @@ from datamodules.unlabeled import ViewDataModule
 from datamodules.views.dataset import Views
 from datamodules.views.object_images import ObjectImages
 from qgnet.common.errors import InputError
-from qgnet.common.say import say
 from qgnet.common.settings import Count, Range, Share
+from qgnet.common.terminal import say
 from qgnet.losses import KINDS, contrastive_accuracy, global_local_loss, view_pairs
 from qgnet.metrics import MapQuality, spread
 from qgnet.networks.contrast import MomentumPair

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from datamodules.files import find_files, read_image, read_image_size, read_index_mask, read_mask
-from datamodules.files import photographs as photographs_given
+from datamodules.files import image_paths
 from datamodules.files.finding import subfolders
 from datamodules.files.image_paths import find_images
 from datamodules.files.images import count_pages, first_page, verify_image
@@ -303,7 +303,7 @@ def test_a_photograph_that_is_given_twice_is_one(tmp_path: Path) -> None:
 def test_equal_stems_take_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """40,000 photographs would take a minute if each were compared with all others."""
     pairs = [(Path(f"{i}.{ending}"), tmp_path / f"{i}.{ending}") for i in range(20_000) for ending in ("jpg", "png")]
-    monkeypatch.setattr(photographs_given, "_photographs", lambda *_: pairs)
+    monkeypatch.setattr(image_paths, "_images", lambda *_: pairs)
     begin = time.perf_counter()
     assert list(find_images(["photos"], tmp_path / "out"))[:2] == ["0.jpg", "0.png"]
     assert time.perf_counter() - begin < 10

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from datamodules.files import find_files, read_image, read_image_size, read_index_mask, read_mask
-from datamodules.files import image_paths
+from datamodules.files import find_files, image_paths, read_image, read_image_size, read_index_mask, read_mask
 from datamodules.files.finding import subfolders
 from datamodules.files.image_paths import find_images
 from datamodules.files.images import count_pages, first_page, verify_image
@@ -279,7 +278,7 @@ def test_files_are_found_by_one_rule(tmp_path: Path) -> None:
     found = find_files(root)
     assert found.files == ["a.JPG", "b.tif", "in/c.png", "in/deep/d.Jpeg", "linked/f.png"]
     assert found.left_out["hidden or system file(s)"] == 6
-    told = found.told(root)
+    told = found.left_out_message(root)
     assert "1 .heic" in told
     assert "2 broken link(s)" in told
     assert subfolders(root / "in") == ["deep", "loop"]

@@ -224,7 +224,7 @@ def main() -> None:
     data.setup("test")
     episodes = data.data["val"]
     if not own.as_configured:
-        episodes.fix(pascals_shape(episodes, own.queries))
+        episodes.use_manifest(pascals_shape(episodes, own.queries))
         data.batch_size = EPISODES_PER_QUERY
     if own.ckpt:
         task.load_state_dict(torch.load(own.ckpt, weights_only=True)["state_dict"])

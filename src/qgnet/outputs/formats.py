@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datamodules.files.images import decode_image
-from datamodules.files.pixels import contents
+from datamodules.files.pixels import read_bytes
 from datamodules.files.png import PALETTE
 from datamodules.files.sources import Array
 from datamodules.files.writing import atomic_write
@@ -54,7 +54,7 @@ def of_segments(chosen: Format, name: str, result: Result) -> Iterator[tuple[str
 
 def write_overlay(out: Path, name: str, source: Path, result: Result) -> None:
     """``overlays/<name>.jpg``: the image with the masks over it; InputError if it is another one by now."""
-    image = decode_image(source, contents(source))
+    image = decode_image(source, read_bytes(source))
     if image.shape[:2] != result.mask.shape:
         raise InputError(f"{source} was exchanged while it was segmented. Run the same command again.")
     image = draw_masks(image, result.mask)

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import one_thread
 from datamodules.episodes.dataset import EpisodeDataset
-from datamodules.episodes.decoded import Decoded
 from datamodules.episodes.episode import collate
+from datamodules.episodes.image_cache import ImageCache
 from datamodules.episodic import EpisodeDataModule
 from qgnet.cli import parse
 from qgnet.common.boundary import boundary
@@ -141,9 +141,9 @@ def main() -> None:
     released, fresh, kept = [], [], []
     for _ in range(ROUNDS):
         released.append(rate(baseline, None))
-        ours.decoded = Decoded(room=0)
+        ours.cache = ImageCache(max_bytes=0)
         fresh.append(rate(ours, collate))
-        ours.decoded = Decoded()
+        ours.cache = ImageCache()
         for i in range(WARM_UP + EPISODES):  # fills it; the worker is forked from here
             ours[i]
         kept.append(rate(ours, collate))

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from datamodules.episodes.dataset import EpisodeDataset
 from datamodules.episodes.episode import Episode, collate
-from datamodules.episodes.fitted import restore
+from datamodules.episodes.letterbox import restore
 from datamodules.episodes.manifest import NamedDraw
 from datamodules.episodic import EpisodeDataModule
 from qgnet.cli import parse
@@ -113,7 +113,7 @@ def plain_step(task: FewShotSegmentation, episode: Episode) -> tuple[Prediction,
     images = normalise(episode.query_image), normalise(episode.support_images)
     output = plain_network(task.net, *images, episode.support_masks)
     score_map = output.logits[0, 1] - output.logits[0, 0]
-    return output, restore(score_map, episode.fitted_size[0], episode.original_size[0])
+    return output, restore(score_map, episode.content_size[0], episode.original_size[0])
 
 
 def pascals_shape(data: EpisodeDataset, queries: int) -> list[NamedDraw]:
@@ -224,7 +224,7 @@ def main() -> None:
     data.setup("test")
     episodes = data.data["val"]
     if not own.as_configured:
-        episodes.fix(pascals_shape(episodes, own.queries))
+        episodes.use_manifest(pascals_shape(episodes, own.queries))
         data.batch_size = EPISODES_PER_QUERY
     if own.ckpt:
         task.load_state_dict(torch.load(own.ckpt, weights_only=True)["state_dict"])

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.io import decode_png, read_file
 
-from datamodules.episodes.decoded import Decoded
+from datamodules.episodes.image_cache import ImageCache
 from datamodules.episodic import EpisodeDataModule
 from datamodules.files.masks import read_index_mask
 from datamodules.files.png import write_plain_png
@@ -109,7 +109,7 @@ def compare_episodes(args: list[str], folder: Path) -> None:
     assert isinstance(data, EpisodeDataModule)
     data.setup("fit")
     episodes = data.data["train"]
-    episodes.decoded = Decoded(room=0)
+    episodes.cache = ImageCache(max_bytes=0)
     source = episodes.source
     assert isinstance(source, IndexMasks)
     for kind, masks in (("as they are", source.masks), ("plain", plain(source.masks, folder))):

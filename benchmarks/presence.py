@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from datamodules.episodes.fitted import fit_picture, fit_support
+from datamodules.episodes.letterbox import letterbox_image, letterbox_support
 from datamodules.files.sources import LabelledImages
 from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.common.boundary import boundary
-from qgnet.common.choices import PRESENCE
 from qgnet.common.progress import progress
+from qgnet.inference import PRESENCE
 from qgnet.inference.models import Model, calibration_of_matching, open_model
 from qgnet.inference.presence import Calibration, evidence, mean_feature, within
 from qgnet.inference.tuning import CHOICES, HALF, iou
@@ -141,10 +141,10 @@ def draw(model: Model, photos: Sequence[Photo], centre: Tensor, options: argpars
 def encode(model: Model, source: LabelledImages, i: int, least: int) -> Photo:
     """Photograph ``i`` of a source."""
     image, areas = source.image(i), source.facts(i).areas
-    fitted = fit_picture(image, model.image_size)
+    fitted = letterbox_image(image, model.image_size)
     assert isinstance(model.net, MatchingNetwork)
     features = model.net.encode_query(normalise(fitted.squares))
-    masks = {c: fit_support(image, source.mask(i, c), model.image_size)[1] for c in areas}
+    masks = {c: letterbox_support(image, source.mask(i, c), model.image_size)[1] for c in areas}
     return Photo(features.half(), fitted.inside(), masks, {c for c, area in areas.items() if area >= least})
 
 

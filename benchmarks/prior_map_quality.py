@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from datamodules.unlabeled import ImageFolder
-from datamodules.views.photographs import MaskFolder, PhotographDataset
+from datamodules.views.object_images import MaskFolder, ObjectImageDataset
 from qgnet.common.boundary import boundary
 from qgnet.common.progress import progress
 from qgnet.metrics import MapQuality
@@ -67,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     images = ImageFolder(options.root, options.mask_list)
     masks = MaskFolder(options.mask_root, dict(enumerate(images.names)))
-    photographs = PhotographDataset(images, range(len(images.names)), masks.labels, options.size)
+    photographs = ObjectImageDataset(images, range(len(images.names)), masks.labels, options.size)
 
     prior_maps = {}
     for weights in options.weights:

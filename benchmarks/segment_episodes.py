@@ -21,7 +21,7 @@ from PIL import Image
 
 from datamodules.episodes.dataset import EpisodeDataset
 from datamodules.episodes.episode import Episode, collate
-from datamodules.episodes.fitted import restore
+from datamodules.episodes.letterbox import restore
 from datamodules.episodic import EpisodeDataModule
 from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
@@ -86,7 +86,7 @@ def protocol(net: torch.nn.Module, episode: Episode) -> torch.Tensor:
     batch = collate([episode])
     output = net(normalise(batch.query_image), normalise(batch.support_images), batch.support_masks)
     score_map = output.logits[0, 1] - output.logits[0, 0]
-    return (restore(score_map, batch.fitted_size[0], batch.original_size[0]) > 0).to(torch.uint8)
+    return (restore(score_map, batch.content_size[0], batch.original_size[0]) > 0).to(torch.uint8)
 
 
 def segmented(episodes: EpisodeDataset, episode: Episode, rules: Sequence[str]) -> dict[str, torch.Tensor]:

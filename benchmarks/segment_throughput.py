@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import torch
 
-from datamodules.episodes.fitted import fit_picture
+from datamodules.episodes.letterbox import letterbox_image
 from qgnet.commands import main as qgnet
 from qgnet.common.boundary import boundary
 from qgnet.inference.segmenter import BATCH, Segmenter
@@ -88,7 +88,7 @@ class Memory:
 def bare(segmenter: Segmenter, image: np.ndarray, photographs: int) -> None:
     """Time the network alone."""
     net, known = segmenter.model.net, segmenter.learnt[0].encoded
-    batch = fit_picture(image, SIDE).squares.expand(BATCH, -1, -1, -1)
+    batch = letterbox_image(image, SIDE).squares.expand(BATCH, -1, -1, -1)
     net.decode(net.encode_query(normalise(batch)), known, (SIDE, SIDE))
     started = now()
     for _ in range(0, photographs, BATCH):

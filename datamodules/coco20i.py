@@ -7,8 +7,8 @@ from typing import Any
 from datamodules.episodic import EpisodeDataModule
 from datamodules.files.index import INDEX_FOLDER
 from datamodules.files.sources import IndexMasks
+from datamodules.layouts import Crowds, Parts, Year
 from datamodules.layouts.coco20i import COCO_CLASSES, coco_folds, coco_images, mask_folder
-from qgnet.common.choices import Crowds, Parts, Year
 
 
 class Coco20iDataModule(EpisodeDataModule):

@@ -17,12 +17,12 @@ from datamodules.episodes.dataset import EpisodeDataset
 from datamodules.episodes.episode import Episode, collate
 from datamodules.episodes.manifest import read_manifest
 from datamodules.episodes.plan import limited, shares, visiting_order
-from datamodules.episodes.protocols import Protocol, default_seed, tell_useless_choices
+from datamodules.episodes.protocols import Protocol, default_seed, warn_of_useless_choices
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import LabelledImages
 from qgnet.common.errors import InputError
-from qgnet.common.say import say, warn
 from qgnet.common.settings import Count, Natural, Range, Rising, Share, Side
+from qgnet.common.terminal import say, warn
 
 ON_HOST = ("support_masks", "class_id", "present")
 """Fields of an Episode that are not brought to the device."""
@@ -70,7 +70,7 @@ class EpisodeDataModule(BaseDataModule):
         negative: Share = 0.0,
         inverted: Share = 0.0,
     ) -> None:
-        tell_useless_choices(protocol, self.useless_choices, type(self).__name__)
+        warn_of_useless_choices(protocol, self.useless_choices, type(self).__name__)
         if episode_file and episodes is not None:
             warn(f"data.episodes {episodes} does nothing, since data.episode_file says which episodes there are.")
         self.protocol = protocol.resolved()
@@ -167,16 +167,16 @@ class EpisodeDataModule(BaseDataModule):
         if "val" not in self.data:
             self.data["val"] = self._episodes("val", controls=stage != "predict")
         if stage == "fit":
-            self._tell_of_shared()
+            self._warn_of_shared()
 
-    def _tell_of_shared(self) -> None:
+    def _warn_of_shared(self) -> None:
         """Warn of images that are trained on and tested on."""
         train, test = ({data.source.names[i] for i in data.queries} for data in (self.data["train"], self.data["val"]))
         shared = sorted(train & test)
         if shared:
             warn(
                 f"{len(shared)} image(s) are trained on and tested on, e.g. {shared[0]}: the scores of their classes "
-                "are not those of new photographs. Give lists without a common image."
+                "are not those of new images. Give lists without a common image."
             )
 
     def _episodes(self, split: str, controls: bool = True) -> EpisodeDataset:
@@ -202,7 +202,7 @@ class EpisodeDataModule(BaseDataModule):
             training=training,
         )
         if self.episode_file and not training:
-            data.fix(read_manifest(Path(self.episode_file)))
+            data.use_manifest(read_manifest(Path(self.episode_file)))
         return data
 
     def index(self, source: LabelledImages, split: str) -> MaskIndex:

@@ -20,7 +20,7 @@ class FolderDataModule(EpisodeDataModule):
     background, 255 ignore), or binary masks, one ``masks/<class>/<name>.png`` per class that an image shows. Where
     ``classes.yaml`` names 255 alone, ``masks/<name>.png`` are binary masks of that one class.
 
-    Training and test share the folder, but no photograph: those that show a novel class are tested on, and never
+    Training and test share the folder, but no image: those that show a novel class are tested on, and never
     trained on, whatever the protocol.
 
     Args:
@@ -44,7 +44,7 @@ class FolderDataModule(EpisodeDataModule):
     ) -> None:
         if protocol.novel_in_training not in (None, "drop"):
             raise InputError(
-                f"data.protocol.novel_in_training is {protocol.novel_in_training}, which would train on photographs "
+                f"data.protocol.novel_in_training is {protocol.novel_in_training}, which would train on images "
                 "that are tested on: a folder has no others with novel classes. Take it out: they are dropped."
             )
         protocol = replace(protocol, novel_in_training="drop")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from datamodules.episodic import EpisodeDataModule
 from datamodules.files.sources import Array, MaskFacts, binary_mask
 from datamodules.unlabeled import ViewDataModule
-from datamodules.views.photographs import PhotographDataset
+from datamodules.views.object_images import ObjectImageDataset
 from qgnet.common.settings import Count, Range
 
 SHAPES = ("disc", "square", "triangle", "star", "cross")
@@ -278,7 +278,7 @@ class SyntheticViewsDataModule(ViewDataModule):
         """Scenes of all classes, other ones than those of the episodes."""
         return SyntheticScenes(list(CLASSES), self.scene_size, self.scenes, self.seed, "unlabeled")
 
-    def photographs(self) -> PhotographDataset:
+    def object_images(self) -> ObjectImageDataset:
         """The scenes held out, with their objects."""
         scenes = self.source()
-        return PhotographDataset(scenes, self.data["val"].members, scenes.labels, self.map_size)
+        return ObjectImageDataset(scenes, self.data["val"].members, scenes.labels, self.map_size)

@@ -11,18 +11,18 @@ from torch.utils.data import DataLoader
 
 from datamodules.base import BaseDataModule
 from datamodules.episodes.streams import stream
-from datamodules.files import find_files, read_picture
-from datamodules.files.finding import ENDINGS, one_form
+from datamodules.files import find_files, read_image
+from datamodules.files.finding import ENDINGS, normalized_name
+from datamodules.files.images import verify_image
 from datamodules.files.lists import read_lines
-from datamodules.files.pictures import check_picture
 from datamodules.files.sources import Array
 from datamodules.views.dataset import Augmentation, ViewDataset, Views, collate_views
-from datamodules.views.photographs import MaskFolder, PhotographDataset, collate_photographs
+from datamodules.views.object_images import MaskFolder, ObjectImageDataset, collate_object_images
 from datamodules.views.region_maps import Images, RegionMaps
 from datamodules.views.regions import Method, PatchRule
 from qgnet.common.errors import InputError
-from qgnet.common.say import say, warn
 from qgnet.common.settings import LARGEST_SIDE, Count, Natural, Range, Side
+from qgnet.common.terminal import say, warn
 
 
 class ViewDataModule(BaseDataModule):
@@ -39,7 +39,7 @@ class ViewDataModule(BaseDataModule):
         region_cache: folder in which the region maps are kept; null computes them each time.
         patches: how patches are drawn from the regions, e.g. ``--data.patches.choice one_region``.
         augmentation: of views and patches, e.g. ``--data.augmentation.hue 0``.
-        held_out: number of images kept from training, for validation, test and pictures.
+        held_out: number of images kept from training, for validation, test and figures.
         map_size: side of the squares that prior maps are drawn for, in pixels.
     """
 
@@ -117,20 +117,20 @@ class ViewDataModule(BaseDataModule):
                 self.local_size,
                 shuffled=split == "train",
             )
-        self.shown = self.photographs()
+        self.shown = self.object_images()
 
-    def photographs(self) -> PhotographDataset:
+    def object_images(self) -> ObjectImageDataset:
         """What prior maps are drawn for: the images held out; subclasses add what is known of their objects."""
-        return PhotographDataset(self.images, self.data["val"].members, None, self.map_size)
+        return ObjectImageDataset(self.images, self.data["val"].members, None, self.map_size)
 
     def train_dataloader(self) -> DataLoader[Views]:
         """All images but those held out, with new views in each epoch."""
         return self.loader(self.data["train"], training=True, collate_fn=collate_views)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """The images held out, with the same views in each epoch; and the photographs for prior maps."""
-        photographs = self.loader(self.shown, training=False, collate_fn=collate_photographs)
-        return [self.predict_dataloader(), photographs]
+        """The images held out, with the same views in each epoch; and the images for prior maps."""
+        object_images = self.loader(self.shown, training=False, collate_fn=collate_object_images)
+        return [self.predict_dataloader(), object_images]
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """As in validation."""
@@ -161,19 +161,19 @@ class ImageFolder:
         if list_file is not None:
             found = self._listed(found, list_file)
         if not found:
-            told = searched.told(root)
+            told = searched.left_out_message(root)
             raise InputError(f"{root} holds no image ({', '.join(sorted(ENDINGS))}). {told} Point --data.root to some.")
         if list_file is None:
-            say(searched.told(root))
+            say(searched.left_out_message(root))
         self.root = root
         self.names = found
 
     @staticmethod
     def _listed(found: Sequence[str], list_file: Path) -> list[str]:
-        wanted = [one_form(line).replace("\\", "/").removeprefix("./") for line in read_lines(list_file)]
+        wanted = [normalized_name(line).replace("\\", "/").removeprefix("./") for line in read_lines(list_file)]
         known: dict[str, list[str]] = {}
         for file in found:
-            path = PurePosixPath(one_form(file))
+            path = PurePosixPath(normalized_name(file))
             for name in {str(path), str(path.with_suffix("")), path.name, path.stem}:
                 known.setdefault(name, []).append(file)
         missing = [name for name in wanted if name not in known]
@@ -195,16 +195,16 @@ class ImageFolder:
 
     def image(self, i: int) -> Array:
         """(H, W, 3) uint8 RGB."""
-        return read_picture(self.root / self.names[i])
+        return read_image(self.root / self.names[i])
 
     def identity(self, i: int) -> str:
-        """Size and time of change, to the nanosecond: a picture may change twice within a second."""
+        """Size and time of change, to the nanosecond: an image may change twice within a second."""
         status = os.stat(os.path.join(self.root, self.names[i]))
         return f"{status.st_size} {status.st_mtime_ns}"
 
     def check(self, i: int) -> None:
         """InputError if the file is broken, be it only at its end."""
-        check_picture(self.root / self.names[i])
+        verify_image(self.root / self.names[i])
 
 
 class UnlabeledDataModule(ViewDataModule):
@@ -241,14 +241,14 @@ class UnlabeledDataModule(ViewDataModule):
         """The folder's images, or those of the list."""
         return ImageFolder(self.root, self.list_file)
 
-    def photographs(self) -> PhotographDataset:
+    def object_images(self) -> ObjectImageDataset:
         """The images held out or those of ``mask_list``, with the union of their masks if ``mask_root`` is given."""
         if self.mask_root is None:
-            return super().photographs()
+            return super().object_images()
         if self.mask_list is None:
             source, members = self.images, self.data["val"].members
         else:
             source = ImageFolder(self.root, self.mask_list)
             members = range(len(source.names))
         masks = MaskFolder(self.mask_root, {i: source.names[i] for i in members})
-        return PhotographDataset(source, members, masks.labels, self.map_size)
+        return ObjectImageDataset(source, members, masks.labels, self.map_size)

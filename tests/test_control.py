@@ -12,7 +12,7 @@ from fake_data import write_folder, write_voc
 from PIL import Image
 
 from datamodules.episodes.dataset import EpisodeDataset
-from datamodules.episodes.transforms import FitAndPad, Squash
+from datamodules.episodes.transforms import Letterbox, Squash
 from datamodules.folder import FolderDataModule
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.commands import main as qgnet
@@ -102,8 +102,8 @@ def test_where_every_image_shows_every_class_there_is_no_absent_one(tmp_path: Pa
         data.setup("test")
 
 
-@pytest.mark.parametrize("fit", [FitAndPad(65), Squash(65)], ids=["pad", "squash"])
-def test_an_object_of_one_pixel_in_a_large_photograph_is_kept(fit: FitAndPad | Squash) -> None:
+@pytest.mark.parametrize("fit", [Letterbox(65), Squash(65)], ids=["pad", "squash"])
+def test_an_object_of_one_pixel_in_a_large_photograph_is_kept(fit: Letterbox | Squash) -> None:
     mask = np.zeros((900, 1200), np.uint8)
     mask[501, 703] = 1
     _, resized = fit(np.zeros((900, 1200, 3), np.uint8), mask, 0)
@@ -177,7 +177,7 @@ def test_a_manifest_must_show_its_class_and_not_its_own_query(tmp_path: Path) ->
     data = episodes(write_voc(tmp_path / "voc"), "test")
     draw = data.named(0)
     with pytest.raises(InputError, match="as its own support"):
-        data.fix([draw._replace(supports=(draw.query,))])
+        data.use_manifest([draw._replace(supports=(draw.query,))])
     other = next(n for i, n in enumerate(data.source.names) if not shows(data, i, draw.class_id))
     with pytest.raises(InputError, match=f"which {other} does not show"):
-        data.fix([draw._replace(query=other)])
+        data.use_manifest([draw._replace(query=other)])

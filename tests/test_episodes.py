@@ -17,8 +17,8 @@ from datamodules import (
     SyntheticDataModule,
 )
 from datamodules.base import IndexSampler
-from datamodules.episodes.decoded import Decoded
-from datamodules.episodes.transforms import FitAndPad, TrainAugmentation, centred_matrix, fit_size
+from datamodules.episodes.image_cache import ImageCache
+from datamodules.episodes.transforms import Letterbox, TrainAugmentation, centred_matrix, letterbox_size
 from datamodules.episodic import EpisodeDataModule
 from datamodules.files import read_index_mask
 from datamodules.files.sources import binary_mask
@@ -199,8 +199,8 @@ def test_training_ranks_share_the_batches_of_one_process() -> None:
 
 def test_fit_and_pad_keeps_the_aspect_and_pads_with_ignore() -> None:
     image, mask = np.full((40, 80, 3), 200, np.uint8), np.ones((40, 80), np.uint8)
-    small, label = FitAndPad(33)(image, mask, 0)
-    height, width = fit_size(40, 80, 33)
+    small, label = Letterbox(33)(image, mask, 0)
+    height, width = letterbox_size(40, 80, 33)
     assert (height, width) == (16, 33)
     assert small.shape == (33, 33, 3)
     assert (label[:height] == 1).all()
@@ -264,7 +264,7 @@ def test_the_training_augmentation_takes_both_ways_and_flips() -> None:
 
 
 def test_decoded_images_are_kept_while_there_is_room_and_change_nothing() -> None:
-    decoded = Decoded(room=100)
+    cache = ImageCache(max_bytes=100)
     reads: list[int] = []
 
     def read(size: int) -> Callable[[], np.ndarray]:
@@ -272,7 +272,7 @@ def test_decoded_images_are_kept_while_there_is_room_and_change_nothing() -> Non
 
     for _ in range(2):
         for image, size in ((0, 60), (1, 60), (2, 40)):
-            assert decoded.get((image, 0), read(size)).tolist() == [size] * size
+            assert cache.get((image, 0), read(size)).tolist() == [size] * size
     assert reads == [60, 60, 40, 60]  # the second found no room
 
 
@@ -281,7 +281,7 @@ def test_an_episode_drawn_again_from_kept_images_is_the_same(voc: Path) -> None:
     data.setup("fit")
     episodes = data.data["train"]
     first = [episodes[i] for i in range(10)]
-    assert episodes.decoded.kept
+    assert episodes.cache.cached
     for one, again in zip(first, [episodes[i] for i in range(10)], strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one[:4], again[:4], strict=True))
 

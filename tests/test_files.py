@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from datamodules.files import find_files, picture_size, read_index_mask, read_mask, read_picture
-from datamodules.files import photographs as photographs_given
+from datamodules.files import find_files, image_paths, read_image, read_image_size, read_index_mask, read_mask
 from datamodules.files.finding import subfolders
-from datamodules.files.photographs import find_photographs
-from datamodules.files.pictures import check_picture, count_pages, first_page
+from datamodules.files.image_paths import find_images
+from datamodules.files.images import count_pages, first_page, verify_image
 from qgnet.common.errors import InputError
 
 SIZE = (36, 52)
@@ -63,9 +62,9 @@ def with_orientation(path: Path, orientation: int, image: Image.Image) -> np.nda
 def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path, ending: str, orientation: int) -> None:
     path = tmp_path / f"a.{ending}"
     expected = with_orientation(path, orientation, Image.fromarray(photograph()))
-    assert close(read_picture(path), expected)
-    assert picture_size(path) == check_picture(path) == expected.shape[:2]
-    assert read_picture(path).flags.c_contiguous
+    assert close(read_image(path), expected)
+    assert read_image_size(path) == verify_image(path) == expected.shape[:2]
+    assert read_image(path).flags.c_contiguous
 
 
 def test_exif_after_the_pixels_of_a_png_counts(tmp_path: Path) -> None:
@@ -76,16 +75,16 @@ def test_exif_after_the_pixels_of_a_png_counts(tmp_path: Path) -> None:
     at = data.index(b"eXIf") - 4
     size = 12 + struct.unpack(">I", data[at : at + 4])[0]
     path.write_bytes(data[:at] + data[at + size : -12] + data[at : at + size] + data[-12:])
-    assert picture_size(path) == expected.shape[:2]
-    assert np.array_equal(read_picture(path), expected)
+    assert read_image_size(path) == expected.shape[:2]
+    assert np.array_equal(read_image(path), expected)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_is_no_turn(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(photograph()).save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert close(read_picture(path), photograph())
-    assert picture_size(path) == SIZE
+    assert close(read_image(path), photograph())
+    assert read_image_size(path) == SIZE
 
 
 GREY = np.repeat(photograph().mean(axis=2).astype(np.uint8)[..., None], 3, axis=2)
@@ -127,13 +126,13 @@ OPTIONS = {"progressive.jpg": {"progressive": True}, "lzw.tif": {"compression": 
 def test_every_kind_of_picture_becomes_rgb_of_eight_bits(tmp_path: Path, name: str) -> None:
     image, expected = PICTURES[name]
     image.save(tmp_path / name, **OPTIONS.get(name, {}))
-    assert close(read_picture(tmp_path / name), expected)
-    assert picture_size(tmp_path / name) == SIZE
+    assert close(read_image(tmp_path / name), expected)
+    assert read_image_size(tmp_path / name) == SIZE
 
 
 def test_a_picture_with_another_formats_ending_is_read(tmp_path: Path) -> None:
     Image.fromarray(photograph()).save(tmp_path / "a.jpg", format="PNG")
-    assert np.array_equal(read_picture(tmp_path / "a.jpg"), photograph())
+    assert np.array_equal(read_image(tmp_path / "a.jpg"), photograph())
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "jp2"])
@@ -151,17 +150,17 @@ def test_deep_pictures_are_stretched_to_their_range(tmp_path: Path, ending: str,
         pytest.skip("OpenCV writes no such file")
     assert cv2.imwrite(str(tmp_path / f"a.{ending}"), stored)
     expected = (spread[..., :1].repeat(3, 2) / spread[..., 0].max() if channels == 1 else spread) * 255
-    assert close(read_picture(tmp_path / f"a.{ending}"), expected.astype(np.uint8), by=2)
+    assert close(read_image(tmp_path / f"a.{ending}"), expected.astype(np.uint8), by=2)
 
 
 def test_a_float_picture_is_stretched_and_nan_refused(tmp_path: Path) -> None:
     values = photograph()[..., 1].astype(np.float32) / 100
     Image.fromarray(values).save(tmp_path / "a.tif")
-    assert close(read_picture(tmp_path / "a.tif")[..., 0], photograph()[..., 1], by=40)
+    assert close(read_image(tmp_path / "a.tif")[..., 0], photograph()[..., 1], by=40)
     values[3, 3] = np.nan
     Image.fromarray(values).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match=r"a\.tif holds values from nan"):
-        read_picture(tmp_path / "a.tif")
+        read_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp", "gif", "bmp", "avif", "jp2", "ppm"])
@@ -171,7 +170,7 @@ def test_half_a_file_is_refused_whenever_it_is_read(tmp_path: Path, ending: str,
     noise = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
-    for read in (read_picture, check_picture, read_mask, read_index_mask):
+    for read in (read_image, verify_image, read_mask, read_index_mask):
         with pytest.raises(InputError, match=rf"half\.{ending} cannot be decoded"):
             read(path)
 
@@ -183,7 +182,7 @@ def test_a_thumbnails_end_is_not_taken_for_the_pictures(tmp_path: Path) -> None:
     Image.fromarray(noise).save(path, exif=b"Exif\0\0" + b"MM\0*\0\0\0\x08\0\0\0\0\0\0" + small.getvalue())
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(InputError, match="truncated"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
@@ -193,10 +192,10 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         ("heic.jpg", b"\0\0\0\x18ftypheic" * 9),
     ):
         (tmp_path / name).write_bytes(content)
-        for read in (read_picture, picture_size, check_picture, read_mask, read_index_mask):
+        for read in (read_image, read_image_size, verify_image, read_mask, read_index_mask):
             with pytest.raises(InputError, match=rf"{name} cannot be decoded"):
                 read(tmp_path / name)
-    for read in (read_picture, picture_size, check_picture, read_mask, read_index_mask):
+    for read in (read_image, read_image_size, verify_image, read_mask, read_index_mask):
         with pytest.raises(InputError, match=r"none\.png does not exist"):
             read(tmp_path / "none.png")
         with pytest.raises(InputError, match="cannot be decoded"):
@@ -219,9 +218,9 @@ def test_huge_pictures_have_a_limit_of_ours_and_no_warning_below_it(tmp_path: Pa
             warnings.simplefilter("error")
             if larger:
                 with pytest.raises(InputError, match=r"huge\.png is too large \(.*at most 268,435,456 pixels"):
-                    read_picture(path)
+                    read_image(path)
             else:
-                assert picture_size(path) == (side, side)
+                assert read_image_size(path) == (side, side)
                 assert not read_mask(path).any()
 
 
@@ -232,13 +231,13 @@ def test_pages_that_are_not_read_are_named(tmp_path: Path, ending: str) -> None:
     pages[0].save(path, save_all=True, append_images=pages[1:])
     assert count_pages(path) == 3
     with pytest.warns(UserWarning, match=rf"{path} has 3 pages or frames: only the first is read\."):
-        picture = read_picture(path)
+        picture = read_image(path)
     assert np.abs(picture[10, 10].astype(int) - (255, 0, 0)).max() < 9
     pages[0].save(path)
     assert count_pages(path) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        read_picture(path)
+        read_image(path)
 
 
 def test_the_page_before_a_broken_one_is_read(tmp_path: Path) -> None:
@@ -246,7 +245,7 @@ def test_the_page_before_a_broken_one_is_read(tmp_path: Path) -> None:
     for mode in ("RGB", "L", "P", "1"):
         path, page = tmp_path / f"{mode}.tif", Image.radial_gradient("L").convert(mode)
         page.save(path)
-        alone = read_picture(path)
+        alone = read_image(path)
         page.save(path, save_all=True, append_images=[Image.new(mode, (9, 9)), page])
         assert count_pages(path) == 3
         data = bytearray(path.read_bytes())
@@ -279,7 +278,7 @@ def test_files_are_found_by_one_rule(tmp_path: Path) -> None:
     found = find_files(root)
     assert found.files == ["a.JPG", "b.tif", "in/c.png", "in/deep/d.Jpeg", "linked/f.png"]
     assert found.left_out["hidden or system file(s)"] == 6
-    told = found.told(root)
+    told = found.left_out_message(root)
     assert "1 .heic" in told
     assert "2 broken link(s)" in told
     assert subfolders(root / "in") == ["deep", "loop"]
@@ -292,18 +291,18 @@ def test_out_may_be_a_link_to_itself(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").touch()
     (tmp_path / "out").symlink_to("out")
-    assert list(find_photographs([str(tmp_path / "photos")], tmp_path / "out")) == ["a"]
+    assert list(find_images([str(tmp_path / "photos")], tmp_path / "out")) == ["a"]
 
 
 def test_a_photograph_that_is_given_twice_is_one(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
-    assert list(find_photographs([str(tmp_path), str(tmp_path / "a.jpg")], tmp_path.parent / "out")) == ["a"]
+    assert list(find_images([str(tmp_path), str(tmp_path / "a.jpg")], tmp_path.parent / "out")) == ["a"]
 
 
 def test_equal_stems_take_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """40,000 photographs would take a minute if each were compared with all others."""
     pairs = [(Path(f"{i}.{ending}"), tmp_path / f"{i}.{ending}") for i in range(20_000) for ending in ("jpg", "png")]
-    monkeypatch.setattr(photographs_given, "_photographs", lambda *_: pairs)
+    monkeypatch.setattr(image_paths, "_images", lambda *_: pairs)
     begin = time.perf_counter()
-    assert list(find_photographs(["photos"], tmp_path / "out"))[:2] == ["0.jpg", "0.png"]
+    assert list(find_images(["photos"], tmp_path / "out"))[:2] == ["0.jpg", "0.png"]
     assert time.perf_counter() - begin < 10

@@ -231,7 +231,7 @@ def test_nothing_of_the_users_is_overwritten_or_mixed_in(tmp_path: Path, capsys:
     own.rename(tmp_path / "mine.png")
     picture(tmp_path / "out/images/i1.jpg", 77)
     for _ in range(2):
-        assert "i1.jpg exists already and is another picture" in fails(capsys, tmp_path, "labelme", source)
+        assert "i1.jpg exists already and is another image" in fails(capsys, tmp_path, "labelme", source)
     (tmp_path / "out/images/i1.jpg").unlink()
     (tmp_path / "mine.png").rename(own.with_name("older.png"))
     assert "no labels, e.g. older.png: they are of another run" in fails(capsys, tmp_path, "labelme", source)

@@ -85,8 +85,8 @@ def test_squashed_images_have_no_padding(voc: Path) -> None:
     squashed = make(voc, "test", protocol=Protocol(resize="squash")).data["val"]
     for i in range(6):
         one, two = padded[i], squashed[i]
-        assert min(one.fitted_size[0]) < 65 or one.original_size[0][0] == one.original_size[0][1]
-        assert two.fitted_size == [(65, 65)]
+        assert min(one.content_size[0]) < 65 or one.original_size[0][0] == one.original_size[0][1]
+        assert two.content_size == [(65, 65)]
         assert two.original_size == one.original_size
 
 
@@ -94,7 +94,7 @@ def test_score_at_the_networks_size(voc: Path) -> None:
     test = make(voc, "test", protocol=Protocol(score_at="network")).data["val"]
     for i in range(4):
         episode = test[i]
-        assert episode.original_size == episode.fitted_size == [(65, 65)]
+        assert episode.original_size == episode.content_size == [(65, 65)]
         assert np.array_equal(episode.original_mask[0], episode.query_mask)
 
 

@@ -20,6 +20,7 @@ ROOMS = [
     "qgnet.networks",
     "qgnet.losses",
     "qgnet.runs",
+    "qgnet.config",
     "qgnet.metrics",
     "qgnet.weights",
     "qgnet.tasks",

@@ -252,7 +252,7 @@ def test_what_is_refused_before_the_work(folder: Path, capsys: pytest.CaptureFix
     assert "either --support PICTURE MASK" in refused(capsys, support=False)
     assert "either --support" in refused(capsys, "--supports", "photos")
     assert "not laid out as expected" in refused(capsys, "--supports", "photos", support=False)
-    assert "lies in the folder of photographs" in refused(capsys, "--out", "photos/out")
+    assert "lies in the folder of images" in refused(capsys, "--out", "photos/out")
     assert "invalid choice: 'gif'" in refused(capsys, "--format", "gif")
     assert "Choose one of them" in refused(capsys, "--format", "index", "binary")
     assert "Take 57 or 65" in refused(capsys, "--image-size", "64")
@@ -261,7 +261,7 @@ def test_what_is_refused_before_the_work(folder: Path, capsys: pytest.CaptureFix
     Path("nothing/notes.txt").touch()
     with pytest.raises(SystemExit):
         main(["segment", "nothing", "--support", "a.jpg", "a.png", "--out", "out", *MACHINE, *MODEL])
-    assert "nothing holds no photographs" in capsys.readouterr().err
+    assert "nothing holds no images" in capsys.readouterr().err
     torch.save({"format": PRIOR_FORMAT, "state_dict": {}}, "prior_extractor.ckpt")
     for file, message in (("prior_extractor.ckpt", "is of stage 1"), ("none.ckpt", "does not exist")):
         assert message in refused(capsys, "--ckpt", file, model=[])

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from test_segment import MACHINE, MODEL, draw
 
-from datamodules.files.pictures import first_page
+from datamodules.files.images import first_page
 from qgnet.commands import main
 from qgnet.outputs import formats
 
@@ -240,7 +240,7 @@ def test_a_photograph_that_is_exchanged_while_it_is_segmented(
         return first_page(path, data)
 
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr("datamodules.photographs.first_page", exchange)
+        meanwhile.setattr("datamodules.input_images.first_page", exchange)
         segment("--format", "index")
     assert written() == RUN
     assert Image.open("out/0.png").size == (90, 70)
@@ -250,7 +250,7 @@ def test_a_photograph_that_is_exchanged_while_it_is_segmented(
     for number in range(2):
         draw(Path(f"photos/{number}.jpg"), number + 7)
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr("datamodules.photographs.first_page", exchange)
+        meanwhile.setattr("datamodules.input_images.first_page", exchange)
         said = refused(capsys, "--format", "overlay", code=1)
     assert "photos/0.jpg was exchanged while it was segmented" in said
     assert "photos/1.jpg does not exist" in said

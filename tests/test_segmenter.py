@@ -12,7 +12,7 @@ from skimage.data import chelsea, coins
 
 import qgnet
 from datamodules.episodes.episode import collate
-from datamodules.episodes.fitted import restore
+from datamodules.episodes.letterbox import restore
 from datamodules.files import read_index_mask
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.cli import main
@@ -218,7 +218,9 @@ def test_the_same_as_the_test_protocol(voc: Path, tmp_path: Path) -> None:
         output = segmenter.model.net(
             normalise(episode.query_image), normalise(episode.support_images), episode.support_masks
         )
-        score_map = restore(output.logits[0, 1] - output.logits[0, 0], episode.fitted_size[0], episode.original_size[0])
+        score_map = restore(
+            output.logits[0, 1] - output.logits[0, 0], episode.content_size[0], episode.original_size[0]
+        )
         number = int(episode.class_id)
         pairs = []
         for name in episode.support_names[0]:

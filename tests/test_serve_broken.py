@@ -167,13 +167,13 @@ def test_a_failing_read_is_not_told_as_a_write(page: TestClient, folder: Path, m
         raise OSError(5, "Input/output error", "a0.png")
 
     with monkeypatch.context() as patch:
-        patch.setattr("qgnet.web.images.read_picture", failing)
+        patch.setattr("qgnet.web.images.read_image", failing)
         answer = page.get(f"/api/pictures/{key}/display.jpg")
     assert answer.status_code == 500
     assert answer.json()["error"].startswith("a0.png could not be read or written (Input/output error)")
     paint(page, "a1.png", DISC)
     with monkeypatch.context() as patch:
-        patch.setattr("qgnet.web.worker.read_picture", failing)
+        patch.setattr("qgnet.web.worker.read_image", failing)
         page.post("/api/segment", json={})
         page.app.state.work.worker.future.result(timeout=60)
     assert "could not be read or written" in page.app.state.work.worker.job["error"]

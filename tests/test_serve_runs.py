@@ -26,17 +26,17 @@ def classes(*names: str) -> dict:
 
 def during_a_run(page: TestClient, monkeypatch: pytest.MonkeyPatch, *settings: dict) -> dict[str, dict]:
     """The outcomes of a run in which the settings are changed before the second picture is segmented."""
-    fit_picture, seen = worker.fit_picture, []
+    letterbox_image, seen = worker.letterbox_image, []
 
     def changing(*arguments: object) -> object:
         seen.append(arguments)
         if len(seen) == 2:
             for one in settings:
                 page.app.state.work.session.set(Settings(**one))
-        return fit_picture(*arguments)
+        return letterbox_image(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "fit_picture", changing)
+        patch.setattr(worker, "letterbox_image", changing)
         return segment(page)
 
 
@@ -120,14 +120,14 @@ def test_a_picture_that_is_exchanged_while_it_is_segmented(
     page: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(page, "a0.png", DISC)
-    fit_picture = worker.fit_picture
+    letterbox_image = worker.letterbox_image
 
     def exchanging(*arguments: object) -> object:
         Image.new("RGB", (30, 20)).save(folder / "a2.png")
-        return fit_picture(*arguments)
+        return letterbox_image(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "fit_picture", exchanging)
+        patch.setattr(worker, "letterbox_image", exchanging)
         outcomes = segment(page)
     assert outcomes["a2.png"] is None
     assert outcomes["a1.png"]["scores"]

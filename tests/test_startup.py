@@ -14,11 +14,13 @@ from pytorch_lightning.cli import LightningCLI
 
 import qgnet
 import qgnet.cli
+from datamodules.layouts import Year
+from datamodules.prepare import Tool
 from datamodules.prepare.coco20i import COCO_FILES
 from datamodules.prepare.labels import READERS
 from qgnet.commands import COMMANDS
 from qgnet.commands import main as qgnet_command
-from qgnet.common.choices import Format, Tool, Year
+from qgnet.outputs import Format
 from qgnet.outputs.formats import FORMATS
 from qgnet.start import SUBCOMMANDS, lightning
 

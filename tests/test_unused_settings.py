@@ -22,7 +22,7 @@ from datamodules import (
 )
 from datamodules.base import BaseDataModule
 from datamodules.episodes.protocols import Protocol
-from datamodules.photographs import PhotographsDataModule
+from datamodules.input_images import InputImagesDataModule
 from datamodules.views.dataset import Augmentation
 from datamodules.views.regions import PatchRule
 from qgnet.commands import main as qgnet
@@ -97,7 +97,7 @@ MODULES: list[tuple[Callable[..., BaseDataModule], int]] = [
     (SyntheticDataModule, 2),
     (SyntheticViewsDataModule, 2),
     (UnlabeledDataModule, 8),
-    (lambda **given: PhotographsDataModule({}, 65, **given), 2),
+    (lambda **given: InputImagesDataModule({}, 65, **given), 2),
 ]
 
 

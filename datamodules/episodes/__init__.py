@@ -1,1 +1,1 @@
-"""Episodes: what is drawn, by which protocol, and how pictures and masks become tensors."""
+"""Episodes: what is drawn, by which protocol, and how images and masks become tensors."""

@@ -9,12 +9,12 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import Dataset
 
-from datamodules.episodes.decoded import Decoded
 from datamodules.episodes.episode import Episode, to_tensor
+from datamodules.episodes.image_cache import ImageCache
 from datamodules.episodes.manifest import NamedDraw
 from datamodules.episodes.protocols import Protocol
 from datamodules.episodes.streams import stream
-from datamodules.episodes.transforms import FitAndPad, Squash, TrainAugmentation
+from datamodules.episodes.transforms import Letterbox, Squash, TrainAugmentation
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import IGNORE, Array, LabelledImages
 from qgnet.common.errors import InputError
@@ -109,8 +109,8 @@ class EpisodeDataset(Dataset[Episode]):
         self.fold = fold
         self.training = training
         self.areas = [facts.areas for facts in index.facts]
-        self.fit = FitAndPad(image_size) if protocol.resize == "pad" else Squash(image_size)
-        self.transform: PairTransform = TrainAugmentation(image_size, scale) if training else self.fit
+        self.resize = Letterbox(image_size) if protocol.resize == "pad" else Squash(image_size)
+        self.transform: PairTransform = TrainAugmentation(image_size, scale) if training else self.resize
         self.ignored = list(novel) if training and protocol.novel_in_training == "ignore" else []
         dropped = set(index.with_any(novel)) if training and protocol.novel_in_training == "drop" else set()
         self.images_of = {c: [i for i in index.images_of(c, min_class_area) if i not in dropped] for c in classes}
@@ -129,8 +129,8 @@ class EpisodeDataset(Dataset[Episode]):
                 "--data.negative 0, or add images without some class."
             )
         self.length = length or len(self.queries)
-        self.fixed: Sequence[Draw] = ()
-        self.decoded = Decoded()
+        self.listed: Sequence[Draw] = ()
+        self.cache = ImageCache()
         self._walk = -1
         self._order: Sequence[int] = self.queries
 
@@ -155,7 +155,7 @@ class EpisodeDataset(Dataset[Episode]):
             rank_zero_warn(f"Some classes are left out: {message}")
         self.images_of = enough
 
-    def fix(self, draws: Sequence[NamedDraw]) -> None:
+    def use_manifest(self, draws: Sequence[NamedDraw]) -> None:
         """Take these episodes instead of drawing any; InputError if they name an image or class that is not here."""
         number = {name: i for i, name in enumerate(self.source.names)}
         for draw in draws:
@@ -168,8 +168,8 @@ class EpisodeDataset(Dataset[Episode]):
                     "that the file was written for."
                 )
             self._check_shown(draw, number)
-        self.fixed = [Draw(d.class_id, number[d.query], tuple(number[s] for s in d.supports)) for d in draws]
-        self.length = len(self.fixed)
+        self.listed = [Draw(d.class_id, number[d.query], tuple(number[s] for s in d.supports)) for d in draws]
+        self.length = len(self.listed)
 
     def _check_shown(self, draw: NamedDraw, number: Mapping[str, int]) -> None:
         """InputError if a query is its own support, or an image of the episode does not show the class."""
@@ -201,8 +201,8 @@ class EpisodeDataset(Dataset[Episode]):
 
     def draw(self, i: int) -> Draw:
         """Which class and images make episode ``i`` (any number ≥ 0; training counts on over the epochs)."""
-        if self.fixed:
-            return self.fixed[i]
+        if self.listed:
+            return self.listed[i]
         draw = self._draw_present(i)
         if not self.training:
             return draw
@@ -211,8 +211,8 @@ class EpisodeDataset(Dataset[Episode]):
 
     def query_of(self, i: int) -> int:
         """The image that is the query of test episode ``i``, without drawing the rest of it."""
-        if self.fixed:
-            return self.fixed[i].query
+        if self.listed:
+            return self.listed[i].query
         if self.protocol.queries == "pairs":
             return self.pairs[i % len(self.pairs)][0]
         return self._query(i)
@@ -251,7 +251,7 @@ class EpisodeDataset(Dataset[Episode]):
 
     def _image(self, image: int) -> Array:
         """(H, W, 3)."""
-        return self.decoded.get((image, 0), lambda: self.source.image(image))
+        return self.cache.get((image, 0), lambda: self.source.image(image))
 
     def _mask(self, image: int, class_id: int) -> Array:
         """(H, W) in {0, 1, 255} as training or test sees it."""
@@ -262,20 +262,20 @@ class EpisodeDataset(Dataset[Episode]):
                 mask[self.source.mask(image, class_id) == IGNORE] = 0  # not the novel classes' pixels
             return mask
 
-        return self.decoded.get((image, class_id), read)
+        return self.cache.get((image, class_id), read)
 
     def support_pair(self, image: int, draw: Draw, seed: int) -> tuple[Array, Array]:
         """A support image and mask at the network's size; drawn again where a crop has lost all that is asked for.
 
-        What is too small for any crop is shown in the whole picture, where it always covers a pixel.
+        What is too small for any crop is shown in the whole image, where it always covers a pixel.
         """
         for attempt in range(SUPPORT_DRAWS):
-            picture, mask = self.transform(self._image(image), self._asked(image, draw), seed + attempt)
+            resized, mask = self.transform(self._image(image), self._target_mask(image, draw), seed + attempt)
             if (mask == 1).any():
-                return picture, mask
-        return self.fit(self._image(image), self._asked(image, draw), seed)
+                return resized, mask
+        return self.resize(self._image(image), self._target_mask(image, draw), seed)
 
-    def _asked(self, image: int, draw: Draw) -> Array:
+    def _target_mask(self, image: int, draw: Draw) -> Array:
         """The mask of what the episode asks for."""
         mask = self._mask(image, draw.class_id)
         return cv2.LUT(mask, INVERT) if draw.inverted else mask
@@ -298,7 +298,7 @@ class EpisodeDataset(Dataset[Episode]):
         """The pixels of an episode; ``i`` gives its transforms."""
         class_id, query, supports, present, _ = draw
         seeds = stream(self.seed, self.fold, i, 1).integers(2**31, size=1 + self.shots).tolist()
-        original = self._asked(query, draw)
+        original = self._target_mask(query, draw)
         query_image, query_mask = self.transform(self._image(query), original, seeds[0])
         pairs = [self.support_pair(s, draw, seed) for s, seed in zip(supports, seeds[1:], strict=True)]
         at_original = self.protocol.score_at == "original" and not self.training
@@ -314,5 +314,5 @@ class EpisodeDataset(Dataset[Episode]):
             support_names=[tuple(self.source.names[s] for s in supports)],
             original_mask=[] if self.training else [torch.from_numpy(scored.copy())],
             original_size=[(scored.shape[0], scored.shape[1])],
-            fitted_size=[self.fit.fitted(*original.shape) if at_original else query_mask.shape],
+            content_size=[self.resize.content_size(*original.shape) if at_original else query_mask.shape],
         )

@@ -25,7 +25,7 @@ class Episode(NamedTuple):
         support_names: B tuples of K names.
         original_mask: B masks (h, w) uint8 in {0, 1, 255} at the size of the score; empty in training.
         original_size: B pairs (h, w), the size of the score: the query's own, or the network's.
-        fitted_size: B pairs (h, w), the upper left part of ``query_image`` that is scored: all but the padding, or
+        content_size: B pairs (h, w), the upper left part of ``query_image`` that is scored: all but the padding, or
             all of it where the score is taken at the network's size.
     """
 
@@ -39,7 +39,7 @@ class Episode(NamedTuple):
     support_names: list[tuple[str, ...]]
     original_mask: list[Tensor]
     original_size: list[tuple[int, int]]
-    fitted_size: list[tuple[int, int]]
+    content_size: list[tuple[int, int]]
 
 
 def collate(episodes: Sequence[Episode]) -> Episode:
@@ -55,7 +55,7 @@ def collate(episodes: Sequence[Episode]) -> Episode:
         support_names=[e.support_names[0] for e in episodes],
         original_mask=[mask for e in episodes for mask in e.original_mask],
         original_size=[e.original_size[0] for e in episodes],
-        fitted_size=[e.fitted_size[0] for e in episodes],
+        content_size=[e.content_size[0] for e in episodes],
     )
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from qgnet.common.say import warn
 from qgnet.common.settings import Checked, Count, Filled, Range
+from qgnet.common.terminal import warn
 
 Novel = Literal["background", "ignore", "drop"]
 Resize = Literal["pad", "squash"]
@@ -97,7 +97,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 }
 
 
-def tell_useless_choices(protocol: Protocol, choices: Sequence[str], where: str) -> None:
+def warn_of_useless_choices(protocol: Protocol, choices: Sequence[str], where: str) -> None:
     """Warn of those of the choices that differ from the named protocol's own: the DataModule ``where`` uses none."""
     for choice in choices:
         value = getattr(protocol, choice)

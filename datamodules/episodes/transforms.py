@@ -10,7 +10,7 @@ MEAN_COLOUR = (124, 116, 104)
 """ImageNet's mean, with which training crops are padded (released recipe)."""
 
 
-def fit_size(height: int, width: int, side: int) -> tuple[int, int]:
+def letterbox_size(height: int, width: int, side: int) -> tuple[int, int]:
     """(height, width) with the longer one brought to ``side``, the aspect kept, rounded to whole pixels."""
     scale = side / max(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
@@ -27,7 +27,7 @@ def resize_mask(mask: Array, size: tuple[int, int]) -> Array:
     return resized
 
 
-class FitAndPad:
+class Letterbox:
     """Test-time geometry: long side to ``side``, zeros (mask: 255) below and to the right."""
 
     def __init__(self, side: int) -> None:
@@ -35,16 +35,16 @@ class FitAndPad:
 
     def __call__(self, image: Array, mask: Array, seed: int) -> tuple[Array, Array]:
         """(H, W, 3) and (H, W) → (side, side, 3) and (side, side); ``seed`` is not needed."""
-        height, width = self.fitted(*mask.shape)
+        height, width = self.content_size(*mask.shape)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         mask = resize_mask(mask, (width, height))
         borders = (0, self.side - height, 0, self.side - width)
         image = cv2.copyMakeBorder(image, *borders, cv2.BORDER_CONSTANT, value=(0, 0, 0))
         return image, cv2.copyMakeBorder(mask, *borders, cv2.BORDER_CONSTANT, value=IGNORE)
 
-    def fitted(self, height: int, width: int) -> tuple[int, int]:
+    def content_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the part of the square that holds the image."""
-        return fit_size(height, width, self.side)
+        return letterbox_size(height, width, self.side)
 
 
 class Squash:
@@ -58,7 +58,7 @@ class Squash:
         size = (self.side, self.side)
         return cv2.resize(image, size), resize_mask(mask, size)
 
-    def fitted(self, height: int, width: int) -> tuple[int, int]:
+    def content_size(self, height: int, width: int) -> tuple[int, int]:
         """All of the square."""
         return self.side, self.side
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures or masks, by one rule for both."""
+"""Which files of a folder are images or masks, by one rule for both."""
 
 import os
 import unicodedata
@@ -29,14 +29,14 @@ class Found(NamedTuple):
     files: list[str]
     left_out: Counter[str]
 
-    def told(self, folder: Path) -> str:
+    def left_out_message(self, folder: Path) -> str:
         """What was left out, as a sentence; nothing if nothing was."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.left_out.items()))
         return f"Left out of {folder}: {kinds}." if kinds else ""
 
 
 def find_files(folder: Path, deep: bool = True) -> Found:
-    """All picture files in a folder, masks included.
+    """All image files in a folder, masks included.
 
     Endings are compared without regard to case; hidden files and what systems leave behind are skipped; links to
     folders are followed, each folder being walked once, under its own name where it has one here.
@@ -80,12 +80,12 @@ def find_files(folder: Path, deep: bool = True) -> Found:
     return Found(files, left_out)
 
 
-def by_name(folder: Path, files: Sequence[str]) -> dict[str, Path]:
+def files_by_name(folder: Path, files: Sequence[str]) -> dict[str, Path]:
     """Name without folder and ending, in one Unicode form → file; InputError if two files have one name."""
     found: dict[str, Path] = {}
     for file in files:
         path = folder / file
-        name = one_form(path.stem)
+        name = normalized_name(path.stem)
         if name in found:
             raise InputError(f"{path} and {found[name].name} have one name. Rename one, and its mask, or remove it.")
         found[name] = path
@@ -123,6 +123,6 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in SYSTEM
 
 
-def one_form(name: str) -> str:
+def normalized_name(name: str) -> str:
     """A name for comparing: macOS writes ``é`` as two characters, other systems as one."""
     return unicodedata.normalize("NFC", name)

@@ -7,7 +7,7 @@ from typing import BinaryIO, NamedTuple
 from PIL import Image
 
 ORIENTATION = 0x0112
-"""EXIF's tag of how the picture must be turned."""
+"""EXIF's tag of how the image must be turned."""
 EXIF = b"Exif\0\0"
 START, END, SCAN, APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}

@@ -64,7 +64,7 @@ def read_list(path: Path) -> list[str]:
 
 
 def stem(column: str) -> str:
-    """The id in a column: without folders and, where it is a picture's file, without ending."""
+    """The id in a column: without folders and, where it is an image's file, without ending."""
     path = PurePosixPath(column.replace("\\", "/"))
     return path.stem if path.suffix.lower() in ENDINGS else path.name
 

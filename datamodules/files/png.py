@@ -19,7 +19,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEAD = 29
 """Bytes up to the end of what says size, depth and colours."""
 EXIF = b"eXIf"
-"""The chunk that says how a picture must be turned."""
+"""The chunk that says how an image must be turned."""
 LARGEST_RATIO = 1032
 """No deflate stream grows by more; one that claims to is not inflated here."""
 PALETTE = [int(f"{i:08b}"[::-1][c::3].ljust(8, "0")[:8], 2) for i in range(256) for c in range(3)]

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.files.images import read_image, read_image_size, verify_image
 from datamodules.files.masks import read_index_mask, read_mask
-from datamodules.files.pictures import check_picture, picture_size, read_picture
 from qgnet.common.errors import InputError
 
 Array = NDArray[Any]
@@ -82,7 +82,7 @@ class IndexMasks:
 
     def image(self, i: int) -> Array:
         """(H, W, 3) uint8 RGB."""
-        return read_picture(self.images[i])
+        return read_image(self.images[i])
 
     def labels(self, i: int) -> Array:
         """(H, W) uint8 class numbers, 0 background, 255 ignore; InputError if they cannot be read."""
@@ -130,7 +130,7 @@ class BinaryMasks:
 
     def image(self, i: int) -> Array:
         """(H, W, 3) uint8 RGB."""
-        return read_picture(self.images[i])
+        return read_image(self.images[i])
 
     def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
         """(H, W) uint8: 1 the class, 255 the classes ``ignored``, 0 the rest."""
@@ -176,7 +176,7 @@ def class_areas(labels: Array) -> dict[int, int]:
 
 def check_image(path: Path, size: tuple[int, int], whole: bool) -> None:
     """InputError unless the image is there, and shown in ``size`` (height, width); ``whole`` reads it to its end."""
-    height, width = check_picture(path) if whole else picture_size(path)
+    height, width = verify_image(path) if whole else read_image_size(path)
     if (height, width) != size:
         raise InputError(
             f"{path} is {width}x{height} px (as a viewer shows it) but its mask is {size[1]}x{size[0]} px. Both must "

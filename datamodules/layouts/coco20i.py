@@ -4,7 +4,7 @@ from pathlib import Path
 
 from datamodules.files.lists import read_lines
 from datamodules.files.sources import IndexMasks, require_folder
-from qgnet.common.choices import Crowds, Parts
+from datamodules.layouts import Crowds, Parts
 
 # fmt: off
 COCO_CLASSES = (
@@ -34,7 +34,7 @@ def coco_images(root: Path, split: str, masks: Path) -> IndexMasks:
     """The annotated images of ``train2014``, ….
 
     Raises:
-        InputError: if the photographs or the masks are missing.
+        InputError: if the images or the masks are missing.
     """
     ready = "COCO as `qgnet prepare coco20i` makes it (the same --year, --parts and --crowds)"
     require_folder(root / split, "data.root", ready)

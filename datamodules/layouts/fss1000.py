@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.files import find_files, picture_size, read_mask
+from datamodules.files import find_files, read_image_size, read_mask
 from datamodules.files.finding import subfolders
 from datamodules.files.index import INDEX_FOLDER
 from datamodules.files.lists import read_lines
@@ -22,13 +22,13 @@ LAYOUT = "FSS-1000's folders: <class>/1.jpg … 10.jpg, each with its mask <clas
 class FssMasks(BinaryMasks):
     """FSS-1000's masks by HSNet's rules: the brighter half of any values, brought to the size of the image.
 
-    Seven or more masks of the official archive have another size than their image, and one is a photograph.
+    Seven or more masks of the official archive have another size than their image, and one is an ordinary image.
     """
 
     def read(self, i: int, class_id: int) -> NDArray[np.bool_]:
         """(H, W): where the class is, in the size of the image."""
         mask = read_mask(self.masks[i][class_id], halve=True)
-        size = picture_size(self.images[i])
+        size = read_image_size(self.images[i])
         return mask if mask.shape == size else nearest(mask, size)
 
 
@@ -40,7 +40,7 @@ def nearest(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]
 def odd_mask(image: Path, mask: Path) -> str | None:
     """What is unusual about a mask that is used nevertheless; None if nothing is, or it cannot be read at all."""
     try:
-        (height, width), (rows, columns) = picture_size(image), picture_size(mask)
+        (height, width), (rows, columns) = read_image_size(image), read_image_size(mask)
         read_mask(mask, halve=True)
     except InputError:
         return None  # the index tells of it

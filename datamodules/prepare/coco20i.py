@@ -4,12 +4,12 @@ from functools import partial
 from pathlib import Path
 
 from datamodules.files.index import INDEX_FOLDER
+from datamodules.layouts import Crowds, Parts
 from datamodules.layouts.coco20i import coco_folds, coco_images, mask_folder
+from datamodules.prepare.annotations import Skipped
 from datamodules.prepare.coco_masks import draw_masks
 from datamodules.prepare.counts import DOWNLOADS, Indexed, Prepared, fold_counts
 from datamodules.prepare.download import RemoteFile, download, extract
-from datamodules.prepare.labelled import Skipped
-from qgnet.common.choices import Crowds, Parts
 
 COCO_URL = "http://images.cocodataset.org"
 
@@ -64,7 +64,7 @@ def prepare_coco20i(root: Path, check_only: bool, year: int, parts: Parts, crowd
 
 
 def fetch_coco20i(root: Path, year: int) -> None:
-    """Photographs and annotations that are not there yet."""
+    """Images and annotations that are not there yet."""
     files = COCO_FILES[year]
     splits = [f"{split}{year}" for split in ("train", "val")]
     if any(not (root / "annotations" / f"instances_{split}.json").exists() for split in splits):

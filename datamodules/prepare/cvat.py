@@ -6,21 +6,21 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from datamodules.files import find_files, read_picture
-from datamodules.files.finding import one_form
+from datamodules.files import find_files, read_image
+from datamodules.files.finding import normalized_name
 from datamodules.files.lists import read_lines
 from datamodules.files.sources import IGNORE, Array
-from datamodules.prepare.labelled import Files, Labelled, Skipped, holds_class, image_name, numbered
+from datamodules.prepare.annotations import AnnotatedImage, Files, Skipped, flat_name, has_class, number_classes
 from qgnet.common.errors import InputError
 
 CVAT_MASKS = ("SegmentationClass", "SegmentationClassPNG", "SegmentationClassAug")
-PICTURES = "JPEGImages"
+IMAGES = "JPEGImages"
 EXPORT = 'Export the task as "Segmentation mask 1.1" with "Save images", and unzip it.'
 Colour = tuple[int, int, int]
 BLACK: Colour = (0, 0, 0)
 
 
-def read_cvat(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[Labelled]]:
+def read_cvat(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[AnnotatedImage]]:
     """Classes and images of a VOC layout with colour masks and a ``labelmap.txt``."""
     maps = sorted(source.rglob("labelmap.txt"))
     if len(maps) != 1:
@@ -30,11 +30,11 @@ def read_cvat(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[
     colours = read_colours(maps[0])
     folder = maps[0].parent
     mask_folder = next((folder / name for name in CVAT_MASKS if (folder / name).is_dir()), None)
-    if mask_folder is None or not (folder / PICTURES).is_dir():
-        raise InputError(f"{folder} lacks {PICTURES}/ or {' or '.join(f'{name}/' for name in CVAT_MASKS)}. {EXPORT}")
-    classes, numbers = numbered(colours, skipped)
+    if mask_folder is None or not (folder / IMAGES).is_dir():
+        raise InputError(f"{folder} lacks {IMAGES}/ or {' or '.join(f'{name}/' for name in CVAT_MASKS)}. {EXPORT}")
+    classes, numbers = number_classes(colours, skipped)
     code = {BLACK: 0} | {colour: numbers[name] for name, colour in colours.items()}
-    return classes, cvat_images(folder / PICTURES, mask_folder, code, skipped)
+    return classes, cvat_images(folder / IMAGES, mask_folder, code, skipped)
 
 
 def other_export(source: Path) -> str:
@@ -63,7 +63,7 @@ def read_colours(path: Path) -> dict[str, Colour]:
         if name in colours:
             raise InputError(f"{path} names {name} twice. Keep one line of it.")
         colours[name] = (values[0], values[1], values[2])
-    _, numbers = numbered(colours, Skipped())
+    _, numbers = number_classes(colours, Skipped())
     meant: dict[Colour, dict[int, str]] = defaultdict(dict)
     if 0 not in numbers.values():
         meant[BLACK][0] = "the background"
@@ -78,25 +78,25 @@ def read_colours(path: Path) -> dict[str, Colour]:
     return colours
 
 
-def cvat_images(pictures: Path, masks: Path, code: Mapping[Colour, int], skipped: Skipped) -> Iterator[Labelled]:
+def cvat_images(images: Path, masks: Path, code: Mapping[Colour, int], skipped: Skipped) -> Iterator[AnnotatedImage]:
     """The images that have a mask; colours become class numbers, folders a part of the name."""
     found: dict[str, list[str]] = {}
-    for file in find_files(pictures).files:
-        found.setdefault(str(PurePosixPath(one_form(file)).with_suffix("")), []).append(file)
+    for file in find_files(images).files:
+        found.setdefault(str(PurePosixPath(normalized_name(file)).with_suffix("")), []).append(file)
     files = find_files(masks).files
-    names = [str(PurePosixPath(one_form(file)).with_suffix("")) for file in files]
+    names = [str(PurePosixPath(normalized_name(file)).with_suffix("")) for file in files]
     others = Files(found).matching(names)
     for mask_file, name, other in zip(files, names, others, strict=True):
         of_mask = found.get(name) or found.get(other or "", [])
         if len(of_mask) != 1:
-            skipped.add(f"mask without an image in {PICTURES}/, or with several", mask_file)
+            skipped.add(f"mask without an image in {IMAGES}/, or with several", mask_file)
             continue
-        picture = pictures / of_mask[0]
-        labels = labels_of(read_picture(masks / mask_file), code)
+        image = images / of_mask[0]
+        labels = labels_of(read_image(masks / mask_file), code)
         if not isinstance(labels, np.ndarray):
             skipped.add(f"mask with a colour that labelmap.txt lacks {labels}", mask_file)
             continue
-        yield Labelled(image_name(mask_file), picture, picture.suffix, labels if holds_class(labels) else None)
+        yield AnnotatedImage(flat_name(mask_file), image, image.suffix, labels if has_class(labels) else None)
 
 
 def labels_of(colours: Array, code: Mapping[Colour, int]) -> Array | Colour:

@@ -8,11 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.files import picture_size
+from datamodules.files import read_image_size
+from datamodules.files.images import decode_image
 from datamodules.files.masks import decode_mask
-from datamodules.files.pictures import decode_picture
 from datamodules.files.sources import Array
-from datamodules.prepare.labelled import Labelled, Skipped, holds_class, image_name, json_files, numbered, read_json
+from datamodules.prepare.annotations import (
+    AnnotatedImage,
+    Skipped,
+    flat_name,
+    has_class,
+    json_files,
+    number_classes,
+    read_json,
+)
 from datamodules.prepare.shapes import ShapeError, draw_polygons, polygon_fault
 from qgnet.common.errors import InputError
 
@@ -20,7 +28,7 @@ OUTLINES = ("polygon", "rectangle", "oriented_rectangle", "rotation")
 """Shapes whose points are their corners; some tools write a rectangle's four."""
 
 
-def read_labelme(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[Labelled]]:
+def read_labelme(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[AnnotatedImage]]:
     """Classes and images of a folder of labelme's JSON files, one per image."""
     files = json_files(source) if source.is_dir() else [source]
     contents = {path: read_json(path) for path in files}
@@ -33,7 +41,7 @@ def read_labelme(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterat
         if not isinstance(content["shapes"], list) or not all(isinstance(shape, dict) for shape in content["shapes"]):
             raise InputError(f"{path} is no file of labelme: its shapes are no list of them. Save it again by labelme.")
     labels = {label(shape) for content in contents.values() for shape in content["shapes"]} - {""}
-    classes, numbers = numbered(sorted(labels), skipped)
+    classes, numbers = number_classes(sorted(labels), skipped)
     base = source if source.is_dir() else source.parent
     return classes, labelme_images(base, contents, numbers, skipped)
 
@@ -46,18 +54,16 @@ def label(shape: Mapping[str, Any]) -> str:
 
 def labelme_images(
     base: Path, contents: Mapping[Path, Any], numbers: Mapping[str, int], skipped: Skipped
-) -> Iterator[Labelled]:
+) -> Iterator[AnnotatedImage]:
     """The images of labelme's files, shapes drawn in their order."""
     for path, content in contents.items():
         named = str(content.get("imagePath") or "").replace("\\", "/")
-        picture = labelme_picture(path.parent / named, content.get("imageData"))
-        if not picture:
+        image = labelme_image(path.parent / named, content.get("imageData"))
+        if not image:
             skipped.add(f"labelme file whose image ({named or 'no name'}) is not there", path.name)
             continue
         try:
-            height, width = (
-                decode_picture(path, picture).shape[:2] if isinstance(picture, bytes) else picture_size(picture)
-            )
+            height, width = decode_image(path, image).shape[:2] if isinstance(image, bytes) else read_image_size(image)
         except InputError:
             skipped.add("labelme file whose image cannot be read", path.name)
             continue
@@ -74,12 +80,12 @@ def labelme_images(
                 skipped.add(f"shape {reason}", f"{path.name}[{i}]")
             else:
                 mask[inside] = numbers[label(shape)]
-        name = image_name(path.relative_to(base).as_posix())
+        name = flat_name(path.relative_to(base).as_posix())
         ending = PurePosixPath(named).suffix or ".png"
-        yield Labelled(name, picture, ending, mask if holds_class(mask) else None)
+        yield AnnotatedImage(name, image, ending, mask if has_class(mask) else None)
 
 
-def labelme_picture(file: Path, data: Any) -> Path | bytes:
+def labelme_image(file: Path, data: Any) -> Path | bytes:
     """A labelme file's image: its file if that is there, else what the JSON holds of it; empty if it holds none."""
     if file.is_file():
         return file

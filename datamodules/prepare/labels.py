@@ -6,16 +6,16 @@ from pathlib import Path
 
 from datamodules.episodes.classes import check_distinct, check_printable
 from datamodules.files import find_files
-from datamodules.files.finding import one_form, subfolders
+from datamodules.files.finding import normalized_name, subfolders
 from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE
 from datamodules.files.writing import atomic_write, remove_parts
 from datamodules.layouts.folder import CLASSES, IMAGES, MASKS
+from datamodules.prepare import Tool
+from datamodules.prepare.annotations import Skipped
 from datamodules.prepare.coco_json import read_coco
 from datamodules.prepare.cvat import read_cvat
-from datamodules.prepare.labelled import Skipped
 from datamodules.prepare.labelme import read_labelme
-from qgnet.common.choices import Tool
 from qgnet.common.errors import InputError
 from qgnet.common.progress import progress
 
@@ -55,11 +55,11 @@ def convert(tool: Tool, source: Path, root: Path) -> list[str]:
         if item.name in written:
             raise InputError(f"{source} has two images that would be named {item.name}. Rename one.")
         written.add(item.name)
-        write_picture(item.picture, root / IMAGES / f"{item.name}{item.ending}")
+        write_image(item.image, root / IMAGES / f"{item.name}{item.ending}")
         write_plain_png(root / MASKS / f"{item.name}.png", item.mask)
     if not written:
         raise InputError(" ".join([f"{source} holds no image with a label that can be used.", *skipped.lines()]))
-    others = [file for file in find_files(root / MASKS).files if one_form(Path(file).stem) not in written]
+    others = [file for file in find_files(root / MASKS).files if normalized_name(Path(file).stem) not in written]
     if others:
         raise InputError(
             f"{root / MASKS} holds masks of which {source} has no labels, e.g. {others[0]}: they are of another run. "
@@ -95,17 +95,17 @@ def begin(root: Path, origin: str) -> None:
         part.write_text(origin, encoding="utf-8")
 
 
-def write_picture(picture: Path | bytes, target: Path) -> None:
-    """Copy a picture, which appears by rename; InputError if another one lies there."""
+def write_image(image: Path | bytes, target: Path) -> None:
+    """Copy an image, which appears by rename; InputError if another one lies there."""
     if target.exists():
-        if target.read_bytes() == (picture if isinstance(picture, bytes) else picture.read_bytes()):
+        if target.read_bytes() == (image if isinstance(image, bytes) else image.read_bytes()):
             return
-        raise InputError(f"{target} exists already and is another picture. Choose another --root, or move it away.")
+        raise InputError(f"{target} exists already and is another image. Choose another --root, or move it away.")
     with atomic_write(target) as part:
-        if isinstance(picture, bytes):
-            part.write_bytes(picture)
+        if isinstance(image, bytes):
+            part.write_bytes(image)
         else:
-            shutil.copyfile(picture, part)
+            shutil.copyfile(image, part)
 
 
 READERS = {"labelme": read_labelme, "coco": read_coco, "cvat": read_cvat}

@@ -58,7 +58,7 @@ def prepare_pascal5i(root: Path, check_only: bool) -> Prepared:
 
 
 def fetch_pascal5i(root: Path) -> None:
-    """Lists, photographs and masks; archives go to ``downloads/`` and may be removed afterwards."""
+    """Lists, images and masks; archives go to ``downloads/`` and may be removed afterwards."""
     ids = [name for split in ("train", "val") for name in write_list(root, split)]
     images, masks = (absent(root / folder, ids, end) for folder, end in ((IMAGES, "jpg"), (MASKS, "png")))
     if images or masks:

@@ -20,8 +20,8 @@ from datamodules.episodes.streams import stream
 from datamodules.files.sources import Array
 from datamodules.views.region_maps import Images, RegionMaps
 from datamodules.views.regions import Patch, PatchRule, Window, draw_patches
-from qgnet.common.say import warn
 from qgnet.common.settings import Checked, Range, Rising, Share
+from qgnet.common.terminal import warn
 
 SWITCHED = {"jitter_probability": ("brightness", "contrast", "saturation", "hue"), "blur_probability": ("blur_sigma",)}
 """Probabilities of an augmentation, and the values that do nothing where one is 0."""

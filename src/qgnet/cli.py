@@ -5,6 +5,7 @@ import sys
 import warnings
 from argparse import SUPPRESS
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -34,21 +35,19 @@ from qgnet.callbacks.throughput import Throughput
 from qgnet.callbacks.view_figures import ViewFigures
 from qgnet.common.boundary import boundary
 from qgnet.common.errors import InputError
-from qgnet.common.machines import require_launcher
-from qgnet.common.mistakes import refused_by_lightning
 from qgnet.common.paths import expanded
-from qgnet.common.protocol_layers import CONFIG_OPTIONS, config_option, name_decides
 from qgnet.common.renamed import renamed, renamed_options
 from qgnet.common.settings import Range, check
 from qgnet.common.terminal import quiet
 from qgnet.common.text import read_yaml, refuse_loops
+from qgnet.config.own_config import with_own_config
+from qgnet.config.protocol_layers import CONFIG_OPTIONS, config_option, name_decides
 from qgnet.loggers.dashboard import Dashboard
 from qgnet.loggers.naming import name_run
 from qgnet.loggers.wandb import Wandb, require_package
 from qgnet.runs.folders import SEED, find_checkpoint, planned_folder, run_folder
-from qgnet.runs.own_config import with_own_config
 from qgnet.runs.seeds import print_tables, take_first_seed
-from qgnet.runs.trainer import Trainer
+from qgnet.runs.trainer import Trainer, checked_trainer
 from qgnet.start import DESCRIPTION
 from qgnet.tasks.base import Task
 from qgnet.tasks.episodic import EpisodicTask
@@ -190,19 +189,8 @@ class QGNetCLI(LightningCLI):
         self.loggers = self._loggers(folder)
         kwargs["logger"] = [NoLogger(folder)] if self.loggers else False  # `Begin` puts them into its place
         kwargs["enable_autolog_hparams"] = False  # `Begin` does it
-        try:
-            trainer = super().instantiate_trainer(**kwargs)
-        except (
-            ValueError,
-            TypeError,
-            RuntimeError,
-            ImportError,
-        ) as error:  # an unknown strategy, …
-            if not refused_by_lightning(error):
-                raise
-            raise InputError(f"{error} Correct the --trainer.* settings.") from error
-        require_launcher(trainer, "--trainer.num_nodes")
-        return trainer
+        make = partial(super().instantiate_trainer, **kwargs)
+        return checked_trainer(make, "{} Correct the --trainer.* settings.", "--trainer.num_nodes")
 
     def _loggers(self, folder: Path) -> list[Logger]:
         """CSV first, then those of the configuration; none at all for ``false``."""

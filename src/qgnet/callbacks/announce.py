@@ -9,7 +9,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_warn
 
 from datamodules.episodic import EpisodeDataModule
-from qgnet.common.say import say
+from qgnet.common.terminal import say
 from qgnet.loggers.wandb import Wandb
 
 PREFIXES = {"fit": "val/", "validate": "val/", "test": "test/"}

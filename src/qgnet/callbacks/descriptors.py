@@ -7,7 +7,7 @@ import numpy as np
 import pytorch_lightning as pl
 
 from datamodules.files.writing import atomic_write
-from qgnet.common.say import say
+from qgnet.common.terminal import say
 
 
 class DescriptorWriter(pl.Callback):

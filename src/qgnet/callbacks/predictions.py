@@ -7,8 +7,7 @@ import pytorch_lightning as pl
 from PIL import Image
 
 from datamodules.files.writing import atomic_write
-from qgnet.common.printable import printable
-from qgnet.common.say import say
+from qgnet.common.terminal import printable, say
 from qgnet.outputs.file_names import LONGEST
 
 

@@ -9,10 +9,10 @@ import pytorch_lightning as pl
 import torch
 
 from datamodules.episodes.episode import Episode
-from datamodules.episodes.fitted import restore
+from datamodules.episodes.letterbox import restore
 from datamodules.episodic import EpisodeDataModule
 from datamodules.files.writing import atomic_write
-from qgnet.common.say import say
+from qgnet.common.terminal import say
 from qgnet.metrics import EpisodeIoU, EpisodeScore
 from qgnet.networks.layers import resize
 from qgnet.networks.qgnet import GUIDED
@@ -70,7 +70,7 @@ def count_baselines(baselines: dict[str, EpisodeIoU], segmented: Segmented, epis
     for i in episode.present.nonzero().flatten().tolist():
         target, class_id = episode.original_mask[i], int(episode.class_id[i])
         size = (target.shape[0], target.shape[1])
-        full = {name: restore(canvas[i], episode.fitted_size[i], size) for name, canvas in canvases.items()}
+        full = {name: restore(canvas[i], episode.content_size[i], size) for name, canvas in canvases.items()}
         baselines[EVERYTHING].update(torch.ones_like(target), target, class_id)
         for threshold in THRESHOLDS if GUIDED in full else ():
             baselines[guided(threshold)].update(full[GUIDED] > threshold, target, class_id)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datamodules.unlabeled import ViewDataModule
 from datamodules.views.dataset import Views
-from datamodules.views.photographs import Photographs
+from datamodules.views.object_images import ObjectImages
 from qgnet.callbacks.episode_figures import publish
 from qgnet.common.internals import batches_of_epoch, batches_trained
 from qgnet.outputs.drawing import Picture, contact_sheet, heat, overlay, to_picture, view_row
@@ -52,8 +52,8 @@ class ViewFigures(pl.Callback):
         """Collect the first photographs."""
         self._collect(outputs, batch)
 
-    def _collect(self, maps: Tensor | None, batch: Views | Photographs) -> None:
-        if isinstance(batch, Photographs) and maps is not None:
+    def _collect(self, maps: Tensor | None, batch: Views | ObjectImages) -> None:
+        if isinstance(batch, ObjectImages) and maps is not None:
             for i in range(min(self.count - len(self.rows), len(maps))):
                 picture = to_picture(batch.image[i])
                 self.rows.append([picture, heat(maps[i, 0].cpu().numpy()), overlay(picture, batch.objects[i])])

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from qgnet.common.choices import Crowds, Parts, Tool, Year
+from datamodules.layouts import Crowds, Parts, Year
+from datamodules.prepare import Tool
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
 

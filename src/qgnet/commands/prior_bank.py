@@ -5,10 +5,10 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
-from qgnet.common.choices import Method
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
 from qgnet.common.settings import check_side
+from qgnet.weights import Method
 
 if TYPE_CHECKING:
     from torch import Tensor

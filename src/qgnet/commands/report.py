@@ -10,7 +10,7 @@ from typing import Any
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
-from qgnet.common.printable import printable
+from qgnet.common.terminal import printable
 from qgnet.runs.conditions import Setting
 from qgnet.runs.results import EVERYTHING, RESULTS, THRESHOLDS, guided
 from qgnet.runs.tables import Table, align, collect, markdown, own_score

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
-from datamodules.files.photographs import find_photographs
+from datamodules.files.image_paths import find_images
+from datamodules.layouts import LAYOUT
 from qgnet.commands.model_options import add_model_options, model_of
-from qgnet.common.choices import LAYOUT, PRESENCE, Format
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Range, check
+from qgnet.inference import PRESENCE
+from qgnet.outputs import Format
 
 RANGES = {"batch_size": Range(1, 1024), "workers": Range(0, 256), "nodes": Range(1)}
 DEVICES = re.compile(r"auto|[1-9]\d*|\d+(,\d+)*,?")
@@ -76,7 +78,7 @@ def run(options: argparse.Namespace) -> None:
     options.format = list(dict.fromkeys(options.format))
     if {"index", "binary"} <= set(options.format):
         raise InputError("--format index and binary write files of the same names. Choose one of them.")
-    files = find_photographs(options.photographs, options.out)
+    files = find_images(options.photographs, options.out)
     if bool(options.support) == bool(options.supports):
         raise InputError("Give what is to be found: either --support PICTURE MASK, once or more, or --supports FOLDER.")
     for option, rule in RANGES.items():

@@ -6,34 +6,32 @@ import json
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from datamodules.files.sources import Array
 from datamodules.files.writing import remove_parts
+from datamodules.input_images import InputImagesDataModule
+from datamodules.layouts import LAYOUT
 from datamodules.layouts.folder import IMAGES, MASKS, folder_classes, folder_images
-from datamodules.photographs import PhotographsDataModule
 from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.segments import SegmentWriter
-from qgnet.common.choices import LAYOUT, Format
 from qgnet.common.errors import InputError
 from qgnet.common.locks import claim
-from qgnet.common.machines import require_launcher
-from qgnet.common.mistakes import refused_by_lightning
-from qgnet.common.printable import printable
-from qgnet.common.say import say
-from qgnet.common.terminal import quiet
+from qgnet.common.terminal import printable, quiet, say
 from qgnet.common.text import some
 from qgnet.inference.segmenter import Segmenter
 from qgnet.inference.supports import read_supports
 from qgnet.inference.task import PhotographSegmentation
+from qgnet.outputs import Format
 from qgnet.outputs.file_names import ANNOTATIONS, LOCK, SHEET, TABLE, check_distinct, is_too_long, longest_name
 from qgnet.outputs.folder import ASIDE, OutputFolder, set_aside
 from qgnet.outputs.records import Record, check_writable, read_record, write_coco, write_contact_sheet, write_csv
+from qgnet.runs.trainer import checked_trainer
 
 Supports = dict[str, list[tuple[Array, Array]]]
 
@@ -82,7 +80,7 @@ def work(
         tell(segmenter, len(photographs), len(left))
     if left:
         side = segmenter.model.image_size
-        data = PhotographsDataModule(left, side, options.tile, options.batch_size, options.workers)
+        data = InputImagesDataModule(left, side, options.tile, options.batch_size, options.workers)
         trainer.callbacks.append(SegmentWriter(folder))  # type: ignore[attr-defined]
         trainer.predict(PhotographSegmentation(segmenter), data, return_predictions=False)
         trainer.strategy.barrier()
@@ -126,25 +124,21 @@ def make_trainer(options: argparse.Namespace) -> pl.Trainer:
     devices = int(options.devices) if options.devices.isdigit() else options.devices
     if devices == "auto" and options.accelerator == "cpu":
         devices = 1
-    try:
-        trainer = pl.Trainer(
-            accelerator=options.accelerator,
-            devices=devices,
-            num_nodes=options.nodes,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            callbacks=[progress_bar(leave=True)],
-        )
-    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
-        if not refused_by_lightning(error):
-            raise
-        raise InputError(
-            f"--accelerator {options.accelerator} with --devices {options.devices} and --nodes {options.nodes} cannot "
-            f"be had on this machine: {error} Leave them out to take what there is."
-        ) from error
-    require_launcher(trainer, "--nodes")
-    return trainer
+    refused = (
+        f"--accelerator {options.accelerator} with --devices {options.devices} and --nodes {options.nodes} cannot be "
+        "had on this machine: {} Leave them out to take what there is."
+    )
+    make = partial(
+        pl.Trainer,
+        accelerator=options.accelerator,
+        devices=devices,
+        num_nodes=options.nodes,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[progress_bar(leave=True)],
+    )
+    return checked_trainer(make, refused, "--nodes")
 
 
 def fingerprint_of(segmenter: Segmenter, supports: Mapping[str, Any]) -> str:

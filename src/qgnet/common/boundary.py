@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import NoReturn
 
-from qgnet.common.printable import printable
+from qgnet.common.terminal import printable
 
 MISTAKE, INTERRUPTED, TERMINATED = 2, 130, 143
 """Exit codes: a user's mistake; Ctrl-C and SIGTERM as a shell reports them."""

@@ -1,8 +1,11 @@
-"""What the terminal shows: own lines and true warnings, not what libraries say of themselves in every run."""
+"""What the terminal shows: lines and warnings of one process of all, no noise of libraries; imports nothing slow."""
 
 import logging
 import os
 import warnings
+from typing import Any
+
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 ADVERTISING = ("pytorch_lightning", "lightning_fabric", "lightning_utilities")
 """Loggers whose INFO is tips, devices that there are not, and a table of modules."""
@@ -20,6 +23,24 @@ NOISE = (
 """Beginnings (regular expressions) of warnings that need nothing to be done."""
 
 
+def is_first() -> bool:
+    """Whether this is the first of all processes, as Lightning numbers them; there are no others before it does."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def say(*lines: str) -> None:
+    """Print the lines that are not empty, in one process of all."""
+    if is_first():
+        for line in filter(None, lines):
+            print(line, flush=True)
+
+
+def warn(message: str) -> None:
+    """Warn in one process of all, in the name of the line that calls."""
+    if is_first():
+        warnings.warn(message, stacklevel=2)
+
+
 def quiet() -> None:
     """Hide what `NOISE` and `ADVERTISING` name, and where in the code a warning comes from."""
     for name in ADVERTISING:
@@ -28,3 +49,14 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", beginning)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def printable(value: Any) -> Any:
+    """A text, or all texts in a JSON value, with what could command a terminal escaped."""
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in value)
+    if isinstance(value, list):
+        return [printable(one) for one in value]
+    if isinstance(value, dict):
+        return {printable(key): printable(one) for key, one in value.items()}
+    return value

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.episodes.fitted import Fitted, fit_picture, fit_support
+from datamodules.episodes.letterbox import Letterboxed, letterbox_image, letterbox_support
 from datamodules.files.sources import IGNORE, Array
-from qgnet.common.choices import PRESENCE
 from qgnet.common.digest import sha256_of
 from qgnet.common.errors import InputError
-from qgnet.common.say import say
-from qgnet.inference import saved_supports
+from qgnet.common.terminal import say
+from qgnet.inference import PRESENCE, saved_supports
 from qgnet.inference.model_names import DEFAULT
 from qgnet.inference.models import open_model
 from qgnet.inference.presence import Calibration, evidence
@@ -153,7 +152,7 @@ class Segmenter:
         return self
 
     def _learn(self, name: str, pairs: list[tuple[Array, Array]]) -> Learnt:
-        fitted = [fit_support(image, mask, self.model.image_size, self.tile) for image, mask in pairs]
+        fitted = [letterbox_support(image, mask, self.model.image_size, self.tile) for image, mask in pairs]
         images, masks = (torch.stack(part) for part in zip(*fitted, strict=True))
         with torch.inference_mode(), self._precision():
             shots = [self._support(*shot) for shot in zip(images.split(1), masks.split(1), strict=True)]
@@ -180,7 +179,7 @@ class Segmenter:
         net = self.model.net
         side, shots = self.model.image_size, len(images)
         if shots == 1:
-            image, mask = fit_support(*mirrored(*pairs[0]), side, self.tile)
+            image, mask = letterbox_support(*mirrored(*pairs[0]), side, self.tile)
             images, masks = image[None], mask[None]
         found, similar = [], []
         for i in range(shots):
@@ -252,11 +251,11 @@ class Segmenter:
         while batch := list(islice(named, BATCH)):
             yield from self.segment(*zip(*batch, strict=True))
 
-    def _fit(self, photograph: Given) -> Fitted:
-        return fit_picture(picture(photograph), self.model.image_size, self.tile)
+    def _fit(self, photograph: Given) -> Letterboxed:
+        return letterbox_image(picture(photograph), self.model.image_size, self.tile)
 
     @torch.inference_mode()
-    def segment(self, photographs: Sequence[Fitted], names: Sequence[str]) -> list[Result]:
+    def segment(self, photographs: Sequence[Letterboxed], names: Sequence[str]) -> list[Result]:
         """Segment photographs that have been brought to the network's square; errors call them by their names.
 
         Raises:
@@ -312,7 +311,7 @@ class Segmenter:
             )
         return evidence(*compared, score_maps, inside.to(self.device), centre)
 
-    def _result(self, photograph: Fitted, answers: Sequence[Maps]) -> Result:
+    def _result(self, photograph: Letterboxed, answers: Sequence[Maps]) -> Result:
         """Masks that share no pixel, see `furthest_above`."""
         probabilities = [blend(maps.score_maps, photograph).sigmoid().numpy() for maps in answers]
         present = [self._present(learnt, maps) for learnt, maps in zip(self.learnt, answers, strict=True)]

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytorch_lightning as pl
 
-from datamodules.photographs import Photograph
+from datamodules.input_images import InputImage
 from qgnet.inference.segmenter import Segmenter
 from qgnet.outputs.segments import Result
 
@@ -17,7 +17,7 @@ class Answer(NamedTuple):
         result: None if it cannot be read.
     """
 
-    photograph: Photograph
+    photograph: InputImage
     result: Result | None
 
 
@@ -37,8 +37,8 @@ class PhotographSegmentation(pl.LightningModule):
         """Bring what was learnt to where Lightning has brought the network."""
         self.segmenter.to(self.device)
 
-    def predict_step(self, batch: list[Photograph], batch_idx: int) -> list[Answer]:
+    def predict_step(self, batch: list[InputImage], batch_idx: int) -> list[Answer]:
         """Segment those that could be read."""
-        readable = [(photo.fitted, str(photo.path)) for photo in batch if photo.fitted is not None]
+        readable = [(photo.letterboxed, str(photo.path)) for photo in batch if photo.letterboxed is not None]
         results = iter(self.segmenter.segment(*zip(*readable, strict=True)) if readable else [])
-        return [Answer(photo, None if photo.fitted is None else next(results)) for photo in batch]
+        return [Answer(photo, None if photo.letterboxed is None else next(results)) for photo in batch]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.episodes.fitted import Fitted, restore
+from datamodules.episodes.letterbox import Letterboxed, restore
 
 
 class Maps(NamedTuple):
@@ -23,15 +23,15 @@ class Maps(NamedTuple):
     evidence: Tensor | None
 
 
-def blend(score_maps: Tensor, photograph: Fitted) -> Tensor:
-    """Score maps (T, S, S) of a photograph's squares → (H, W); of overlapping tiles the nearer one's counts more."""
+def blend(score_maps: Tensor, photograph: Letterboxed) -> Tensor:
+    """Margins (T, S, S) of a photograph's squares → (H, W); of overlapping tiles the nearer one's counts more."""
     if len(photograph.windows) == 1:
-        return restore(score_maps[0], photograph.windows[0].fitted, photograph.size)
+        return restore(score_maps[0], photograph.windows[0].content_size, photograph.size)
     total, weights = torch.zeros(photograph.size), torch.zeros(photograph.size)
     for score_map, window in zip(score_maps, photograph.windows, strict=True):
         place = np.s_[window.top : window.top + window.height, window.left : window.left + window.width]
         weight = torch.outer(_tent(window.height), _tent(window.width))
-        total[place] += weight * restore(score_map, window.fitted, (window.height, window.width))
+        total[place] += weight * restore(score_map, window.content_size, (window.height, window.width))
         weights[place] += weight
     return total / weights
 

@@ -10,7 +10,7 @@ from skimage.segmentation import find_boundaries
 from torch import Tensor
 
 from datamodules.episodes.episode import Episode
-from datamodules.episodes.transforms import fit_size
+from datamodules.episodes.transforms import letterbox_size
 from datamodules.views.dataset import ViewDataset
 from qgnet.networks.layers import resize
 from qgnet.tasks.episodic import Segmented
@@ -70,7 +70,7 @@ def episode_row(episode: Episode, segmented: Segmented, i: int) -> dict[str, Pic
     maps = segmented.output.maps.items()
     return {
         "support + mask": support_picture(episode, i),
-        "query": fitted_query(episode, i),
+        "query": query_content(episode, i),
         **{f"{name} map": heat(on_canvas(values, episode, i)[0]) for name, values in maps},
         "prediction": overlay(full, segmented.masks[i]),
         "ground truth": overlay(full, episode.original_mask[i]),
@@ -85,22 +85,22 @@ def support_picture(episode: Episode, i: int) -> Picture:
     return support[: rows[-1] + 1, : columns[-1] + 1]
 
 
-def fitted_query(episode: Episode, i: int) -> Picture:
+def query_content(episode: Episode, i: int) -> Picture:
     """The query as the network sees it, without padding."""
-    height, width = episode.fitted_size[i]
+    height, width = episode.content_size[i]
     return to_picture(episode.query_image[i])[:height, :width]
 
 
 def query_picture(episode: Episode, i: int) -> Picture:
     """The query at its original size."""
     size = episode.original_size[i][::-1]
-    return cv2.resize(fitted_query(episode, i), size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    return cv2.resize(query_content(episode, i), size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
 def on_canvas(values: Tensor, episode: Episode, i: int) -> NDArray[np.float32]:
     """A region map (B, 1, h, w) → (1, H', W') of episode ``i`` at the network's size, without padding."""
     side = episode.query_mask.shape[-1]
-    height, width = episode.fitted_size[i]
+    height, width = episode.content_size[i]
     return resize(values[i : i + 1].float(), (side, side))[0, :, :height, :width].cpu().numpy()
 
 
@@ -138,7 +138,7 @@ def contact_sheet(headings: Sequence[str], rows: Sequence[Sequence[Picture]], la
         top = HEADER + row * (CELL + GAP)
         draw.multiline_text((GAP, top + CELL // 2 - 16), label, "black", font)
         for column, picture in enumerate(pictures):
-            height, width = fit_size(picture.shape[0], picture.shape[1], CELL)
+            height, width = letterbox_size(picture.shape[0], picture.shape[1], CELL)
             scaled = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
             sheet.paste(scaled, (left + column * (CELL + GAP), top))
     return np.asarray(sheet)

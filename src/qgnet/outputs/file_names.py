@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import get_args
 
-from datamodules.files.finding import one_form
-from qgnet.common.choices import Format
+from datamodules.files.finding import normalized_name
 from qgnet.common.errors import InputError
+from qgnet.outputs import Format
 
 FOLDER = ".qgnet"
 """In the output folder: a record of each photograph, and the lock."""
@@ -36,7 +36,7 @@ def files_of(chosen: Format, name: str, classes: Classes) -> list[str]:
 
     Args:
         chosen: the format.
-        name: of the photograph, as ``find_photographs`` gives it.
+        name: of the photograph, as ``find_images`` gives it.
         classes: all of them.
     """
     if chosen == "index":
@@ -84,7 +84,7 @@ def folder_name(name: str) -> str:
 
 def caseless(path: str) -> str:
     """A path as file systems compare it that take upper and lower case, and an umlaut's two spellings, for one."""
-    return one_form(path).casefold()
+    return normalized_name(path).casefold()
 
 
 def longest_name(out: Path) -> int:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from datamodules.photographs import Photograph
-from qgnet.common.choices import Format
+from datamodules.input_images import InputImage
 from qgnet.common.errors import InputError
+from qgnet.outputs import Format
 from qgnet.outputs.file_names import FOLDER, Classes, all_files, every_file, record_file
 from qgnet.outputs.formats import FORMATS, look_at, the_file
 from qgnet.outputs.records import Record, is_right, is_whole, keep, read_record, record_of, unreadable
@@ -57,7 +57,7 @@ class OutputFolder:
         files = record["files"]
         return all(files.get(file) == kind and is_whole(self.out / file) for file, kind in self.wanted(name).items())
 
-    def write(self, photograph: Photograph, result: Result | None) -> None:
+    def write(self, photograph: InputImage, result: Result | None) -> None:
         """Write a photograph's files, move aside what is there of it from earlier runs, and keep its record last.
 
         What the same run wrote in other formats stays, and what nobody has recorded is moved aside first.
@@ -79,7 +79,7 @@ class OutputFolder:
         aside += self._set_aside(file for file in stale if file in wanted or file not in self.all_wanted)
         keep(self.out, name, record | {"file": os.path.abspath(photograph.path), "aside": aside})
 
-    def _written(self, photograph: Photograph, result: Result | None) -> Record:
+    def _written(self, photograph: InputImage, result: Result | None) -> Record:
         if result is None:
             return unreadable(photograph.path, photograph.error, self.run)
         try:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_masks
 
-from datamodules.episodes.transforms import fit_size
-from datamodules.files.pictures import decode_picture, stamp
-from datamodules.files.pixels import contents
+from datamodules.episodes.transforms import letterbox_size
+from datamodules.files.images import decode_image, stamp
+from datamodules.files.pixels import read_bytes
 from datamodules.files.sources import Array
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
@@ -154,7 +154,7 @@ def write_contact_sheet(out: Path, records: Mapping[str, Record]) -> None:
 def thumbnail(record: Record) -> Array:
     """A small picture of a photograph with its masks."""
     image = as_segmented(record)
-    height, width = fit_size(image.shape[0], image.shape[1], CELL)
+    height, width = letterbox_size(image.shape[0], image.shape[1], CELL)
     mask = np.zeros(image.shape[:2], np.uint8)
     for number, segment in enumerate(record["segments"], start=1):
         mask[decoded(record, segment) == 1] = number
@@ -166,7 +166,7 @@ def thumbnail(record: Record) -> Array:
 def as_segmented(record: Record) -> Array:
     """The photograph of a record; grey of its size if it was taken away, or exchanged for another, since."""
     try:
-        image = decode_picture(Path(record["file"]), contents(Path(record["file"])))
+        image = decode_image(Path(record["file"]), read_bytes(Path(record["file"])))
     except InputError:
         image = np.empty((0, 0, 3), np.uint8)
     height, width = record["size"]

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from datamodules.files.writing import atomic_write, remove_parts
 from qgnet.common.errors import InputError
 from qgnet.common.locks import hold
-from qgnet.common.say import is_first
+from qgnet.common.terminal import is_first
 
 RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"

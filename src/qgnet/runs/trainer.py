@@ -1,9 +1,20 @@
-"""Lightning's Trainer, whose limits tell 1, one batch, from 1.0, all of them."""
+"""Lightning's Trainer, whose limits tell 1, one batch, from 1.0, all of them; and how one is made or refused."""
 
+import os
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from qgnet.common.errors import InputError
+from qgnet.common.internals import cluster_environment
+from qgnet.common.mistakes import refused_by_lightning
+
+BY_HAND = {"MASTER_ADDR", "NODE_RANK"}
+"""Variables that a user sets where no launcher does."""
 
 Limit = int | float | None
 """So many batches, or their share in [0, 1]. Whole numbers are looked for first: ``Union[int, float]``, as Lightning
@@ -43,3 +54,30 @@ class Trainer(pl.Trainer):
             val_check_interval=val_check_interval,
             **kwargs,
         )
+
+
+def checked_trainer(make: Callable[[], pl.Trainer], refused: str, nodes: str) -> pl.Trainer:
+    """A Trainer that this machine can have.
+
+    Args:
+        make: makes it.
+        refused: message if Lightning refuses to; ``{}`` stands for its reason.
+        nodes: setting that asks for several machines, for a message.
+
+    Raises:
+        InputError: if Lightning refuses, or the run would wait for other machines without knowing of them.
+    """
+    try:
+        trainer = make()
+    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
+        if not refused_by_lightning(error):
+            raise
+        raise InputError(refused.format(error)) from error
+    alone = isinstance(cluster_environment(trainer), LightningEnvironment) and not os.environ.keys() >= BY_HAND
+    if trainer.num_nodes > 1 and alone:
+        raise InputError(
+            f"{nodes} is {trainer.num_nodes}, but nothing says where the other machines are, so this one would wait "
+            "for them forever. Start the command on each of them by torchrun or srun, or with MASTER_ADDR (the first "
+            "machine's address), MASTER_PORT and NODE_RANK (0, 1, …) set."
+        )
+    return trainer

@@ -7,7 +7,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from datamodules.episodes.episode import Episode
-from datamodules.episodes.fitted import restore
+from datamodules.episodes.letterbox import restore
 from datamodules.episodic import EpisodeDataModule
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Natural
@@ -172,7 +172,7 @@ class EpisodicTask(Task):
         output = self.encoded.segment(self.net, episode)
         self.note_answers(episode.query_name, output.logits)
         score_maps = output.logits[:, 1] - output.logits[:, 0]
-        sizes = zip(score_maps, episode.fitted_size, episode.original_size, strict=True)
+        sizes = zip(score_maps, episode.content_size, episode.original_size, strict=True)
         full = [restore(score_map, fitted, size) for score_map, fitted, size in sizes]
         return Segmented(output, [(score_map > 0).to(torch.uint8) for score_map in full])
 

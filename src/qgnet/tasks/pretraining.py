@@ -12,10 +12,10 @@ from torch import Tensor
 
 from datamodules.unlabeled import ViewDataModule
 from datamodules.views.dataset import Views
-from datamodules.views.photographs import Photographs
+from datamodules.views.object_images import ObjectImages
 from qgnet.common.errors import InputError
-from qgnet.common.say import say
 from qgnet.common.settings import Count, Range, Share
+from qgnet.common.terminal import say
 from qgnet.losses import KINDS, contrastive_accuracy, global_local_loss, view_pairs
 from qgnet.metrics import MapQuality, spread
 from qgnet.networks.batch_norm_folding import CALIBRATION_IMAGES, is_folded, recalibrate_batch_norm
@@ -203,15 +203,15 @@ class GlobalLocalPretraining(Task):
 
     on_test_epoch_start = on_validation_epoch_start
 
-    def validation_step(self, batch: Views | Photographs, batch_idx: int, dataloader_idx: int = 0) -> Tensor | None:
+    def validation_step(self, batch: Views | ObjectImages, batch_idx: int, dataloader_idx: int = 0) -> Tensor | None:
         """The same terms on held-out images, without touching the queue; of photographs the prior maps."""
         return self._evaluate(batch, "val")
 
-    def test_step(self, batch: Views | Photographs, batch_idx: int, dataloader_idx: int = 0) -> Tensor | None:
+    def test_step(self, batch: Views | ObjectImages, batch_idx: int, dataloader_idx: int = 0) -> Tensor | None:
         """As in validation."""
         return self._evaluate(batch, "test")
 
-    def _evaluate(self, batch: Views | Photographs, stage: str) -> Tensor | None:
+    def _evaluate(self, batch: Views | ObjectImages, stage: str) -> Tensor | None:
         """(B, 1, S, S) prior maps of photographs; nothing of views."""
         if isinstance(batch, Views):
             loss, _ = self._loss(batch, stage)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datamodules.files.photographs import find_photographs
+from datamodules.files.image_paths import find_images
 from qgnet.common.errors import InputError
 from qgnet.outputs.formats import FORMATS, write_labelme
 from qgnet.outputs.records import record_of, write_coco, write_csv
@@ -42,7 +42,7 @@ def write_zip(session: Session, pictures: Pictures, presence: float, formats: Se
     names = session.names  # of this moment: they may be changed while this goes on
     keys = {picture.path: picture for picture in pictures.find()}
     records = {}
-    for name, path in find_photographs([str(pictures.folder)], out).items():
+    for name, path in find_images([str(pictures.folder)], out).items():
         result = result_of(session, keys[path], names, presence) if path in keys else None
         if result is None:
             continue

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import cv2
 from PIL import Image
 
-from datamodules.episodes.transforms import fit_size
-from datamodules.files import find_files, picture_size, read_picture
+from datamodules.episodes.transforms import letterbox_size
+from datamodules.files import find_files, read_image, read_image_size
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 
@@ -87,9 +87,9 @@ def scaled(picture: Picture, side: int, to: Path) -> Path:
     """
     file = to / f"{picture.key}-{picture.path.stat().st_mtime_ns}.jpg"
     if not file.is_file():
-        pixels = read_picture(picture.path)
+        pixels = read_image(picture.path)
         if max(pixels.shape[:2]) > side:
-            height, width = fit_size(pixels.shape[0], pixels.shape[1], side)
+            height, width = letterbox_size(pixels.shape[0], pixels.shape[1], side)
             pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
         with atomic_write(file) as part:
             Image.fromarray(pixels).save(part, format="JPEG", quality=90)
@@ -113,10 +113,10 @@ def add_dropped(folder: Path, content: bytes, to: Path) -> str:
     try:
         part.write_bytes(content)
         try:
-            height, width = picture_size(part)
+            height, width = read_image_size(part)
             if height * width > MOST_PIXELS:
                 raise InputError(f"it has {width}x{height} px; at most {MOST_PIXELS:,} pixels can be dropped.")
-            read_picture(part)
+            read_image(part)
         except InputError as error:
             raise InputError(str(error).replace(str(part), "it")) from None
         with Image.open(part) as file:

@@ -14,8 +14,8 @@ from PIL import Image
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
-from datamodules.files import picture_size
-from datamodules.files.pictures import count_pages
+from datamodules.files import read_image_size
+from datamodules.files.images import count_pages
 from qgnet.common.errors import InputError
 from qgnet.web.export import Format, write_zip
 from qgnet.web.images import DISPLAY, THUMBNAIL, add_dropped, scaled
@@ -107,7 +107,7 @@ def of_pictures(work: Work) -> APIRouter:
     @router.get("/{key}")
     def read_facts(key: str) -> dict[str, Any]:
         picture = work.wanted(key)
-        height, width = picture_size(picture.path)
+        height, width = read_image_size(picture.path)
         return {"height": height, "width": width, "pages": count_pages(picture.path), **work.described(picture)}
 
     def jpeg(key: str, side: int, folder: str) -> Response:
@@ -137,7 +137,7 @@ def of_pictures(work: Work) -> APIRouter:
 
         def keep() -> dict[str, Any]:
             picture = work.wanted(key)
-            session.paint(key, decoded_mask(content, picture_size(picture.path)), support)
+            session.paint(key, decoded_mask(content, read_image_size(picture.path)), support)
             return work.described(picture)
 
         return await run_in_threadpool(keep)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datamodules.files import picture_size
+from datamodules.files import read_image_size
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
 from qgnet.outputs.formats import write_grey, write_text
@@ -144,7 +144,7 @@ class Session:
             raise InputError(f"{whose} is gone. {anew}") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"{whose} cannot be read ({error}). {anew}") from None
-        size = picture_size(picture.path)
+        size = read_image_size(picture.path)
         if mask.shape != size or mask.dtype != np.uint8:
             raise InputError(
                 f"{whose} is {mask.shape[1]}x{mask.shape[0]} px, {mask.dtype}, the picture {size[1]}x{size[0]} px. Put "

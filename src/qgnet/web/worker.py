@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.episodes.fitted import Fitted, fit_picture
-from datamodules.files import read_picture
+from datamodules.episodes.letterbox import Letterboxed, letterbox_image
+from datamodules.files import read_image
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
 from qgnet.inference.segmenter import BATCH, Segmenter
@@ -105,7 +105,7 @@ class Worker:
         pictures = {picture.key: picture for picture in self.pictures.find()}
         supports = self.session.supports()
         for picture in [pictures[key] for key in supports if key in pictures]:
-            pixels = read_picture(picture.path)
+            pixels = read_image(picture.path)
             for number, binary in self._binary_masks(picture).items():
                 pairs.setdefault(number, []).append((pixels, binary))
         self.segmenter.fit({str(number): pairs[number] for number in sorted(pairs)})
@@ -143,16 +143,16 @@ class Worker:
             self.tell_job(done=self.job["done"] + len(batch))
 
     def _segment_some(self, batch: Sequence[Picture]) -> None:
-        fitted: list[tuple[Picture, int, Fitted]] = []
+        fitted: list[tuple[Picture, int, Letterboxed]] = []
         for picture in batch:
             stamp = stamp_of(picture)  # before it is read: a picture that is exchanged meanwhile counts as changed
             try:
-                pixels = read_picture(picture.path)
+                pixels = read_image(picture.path)
             except InputError as error:
                 outcome = Outcome(stamp=stamp, error=str(error))
                 self._tell_outcome(picture, self.session.log(picture, outcome))
                 continue
-            fitted.append((picture, stamp, fit_picture(pixels, self.segmenter.model.image_size)))
+            fitted.append((picture, stamp, letterbox_image(pixels, self.segmenter.model.image_size)))
         if not fitted:
             return
         names = [picture.name for picture, _, _ in fitted]
@@ -198,9 +198,9 @@ class Worker:
             del self.pages[queue]
 
 
-def maps_of(result: Result, photograph: Fitted, side: int) -> dict[str, dict[str, Labels]]:
+def maps_of(result: Result, photograph: Letterboxed, side: int) -> dict[str, dict[str, Labels]]:
     """Class → its maps, without what lies over padding, at most `MAP` px long."""
-    shown = photograph.windows[0].fitted
+    shown = photograph.windows[0].content_size
     return {
         name: {kind: eight_bits(without_padding(values, shown, side)) for kind, values in segment.maps.items()}
         for name, segment in result.segments.items()

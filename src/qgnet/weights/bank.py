@@ -7,8 +7,8 @@ import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
-from qgnet.common.choices import Method
 from qgnet.networks.encoders import Encoder
+from qgnet.weights import Method
 
 POSITIONS = 64
 """Feature positions that are taken from each image."""

@@ -1,4 +1,4 @@
-"""Pictures: their size and their pixels by one rule, as a viewer shows them."""
+"""Images: their size and their pixels by one rule, as a viewer shows them."""
 
 import io
 from collections.abc import Iterator
@@ -13,25 +13,25 @@ from datamodules.files.pixels import (
     Array,
     Samples,
     check_pixels,
-    contents,
-    opened,
+    open_image,
     orientation,
+    read_bytes,
+    read_error,
     samples,
-    turned,
-    unreadable,
+    upright,
 )
 from qgnet.common.errors import InputError
-from qgnet.common.say import warn
+from qgnet.common.terminal import warn
 
 WHITE = 255
-PICTURES_OF_ONE = ("JPEG", "MPO")
-"""Formats whose further pictures are of the first one."""
+SINGLE_IMAGE_FORMATS = ("JPEG", "MPO")
+"""Formats whose further images are of the first one."""
 KIND, SMALLER = 254, 1
 """TIFF's tag of what a page is, and its bit for a smaller copy of another one."""
 
 
-def read_picture(path: Path) -> Array:
-    """A picture as (H, W, 3) uint8 RGB, contiguous.
+def read_image(path: Path) -> Array:
+    """An image as (H, W, 3) uint8 RGB, contiguous.
 
     It is turned as its EXIF orientation says. Grey, palette and CMYK become RGB; what is transparent lies on white;
     values of more than 8 bits are stretched from their own range, lowest to highest, to 0 … 255. Of several pages or
@@ -40,35 +40,35 @@ def read_picture(path: Path) -> Array:
     Raises:
         InputError: if the file is missing, broken, cut off, too large, or of a kind that is not read.
     """
-    picture, pages = first_page(path, contents(path))
+    image, pages = first_page(path, read_bytes(path))
     if pages > 1:
         warn(f"{path} has {pages} pages or frames: only the first is read.")
-    return picture
+    return image
 
 
-def decode_picture(path: Path, data: bytes) -> Array:
-    """What :func:`read_picture` gives for a file whose bytes are ``data``; ``path`` is what an InputError calls it."""
+def decode_image(path: Path, data: bytes) -> Array:
+    """What :func:`read_image` gives for a file whose bytes are ``data``; ``path`` is what an InputError calls it."""
     return first_page(path, data)[0]
 
 
 def first_page(path: Path, data: bytes) -> tuple[Array, int]:
-    """As `decode_picture`, and how many pages or frames there are in the bytes, see `count_pages`."""
+    """As `decode_image`, and how many pages or frames there are in the bytes, see `count_pages`."""
     head = jpeg_head(path, data)
     if head is not None:
         return read_jpeg(path, data, head, cv2.IMREAD_COLOR_RGB), 1
-    with opened(path, io.BytesIO(data)) as file:
+    with open_image(path, io.BytesIO(data)) as file:
         if file.mode in ("1", "P") or "transparency" in file.info:
             file.load()
             file_, turn = file.convert("RGBA"), orientation(file)
-            found = Samples(turned(np.asarray(file_), turn), True, None, 1, False)
+            found = Samples(upright(np.asarray(file_), turn), True, None, 1, False)
         else:
             found = samples(path, file, data)
         pages = pages_of(file)
     return as_rgb(path, found), pages
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) of what :func:`read_picture` gives, from the file's head alone.
+def read_image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of what :func:`read_image` gives, from the file's head alone.
 
     Raises:
         InputError: if the file is missing, its head is broken, or it is too large.
@@ -80,22 +80,22 @@ def picture_size(path: Path) -> tuple[int, int]:
                 check_pixels(path, head.height, head.width)
                 return shown(head.height, head.width, head.orientation)
             stream.seek(0)
-            with opened(path, stream) as file:
+            with open_image(path, stream) as file:
                 return shown(file.height, file.width, orientation(file))
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
 
 
-def check_picture(path: Path) -> tuple[int, int]:
-    """(height, width) of a picture that has been read to its end, a JPEG at an eighth of its resolution.
+def verify_image(path: Path) -> tuple[int, int]:
+    """(height, width) of an image that has been read to its end, a JPEG at an eighth of its resolution.
 
     Raises:
-        InputError: as :func:`read_picture`.
+        InputError: as :func:`read_image`.
     """
-    data = contents(path)
+    data = read_bytes(path)
     head = jpeg_head(path, data)
     if head is None:
-        height, width = read_picture(path).shape[:2]
+        height, width = read_image(path).shape[:2]
         return height, width
     read_jpeg(path, data, head, cv2.IMREAD_REDUCED_COLOR_8)
     return shown(head.height, head.width, head.orientation)
@@ -110,31 +110,31 @@ def stamp(path: Path) -> list[int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
     return [status.st_size, status.st_mtime_ns]
 
 
 def count_pages(path: Path) -> int:
     """Pages or frames in a file, of which the first is read; 1 of what has no more to show.
 
-    Smaller copies of a TIFF's page are none, nor are the further pictures in a JPEG (depth, brightness), nor what
+    Smaller copies of a TIFF's page are none, nor are the further images in a JPEG (depth, brightness), nor what
     follows a place where a TIFF is broken.
 
     Raises:
         InputError: if the file is missing, or its head is broken.
     """
     try:
-        with open(path, "rb") as stream, opened(path, stream) as file:
+        with open(path, "rb") as stream, open_image(path, stream) as file:
             return pages_of(file)
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
 
 
 def pages_of(file: ImageFile.ImageFile) -> int:
     """The same of a file that Pillow has opened; what it has decoded of it is lost."""
     if file.format == "TIFF":
         return max(1, sum(not kind & SMALLER for kind in tiff_kinds(file)))
-    return int(getattr(file, "n_frames", 1)) if file.format not in PICTURES_OF_ONE else 1
+    return int(getattr(file, "n_frames", 1)) if file.format not in SINGLE_IMAGE_FORMATS else 1
 
 
 def tiff_kinds(file: ImageFile.ImageFile) -> Iterator[int]:
@@ -169,12 +169,12 @@ def jpeg_head(path: Path, data: bytes) -> JpegHead | None:
 def read_jpeg(path: Path, data: bytes, head: JpegHead, flags: int) -> Array:
     """A JPEG's pixels, turned; InputError if OpenCV cannot decode them."""
     try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise unreadable(path, error) from None
-    if picture is None:
+        raise read_error(path, error) from None
+    if image is None:
         raise InputError(f"{path} cannot be decoded (a broken JPEG). Restore it from its source, or take it away.")
-    return turned(picture, head.orientation) if head.orientation > 1 else picture
+    return upright(image, head.orientation) if head.orientation > 1 else image
 
 
 def as_rgb(path: Path, found: Samples) -> Array:

@@ -1,4 +1,4 @@
-"""Photographs as a network takes them: whole in its square, or cut into overlapping squares of their own resolution."""
+"""Images as a network takes them: whole in its square, or cut into overlapping squares of their own resolution."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.episodes.episode import to_tensor
-from datamodules.episodes.transforms import FitAndPad
+from datamodules.episodes.transforms import Letterbox
 from datamodules.files.sources import Array
 
 OVERLAP = 0.25
@@ -16,30 +16,30 @@ OVERLAP = 0.25
 
 
 class Window(NamedTuple):
-    """A part of a photograph and where it lies in its square.
+    """A part of an image and where it lies in its square.
 
     Attributes:
-        top: in the photograph, in pixels, as the next three.
+        top: in the image, in pixels, as the next three.
         left: likewise.
         height: likewise.
         width: likewise.
-        fitted: (h, w), the upper left part of the square that holds it; the rest is padding.
+        content_size: (h, w), the upper left part of the square that holds it; the rest is padding.
     """
 
     top: int
     left: int
     height: int
     width: int
-    fitted: tuple[int, int]
+    content_size: tuple[int, int]
 
 
-class Fitted(NamedTuple):
-    """A photograph as the network takes it.
+class Letterboxed(NamedTuple):
+    """An image as the network takes it.
 
     Attributes:
         squares: (T, 3, S, S) uint8; T is 1 unless it was cut into tiles.
         windows: T parts that they show.
-        size: (H, W) of the photograph.
+        size: (H, W) of the image.
     """
 
     squares: Tensor
@@ -50,30 +50,30 @@ class Fitted(NamedTuple):
         """(T, S, S) bool: what of the squares is not padding."""
         inside = torch.zeros(len(self.windows), *self.squares.shape[-2:], dtype=torch.bool)
         for square, window in zip(inside, self.windows, strict=True):
-            square[: window.fitted[0], : window.fitted[1]] = True
+            square[: window.content_size[0], : window.content_size[1]] = True
         return inside
 
 
-def fit_picture(image: Array, side: int, tile: bool = False) -> Fitted:
+def letterbox_image(image: Array, side: int, tile: bool = False) -> Letterboxed:
     """(H, W, 3) uint8 RGB → squares of ``side`` px.
 
     Args:
-        image: the photograph.
+        image: the image.
         side: of the network's square.
-        tile: slide the square over a photograph that is larger, instead of bringing it to the square.
+        tile: slide the square over an image that is larger, instead of bringing it to the square.
     """
     height, width = image.shape[:2]
     sides = [(start, min(side, n)) for n in (height, width) for start in starts(n, side)] if tile else []
     rows, columns = (sides[: len(starts(height, side))], sides[len(starts(height, side)) :])
     parts = [(t, x, h, w) for t, h in rows for x, w in columns] or [(0, 0, height, width)]
-    fit = FitAndPad(side)
+    letterbox = Letterbox(side)
     squares, windows = [], []
     for top, left, h, w in parts:
         part = image[top : top + h, left : left + w]
-        square, _ = fit(part, np.zeros((h, w), np.uint8), 0)
+        square, _ = letterbox(part, np.zeros((h, w), np.uint8), 0)
         squares.append(to_tensor(square))
-        windows.append(Window(top, left, h, w, fit.fitted(h, w)))
-    return Fitted(torch.stack(squares), windows, (height, width))
+        windows.append(Window(top, left, h, w, letterbox.content_size(h, w)))
+    return Letterboxed(torch.stack(squares), windows, (height, width))
 
 
 def starts(length: int, side: int) -> list[int]:
@@ -84,10 +84,10 @@ def starts(length: int, side: int) -> list[int]:
     return [round(start) for start in np.linspace(0, length - side, count)]
 
 
-def fit_support(image: Array, mask: Array, side: int, tile: bool = False) -> tuple[Tensor, Tensor]:
+def letterbox_support(image: Array, mask: Array, side: int, tile: bool = False) -> tuple[Tensor, Tensor]:
     """A support (H, W, 3) and its mask (H, W) in {0, 1, 255} → (3, S, S) and (S, S) uint8.
 
-    Where photographs are cut into tiles, a support whose object fits into one is cut to a tile around it, so that both
+    Where images are cut into tiles, a support whose object fits into one is cut to a tile around it, so that both
     are seen at one scale.
     """
     if tile and max(mask.shape) > side:
@@ -96,7 +96,7 @@ def fit_support(image: Array, mask: Array, side: int, tile: bool = False) -> tup
         if all(end - start <= side for start, end in box):
             cut = tuple(_around(*part, length, side) for part, length in zip(box, mask.shape, strict=True))
             image, mask = image[cut], mask[cut]
-    square, label = FitAndPad(side)(image, mask, 0)
+    square, label = Letterbox(side)(image, mask, 0)
     return to_tensor(np.ascontiguousarray(square)), torch.from_numpy(label)
 
 
@@ -106,18 +106,18 @@ def _around(start: int, end: int, length: int, side: int) -> slice:
     return slice(first, min(length, first + side))
 
 
-def restore(values: Tensor, fitted: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Values at a picture's own size, from the square that it was fitted into: the inverse of `FitAndPad`.
+def restore(values: Tensor, content_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Values at an image's own size, from the square that it was letterboxed into: the inverse of `Letterbox`.
 
     The padding is cut off first, so the scale is exact.
 
     Args:
         values: (S, S).
-        fitted: (h, w) of the square's part without padding.
-        size: (H, W) of the picture.
+        content_size: (h, w) of the square's part without padding.
+        size: (H, W) of the image.
 
     Returns:
         (H, W) float32.
     """
-    without_padding = values[None, None, : fitted[0], : fitted[1]].float()
+    without_padding = values[None, None, : content_size[0], : content_size[1]].float()
     return F.interpolate(without_padding, size, mode="bilinear", align_corners=False)[0, 0]

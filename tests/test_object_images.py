@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules import SyntheticViewsDataModule, UnlabeledDataModule
-from datamodules.views.photographs import collate_photographs
+from datamodules.views.object_images import collate_object_images
 from qgnet.common.errors import InputError
 from qgnet.metrics import MapQuality, spread
 from qgnet.networks.correspondence import untrained_prior_map
@@ -109,7 +109,7 @@ def test_objects_are_the_union_of_all_classes(tmp_path: Path) -> None:
 def test_without_masks_nothing_is_known(images: Path) -> None:
     data = UnlabeledDataModule(str(images), **SMALL)
     data.setup("fit")
-    batch = collate_photographs([data.shown[i] for i in range(len(data.shown))])
+    batch = collate_object_images([data.shown[i] for i in range(len(data.shown))])
     assert len(batch.name) == 3
     assert (batch.objects == 255).all()
 

@@ -1,4 +1,4 @@
-"""Photographs without any label, to be segmented."""
+"""Images without any label, to be segmented."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import BaseDataModule
-from datamodules.episodes.fitted import Fitted, fit_picture
-from datamodules.files.pictures import first_page, stamp
-from datamodules.files.pixels import contents
+from datamodules.episodes.letterbox import Letterboxed, letterbox_image
+from datamodules.files.images import first_page, stamp
+from datamodules.files.pixels import read_bytes
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Natural
 
 
-class Photograph(NamedTuple):
-    """A photograph as it goes through the network.
+class InputImage(NamedTuple):
+    """An image as it goes through the network.
 
     Attributes:
         name: its path below the folder it was found in, without ending; names its results.
         path: its file.
-        fitted: its pixels; None if it cannot be read.
+        letterboxed: its pixels; None if it cannot be read.
         error: why it cannot be read.
         stamp: of the file, as it was before it was read.
         pages: or frames in the file, of which this is the first.
@@ -28,19 +28,19 @@ class Photograph(NamedTuple):
 
     name: str
     path: Path
-    fitted: Fitted | None
+    letterboxed: Letterboxed | None
     error: str = ""
     stamp: Sequence[int] = ()
     pages: int = 1
 
 
-class PhotographsToSegment(Dataset[Photograph]):
-    """Photographs brought to the network's square, one after another.
+class InputImages(Dataset[InputImage]):
+    """Images brought to the network's square, one after another.
 
     Args:
         files: name → file.
         side: of the network's square, in pixels.
-        tile: slide the square over larger photographs.
+        tile: slide the square over larger images.
     """
 
     def __init__(self, files: dict[str, Path], side: int, tile: bool) -> None:
@@ -49,28 +49,28 @@ class PhotographsToSegment(Dataset[Photograph]):
         self.tile = tile
 
     def __len__(self) -> int:
-        """Number of photographs."""
+        """Number of images."""
         return len(self.files)
 
-    def __getitem__(self, i: int) -> Photograph:
-        """Photograph ``i``; one that cannot be read says why."""
+    def __getitem__(self, i: int) -> InputImage:
+        """Image ``i``; one that cannot be read says why."""
         name, path = self.files[i]
         try:
             stamped = stamp(path)
-            picture, pages = first_page(path, contents(path))
-            return Photograph(name, path, fit_picture(picture, self.side, self.tile), stamp=stamped, pages=pages)
+            image, pages = first_page(path, read_bytes(path))
+            return InputImage(name, path, letterbox_image(image, self.side, self.tile), stamp=stamped, pages=pages)
         except InputError as error:
-            return Photograph(name, path, None, str(error))
+            return InputImage(name, path, None, str(error))
 
 
-class PhotographsDataModule(BaseDataModule):
-    """Photographs for ``predict``, each once over all processes.
+class InputImagesDataModule(BaseDataModule):
+    """Images for ``predict``, each once over all processes.
 
     Args:
-        files: name → file, see :func:`datamodules.files.photographs.find_photographs`.
+        files: name → file, see :func:`datamodules.files.image_paths.find_images`.
         image_size: side of the network's square, in pixels.
-        tile: slide the square over larger photographs, instead of bringing them to it.
-        batch_size: photographs per process and step.
+        tile: slide the square over larger images, instead of bringing them to it.
+        batch_size: images per process and step.
         num_workers: loader processes; null: one per core, but not more than 2.
     """
 
@@ -85,12 +85,12 @@ class PhotographsDataModule(BaseDataModule):
         num_workers: Natural | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, seed=0)
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # one photograph for several processes
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # one image for several processes
         self.files = files
         self.image_size = image_size
         self.tile = tile
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """Batches are lists of photographs."""
-        data = PhotographsToSegment(self.files, self.image_size, self.tile)
+        """Batches are lists of images."""
+        data = InputImages(self.files, self.image_size, self.tile)
         return self.loader(data, training=False, collate_fn=list)

@@ -1,4 +1,4 @@
-"""Photographs that the prior extractor's maps are drawn for, and measured on where their objects are known."""
+"""Images that the prior extractor's maps are drawn for, and measured on where their objects are known."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ from torch.utils.data import Dataset
 
 from datamodules.episodes.episode import to_tensor
 from datamodules.files import find_files, read_index_mask
-from datamodules.files.finding import by_name, one_form
+from datamodules.files.finding import files_by_name, normalized_name
 from datamodules.files.sources import IGNORE, Array
 from datamodules.views.region_maps import Images
 from qgnet.common.errors import InputError
 
 
-class Photographs(NamedTuple):
-    """A batch of B photographs.
+class ObjectImages(NamedTuple):
+    """A batch of B images.
 
     Attributes:
         image: (B, 3, S, S) uint8, squashed to a square.
@@ -32,8 +32,8 @@ class Photographs(NamedTuple):
     name: list[str]
 
 
-class PhotographDataset(Dataset[Photographs]):
-    """Photographs with the union of all their masks.
+class ObjectImageDataset(Dataset[ObjectImages]):
+    """Images with the union of all their masks.
 
     Args:
         source: images.
@@ -51,10 +51,10 @@ class PhotographDataset(Dataset[Photographs]):
         self.side = side
 
     def __len__(self) -> int:
-        """Number of photographs."""
+        """Number of images."""
         return len(self.members)
 
-    def __getitem__(self, i: int) -> Photographs:
+    def __getitem__(self, i: int) -> ObjectImages:
         """Photograph ``i``."""
         member = self.members[i]
         image = self.source.image(member)
@@ -63,15 +63,15 @@ class PhotographDataset(Dataset[Photographs]):
         size = (self.side, self.side)
         squashed = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         target = torch.from_numpy(cv2.resize(objects, size, interpolation=cv2.INTER_NEAREST))
-        return Photographs(to_tensor(squashed), target, [self.source.names[member]])
+        return ObjectImages(to_tensor(squashed), target, [self.source.names[member]])
 
 
-def collate_photographs(photographs: Sequence[Photographs]) -> Photographs:
-    """Single photographs → one batch."""
-    return Photographs(
-        image=torch.stack([p.image for p in photographs]),
-        objects=torch.stack([p.objects for p in photographs]),
-        name=[p.name[0] for p in photographs],
+def collate_object_images(images: Sequence[ObjectImages]) -> ObjectImages:
+    """Single images → one batch."""
+    return ObjectImages(
+        image=torch.stack([p.image for p in images]),
+        objects=torch.stack([p.objects for p in images]),
+        name=[p.name[0] for p in images],
     )
 
 
@@ -89,9 +89,9 @@ class MaskFolder:
     def __init__(self, root: Path, names: Mapping[int, str]) -> None:
         if not root.is_dir():
             raise InputError(f"data.mask_root is {root}, which is no folder. Give a folder of masks.")
-        found = by_name(root, find_files(root, deep=False).files)
+        found = files_by_name(root, find_files(root, deep=False).files)
         self.paths = {
-            i: found.get(one_form(Path(name).stem), root / f"{Path(name).stem}.png") for i, name in names.items()
+            i: found.get(normalized_name(Path(name).stem), root / f"{Path(name).stem}.png") for i, name in names.items()
         }
         missing = [path for path in self.paths.values() if not path.is_file()]
         if missing:

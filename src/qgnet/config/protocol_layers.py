@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from qgnet.common.say import say
+from qgnet.common.terminal import say
 
 CONFIG_OPTIONS = ("--config", "-c")
 NAME_OPTIONS = ("--data.protocol.name", "--data.init_args.protocol.name")

@@ -29,7 +29,7 @@ def add_parser(subcommands: Any) -> None:
         epilog="example: qgnet segment photographs/ --support cat1.jpg cat1.png --support cat2.jpg cat2.png "
         "--out masks/",
     )
-    parser.add_argument("photographs", nargs="+", help="folders (searched through), files or patterns ('*.jpg')")
+    parser.add_argument("images", nargs="+", help="folders (searched through), files or patterns ('*.jpg')")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to, not within that of the images")
     given = parser.add_argument_group("what is to be found")
     given.add_argument(

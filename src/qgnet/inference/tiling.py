@@ -13,25 +13,25 @@ class Maps(NamedTuple):
     """What the network answers to T squares about a class.
 
     Attributes:
-        margins: (T, S, S) foreground minus background.
+        score_maps: (T, S, S) foreground minus background.
         maps: name → (T, h, w) in [0, 1], the network's region maps.
         evidence: (T, 2), see :mod:`qgnet.inference.presence`; None of a network that has none.
     """
 
-    margins: Tensor
+    score_maps: Tensor
     maps: dict[str, Tensor]
     evidence: Tensor | None
 
 
-def blend(margins: Tensor, image: Letterboxed) -> Tensor:
-    """Margins (T, S, S) of an image's squares → (H, W); of overlapping tiles the nearer one's counts more."""
+def blend(score_maps: Tensor, image: Letterboxed) -> Tensor:
+    """Score maps (T, S, S) of an image's squares → (H, W); of overlapping tiles the nearer one's counts more."""
     if len(image.windows) == 1:
-        return restore(margins[0], image.windows[0].content_size, image.size)
+        return restore(score_maps[0], image.windows[0].content_size, image.size)
     total, weights = torch.zeros(image.size), torch.zeros(image.size)
-    for margin, window in zip(margins, image.windows, strict=True):
+    for score_map, window in zip(score_maps, image.windows, strict=True):
         place = np.s_[window.top : window.top + window.height, window.left : window.left + window.width]
         weight = torch.outer(_tent(window.height), _tent(window.width))
-        total[place] += weight * restore(margin, window.content_size, (window.height, window.width))
+        total[place] += weight * restore(score_map, window.content_size, (window.height, window.width))
         weights[place] += weight
     return total / weights
 

@@ -275,7 +275,7 @@ class Segmenter:
             found = [each_tensor(itemgetter(rows), maps) for maps in answers]
             for maps in found:
                 self._require_finite(maps.score_maps, name)
-            results.append(self._result(photograph, found))
+            results.append(self._result(image, found))
             first = rows.stop
         return results
 

@@ -13,7 +13,6 @@ from browsing import (
     mask_of,
     on_screen,
     opened,
-    picture,
     ready,
     saved,
     served,
@@ -62,7 +61,7 @@ def test_paint_segment_correct_download_reload(chromium: Browser, network: Segme
         expect(page.locator("#status")).to_have_text("All 2 done", timeout=WAIT)
         expect(page.locator("#order")).to_have_value("certain")
         expect(page.locator(".badge[data-kind=score]")).to_have_count(2)
-        picture(page, "a1.png").click()
+        strip_item(page, "a1.png").click()
         expect(page.locator("#about")).to_contain_text("disc: score")
         page.locator("#threshold").fill("0.02")
         everything = shown(page, SIZE, 25, 20)
@@ -75,7 +74,7 @@ def test_paint_segment_correct_download_reload(chromium: Browser, network: Segme
         expect(page.locator("#about")).to_contain_text("Corrected by you")
         saved(page)
         page.click("#accept")
-        expect(picture(page, "a1.png").locator(".badge")).to_have_text("support")
+        expect(strip_item(page, "a1.png").locator(".badge")).to_have_text("support")
         with page.expect_download() as download:
             page.click("#download")
             page.get_by_role("checkbox", name="COCO").check()
@@ -112,7 +111,7 @@ def test_a_turned_photograph_to_the_pixel(chromium: Browser, network: Segmenter,
         column, row = int((x - left) / scale), int((y - top) / scale)
         page.mouse.move(x, y)
         for _ in range(20):
-            page.mouse.wheel(0, -200)  # up to 64 px of the screen for each of the picture
+            page.mouse.wheel(0, -200)  # up to 64 px of the screen for each of the image
         for _ in range(30):
             page.keyboard.press("[")
         expect(page.locator("#size-value")).to_have_text("1 px")
@@ -155,7 +154,7 @@ def test_keyboard_alone(chromium: Browser, network: Segmenter, tmp_path: Path) -
         page.keyboard.press("?")
         expect(page.locator("#help-dialog")).to_be_visible()
         page.keyboard.press("Escape")
-        picture(page, "a0.png").focus()
+        strip_item(page, "a0.png").focus()
         page.keyboard.press("Home")
         page.keyboard.press("ArrowRight")
         expect(page.locator("#accept")).to_be_enabled()
@@ -171,7 +170,7 @@ def test_accessible_and_names_are_only_text(
     (folder / "a1.png").rename(folder / HOSTILE)
     options = {"color_scheme": scheme, "viewport": {"width": width, "height": 844}}
     with served(folder, network) as server, opened(chromium, server, **options) as page:
-        picture(page, HOSTILE).click()
+        strip_item(page, HOSTILE).click()
         expect(page.locator("#about strong")).to_have_text(HOSTILE)
         page.fill("#classes input", "<b>x</b>")
         page.keyboard.press("Enter")

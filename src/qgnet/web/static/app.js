@@ -36,7 +36,7 @@ $("download-dialog").addEventListener("close", (event) => {
   if (event.target.returnValue === "ok") download();
   event.target.returnValue = "";
 });
-for (const id of ["choose", "add-pictures"]) $(id).addEventListener("click", () => $("files").click());
+for (const id of ["choose", "add-images"]) $(id).addEventListener("click", () => $("files").click());
 $("files").addEventListener("change", async (event) => {
   await add([...event.target.files]);
   event.target.value = "";

@@ -16,11 +16,11 @@ const COLOURS = [
 /** [r, g, b] of a class's number; grey for what is ignored. */
 export const colourOf = (number) => (number === IGNORE ? [150, 150, 150] : COLOURS[(number - 1) % COLOURS.length]);
 
-/** Probabilities of a picture by class number, as {number: {values, width, height}}; those that there are. */
+/** Probabilities of an image by class number, as {number: {values, width, height}}; those that there are. */
 export async function loadProbabilities(key, outcome, small) {
   const found = {};
   for (const number of Object.keys(outcome?.scores || {})) {
-    const bytes = await getBytes(`/api/pictures/${key}/${number}/probability.png${small ? "?small=true" : ""}`);
+    const bytes = await getBytes(`/api/images/${key}/${number}/probability.png${small ? "?small=true" : ""}`);
     if (bytes) found[number] = await decodeGrey(bytes);
   }
   return found;

@@ -16,14 +16,14 @@ export async function load() {
   state.chosen = session.settings.thresholds;
   state.learnt = session.learnt;
   state.presence = session.presence;
-  state.pictures = new Map(session.pictures.map((one) => [one.key, one]));
+  state.images = new Map(session.images.map((one) => [one.key, one]));
   if (!state.classes.some((one) => one.number === state.number)) state.number = state.classes[0].number;
   document.querySelector('[data-view="prior"]').hidden = !session.maps.includes("prior");
-  for (const one of session.pictures) strip.update(one);
+  for (const one of session.images) strip.update(one);
   arrange();
   showClasses();
-  for (const text of session.told) notice(text);
-  $("empty").hidden = state.pictures.size > 0;
-  const key = state.pictures.has(state.key) ? state.key : strip.order[0];
+  for (const text of session.warnings) notice(text);
+  $("empty").hidden = state.images.size > 0;
+  const key = state.images.has(state.key) ? state.key : strip.order[0];
   if (key) await open(key);
 }

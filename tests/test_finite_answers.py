@@ -40,7 +40,7 @@ def test_an_evaluation(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert not list(tmp_path.rglob("predictions/*.png"))
 
 
-def test_photographs(
+def test_images(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """A support is the first image that the network sees; one image may be the only one it fails on."""

@@ -17,6 +17,7 @@ from browsing import (
     saved,
     served,
     shown,
+    strip_item,
     stroke,
 )
 from PIL import Image
@@ -92,7 +93,7 @@ def test_paint_segment_correct_download_reload(chromium: Browser, network: Segme
         expect(page.locator("#threshold-value")).to_have_text("0.98")
 
 
-def test_a_turned_photograph_to_the_pixel(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
+def test_a_turned_image_to_the_pixel(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
     """4000 x 3000 px as stored, EXIF 6: seen 3000 x 4000. One pixel of the mark is hit where it is seen."""
     folder = tmp_path / "photographs"
     folder.mkdir()

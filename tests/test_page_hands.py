@@ -14,6 +14,7 @@ from browsing import (
     ready,
     saved,
     served,
+    strip_item,
     stroke,
 )
 from playwright.sync_api import Browser, expect

@@ -15,6 +15,7 @@ from browsing import (
     saved,
     served,
     shown,
+    strip_item,
     stroke,
 )
 from playwright.sync_api import Browser, Page, expect
@@ -78,7 +79,7 @@ def drop(page: Page, *files: Path) -> None:
     expect(page.locator("#drop")).to_be_hidden()
 
 
-def test_dropped_and_broken_pictures_and_an_empty_folder(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
+def test_dropped_and_broken_images_and_an_empty_folder(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
     folder = tmp_path / "photographs"
     folder.mkdir()
     others = write_scenes(tmp_path / "others", 2)

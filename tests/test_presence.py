@@ -83,7 +83,7 @@ def test_devices_that_are_none(device: Any) -> None:
         qgnet.Segmenter(image_size=65, device=device, **RANDOM)
 
 
-def test_a_single_photograph_is_not_several() -> None:
+def test_a_single_image_is_not_several() -> None:
     segmenter = qgnet.Segmenter(image_size=65, **RANDOM)
     for given in ("photo.jpg", Path("photo.jpg"), chelsea(), torch.zeros(3, 9, 9), None, 7):
         with pytest.raises(InputError, match="expected several of them"):

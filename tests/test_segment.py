@@ -69,7 +69,7 @@ def refused(capsys: pytest.CaptureFixture, *arguments: str, **options: object) -
     return capsys.readouterr().err
 
 
-def test_every_photograph_gets_its_files(folder: Path) -> None:
+def test_every_image_gets_its_files(folder: Path) -> None:
     segment("--format", "index", "coco", "labelme", "overlay", "probability", "--threshold", "0.5")
     names = ["0", "2", "4", "holiday/1", "holiday/3"]
     rows = table()
@@ -157,7 +157,7 @@ def test_killed_and_run_again(folder: Path) -> None:
     assert not list(Path("out").rglob("*.part"))
 
 
-def test_two_processes_share_the_photographs(folder: Path) -> None:
+def test_two_processes_share_the_images(folder: Path) -> None:
     """They say what one says, and the terminal shows our own lines and the progress bar only."""
     line = ["segment", "photos", "--support", "a.jpg", "a.png", *MACHINE, "--image-size", "65", "--batch-size", "2"]
     two = start_qgnet(*line, "--out", "two", "--devices", "2")
@@ -201,7 +201,7 @@ def test_several_classes_from_a_folder(folder: Path) -> None:
     assert [category["name"] for category in coco["categories"]] == ["disc", "lawn"]
 
 
-def test_a_photograph_that_cannot_be_read_is_left_out(folder: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_image_that_cannot_be_read_is_left_out(folder: Path, capsys: pytest.CaptureFixture) -> None:
     Path("photos/broken.jpg").write_bytes(b"not an image")
     with pytest.raises(SystemExit) as stop:
         segment()
@@ -220,7 +220,7 @@ def test_displayed_orientation(folder: Path) -> None:
     assert Image.open("out/turned.png").size == (70, 90)
 
 
-def test_photographs_of_one_name_keep_their_endings(folder: Path, capsys: pytest.CaptureFixture) -> None:
+def test_images_of_one_name_keep_their_endings(folder: Path, capsys: pytest.CaptureFixture) -> None:
     draw(folder / "photos/0.png", 7)
     draw(folder / "more/0.jpg", 8)
     segment()

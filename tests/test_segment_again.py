@@ -103,7 +103,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_record_is_of_a_photograph_to_be_done_again(how: str, capsys: pytest.CaptureFixture) -> None:
+def test_a_broken_record_is_of_an_image_to_be_done_again(how: str, capsys: pytest.CaptureFixture) -> None:
     segment()
     whole = RECORD.read_bytes()
     BROKEN[how](RECORD)
@@ -139,7 +139,7 @@ def test_a_folder_where_a_file_belongs_is_named_before_the_work(capsys: pytest.C
     assert written() == []
 
 
-def test_the_photographs_folder_was_moved(capsys: pytest.CaptureFixture) -> None:
+def test_the_images_folder_was_moved(capsys: pytest.CaptureFixture) -> None:
     segment("--format", "index", "labelme")
     os.rename("photos", "images")
     segment("--format", "index", "labelme", photos="images")
@@ -155,7 +155,7 @@ def test_the_photographs_folder_was_moved(capsys: pytest.CaptureFixture) -> None
     assert f"{labelme} is no file of labelme's any more" in capsys.readouterr().err
 
 
-def test_labelme_finds_its_photograph_wherever_both_are() -> None:
+def test_labelme_finds_its_image_wherever_both_are() -> None:
     Path("elsewhere").mkdir()
     Path("linked").symlink_to("elsewhere")
     main(
@@ -200,14 +200,14 @@ def test_what_another_support_found_is_moved_aside(capsys: pytest.CaptureFixture
     assert "Of earlier runs" not in capsys.readouterr().out
 
 
-def test_the_mask_of_a_photograph_that_is_broken_by_now(capsys: pytest.CaptureFixture) -> None:
+def test_the_mask_of_an_image_that_is_broken_by_now(capsys: pytest.CaptureFixture) -> None:
     segment()
     Path("photos/0.jpg").write_bytes(b"not an image")
     assert "photos/0.jpg cannot be decoded" in refused(capsys, code=1)
     assert written() == [".qgnet-earlier/0.png", *RUN[1:]]
 
 
-def test_other_formats_of_one_run_stay_and_other_photographs_too() -> None:
+def test_other_formats_of_one_run_stay_and_other_images_too() -> None:
     """All these are still right: the supports, the model and the images are the same."""
     segment("--format", "index")
     segment("--format", "overlay")
@@ -229,7 +229,7 @@ def test_a_mask_that_nobody_has_recorded_is_not_overwritten() -> None:
     assert Image.open(OUT / "0.png").size == (90, 70)
 
 
-def test_a_photograph_that_is_exchanged_while_it_is_segmented(
+def test_an_image_that_is_exchanged_while_it_is_segmented(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     def exchange(path: Path, data: bytes) -> tuple[np.ndarray, int]:

@@ -56,7 +56,7 @@ def test_a_name_that_is_no_text(images: Path) -> None:
     assert len(segment(images, *FORMATS)) == 3
 
 
-def test_pictures_of_every_kind(images: Path) -> None:
+def test_images_of_every_kind(images: Path) -> None:
     """16 bits, grey, with a palette, with transparency, in CMYK, one pixel wide."""
     red = Image.open(images / "Ä 0.jpg")
     cv2.imwrite(str(images / "deep.png"), np.asarray(red).astype(np.uint16)[:, :, ::-1] * 257)

@@ -195,7 +195,7 @@ def test_a_single_support_moves_the_expected_threshold_only_where_its_copy_says_
 
 
 @pytest.mark.parametrize("shots", [1, 5])
-def test_a_photograph_of_nothing_like_it_is_left_empty(shots: int) -> None:
+def test_an_image_of_nothing_like_it_is_left_empty(shots: int) -> None:
     """A cat's face in two places is found, and nothing in an image of coins; the default model."""
     cat = chelsea()
     mask = np.zeros(cat.shape[:2], bool)

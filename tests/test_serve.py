@@ -43,7 +43,7 @@ def test_one_painted_mask_finds_the_others_and_comes_back(page: TestClient, fold
         assert json.loads(archive.read("labelme/a0.json"))["imageWidth"] == 60
 
 
-def test_pages_that_are_not_read_are_told(page: TestClient, folder: Path) -> None:
+def test_pages_that_are_not_read_are_reported(page: TestClient, folder: Path) -> None:
     pages = [Image.open(folder / f"a{i}.png") for i in range(3)]
     pages[0].save(folder / "scan.tif", save_all=True, append_images=pages[1:])
     facts = {name: page.get(f"/api/images/{key}").json() for name, key in keys(page).items()}
@@ -133,7 +133,7 @@ def test_a_corrected_prediction_becomes_a_support(page: TestClient) -> None:
     assert segment(page)["a1.png"]["scores"]
 
 
-def test_pictures_that_cannot_be_read_do_not_end_a_run(page: TestClient, folder: Path) -> None:
+def test_images_that_cannot_be_read_do_not_end_a_run(page: TestClient, folder: Path) -> None:
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     (folder / "a2.png").write_bytes((folder / "a2.png").read_bytes()[:90])
     paint(page, "a0.png", DISC)
@@ -152,7 +152,7 @@ def test_the_folder_is_gone(page: TestClient, folder: Path) -> None:
     assert "is gone" in answer.json()["error"]
 
 
-def test_only_pictures_of_the_folder_are_served(folder: Path, segmenter: Segmenter, tmp_path: Path) -> None:
+def test_only_images_of_the_folder_are_served(folder: Path, segmenter: Segmenter, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     Image.new("RGB", (8, 8)).save(secret)
     write_scenes(tmp_path / "others", 1)
@@ -177,7 +177,7 @@ def test_only_pictures_of_the_folder_are_served(folder: Path, segmenter: Segment
             assert page.get(path).status_code in (404, 405, 422), path
 
 
-def test_pictures_are_dropped_under_made_up_names(
+def test_images_are_dropped_under_made_up_names(
     page: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hostile = "../../<img src=x onerror=alert(1)>.png"

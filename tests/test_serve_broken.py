@@ -76,7 +76,7 @@ def test_a_broken_session_file_loses_no_mask(
         painted = {one["name"]: one["painted"] for one in session["images"]}
         assert [one["classes"] for one in painted.values()] == [[1], [3], [1]]
         assert sum(one["support"] for one in painted.values()) == supports
-        assert "session.json" in session["told"][0]
+        assert "session.json" in session["warnings"][0]
         assert page.put("/api/settings", json=session["settings"]).status_code == 200
         paint(page, "a0.png", DISC)
         page.delete(f"/api/images/{keys(page)['a2.png']}/mask.png")
@@ -84,7 +84,7 @@ def test_a_broken_session_file_loses_no_mask(
     copies = [copy.read_bytes() for copy in kept.glob("broken-*-session.json")]
     assert copies == ([] if broken is None else [broken])
     with browser(kept.parent, segmenter) as page:  # whole again
-        assert page.get("/api/session").json()["told"] == []
+        assert page.get("/api/session").json()["warnings"] == []
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_a_wrong_line_of_the_log_does_not_take_the_others_along(
     log.write_bytes(spoilt)
     with browser(folder, segmenter) as page:
         after = page.get("/api/session").json()
-        assert "1 lines of" in after.pop("told")[0]
-        before.pop("told")
+        assert "1 lines of" in after.pop("warnings")[0]
+        before.pop("warnings")
         assert after == before
     assert (folder / ".qgnet-page/broken-1-results.jsonl").read_bytes() == spoilt
     with browser(folder, segmenter) as page:
-        assert page.get("/api/session").json()["told"] == []
+        assert page.get("/api/session").json()["warnings"] == []
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_what_was_found_is_gone(page: TestClient, folder: Path) -> None:
     assert page.post("/api/download", params={"formats": "index"}).status_code == 200
 
 
-def test_a_failing_read_is_not_told_as_a_write(page: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_read_is_not_called_a_write(page: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = keys(page)["a0.png"]
 
     def failing(image: object) -> None:

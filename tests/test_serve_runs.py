@@ -116,7 +116,7 @@ def test_a_stopped_run_that_waits_does_not_begin(page: TestClient, monkeypatch: 
     assert len(fits) == 2
 
 
-def test_a_picture_that_is_exchanged_while_it_is_segmented(
+def test_an_image_that_is_exchanged_while_it_is_segmented(
     page: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(page, "a0.png", DISC)
@@ -195,7 +195,7 @@ def test_a_threshold_that_is_no_number_is_refused(page: TestClient) -> None:
     assert page.put("/api/settings", content=content, headers={"content-type": "application/json"}).status_code == 422
 
 
-def test_six_requests_for_one_picture_at_once(page: TestClient, folder: Path) -> None:
+def test_six_requests_for_one_image_at_once(page: TestClient, folder: Path) -> None:
     large = Image.open(folder / "a0.png").resize((1200, 800))
     for i in range(4):
         large.save(folder / f"b{i}.png")

@@ -25,6 +25,8 @@ from playwright.sync_api import Browser, expect
 from serving import write_scenes
 
 from qgnet.inference.segmenter import Segmenter
+from qgnet.outputs import CLASS_COLOURS, FORMATS
+from qgnet.web.export import as_result
 
 pytest_plugins = ["browsing"]
 
@@ -187,3 +189,35 @@ def test_accessible_and_names_are_only_text(
             serious = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
             assert not serious, [(v["id"], [node["html"] for node in v["nodes"]]) for v in serious]
             page.keyboard.press("Escape")
+
+
+LABELS = """async ([settings, values, outcome]) => {
+  const { labelsOf } = await import("/found.js");
+  const probabilities = values.map(([number, bytes]) => [number, { values: Uint8Array.from(bytes) }]);
+  return [...labelsOf(Object.fromEntries(probabilities), outcome, settings)];
+}"""
+
+
+def test_the_page_shows_what_the_download_holds(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
+    """Classes by `furthest_above`, their colours, and the formats: the page's are those of Python."""
+    rng = np.random.default_rng(0)
+    with served(write_scenes(tmp_path / "photographs", 1), network) as server, opened(chromium, server) as page:
+        for _ in range(100):
+            numbers = (rng.permutation(9)[: rng.integers(1, 5)] + 1).tolist()
+            maps = {n: rng.integers(0, 256, (8, 9), dtype=np.uint8) for n in numbers if rng.random() < 0.9}
+            if not maps:
+                continue
+            scores = {n: rng.integers(0, 11) / 10 for n in maps}
+            by_run = {n: rng.integers(1, 20) / 20 for n in maps if rng.random() < 0.9}  # coarse: many are equally far
+            chosen = {n: rng.integers(1, 20) / 20 for n in numbers if rng.random() < 0.3}
+            settings = {"classes": [{"number": n} for n in numbers], "chosen": chosen, "presence": 0.3}
+            values = [[n, values.ravel().tolist()] for n, values in maps.items()]
+            labels = page.evaluate(LABELS, [settings, values, {"scores": scores, "thresholds": by_run}])
+            found = {n: values.astype(np.float32) / np.float32(255) for n, values in maps.items()}
+            result = as_result({n: str(n) for n in numbers}, found, by_run | chosen, scores, 0.3)
+            expected = sum(int(name) * segment.mask for name, segment in result.segments.items())
+            assert np.array_equal(np.reshape(labels, (8, 9)), expected)
+        expect(page.locator("#classes .dot").first).to_have_css("background-color", f"rgb{CLASS_COLOURS[0]}")
+        page.click("#download")
+        offered = page.locator("#formats input").evaluate_all("boxes => boxes.map((box) => box.value)")
+        assert offered == [name for name, one in FORMATS.items() if one.on_page]

@@ -4,7 +4,7 @@
 import argparse
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from datamodules.files.image_paths import find_images
 from datamodules.layouts import LAYOUT
@@ -12,7 +12,7 @@ from qgnet.commands.model_options import add_model_options, model_of
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Range, check
 from qgnet.inference import PRESENCE
-from qgnet.outputs import Format
+from qgnet.outputs import FORMATS
 
 RANGES = {"batch_size": Range(1, 1024), "workers": Range(0, 256), "nodes": Range(1)}
 DEVICES = re.compile(r"auto|[1-9]\d*|\d+(,\d+)*,?")
@@ -54,7 +54,11 @@ def add_parser(subcommands: Any) -> None:
     )
     output = parser.add_argument_group("what is written")
     output.add_argument(
-        "--format", nargs="+", choices=get_args(Format), default=["index"], help="one or more (default index)"
+        "--format",
+        nargs="+",
+        choices=tuple(FORMATS),
+        default=["index"],
+        help=f"one or more (default index): {'; '.join(f'{name}: {one.label}' for name, one in FORMATS.items())}",
     )
     output.add_argument("--polygons", action="store_true", help="of --format coco: polygons instead of run lengths")
     machine = parser.add_argument_group("where it runs")

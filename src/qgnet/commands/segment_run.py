@@ -27,7 +27,6 @@ from qgnet.common.text import some
 from qgnet.inference.segmenter import Segmenter
 from qgnet.inference.supports import read_supports
 from qgnet.inference.task import ImageSegmentation
-from qgnet.outputs import Format
 from qgnet.outputs.file_names import ANNOTATIONS, LOCK, SHEET, TABLE, check_distinct, is_too_long, longest_name
 from qgnet.outputs.folder import ASIDE, OutputFolder, move_aside
 from qgnet.outputs.records import Record, check_writable, read_record, write_coco, write_contact_sheet, write_csv
@@ -197,7 +196,7 @@ def finish(options: argparse.Namespace, folder: OutputFolder, left: Collection[s
 
 
 def write_tables(
-    folder: OutputFolder, good: Mapping[str, Record], formats: Collection[Format], as_polygons: bool
+    folder: OutputFolder, good: Mapping[str, Record], formats: Collection[str], as_polygons: bool
 ) -> list[str]:
     """Write what is made of all images together; the files of earlier runs that were moved aside instead."""
     write_csv(folder.out, good)

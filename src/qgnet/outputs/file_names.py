@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import get_args
 
 from datamodules.files.finding import normalized_name
 from qgnet.common.errors import InputError
-from qgnet.outputs import Format
+from qgnet.outputs import FORMATS
 
 FOLDER = ".qgnet"
 """In the output folder: a record of each image, and the lock."""
@@ -17,9 +16,7 @@ LOCK = f"{FOLDER}/lock"
 """Held by the run that works in the output folder."""
 TABLE, SHEET, ANNOTATIONS = "segments.csv", "contact_sheet.jpg", "annotations.json"
 """Of all images."""
-OVERLAYS, PROBABILITIES, LABELME = "overlays", "probabilities", "labelme"
-"""Folders of formats."""
-RESERVED = (TABLE, SHEET, ANNOTATIONS, OVERLAYS, PROBABILITIES, LABELME)
+RESERVED = {TABLE, SHEET, ANNOTATIONS, *(one.path.split("/")[0] for one in FORMATS.values() if one.path[:1] != "{")}
 LONGEST = 255
 """Bytes of a file's name, where the system does not tell."""
 Classes = tuple[str, ...]
@@ -31,7 +28,7 @@ def record_file(name: str) -> str:
     return f"{FOLDER}/{name}.json"
 
 
-def files_of(chosen: Format, name: str, classes: Classes) -> list[str]:
+def files_of(chosen: str, name: str, classes: Classes) -> list[str]:
     """An image's files in one format, below the output folder; of a format with a file per class, in their order.
 
     Args:
@@ -39,27 +36,19 @@ def files_of(chosen: Format, name: str, classes: Classes) -> list[str]:
         name: of the image, as ``find_images`` gives it.
         classes: all of them.
     """
-    if chosen == "index":
-        return [f"{name}.png"]
-    if chosen == "overlay":
-        return [f"{OVERLAYS}/{name}.jpg"]
-    if chosen == "labelme":
-        return [f"{LABELME}/{name}.json"]
-    if chosen == "binary":
-        return [f"{folder}{name}.png" for folder in class_folders(classes)]
-    if chosen == "probability":
-        return [f"{PROBABILITIES}/{folder}{name}.png" for folder in class_folders(classes)]
-    return []  # coco: one file of all images
+    path = FORMATS[chosen].path
+    folders = class_folders(classes) if "{folder}" in path else [""]
+    return [path.format(name=name, folder=folder) for folder in folders] if path else []
 
 
-def all_files(name: str, formats: Collection[Format], classes: Classes) -> dict[str, Format]:
+def all_files(name: str, formats: Collection[str], classes: Classes) -> dict[str, str]:
     """An image's files in several formats → the format of each."""
     return {file: chosen for chosen in formats for file in files_of(chosen, name, classes)}
 
 
-def files_of_all_formats(name: str, classes: Classes) -> dict[str, Format]:
+def files_of_all_formats(name: str, classes: Classes) -> dict[str, str]:
     """An image's files in whatever format."""
-    return all_files(name, get_args(Format), classes)
+    return all_files(name, FORMATS, classes)
 
 
 @lru_cache(8)
@@ -98,7 +87,7 @@ def is_too_long(name: str, longest: int) -> bool:
     return max(map(len, os.fsencode(record_file(name)).split(b"/"))) > longest
 
 
-def check_distinct(out: Path, images: Mapping[str, Path], formats: Collection[Format], classes: Classes) -> None:
+def check_distinct(out: Path, images: Mapping[str, Path], formats: Collection[str], classes: Classes) -> None:
     """See that no file is written twice, and none where another needs a folder, or by a name that is too long.
 
     Args:
@@ -134,7 +123,7 @@ def check_distinct(out: Path, images: Mapping[str, Path], formats: Collection[Fo
 REMEDY = "Rename one of them, or write them to an --out of their own."
 
 
-def _written(images: Mapping[str, Path], formats: Collection[Format], classes: Classes) -> Iterator[tuple[str, str]]:
+def _written(images: Mapping[str, Path], formats: Collection[str], classes: Classes) -> Iterator[tuple[str, str]]:
     """Each file as often as it would be written, and what it is of, for a message."""
     for name, path in images.items():
         for chosen in formats:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from datamodules.input_images import InputImage
 from qgnet.common.errors import InputError
-from qgnet.outputs import Format
 from qgnet.outputs.file_names import FOLDER, Classes, all_files, files_of_all_formats, record_file
-from qgnet.outputs.formats import FORMATS, the_file, update_image_path
+from qgnet.outputs.formats import WRITERS, the_file, update_image_path
 from qgnet.outputs.records import Record, error_record, is_complete, is_current, read_record, record_of, write_record
 from qgnet.outputs.segments import Result
 
@@ -29,7 +28,7 @@ class OutputFolder:
     """
 
     def __init__(
-        self, out: Path, images: Mapping[str, Path], formats: Sequence[Format], classes: Classes, run: str
+        self, out: Path, images: Mapping[str, Path], formats: Sequence[str], classes: Classes, run: str
     ) -> None:
         self.out = out
         self.images = images
@@ -37,7 +36,7 @@ class OutputFolder:
         self.classes = classes
         self.run = run
 
-    def wanted(self, name: str) -> dict[str, Format]:
+    def wanted(self, name: str) -> dict[str, str]:
         """An image's files in this run → the format of each."""
         return all_files(name, self.formats, self.classes)
 
@@ -83,7 +82,7 @@ class OutputFolder:
         if result is None:
             return error_record(image.path, image.error, self.run)
         try:
-            for write in filter(None, (FORMATS[name] for name in self.formats)):
+            for write in (WRITERS[name] for name in self.formats if name in WRITERS):
                 write(self.out, image.name, image.path, result)
         except InputError as error:  # it was taken away while it was segmented
             return error_record(image.path, str(error), self.run)
@@ -127,10 +126,10 @@ class OutputFolder:
     def _is_recorded(self, name: str) -> bool:
         return (self.out / record_file(name)).exists()
 
-    def _earlier(self, name: str, record: Record | None) -> dict[str, Format]:
+    def _earlier(self, name: str, record: Record | None) -> dict[str, str]:
         """What earlier runs wrote of an image; where its record is broken, what they may have written."""
         if record is not None:
-            files: dict[str, Format] = record.get("files", {})
+            files: dict[str, str] = record.get("files", {})
             return files
         return files_of_all_formats(name, self.classes) if self._is_recorded(name) else {}
 

@@ -16,15 +16,13 @@ from datamodules.files.png import PALETTE
 from datamodules.files.sources import Array
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
-from qgnet.outputs import Format
+from qgnet.outputs import CLASS_COLOURS
 from qgnet.outputs.file_names import files_of
 from qgnet.outputs.polygons import polygons
 from qgnet.outputs.segments import Result, Segment
 
 Writer = Callable[[Path, str, Path, Result], None]
 """Writes an image's files of one format: to the output folder, by its name there, from its file and result."""
-COLOURS = [(255, 60, 40), (60, 150, 255), (255, 200, 0), (60, 200, 90), (190, 90, 255), (0, 210, 210)]
-"""Of classes in overlays, again from the first after the last."""
 
 
 def write_index(out: Path, name: str, source: Path, result: Result) -> None:
@@ -47,7 +45,7 @@ def write_probability(out: Path, name: str, source: Path, result: Result) -> Non
         write_gray(out / file, (segment.probability * 255).round().astype(np.uint8))
 
 
-def of_segments(chosen: Format, name: str, result: Result) -> Iterator[tuple[str, Segment]]:
+def of_segments(chosen: str, name: str, result: Result) -> Iterator[tuple[str, Segment]]:
     """Of a format with a file per class: the file below the output folder, and what there is of the class."""
     return zip(files_of(chosen, name, tuple(result.segments)), result.segments.values(), strict=True)
 
@@ -112,15 +110,14 @@ def update_image_path(file: Path, source: Path) -> None:
         write_text(file, json.dumps({**content, "imagePath": path_from(file.parent, source)}))
 
 
-FORMATS: dict[Format, Writer | None] = {
+WRITERS: dict[str, Writer] = {
     "index": write_index,
     "binary": write_binary,
-    "coco": None,  # one file of all images, from the records
     "labelme": write_labelme,
     "overlay": write_overlay,
     "probability": write_probability,
 }
-"""Name → what writes an image's files."""
+"""Format → what writes an image's files."""
 
 
 def draw_masks(image: Array, mask: NDArray[np.uint8]) -> Array:
@@ -128,14 +125,14 @@ def draw_masks(image: Array, mask: NDArray[np.uint8]) -> Array:
     blended = image.copy()
     for number in np.unique(mask[mask > 0]).tolist():
         inside = (mask == number).astype(np.uint8)
-        colour = COLOURS[(number - 1) % len(COLOURS)]
+        colour = CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
         blended[inside == 1] = (0.5 * blended[inside == 1] + 0.5 * np.array(colour)).astype(np.uint8)
         outlines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(blended, outlines, -1, colour, max(1, max(mask.shape) // 400))
     return blended
 
 
-def the_file(chosen: Format, name: str) -> str:
+def the_file(chosen: str, name: str) -> str:
     """An image's file, below the output folder, in a format that has one for all classes."""
     (file,) = files_of(chosen, name, ())
     return file

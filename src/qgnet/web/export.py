@@ -5,7 +5,6 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +12,14 @@ from PIL import Image
 
 from datamodules.files.image_paths import find_images
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import FORMATS, write_labelme
+from qgnet.outputs.formats import WRITERS, write_labelme
 from qgnet.outputs.records import record_of, write_coco, write_csv
 from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.web.images import FolderImage, ImageFolder
 from qgnet.web.session import Session
 
-Format = Literal["index", "coco", "labelme", "overlay"]
-"""As `qgnet segment` writes them."""
 
-
-def write_zip(session: Session, images: ImageFolder, presence: float, formats: Sequence[Format], to: Path) -> Path:
+def write_zip(session: Session, images: ImageFolder, presence: float, formats: Sequence[str], to: Path) -> Path:
     """Write ``masks.zip`` and return it. Nothing in it tells where the folder lies.
 
     Args:
@@ -47,10 +43,9 @@ def write_zip(session: Session, images: ImageFolder, presence: float, formats: S
         if result is None:
             continue
         records[name] = record_of(path, result, run="") | {"file": path.relative_to(images.folder).as_posix()}
-        for chosen in formats:
-            write = partial(write_labelme, image_path=path.name) if chosen == "labelme" else FORMATS[chosen]
-            if write is not None:
-                write(out, name, path, result)
+        writers = WRITERS | {"labelme": partial(write_labelme, image_path=path.name)}
+        for write in (writers[chosen] for chosen in formats if chosen in writers):
+            write(out, name, path, result)
     if not records:
         raise InputError("There is nothing to download yet. Paint an object and press Segment first.")
     write_csv(out, records)

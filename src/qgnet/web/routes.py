@@ -4,7 +4,7 @@ import io
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request
@@ -17,7 +17,8 @@ from starlette.background import BackgroundTask
 from datamodules.files import read_image_size
 from datamodules.files.images import count_pages
 from qgnet.common.errors import InputError
-from qgnet.web.export import Format, write_zip
+from qgnet.outputs import CLASS_COLOURS, FORMATS
+from qgnet.web.export import write_zip
 from qgnet.web.images import DISPLAY, THUMBNAIL, scaled, store_dropped
 from qgnet.web.session import Labels
 from qgnet.web.session_file import Settings
@@ -25,7 +26,7 @@ from qgnet.web.workspace import Workspace
 
 MOST_BYTES = 64 * 2**20
 """Of an image or mask that is sent here."""
-Kind = Literal["probability", "guided", "prior"]
+PAGE_FORMATS = {name: one.label for name, one in FORMATS.items() if one.on_page}
 NONE = HTTPException(404, "There is none.")
 
 
@@ -48,6 +49,8 @@ def workspace_routes(work: Workspace) -> APIRouter:
             "learnt": {number: learnt.model_dump() for number, learnt in state.learnt.items()},
             "presence": work.presence,
             "maps": work.maps,
+            "formats": PAGE_FORMATS,
+            "colours": CLASS_COLOURS,
             "warnings": work.session.warnings,
             "images": [work.described(image) for image in work.images.find()],
         }
@@ -70,7 +73,10 @@ def workspace_routes(work: Workspace) -> APIRouter:
         return StreamingResponse(work.worker.events(), media_type="text/event-stream", headers=headers)
 
     @router.post("/download")
-    def download(formats: Annotated[list[Format], Query(min_length=1)]) -> Response:
+    def download(formats: Annotated[list[str], Query(min_length=1)]) -> Response:
+        unknown = [name for name in formats if name not in PAGE_FORMATS]
+        if unknown:
+            raise InputError(f"There is no format {unknown[0]!r}; expected some of {', '.join(PAGE_FORMATS)}.")
         to = Path(tempfile.mkdtemp(prefix="qgnet-"))
         clean = BackgroundTask(shutil.rmtree, to)
         try:
@@ -149,9 +155,9 @@ def image_routes(work: Workspace) -> APIRouter:
         return work.described(image)
 
     @router.get("/{key}/{number}/{kind}.png")
-    def read_result(key: str, number: int, kind: Kind, small: bool = False) -> Response:
+    def read_result(key: str, number: int, kind: str, small: bool = False) -> Response:
         file = session.result_file(work.wanted(key), number, kind)
-        if file is None:
+        if file is None or kind not in ("probability", *work.maps):
             raise NONE
         return png(file, Image.Resampling.BILINEAR, small)
 

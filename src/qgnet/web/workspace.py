@@ -5,7 +5,6 @@ from typing import Any
 
 from fastapi import HTTPException
 
-from qgnet.inference.models import QGNET
 from qgnet.inference.segmenter import Segmenter
 from qgnet.web.images import FolderImage, ImageFolder
 from qgnet.web.session import Session
@@ -33,9 +32,7 @@ class Workspace:
         self.session = Session(folder)
         self.worker = Worker(segmenter.remember(MEMORY), self.session, self.images)
         self.presence = segmenter.presence if segmenter.calibration is not None else 0.0
-        model = segmenter.model
-        has_prior = model.settings.get("self_correspondence", model.kind == QGNET)
-        self.maps = ["guided", "prior"] if has_prior else ["guided"]
+        self.maps = segmenter.model.net.map_names
 
     def close(self) -> None:
         """End the run and the thread, and let another server work on the folder."""

@@ -71,7 +71,7 @@ function facts(number) {
 export function choose(number) {
   state.number = number;
   showClasses();
-  if (["guided", "prior"].includes(state.view)) showImage();
+  if (state.maps.includes(state.view)) showImage();
 }
 
 function rename(number, field) {

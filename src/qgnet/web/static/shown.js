@@ -11,7 +11,7 @@ import { chosenImage, state } from "./state.js";
 import { Strip } from "./strip.js";
 import { setRadius, stage } from "./tools.js";
 
-export const strip = new Strip($("strip"), open, () => ({ chosen: state.chosen, presence: state.presence }));
+export const strip = new Strip($("strip"), open);
 
 /** An image is described anew. */
 export function changed(one) {
@@ -80,7 +80,7 @@ async function loadMask({ key, width, height }) {
 export function labels() {
   if (state.mask) return state.mask.values;
   const found = state.probabilities;
-  return found && labelsOf(found, chosenImage().outcome, state.chosen, state.presence);
+  return found && labelsOf(found, chosenImage().outcome, state);
 }
 
 export async function showImage() {
@@ -88,7 +88,7 @@ export async function showImage() {
   stage.labels = state.view === "mask" ? labels() : null;
   stage.map = null;
   stage.draw();
-  if (["guided", "prior"].includes(state.view)) {
+  if (state.maps.includes(state.view)) {
     const { key, view, number } = state;
     const map = await tried(() => loadMap(key, number, view));
     if (key === state.key && view === state.view && number === state.number) {

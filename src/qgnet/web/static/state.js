@@ -3,6 +3,8 @@
 export const state = {
   images: new Map(), // key → as the server describes it
   classes: [],
+  colours: [], // [r, g, b] of the classes, in turn
+  maps: [], // names of the network's region maps
   chosen: {}, // class number → threshold that the user set
   learnt: {}, // class number → {threshold, expected} of the last run
   presence: 0,

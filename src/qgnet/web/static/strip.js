@@ -3,13 +3,13 @@
 import { getBytes } from "./api.js";
 import { labelsOf, loadProbabilities, paintLabels } from "./found.js";
 import { decodeGrey } from "./png.js";
+import { state } from "./state.js";
 
 export class Strip {
-  /** `choose(key)` is called when the user picks one; `settings()` gives {chosen, presence}. */
-  constructor(list, choose, settings) {
+  /** `choose(key)` is called when the user picks one. */
+  constructor(list, choose) {
     this.list = list;
     this.choose = choose;
-    this.settings = settings;
     this.items = new Map(); // key → {image, node, thumbnail, layer, badge, small, seen}
     this.current = null;
     this.observer = new IntersectionObserver((entries) => entries.forEach((entry) => this.sight(entry)), {
@@ -127,11 +127,10 @@ export class Strip {
     item.small ||= this.load(image);
     const small = await item.small;
     if (item.image !== image) return;
-    const { chosen, presence } = this.settings();
     const layer = item.layer;
     if (!small) return layer.getContext("2d").clearRect(0, 0, layer.width, layer.height);
     [layer.width, layer.height] = [small.width, small.height];
-    const labels = small.labels || labelsOf(small.probabilities, image.outcome, chosen, presence);
+    const labels = small.labels || labelsOf(small.probabilities, image.outcome, state);
     const data = new ImageData(small.width, small.height);
     paintLabels(data.data, labels, small.width, small.height);
     layer.getContext("2d").putImageData(data, 0, 0);

@@ -34,7 +34,7 @@ from qgnet.inference.presence import Calibration, evidence, mean_feature, within
 from qgnet.inference.tuning import CHOICES, HALF, iou
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.matching import MatchingNetwork
-from qgnet.networks.score_maps import Positions, of_all_shots, positions
+from qgnet.networks.score_maps import SupportPositions, join_shots, support_positions
 from qgnet.tasks.base import normalise
 
 
@@ -150,7 +150,7 @@ def encode(model: Model, source: LabelledImages, i: int, least: int) -> Photo:
 
 def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, centre: Tensor) -> Trial:
     """Segment a query by supports of a class."""
-    shots = [positions(s.features.float(), s.masks[class_id][None]) for s in supports]
+    shots = [support_positions(s.features.float(), s.masks[class_id][None]) for s in supports]
     score_maps, told = look(model, query, shots, centre)
     among = [look(model, s, shots[:k] + shots[k + 1 :], centre)[1] for k, s in enumerate(supports) if len(shots) > 1]
     usual = float(torch.stack(among)[:, 0].mean()) if among else 0.0
@@ -158,9 +158,9 @@ def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, ce
     return Trial(class_id, len(supports), class_id in query.masks, told, usual, score_maps[0].sigmoid().half(), truth)
 
 
-def look(model: Model, photo: Photo, shots: list[Positions], centre: Tensor) -> tuple[Tensor, Tensor]:
+def look(model: Model, photo: Photo, shots: list[SupportPositions], centre: Tensor) -> tuple[Tensor, Tensor]:
     """The score maps (1, S, S) of a photograph under some supports, and the evidence (2,)."""
-    known, size = of_all_shots(shots), (model.image_size, model.image_size)
+    known, size = join_shots(shots), (model.image_size, model.image_size)
     logits = model.net.decode(photo.features.float(), known, size).logits
     score_maps = logits[:, 1] - logits[:, 0]
     return score_maps, evidence(photo.features, known, score_maps, photo.inside, centre)[0]

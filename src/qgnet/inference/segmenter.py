@@ -23,7 +23,7 @@ from qgnet.inference.presence import Calibration, evidence
 from qgnet.inference.supports import Given, Pairs, name_of, picture, read_supports, several
 from qgnet.inference.tiling import Maps, at_once, blend
 from qgnet.inference.tuning import Learnt, SupportReport, choose, iou, mirrored, reports
-from qgnet.networks.encoded import concatenated, each_tensor
+from qgnet.networks.nested_tensors import concatenate, map_tensors
 from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.tasks.base import normalise
 from qgnet.tasks.feature_cache import MB, FeatureCache
@@ -117,7 +117,7 @@ class Segmenter:
             self.model.net.to(self.device)
         except (RuntimeError, TypeError, AssertionError) as error:  # no such device; torch without its kind of devices
             raise InputError(f"device={device!r} cannot be used ({error}). Take cpu, or leave it out.") from None
-        self.learnt = [x._replace(encoded=each_tensor(lambda t: t.to(self.device), x.encoded)) for x in self.learnt]
+        self.learnt = [x._replace(encoded=map_tensors(lambda t: t.to(self.device), x.encoded)) for x in self.learnt]
         return self
 
     @property
@@ -208,7 +208,7 @@ class Segmenter:
 
         if self.memory is None:
             return encode(squares)
-        return concatenated([self.memory.get(sha256_of(one.numpy()), partial(encode, one)) for one in squares.split(1)])
+        return concatenate([self.memory.get(sha256_of(one.numpy()), partial(encode, one)) for one in squares.split(1)])
 
     def save(self, path: str | Path) -> None:
         """Write the network and what it has learnt, as tensors and plain values, to one file.
@@ -268,11 +268,11 @@ class Segmenter:
         many = at_once(self.model.image_size, BATCH)
         chunks = zip(squares.split(many), inside.split(many), strict=True)
         parts = zip(*(self._decode(*chunk) for chunk in chunks), strict=True)
-        answers = [concatenated(part) for part in parts]
+        answers = [concatenate(part) for part in parts]
         results, first = [], 0
         for photograph, name in zip(photographs, names, strict=True):
             rows = slice(first, first + len(photograph.windows))
-            found = [each_tensor(itemgetter(rows), maps) for maps in answers]
+            found = [map_tensors(itemgetter(rows), maps) for maps in answers]
             for maps in found:
                 self._require_finite(maps.score_maps, name)
             results.append(self._result(photograph, found))
@@ -295,12 +295,12 @@ class Segmenter:
                 score_maps = output.logits[:, 1] - output.logits[:, 0]
                 known = self._evidence(query, learnt.encoded, score_maps, inside)
                 maps = Maps(score_maps, {name: values[:, 0] for name, values in output.maps.items()}, known)
-                answers.append(each_tensor(lambda t: t.float().cpu(), maps))
+                answers.append(map_tensors(lambda t: t.float().cpu(), maps))
         return answers
 
     def _evidence(self, query: Any, supports: Any, score_maps: Tensor, inside: Tensor) -> Tensor | None:
         """What `_present` goes by; None without a calibration, or of a network that compares nothing."""
-        compared = self.model.net.compared(query, supports)
+        compared = self.model.net.presence_features(query, supports)
         if self.calibration is None or compared is None:
             return None
         centre = score_maps.new_tensor(self.calibration.centre, dtype=torch.float32)

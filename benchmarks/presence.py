@@ -29,7 +29,7 @@ from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.common.boundary import boundary
 from qgnet.common.progress import progress
 from qgnet.inference import PRESENCE
-from qgnet.inference.models import Model, calibration_of_matching, open_model
+from qgnet.inference.models import Model, matching_calibration, open_model
 from qgnet.inference.presence import Calibration, evidence, mean_feature, within
 from qgnet.inference.tuning import CHOICES, HALF, iou
 from qgnet.metrics import EpisodeIoU
@@ -81,7 +81,7 @@ def measure_lists(options: argparse.Namespace) -> None:
     """Fit if that is asked for, and measure."""
     model = open_model("matching", options.image_size)
     data = FolderDataModule(options.folder, fold=0) if options.folder else Pascal5iDataModule(options.root, fold=0)
-    calibration = calibration_of_matching()
+    calibration = matching_calibration()
     if options.write:
         photos = read(model, data.source("train"), options)
         centre = centre_of(photos)

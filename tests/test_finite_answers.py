@@ -40,10 +40,10 @@ def test_an_evaluation(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert not list(tmp_path.rglob("predictions/*.png"))
 
 
-def test_photographs(
+def test_images(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """A support is the first picture that the network sees; one photograph may be the only one it fails on."""
+    """A support is the first image that the network sees; one image may be the only one it fails on."""
     monkeypatch.chdir(tmp_path)
     for number in range(3):
         draw(tmp_path / f"photos/{number}.jpg", number)

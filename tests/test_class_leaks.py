@@ -100,7 +100,7 @@ def test_checkpoints_that_do_not_tell_their_classes_still_work(command: Command)
     old = torch.load(LAST, weights_only=True)
     del old["classes"]
     torch.save(old, "old.ckpt")
-    with pytest.warns(UserWarning, match="does not tell its classes"):
+    with pytest.warns(UserWarning, match="does not record its training classes"):
         command("test", "pascal5i.yaml", "--data.fold=1", "--ckpt_path=old.ckpt", "--run=runs/t")
     assert json.loads(Path("runs/t/results.json").read_text())["trained_classes"] is None
     command(

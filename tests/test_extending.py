@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 
 from datamodules import EpisodeDataModule, EpisodeDataset, LabelledDataset, collate
 from qgnet.cli import main
-from qgnet.networks.encoded import concatenated, each_tensor, tensors
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.matching import MatchingNetwork
+from qgnet.networks.nested_tensors import all_tensors, concatenate, map_tensors
 from qgnet.networks.qgnet import QGNet
 
 TOYS = Path(__file__).parent / "extending"
@@ -153,15 +153,15 @@ def test_a_network_keeps_the_contract(net: FewShotNetwork, shots: int) -> None:
     assert all(0 <= float(x.min()) <= float(x.max()) <= 1 for x in together.maps.values())
     each = []
     for i in range(2):  # one by one, as a test does, with what is shared
-        encoded = net.encode_query(query[i : i + 1], net.shared(query[i : i + 1]))
+        encoded = net.encode_query(query[i : i + 1], net.shared_features(query[i : i + 1]))
         pairs = [(images[i : i + 1, k], masks[i : i + 1, k]) for k in range(shots)]
-        supports = net.stack_shots([net.encode_support(*pair, net.shared(pair[0])) for pair in pairs])
+        supports = net.stack_shots([net.encode_support(*pair, net.shared_features(pair[0])) for pair in pairs])
         assert isinstance(supports, net.supports_type)
         assert net.fits(supports)
-        assert not net.fits(each_tensor(lambda t: t * float("nan"), supports))
+        assert not net.fits(map_tensors(lambda t: t * float("nan"), supports))
         each.append(net.decode(encoded, supports, (SIDE, SIDE), with_levels=False))
-    apart = concatenated(each)
-    for one, other in zip(tensors([*together[:2], together[3]]), tensors([*apart[:2], apart[3]]), strict=True):
+    apart = concatenate(each)
+    for one, other in zip(all_tensors([*together[:2], together[3]]), all_tensors([*apart[:2], apart[3]]), strict=True):
         assert torch.allclose(one, other, atol=1e-4)
 
 
@@ -169,7 +169,7 @@ def test_a_network_keeps_the_contract(net: FewShotNetwork, shots: int) -> None:
 def test_masks_of_one_kind_give_finite_answers(net: FewShotNetwork, label: int) -> None:
     query, images, masks = episode(1)
     prediction = net(query, images, torch.full_like(masks, label))
-    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors(prediction))
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in all_tensors(prediction))
 
 
 def test_a_network_computes_in_bf16(net: FewShotNetwork) -> None:

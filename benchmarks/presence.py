@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
+from datamodules import FolderDataModule, Pascal5iDataModule
 from datamodules.episodes.letterbox import letterbox_image, letterbox_support
 from datamodules.files.sources import LabelledImages
-from datamodules.folder import FolderDataModule
-from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.common.boundary import boundary
 from qgnet.common.progress import progress
 from qgnet.inference import PRESENCE
@@ -83,14 +82,14 @@ def measure_lists(options: argparse.Namespace) -> None:
     data = FolderDataModule(options.folder, fold=0) if options.folder else Pascal5iDataModule(options.root, fold=0)
     calibration = matching_calibration()
     if options.write:
-        photos = read(model, data.source("train"), options)
+        photos = read(model, data.images("train"), options)
         centre = centre_of(photos)
         trials = draw(model, photos, centre, options)
         calibration = fit(trials, centre)._replace(sides=(model.image_size,))
         print(f"fitted: {calibration._replace(centre=calibration.centre[:2])}")
         tell("training list", trials, calibration, options.presence)
         options.write.write_text(json.dumps(calibration._asdict()) + "\n")
-    photos = read(model, data.source("val"), options)
+    photos = read(model, data.images("val"), options)
     trials = draw(model, photos, torch.tensor(calibration.centre), options)
     tell("validation list", trials, calibration, options.presence)
 

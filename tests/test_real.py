@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import CONFIGS
 
-from datamodules.pascal5i import Pascal5iDataModule
+from datamodules import Pascal5iDataModule
 from qgnet.cli import main
 from qgnet.networks.encoders import create_encoder
 from qgnet.weights.store import load_encoder_weights

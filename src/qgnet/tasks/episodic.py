@@ -182,10 +182,11 @@ class EpisodicTask(Task):
         """Segment and count."""
         segmented = self.predict_step(episode, batch_idx)
         for i, target in enumerate(episode.original_mask):
-            if episode.present[i]:
+            other = int(episode.control_of[i])
+            if other < 0:
                 self.metric.update(segmented.masks[i], target, int(episode.class_id[i]))
-            else:  # follows the same query under its own class's supports
-                self.control.update(segmented.masks[i - 1], segmented.masks[i], target)
+            else:
+                self.control.update(segmented.masks[other], segmented.masks[i], target)
         return segmented
 
     def test_step(self, episode: Episode, batch_idx: int) -> Segmented:  # type: ignore[override]

@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [
     "qgnet.common",
     "datamodules.files",
-    "datamodules.episodes",
-    "datamodules.layouts",
     "datamodules.prepare",
+    "datamodules.datasets",
+    "datamodules.episodes",
     "datamodules.views",
     "datamodules",
     "qgnet.networks",
@@ -53,7 +53,9 @@ def imported(path: Path) -> Iterator[str]:
     """Modules of this project that a file names, at its top or inside a function."""
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):  # ``from datamodules import files`` names datamodules.files
+            found = (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [name if name in MODULES else node.module or "" for name in found]
         yield from (name for name in names if name.split(".")[0] in ("qgnet", "datamodules"))
 
 

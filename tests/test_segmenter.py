@@ -11,10 +11,10 @@ from PIL import Image
 from skimage.data import chelsea, coins
 
 import qgnet
+from datamodules import Pascal5iDataModule
 from datamodules.episodes.episode import collate
 from datamodules.episodes.letterbox import restore
 from datamodules.files import read_index_mask
-from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.cli import main
 from qgnet.commands import main as qgnet_command
 from qgnet.common.errors import InputError

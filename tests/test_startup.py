@@ -15,9 +15,8 @@ from pytorch_lightning.cli import LightningCLI
 
 import qgnet
 import qgnet.cli
-from datamodules.layouts import Year
-from datamodules.prepare import Tool
-from datamodules.prepare.coco20i import COCO_FILES
+from datamodules.datasets.coco20i import COCO_FILES, Year
+from datamodules.prepare.choices import Tool
 from datamodules.prepare.labels import READERS
 from qgnet.commands import COMMANDS
 from qgnet.commands import main as qgnet_command
@@ -107,7 +106,7 @@ def test_a_data_set_is_prepared_without_torch(
     modules = imported(
         f"from qgnet.commands import main\nmain({['prepare', kind, f'--root={root}', '--check']})", ends_with
     )
-    assert "datamodules.prepare.counts" in modules
+    assert "datamodules.files.index" in modules
     assert not {*NETWORKS} & {*modules}
 
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 
+from datamodules.datasets.folder import LAYOUT, LabelledFolder
+from datamodules.files.finding import IMAGES, MASKS
 from datamodules.files.sources import Array
 from datamodules.files.writing import remove_parts
 from datamodules.input_images import InputImagesDataModule
-from datamodules.layouts import LAYOUT
-from datamodules.layouts.folder import IMAGES, MASKS, folder_classes, folder_images
 from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.segments import SegmentWriter
 from qgnet.common.errors import InputError
@@ -95,8 +95,8 @@ def load_supports(options: argparse.Namespace) -> Supports:
     root = options.supports
     if not (root / IMAGES).is_dir() or not (root / MASKS).is_dir():
         raise InputError(f"--supports {root} is not laid out as expected: {LAYOUT}.")
-    names = folder_classes(root)
-    source = folder_images(root)
+    folder = LabelledFolder(root)
+    names, source = folder.class_names, folder.images("val")
     pairs: dict[str, list[tuple[Array, Array]]] = {name: [] for name in names.values()}
     for i in range(len(source.names)):
         for number in source.facts(i).areas:

@@ -15,11 +15,11 @@ from qgnet.common.errors import InputError
 from qgnet.inference.models import Model
 from qgnet.inference.onnx_networks import DECODER, DESCRIPTION, ENCODER, FORMAT, NETWORKS, SUPPORT, identity_of, needed
 from qgnet.inference.validation import plain
-from qgnet.networks.encoded import tensors
 from qgnet.networks.encoders import Features
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.layers import size_of
 from qgnet.networks.matching import MatchingNetwork
+from qgnet.networks.nested_tensors import all_tensors
 from qgnet.networks.qgnet import GUIDED, QGNet
 from qgnet.networks.score_maps import matching_feature
 from qgnet.tasks.base import normalise
@@ -47,7 +47,7 @@ class EncoderPart(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """All that is kept of a query."""
-        return tuple(tensors(self.net.encode_query(image)))
+        return tuple(all_tensors(self.net.encode_query(image)))
 
 
 class SupportPart(nn.Module):
@@ -58,11 +58,11 @@ class SupportPart(nn.Module):
         self.net = net
         self.sizes: list[tuple[int, int]] = []
         with torch.inference_mode():
-            self.net.masked(self.features(image), self._note)
+            self.net.masked_features(self.features(image), self._note)
 
     def features(self, image: Tensor) -> Features:
         """What a support starts from."""
-        return self.net.encoder(image, self.net.encoder.shared_levels)
+        return self.net.encoder(image, self.net.encoder.base_levels)
 
     def _note(self, size: tuple[int, int]) -> Tensor:
         if size not in self.sizes:
@@ -73,10 +73,10 @@ class SupportPart(nn.Module):
         """The category feature, the masked high-level feature, and what score maps compare."""
         features = self.features(image)
         known = {size_of(mask): mask for mask in masks}
-        category, masked = self.net.masked(features, lambda size: known[size])
+        category, masked = self.net.masked_features(features, lambda size: known[size])
         if not self.net.score_map_names:
             return category, masked
-        return category, masked, matching_feature(self.net.encoder.compared(features))
+        return category, masked, matching_feature(self.net.encoder, features)
 
 
 class DecoderPart(nn.Module):
@@ -154,7 +154,7 @@ def compare(model: Model, exported: Any) -> list[Difference]:
         shots = [one.encode_support(images[i : i + 1], masks[i : i + 1]) for i in range(BATCH)]
         output = one.decode(query, one.stack_shots(shots), sides, with_levels=False)
         pairs.append({"the query": query, "the supports": shots, "the prediction": output.logits})
-    return [difference(part, *(list(tensors(pair[part])) for pair in pairs)) for part in pairs[0]]
+    return [difference(part, *(list(all_tensors(pair[part])) for pair in pairs)) for part in pairs[0]]
 
 
 def difference(part: str, expected: list[Tensor], found: list[Tensor]) -> Difference:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.inference import validation as v
-from qgnet.networks.encoded import each_tensor
+from qgnet.networks.correspondence import foreground_keys
 from qgnet.networks.enrichment import EnrichmentOutput
 from qgnet.networks.few_shot import FewShotNetwork
-from qgnet.networks.layers import resize_mask
+from qgnet.networks.layers import foreground_share
 from qgnet.networks.matching import MatchingHead
-from qgnet.networks.qgnet import GUIDED, PRIOR, QGNetDecoder, Query, Support, support
-from qgnet.networks.score_maps import SCORE_MAPS, positions
+from qgnet.networks.nested_tensors import map_tensors
+from qgnet.networks.qgnet import GUIDED, PRIOR, EncodedQuery, EncodedSupport, QGNetDecoder
+from qgnet.networks.score_maps import SCORE_MAPS, support_positions
 
 FORMAT = "qgnet-onnx-1"
 DESCRIPTION = "model.json"
@@ -126,19 +127,18 @@ class ExportedQGNet(ExportedNetwork, QGNetDecoder):
         self.support_encoder = Graph(folder / SUPPORT)
         self.map_names = (GUIDED, PRIOR) if "prior_map" in self.encoder.outputs else (GUIDED,)
 
-    def encode_query(self, image: Tensor, shared: None = None) -> Query:
+    def encode_query(self, image: Tensor, shared: None = None) -> EncodedQuery:
         """(B, 3, S, S) normalised floats → what depends on the query alone."""
         outputs = self.encoder(image)
         pyramid = [tensor for name, tensor in outputs.items() if name.startswith("pyramid")]
-        return Query(pyramid, outputs["high"], outputs.get("prior_map"), outputs.get("matching"))
+        return EncodedQuery(pyramid, outputs["high"], outputs.get("prior_map"), outputs.get("matching"))
 
-    def encode_support(self, image: Tensor, mask: Tensor, shared: None = None) -> Support:
+    def encode_support(self, image: Tensor, mask: Tensor, shared: None = None) -> EncodedSupport:
         """(B, 3, S, S) normalised floats and their masks (B, S, S) → what depends on the support alone."""
-        whole = (mask == 1).float().unsqueeze(1)
-        outputs = self.support_encoder(image, *(resize_mask(whole, size) for size in self.mask_sizes))
-        compared = outputs.get("matching")
-        known = None if compared is None else positions(compared, mask)
-        return support(outputs["category"], outputs["masked"], mask, known)
+        outputs = self.support_encoder(image, *(foreground_share(mask, size) for size in self.mask_sizes))
+        matching = outputs.get("matching")
+        positions = None if matching is None else support_positions(matching, mask)
+        return EncodedSupport(outputs["category"], foreground_keys(outputs["masked"], mask), positions)
 
 
 class ExportedEnrichment(nn.Module):
@@ -158,7 +158,7 @@ class ExportedEnrichment(nn.Module):
     ) -> EnrichmentOutput:
         """Predict."""
         batch = len(pyramid[0])
-        every = each_tensor(lambda t: t.expand(batch, -1, -1, -1), [*pyramid, category, *maps])
+        every = map_tensors(lambda t: t.expand(batch, -1, -1, -1), [*pyramid, category, *maps])
         return EnrichmentOutput(self.graph(*every)["logits"], [])
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qgnet.networks.score_maps import Positions
+from qgnet.networks.score_maps import SupportPositions
 
 
 class Calibration(NamedTuple):
@@ -68,7 +68,7 @@ def valid_positions(inside: Tensor, size: tuple[int, int]) -> Tensor:
     return F.adaptive_max_pool2d(inside.float()[:, None], size)[:, 0].flatten(1) > 0
 
 
-def evidence(query: Tensor, supports: Positions, score_maps: Tensor, inside: Tensor, centre: Tensor) -> Tensor:
+def evidence(query: Tensor, supports: SupportPositions, score_maps: Tensor, inside: Tensor, centre: Tensor) -> Tensor:
     """How similar what was found is to the supports' object, and how strong the answer is.
 
     Args:

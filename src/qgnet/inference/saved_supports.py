@@ -13,7 +13,7 @@ from qgnet.inference import validation as v
 from qgnet.inference.models import KINDS, Model, rebuild
 from qgnet.inference.tuning import FittedClass, SupportReport
 from qgnet.networks.encoders import Encoder
-from qgnet.weights.store import read_tensors, save_tensors
+from qgnet.weights.files import read_tensors, save_tensors
 
 FORMAT = "qgnet-segmenter-1"
 CHECKSUM = "sha256"

@@ -23,7 +23,7 @@ from qgnet.inference.presence import Calibration, evidence
 from qgnet.inference.supports import ImageLike, SupportPairs, as_image, checked_images, name_of, read_supports
 from qgnet.inference.tiling import ClassMaps, batch_limit, blend
 from qgnet.inference.tuning import FittedClass, SupportReport, choose_threshold, iou, mirrored, support_reports
-from qgnet.networks.encoded import concatenated, each_tensor
+from qgnet.networks.nested_tensors import concatenate, map_tensors
 from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.tasks.base import normalise
 from qgnet.tasks.feature_cache import MB, FeatureCache
@@ -117,7 +117,7 @@ class Segmenter:
             self.model.net.to(self.device)
         except (RuntimeError, TypeError, AssertionError) as error:  # no such device; torch without its kind of devices
             raise InputError(f"device={device!r} cannot be used ({error}). Take cpu, or leave it out.") from None
-        self.fitted = [x._replace(encoded=each_tensor(lambda t: t.to(self.device), x.encoded)) for x in self.fitted]
+        self.fitted = [x._replace(encoded=map_tensors(lambda t: t.to(self.device), x.encoded)) for x in self.fitted]
         return self
 
     @property
@@ -207,7 +207,7 @@ class Segmenter:
 
         if self.cache is None:
             return encode(squares)
-        return concatenated([self.cache.get(sha256_of(one.numpy()), partial(encode, one)) for one in squares.split(1)])
+        return concatenate([self.cache.get(sha256_of(one.numpy()), partial(encode, one)) for one in squares.split(1)])
 
     def save(self, path: str | Path) -> None:
         """Write the network and the fitted classes, as tensors and plain values, to one file.
@@ -264,11 +264,11 @@ class Segmenter:
         inside = torch.cat([image.inside() for image in images])
         many = batch_limit(self.model.image_size, BATCH)
         chunks = zip(squares.split(many), inside.split(many), strict=True)
-        maps = [concatenated(part) for part in zip(*(self._decode(*chunk) for chunk in chunks), strict=True)]
+        maps = [concatenate(part) for part in zip(*(self._decode(*chunk) for chunk in chunks), strict=True)]
         results, first = [], 0
         for image, name in zip(images, names, strict=True):
             rows = slice(first, first + len(image.windows))
-            of_image = [each_tensor(itemgetter(rows), of_class) for of_class in maps]
+            of_image = [map_tensors(itemgetter(rows), of_class) for of_class in maps]
             for of_class in of_image:
                 self._require_finite(of_class.score_maps, name)
             results.append(self._result(image, of_image))
@@ -291,12 +291,12 @@ class Segmenter:
                 score_maps = output.logits[:, 1] - output.logits[:, 0]
                 known = self._evidence(query, one.encoded, score_maps, inside)
                 maps = ClassMaps(score_maps, {name: values[:, 0] for name, values in output.maps.items()}, known)
-                found.append(each_tensor(lambda t: t.float().cpu(), maps))
+                found.append(map_tensors(lambda t: t.float().cpu(), maps))
         return found
 
     def _evidence(self, query: Any, supports: Any, score_maps: Tensor, inside: Tensor) -> Tensor | None:
         """What `_presence_score` goes by; None without a calibration, or of a network that compares nothing."""
-        compared = self.model.net.compared(query, supports)
+        compared = self.model.net.presence_features(query, supports)
         if self.calibration is None or compared is None:
             return None
         centre = score_maps.new_tensor(self.calibration.centre, dtype=torch.float32)

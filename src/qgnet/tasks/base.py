@@ -23,18 +23,27 @@ from qgnet.common.settings import Checked, Range
 from qgnet.networks.encoders import IMAGENET, Encoder, create_encoder
 from qgnet.networks.layers import constants
 from qgnet.networks.synchronised import synchronise_batch_norm
-from qgnet.tasks.finite import FiniteAnswers, not_finite
+from qgnet.tasks.finite import FiniteWatch, not_finite
 from qgnet.tasks.resuming import (
     OPTIMIZER,
     SCHEDULE,
     MakeOptimizer,
     check_optimizer,
+    check_same_network,
     check_same_optimizer,
     check_same_schedule,
     check_same_stage,
-    sample,
+    sample_optimizer,
 )
-from qgnet.tasks.schedules import FACTORS, Schedule, check_length, check_schedule, follow_schedule, make_scheduler, told
+from qgnet.tasks.schedules import (
+    FACTORS,
+    Schedule,
+    check_length,
+    check_schedule,
+    describe_schedule,
+    follow_schedule,
+    make_scheduler,
+)
 
 FILES = "frozen_files"
 """Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
@@ -60,25 +69,26 @@ class Task(pl.LightningModule, metaclass=Checked):
     prefix = "model"
     net: nn.Module
 
-    def __init__(
-        self,
-        optimizer: MakeOptimizer | None = None,
-        schedule: Schedule = "constant",
-    ) -> None:
+    def __init__(self, optimizer: MakeOptimizer | None = None, schedule: Schedule = "constant") -> None:
         super().__init__()
         if optimizer is not None:
             check_optimizer(optimizer)
-            check_schedule(schedule, sample(optimizer))
+            check_schedule(schedule, sample_optimizer(optimizer))
         self._make_optimizer = optimizer
         self._schedule = schedule
         self.file_hashes: dict[str, str] = {}
         self.has_weights = False
-        self.answers = FiniteAnswers()
+        self.finite_watch = FiniteWatch()
 
     @property
     def data(self) -> Any:
         """The run's DataModule."""
         return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    @property
+    def evaluation(self) -> str:
+        """``test`` or ``val``: what the scores of the evaluation that runs are logged under."""
+        return "test" if self.trainer.testing else "val"
 
     def load_starting_weights(self) -> None:
         """Fill the network from the files that the settings name; InputError if that cannot be done."""
@@ -87,25 +97,21 @@ class Task(pl.LightningModule, metaclass=Checked):
     def check_data(self, data: Any) -> None:
         """InputError for a DataModule that this task cannot work on; asked before the data are looked at."""
 
-    def idle_settings(self) -> dict[str, list[str]]:
-        """Which settings do nothing beside others: the reason → their names."""
+    def unused_settings(self) -> dict[str, list[str]]:
+        """Settings that have no effect because of others: the reason → their names."""
         return {}
 
-    def _warn_of_idle_settings(self) -> None:
-        """Of those that are given, which a configuration on top of another may well do."""
-        declared = inspect.signature(type(self).__init__).parameters
-        for reason, names in self.idle_settings().items():
-            given = [
-                name
-                for name in names
-                if name in declared and self.hparams.get(name) not in (None, declared[name].default)
-            ]
-            if given:
-                shown = ", ".join(f"model.{name} ({self.hparams[name]})" for name in given)
-                rank_zero_warn(f"{reason}, so this does nothing: {shown}.")
+    def _warn_of_unused_settings(self) -> None:
+        """Of those that differ from their defaults; a configuration on top of another may well have some."""
+        defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
+        for reason, names in self.unused_settings().items():
+            values = {name: self.hparams.get(name) for name in names if name in defaults}
+            shown = [f"model.{name} ({x})" for name, x in values.items() if x not in (None, defaults[name])]
+            if shown:
+                rank_zero_warn(f"{reason}, so this has no effect: {', '.join(shown)}.")
 
     def setup(self, stage: str) -> None:
-        """Lay convolutions out for speed; let several processes train one network. Warn of settings that do nothing.
+        """Lay convolutions out for speed; let several processes train one network; warn of settings without effect.
 
         Their batch norms are synchronised, and their buffers are equal without being sent.
 
@@ -117,7 +123,7 @@ class Task(pl.LightningModule, metaclass=Checked):
                 f"--trainer.precision is {self.trainer.precision}; weights, losses and similarities need float32. Take "
                 f"one of {', '.join(PRECISIONS)}."
             )
-        self._warn_of_idle_settings()
+        self._warn_of_unused_settings()
         self.net = self.net.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
         if stage == "fit" and self.trainer.world_size > 1:
             self.net = synchronise_batch_norm(self.net, self.trainer.strategy.root_device.type)
@@ -145,23 +151,23 @@ class Task(pl.LightningModule, metaclass=Checked):
             follow_schedule(scheduler, scheduler.optimizer)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Draw dropout from ``seed_everything``, epoch and batch alone: a resumed run goes on exactly.
+        """Seed dropout by ``seed_everything``, epoch and batch alone, so that a resumed run repeats it exactly.
 
-        Processes draw the same, and each takes what is of its share of the batch.
+        All processes draw the same, and each takes what belongs to its share of the batch.
         """
         seed = os.environ.get("PL_GLOBAL_SEED")
         if seed is not None:
             number = [int(seed), self.current_epoch, batch_idx, 0]
             torch.manual_seed(int(np.random.SeedSequence(number).generate_state(1)[0]))
 
-    def note_answers(self, names: Sequence[str], answers: Tensor) -> None:
-        """Stop an evaluation, now or some batches later, if one of its answers (B, …) is not finite."""
-        if self.answers.note(names, answers):
+    def check_finite(self, names: Sequence[str], outputs: Tensor) -> None:
+        """Stop an evaluation, now or some batches later, if one of its outputs (B, …) is not finite."""
+        if self.finite_watch.add(names, outputs):
             self.require_finite()
 
     def require_finite(self) -> None:
-        """InputError if an answer since the last look was not finite; waits for the device."""
-        name = self.answers.first_wrong()
+        """InputError if an output since the last look was not finite; waits for the device."""
+        name = self.finite_watch.first_not_finite()
         if name is None:
             return
         trainer, settings = self.trainer, ("encoder_weights", "prior_weights", "prior_bank")
@@ -187,18 +193,13 @@ class Task(pl.LightningModule, metaclass=Checked):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _factor(self, step: int) -> float:
-        """Of the learning rate, where the schedule has a name."""
-        return FACTORS[str(self._schedule)](self._progress(step))
+        """Of the learning rate at a step, where the schedule has a name.
 
-    def _progress(self, step: int) -> float:
-        """Of the training, from 0 to 1.
-
-        The number of steps is asked for as late as possible: Lightning draws the first batches for it, which a run that
-        goes on in the middle of an epoch can do only when its checkpoint has been loaded.
+        The number of steps is asked for as late as possible: Lightning draws the first batches for it, which a resumed
+        run in the middle of an epoch can do only when its checkpoint has been loaded.
         """
-        if not step:
-            return 0.0
-        return min(1.0, step / max(1, int(self.trainer.estimated_stepping_batches)))
+        progress = min(1.0, step / max(1, int(self.trainer.estimated_stepping_batches))) if step else 0.0
+        return FACTORS[str(self._schedule)](progress)
 
     def log_means(self, stage: str, values: dict[str, Tensor], batch_size: int) -> None:
         """Log scalars by the names ``<stage>/…``, as their means over all processes.
@@ -215,9 +216,9 @@ class Task(pl.LightningModule, metaclass=Checked):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the sha256 of the files that the frozen parts came from, and each encoder's normalisation."""
         if self._make_optimizer is not None:
-            optimizer = sample(self._make_optimizer)
+            optimizer = sample_optimizer(self._make_optimizer)
             checkpoint[OPTIMIZER] = type(optimizer).__name__
-            checkpoint[SCHEDULE] = told(self._schedule, optimizer)
+            checkpoint[SCHEDULE] = describe_schedule(self._schedule, optimizer)
         checkpoint[FILES] = dict(self.file_hashes)
         checkpoint[NORMALISATION] = {name: [*map(list, (e.mean, e.std))] for name, e in self._encoders()}
 
@@ -228,36 +229,20 @@ class Task(pl.LightningModule, metaclass=Checked):
         """Take over the recorded sha256 and normalisation; subclasses compare the former with their settings.
 
         Raises:
-            InputError: for another stage's or network's checkpoint, or one that is to go on with another optimiser or
-                schedule than it began with.
+            InputError: for another stage's or network's checkpoint, or to resume with another optimiser or schedule.
         """
         check_same_stage(self.state_dict(), checkpoint["state_dict"])
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING and self._make_optimizer:
-            optimizer = sample(self._make_optimizer)
+            optimizer = sample_optimizer(self._make_optimizer)
             check_same_optimizer(optimizer, checkpoint)
-            check_same_schedule(told(self._schedule, optimizer), checkpoint)
+            check_same_schedule(describe_schedule(self._schedule, optimizer), checkpoint)
         self.file_hashes = renamed(checkpoint.get(FILES, {}))
         recorded = checkpoint.get(NORMALISATION, {})
         for name, encoder in self._encoders():  # before it was recorded, every encoder had ImageNet's
             mean, std = recorded.get(name, IMAGENET)
             encoder.mean, encoder.std = tuple(mean), tuple(std)
         self.has_weights = True
-        own, found = self.state_dict(), checkpoint["state_dict"]
-        wrong = [k for k in own if k not in found or found[k].shape != own[k].shape] + [
-            k for k in found if k not in own
-        ]
-        if wrong:
-            theirs = renamed(dict(checkpoint.get("hyper_parameters", {})))
-            differing = [
-                f"{key} is {self.hparams[key]!r}, in the checkpoint {theirs[key]!r}"
-                for key in self.hparams
-                if key in theirs and theirs[key] != self.hparams[key] and not key.startswith("_")
-            ]
-            raise InputError(
-                f"The checkpoint is of another network: {len(wrong)} weights differ, e.g. {wrong[0]}. "
-                + ("Settings that differ: " + "; ".join(differing) + ". " if differing else "")
-                + "Use the configuration it was trained with (config.yaml in its run's folder)."
-            )
+        check_same_network(self.state_dict(), self.hparams, checkpoint)
 
 
 def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
@@ -271,8 +256,8 @@ def is_logged(trainer: pl.Trainer, batch_idx: int) -> bool:
 
 
 @contextmanager
-def of_the_model() -> Iterator[None]:
-    """What a network says of its arguments, said of the settings ``model.*`` that they come from."""
+def as_setting_error() -> Iterator[None]:
+    """Raise a network's ValueError about its arguments as an InputError about the settings ``model.*``."""
     try:
         yield
     except ValueError as error:
@@ -281,7 +266,7 @@ def of_the_model() -> Iterator[None]:
 
 def make_encoder(name: str, high_stage: int, dilated: bool = True) -> Encoder:
     """An encoder from the user's settings; InputError if there is none of that name or stage."""
-    with of_the_model():
+    with as_setting_error():
         return create_encoder(name, high_stage, dilated)
 
 

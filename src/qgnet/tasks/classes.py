@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from datamodules.episodes.classes import canonical_class
 from datamodules.episodic import EpisodeDataModule
+from datamodules.files.classes import canonical_class
 from qgnet.common.text import some
 
 CLASSES = "classes"
@@ -28,8 +28,8 @@ class TrainedClasses:
 
     @classmethod
     def of(cls, data: EpisodeDataModule, earlier: "TrainedClasses | None") -> "TrainedClasses":
-        """Those of a training on ``data``, and of the one that it goes on from."""
-        modules, base = [type(data).__name__], names(data, data.base_classes)
+        """Those of a training on ``data``, and of an earlier one that it resumes."""
+        modules, base = [data.dataset_name], names(data, data.base_classes)
         if earlier is not None:
             modules, base = [*earlier.data, *modules], [*earlier.base, *base]
         return cls(tuple(dict.fromkeys(modules)), tuple(dict.fromkeys(base)), tuple(names(data, data.novel_classes)))
@@ -40,18 +40,18 @@ class TrainedClasses:
         found = checkpoint.get(CLASSES)
         return cls(**{key: tuple(value) for key, value in found.items()}) if found else None
 
-    def keep(self, checkpoint: dict[str, Any]) -> None:
+    def write(self, checkpoint: dict[str, Any]) -> None:
         """Put them into a checkpoint."""
         checkpoint[CLASSES] = {key: list(value) for key, value in asdict(self).items()}
 
     def among_novel(self, data: EpisodeDataModule) -> list[str]:
         """The novel classes of ``data`` that were trained on; those of another data set in whatever spelling."""
-        word = str.casefold if self.data == (type(data).__name__,) else canonical_class
+        word = str.casefold if self.data == (data.dataset_name,) else canonical_class
         trained = {word(name) for name in self.base}
         return [name for name in names(data, data.novel_classes) if word(name) in trained]
 
-    def say(self, leaked: Sequence[str]) -> str:
-        """That classes were trained on."""
+    def message(self, leaked: Sequence[str]) -> str:
+        """The message about novel classes that were trained on."""
         return (
             f"{some(leaked)}: asked for as novel, but this checkpoint was trained on "
             f"{'it' if len(leaked) == 1 else 'them'} ({', '.join(self.data)}; it kept {some(self.novel)} out)."

@@ -53,7 +53,11 @@ def imported(path: Path) -> Iterator[str]:
     """Modules of this project that a file names, at its top or inside a function."""
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names += [name if name in MODULES else node.module for name in inner]
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "import_module":
+            names += [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
         yield from (name for name in names if name.split(".")[0] in ("qgnet", "datamodules"))
 
 
@@ -68,6 +72,11 @@ def test_the_table_for_contributors_has_the_same_order() -> None:
     rows = re.findall(r"^\| (`.+?`) \| ", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
     named = [name.removesuffix(".py") for row in rows for name in re.findall(r"`(.+?)`", row)]
     assert [x if x.startswith(("qgnet", "datamodules")) else f"qgnet.{x}" for x in named] == ROOMS
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    """Neither at their top nor in functions."""
+    TopologicalSorter({module: set(imported(path)) - {module} for module, path in MODULES.items()}).prepare()
 
 
 def test_the_pages_modules_do_not_import_each_other_in_a_circle() -> None:

@@ -40,8 +40,8 @@ from qgnet.networks.correspondence import EPS
 from qgnet.networks.enrichment import FeatureEnrichment, level_size
 from qgnet.networks.few_shot import Prediction, two_labels
 from qgnet.networks.layers import resize, resize_mask
-from qgnet.networks.matching import margins, matching_feature, of_all_shots, positions
 from qgnet.networks.qgnet import GUIDED, PRIOR, QGNet
+from qgnet.networks.score_maps import compute_score_maps, matching_feature, of_all_shots, positions
 from qgnet.tasks.base import normalise
 from qgnet.tasks.segmentation import FewShotSegmentation
 
@@ -87,21 +87,21 @@ def plain_network(net: QGNet, query: Tensor, support_images: Tensor, support_mas
         prior_map = {PRIOR: plain_region_map(net.reduce_self(high), priors.flatten(2))}
     categories, guided, found = [], [], []
     for image, mask in zip(support_images[0].split(1), support_masks[0].split(1), strict=True):
-        own = encoder(image, [*encoder.shared_levels, *([encoder.high_level] if net.margins else [])])
+        own = encoder(image, [*encoder.shared_levels, *([encoder.high_level] if net.score_map_names else [])])
         category, masked = net.masked(own, partial(resize_mask, (mask == 1).float()[:, None]))
         guided.append(plain_region_map(high, masked.flatten(2)))
         categories.append(category)
-        found.append(positions(matching_feature(encoder.compared(own)), mask) if net.margins else None)
+        found.append(positions(matching_feature(encoder.compared(own)), mask) if net.score_map_names else None)
     guided_map = torch.stack(guided).mean(dim=0)
     maps = [*([guided_map] if net.cross_correspondence else []), *prior_map.values()]
     answers: dict[str, Tensor] = {}
-    if net.margins:
+    if net.score_map_names:
         together = of_all_shots([shot for shot in found if shot is not None])
-        answers = margins(matching_feature(encoder.compared(features)), together, net.margins)
+        answers = compute_score_maps(matching_feature(encoder.compared(features)), together, net.score_map_names)
     category = torch.stack(categories).mean(dim=0)
     logits = plain_enrichment(net.enrichment, feature, category, [*maps, *answers.values()])
-    if net.margin_weights is not None:
-        weighted = [w * m for w, m in zip(net.margin_weights, answers.values(), strict=True)]
+    if net.score_map_weights is not None:
+        weighted = [w * m for w, m in zip(net.score_map_weights, answers.values(), strict=True)]
         logits = logits + two_labels(torch.stack(weighted).sum(dim=0))
     return Prediction(
         resize(logits, (query.shape[-2], query.shape[-1])), {GUIDED: guided_map, **prior_map}, (), answers
@@ -109,11 +109,11 @@ def plain_network(net: QGNet, query: Tensor, support_images: Tensor, support_mas
 
 
 def plain_step(task: FewShotSegmentation, episode: Episode) -> tuple[Prediction, Tensor]:
-    """The output for a batch of one, and the margin of foreground over background (H, W) at the query's own size."""
+    """The output for a batch of one, and the score map of foreground over background (H, W) at the query's own size."""
     images = normalise(episode.query_image), normalise(episode.support_images)
     output = plain_network(task.net, *images, episode.support_masks)
-    margin = output.logits[0, 1] - output.logits[0, 0]
-    return output, restore(margin, episode.content_size[0], episode.original_size[0])
+    score_map = output.logits[0, 1] - output.logits[0, 0]
+    return output, restore(score_map, episode.content_size[0], episode.original_size[0])
 
 
 def pascals_shape(data: EpisodeDataset, queries: int) -> list[NamedDraw]:
@@ -147,7 +147,7 @@ def batches_by_query(data: EpisodeDataModule) -> Iterator[list[Episode]]:
 
 
 def half_foreground(task: FewShotSegmentation, episode: Episode) -> None:
-    """Set the head's bias so that the median of the margin is 0."""
+    """Set the head's bias so that the median of the score map is 0."""
     logits = plain_step(task, episode)[0].logits
     bias = task.net.enrichment.classifier[-1].bias
     assert isinstance(bias, Tensor)
@@ -181,15 +181,15 @@ class Comparison:
         """One episode the plain way, against what it was predicted here."""
         clock = Clock()
         episode = collate([self.data[self.number[names]]])
-        _, margin = plain_step(self.task, episode)
-        expected = (margin > 0).to(torch.uint8)
+        _, score_map = plain_step(self.task, episode)
+        expected = (score_map > 0).to(torch.uint8)
         self.seconds["plain"].append(clock.read())
         for side, found in (("plain", expected), ("this", mask)):
             self.scores[side].update(found, episode.original_mask[0], int(episode.class_id[0]))
         differs = expected != mask
         self.differing += int(differs.sum())
-        self.widest = max([self.widest, *margin[differs].abs().tolist()])
-        self.scale = max(self.scale, float(margin.abs().median()))
+        self.widest = max([self.widest, *score_map[differs].abs().tolist()])
+        self.scale = max(self.scale, float(score_map.abs().median()))
         self.pixels += mask.numel()
         self.foreground += int(expected.sum())
 
@@ -201,7 +201,7 @@ class Comparison:
             print(f"plain {plain:.2f} {unit} an episode, this {this:.3f}: {plain / this:.1f} times as fast")
         print(f"{self.differing} of {self.pixels} pixels differ; {self.foreground} are foreground")
         print(
-            f"Where they differ, the plain margin is at most {self.widest:.1e}; the median margin is {self.scale:.1e}"
+            f"Where they differ, the plain score map is at most {self.widest:.1e}; the median score is {self.scale:.1e}"
         )
         miou = {side: 100 * score.compute().miou for side, score in self.scores.items()}
         print(f"mIoU of the compared episodes: plain {miou['plain']:.2f}, this {miou['this']:.2f}")
@@ -224,7 +224,7 @@ def main() -> None:
     data.setup("test")
     episodes = data.data["val"]
     if not own.as_configured:
-        episodes.fix(pascals_shape(episodes, own.queries))
+        episodes.use_manifest(pascals_shape(episodes, own.queries))
         data.batch_size = EPISODES_PER_QUERY
     if own.ckpt:
         task.load_state_dict(torch.load(own.ckpt, weights_only=True)["state_dict"])

@@ -33,8 +33,8 @@ from qgnet.inference.models import Model, calibration_of_matching, open_model
 from qgnet.inference.presence import Calibration, evidence, mean_feature, within
 from qgnet.inference.tuning import CHOICES, HALF, iou
 from qgnet.metrics import EpisodeIoU
-from qgnet.networks.matcher import Matcher
-from qgnet.networks.matching import Positions, of_all_shots, positions
+from qgnet.networks.matching import MatchingNetwork
+from qgnet.networks.score_maps import Positions, of_all_shots, positions
 from qgnet.tasks.base import normalise
 
 
@@ -142,7 +142,7 @@ def encode(model: Model, source: LabelledImages, i: int, least: int) -> Photo:
     """Photograph ``i`` of a source."""
     image, areas = source.image(i), source.facts(i).areas
     fitted = letterbox_image(image, model.image_size)
-    assert isinstance(model.net, Matcher)
+    assert isinstance(model.net, MatchingNetwork)
     features = model.net.encode_query(normalise(fitted.squares))
     masks = {c: letterbox_support(image, source.mask(i, c), model.image_size)[1] for c in areas}
     return Photo(features.half(), fitted.inside(), masks, {c for c, area in areas.items() if area >= least})
@@ -151,19 +151,19 @@ def encode(model: Model, source: LabelledImages, i: int, least: int) -> Photo:
 def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, centre: Tensor) -> Trial:
     """Segment a query by supports of a class."""
     shots = [positions(s.features.float(), s.masks[class_id][None]) for s in supports]
-    margins, told = look(model, query, shots, centre)
+    score_maps, told = look(model, query, shots, centre)
     among = [look(model, s, shots[:k] + shots[k + 1 :], centre)[1] for k, s in enumerate(supports) if len(shots) > 1]
     usual = float(torch.stack(among)[:, 0].mean()) if among else 0.0
-    truth = query.masks.get(class_id, torch.zeros(margins.shape[1:], dtype=torch.uint8))
-    return Trial(class_id, len(supports), class_id in query.masks, told, usual, margins[0].sigmoid().half(), truth)
+    truth = query.masks.get(class_id, torch.zeros(score_maps.shape[1:], dtype=torch.uint8))
+    return Trial(class_id, len(supports), class_id in query.masks, told, usual, score_maps[0].sigmoid().half(), truth)
 
 
 def look(model: Model, photo: Photo, shots: list[Positions], centre: Tensor) -> tuple[Tensor, Tensor]:
-    """The margins (1, S, S) of a photograph under some supports, and the evidence (2,)."""
+    """The score maps (1, S, S) of a photograph under some supports, and the evidence (2,)."""
     known, size = of_all_shots(shots), (model.image_size, model.image_size)
     logits = model.net.decode(photo.features.float(), known, size).logits
-    margins = logits[:, 1] - logits[:, 0]
-    return margins, evidence(photo.features, known, margins, photo.inside, centre)[0]
+    score_maps = logits[:, 1] - logits[:, 0]
+    return score_maps, evidence(photo.features, known, score_maps, photo.inside, centre)[0]
 
 
 def fit(trials: Sequence[Trial], centre: Tensor) -> Calibration:

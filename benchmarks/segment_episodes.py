@@ -85,8 +85,8 @@ def protocol(net: torch.nn.Module, episode: Episode) -> torch.Tensor:
     """The mask that the test protocol scores."""
     batch = collate([episode])
     output = net(normalise(batch.query_image), normalise(batch.support_images), batch.support_masks)
-    margin = output.logits[0, 1] - output.logits[0, 0]
-    return (restore(margin, batch.content_size[0], batch.original_size[0]) > 0).to(torch.uint8)
+    score_map = output.logits[0, 1] - output.logits[0, 0]
+    return (restore(score_map, batch.content_size[0], batch.original_size[0]) > 0).to(torch.uint8)
 
 
 def segmented(episodes: EpisodeDataset, episode: Episode, rules: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -167,9 +167,9 @@ class EpisodeDataModule(BaseDataModule):
         if "val" not in self.data:
             self.data["val"] = self._episodes("val", controls=stage != "predict")
         if stage == "fit":
-            self._tell_of_shared()
+            self._warn_of_shared()
 
-    def _tell_of_shared(self) -> None:
+    def _warn_of_shared(self) -> None:
         """Warn of images that are trained on and tested on."""
         train, test = ({data.source.names[i] for i in data.queries} for data in (self.data["train"], self.data["val"]))
         shared = sorted(train & test)
@@ -202,7 +202,7 @@ class EpisodeDataModule(BaseDataModule):
             training=training,
         )
         if self.episode_file and not training:
-            data.fix(read_manifest(Path(self.episode_file)))
+            data.use_manifest(read_manifest(Path(self.episode_file)))
         return data
 
     def index(self, source: LabelledImages, split: str) -> MaskIndex:

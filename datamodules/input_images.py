@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.base import BaseDataModule
 from datamodules.episodes.letterbox import Letterboxed, letterbox_image
 from datamodules.files.images import first_page, stamp
-from datamodules.files.pixels import contents
+from datamodules.files.pixels import read_bytes
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Natural
 
@@ -57,7 +57,7 @@ class InputImages(Dataset[InputImage]):
         name, path = self.files[i]
         try:
             stamped = stamp(path)
-            image, pages = first_page(path, contents(path))
+            image, pages = first_page(path, read_bytes(path))
             return InputImage(name, path, letterbox_image(image, self.side, self.tile), stamp=stamped, pages=pages)
         except InputError as error:
             return InputImage(name, path, None, str(error))

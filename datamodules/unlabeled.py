@@ -161,10 +161,10 @@ class ImageFolder:
         if list_file is not None:
             found = self._listed(found, list_file)
         if not found:
-            told = searched.told(root)
+            told = searched.left_out_message(root)
             raise InputError(f"{root} holds no image ({', '.join(sorted(ENDINGS))}). {told} Point --data.root to some.")
         if list_file is None:
-            say(searched.told(root))
+            say(searched.left_out_message(root))
         self.root = root
         self.names = found
 

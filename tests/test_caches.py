@@ -68,7 +68,7 @@ def test_a_full_disk_or_no_home_for_the_index_stops_nothing(tmp_path: Path, monk
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    assert len(index.places(tmp_path / "a.npz")) == 1
+    assert len(index.locations(tmp_path / "a.npz")) == 1
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

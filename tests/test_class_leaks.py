@@ -11,7 +11,7 @@ from conftest import Command
 from fake_data import write_folder, write_fss
 
 from datamodules import FolderDataModule, Fss1000DataModule, Pascal5iDataModule
-from datamodules.episodes.classes import across_data
+from datamodules.episodes.classes import canonical_class
 from datamodules.episodes.protocols import PROTOCOLS, Protocol
 from qgnet.commands import main as qgnet
 from qgnet.common.errors import InputError
@@ -115,7 +115,7 @@ def test_checkpoints_that_do_not_tell_their_classes_still_work(command: Command)
 
 
 def test_another_data_sets_name_of_a_class_is_the_same_class(command: Command, capsys: pytest.CaptureFixture) -> None:
-    assert across_data("pottedplant") == across_data("potted plant")
+    assert canonical_class("pottedplant") == canonical_class("potted plant")
     command("fit", "coco20i.yaml", "--data.fold=1", "--run=runs/x")
     same_network = ["--model.encoder=test_resnet", "--model.width=8", "--model.levels=[1,0.5]"]
     error = refused(command, capsys, "test", "pascal5i.yaml", "--data.fold=0", f"--ckpt_path={LAST}", *same_network)

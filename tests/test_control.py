@@ -177,7 +177,7 @@ def test_a_manifest_must_show_its_class_and_not_its_own_query(tmp_path: Path) ->
     data = episodes(write_voc(tmp_path / "voc"), "test")
     draw = data.named(0)
     with pytest.raises(InputError, match="as its own support"):
-        data.fix([draw._replace(supports=(draw.query,))])
+        data.use_manifest([draw._replace(supports=(draw.query,))])
     other = next(n for i, n in enumerate(data.source.names) if not shows(data, i, draw.class_id))
     with pytest.raises(InputError, match=f"which {other} does not show"):
-        data.fix([draw._replace(query=other)])
+        data.use_manifest([draw._replace(query=other)])

@@ -81,11 +81,11 @@ def test_matching_by_the_command(
 
 
 @pytest.mark.parametrize(
-    ("stage", "dilated", "margins"), [(3, True, ("sum",)), (4, False, ("nearest", "ridge")), (4, True, ())]
+    ("stage", "dilated", "score_maps"), [(3, True, ("sum",)), (4, False, ("nearest", "ridge")), (4, True, ())]
 )
-def test_networks_of_every_kind(stage: int, dilated: bool, margins: tuple[str, ...], tmp_path: Path) -> None:
+def test_networks_of_every_kind(stage: int, dilated: bool, score_maps: tuple[str, ...], tmp_path: Path) -> None:
     encoders = [create_encoder("test_resnet", stage, dilated) for _ in range(2)]
-    net = QGNet(encoders[0], encoders[1], 8, (1, 0.6, 3), margins=margins, add_margins=bool(margins))
+    net = QGNet(encoders[0], encoders[1], 8, (1, 0.6, 3), score_maps=score_maps, add_to_score_maps=bool(score_maps))
     net.requires_grad_(False).eval()
     onnx_export.export(Model(net, SIDE, "qgnet", {}, "test", "test"), tmp_path / "exported")  # compares
     assert isinstance(open_model(tmp_path / "exported").net, ExportedQGNet)
@@ -120,9 +120,9 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of a QGNet with margins."""
+    """A folder of a QGNet with score maps."""
     encoders = [create_encoder("test_resnet", 4, False) for _ in range(2)]
-    net = QGNet(encoders[0], encoders[1], 8, (1, 0.6, 3), margins=("nearest", "ridge"), add_margins=True)
+    net = QGNet(encoders[0], encoders[1], 8, (1, 0.6, 3), score_maps=("nearest", "ridge"), add_to_score_maps=True)
     net.requires_grad_(False).eval()
     folder = tmp_path_factory.mktemp("export") / "exported"
     onnx_export.export(Model(net, SIDE, "qgnet", {}, "test", "test"), folder)
@@ -169,7 +169,7 @@ BY_HAND: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no network": (lambda m: m.update(network=None), "network is None"),
     "other checksums": (lambda m: m.update(identity="onnx " + "0" * 64), "damaged since the export"),
     "no checksum": (lambda m: m.update(identity=None), "identity is None"),
-    "unknown margin": (lambda m: m["network"].update(margins=["far"]), "margins is ['far']"),
+    "unknown score map": (lambda m: m["network"].update(margins=["far"]), "margins is ['far']"),
     "fewer weights": (lambda m: m["network"].update(margin_weights=[1.0]), "1 margin_weights for 2 margins"),
     "weights NaN": (lambda m: m["network"].update(margin_weights=[1.0, float("nan")]), "margin_weights is [1.0, nan]"),
     "sizes of one": (lambda m: m["network"].update(mask_sizes=[[9]]), "mask_sizes is [[9]]"),

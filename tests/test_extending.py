@@ -12,7 +12,7 @@ from qgnet.cli import main
 from qgnet.networks.encoded import concatenated, each_tensor, tensors
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.few_shot import FewShotNetwork
-from qgnet.networks.matcher import Matcher
+from qgnet.networks.matching import MatchingNetwork
 from qgnet.networks.qgnet import QGNet
 
 TOYS = Path(__file__).parent / "extending"
@@ -44,7 +44,15 @@ def test_an_encoder_says_which_image_sizes_it_takes(workdir: Path, toys: Path, c
     assert not Path("runs").exists()
 
 
-NETWORKS = ("paper", "added to margins", "without self-correspondence", "vgg", "toy encoder", "matcher", "toy network")
+NETWORKS = (
+    "paper",
+    "with score maps",
+    "without self-correspondence",
+    "vgg",
+    "toy encoder",
+    "matcher",
+    "toy network",
+)
 
 
 @pytest.fixture(params=NETWORKS)
@@ -57,11 +65,11 @@ def net(request: pytest.FixtureRequest, toys: Path) -> Iterator[FewShotNetwork]:
     small = {"width": 8, "levels": (1, 0.5)}
     made = {
         "paper": lambda: QGNet(*encoders, **small),
-        "added to margins": lambda: QGNet(*encoders, **small, margins=("nearest", "ridge"), add_margins=True),
+        "with score maps": lambda: QGNet(*encoders, **small, score_maps=("nearest", "ridge"), add_to_score_maps=True),
         "without self-correspondence": lambda: QGNet(encoders[0], None, **small),
         "vgg": lambda: QGNet(create_encoder("vgg11_bn", 4), encoders[0], **small),
         "toy encoder": lambda: QGNet(*(create_encoder("toy_encoder.ToyEncoder") for _ in range(2)), **small),
-        "matcher": lambda: Matcher(encoders[0]),
+        "matcher": lambda: MatchingNetwork(encoders[0]),
         "toy network": toy_network.ToyNetwork,
     }
     with torch.no_grad():
@@ -83,7 +91,7 @@ def test_a_network_keeps_the_contract(net: FewShotNetwork, shots: int) -> None:
     together = net(query, images, masks)
     assert together.logits.shape == (2, 2, SIDE, SIDE)
     assert tuple(together.maps) == net.map_names
-    assert tuple(together.margins) == net.margins
+    assert tuple(together.score_maps) == net.score_map_names
     assert all(0 <= float(x.min()) <= float(x.max()) <= 1 for x in together.maps.values())
     each = []
     for i in range(2):  # one by one, as a test does, with what is shared

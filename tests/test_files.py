@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from datamodules.files import find_files, read_image, read_image_size, read_index_mask, read_mask
-from datamodules.files import photographs as photographs_given
+from datamodules.files import find_files, image_paths, read_image, read_image_size, read_index_mask, read_mask
 from datamodules.files.finding import subfolders
 from datamodules.files.image_paths import find_images
 from datamodules.files.images import count_pages, first_page, verify_image
@@ -279,7 +278,7 @@ def test_files_are_found_by_one_rule(tmp_path: Path) -> None:
     found = find_files(root)
     assert found.files == ["a.JPG", "b.tif", "in/c.png", "in/deep/d.Jpeg", "linked/f.png"]
     assert found.left_out["hidden or system file(s)"] == 6
-    told = found.told(root)
+    told = found.left_out_message(root)
     assert "1 .heic" in told
     assert "2 broken link(s)" in told
     assert subfolders(root / "in") == ["deep", "loop"]
@@ -303,7 +302,7 @@ def test_a_photograph_that_is_given_twice_is_one(tmp_path: Path) -> None:
 def test_equal_stems_take_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """40,000 photographs would take a minute if each were compared with all others."""
     pairs = [(Path(f"{i}.{ending}"), tmp_path / f"{i}.{ending}") for i in range(20_000) for ending in ("jpg", "png")]
-    monkeypatch.setattr(photographs_given, "_photographs", lambda *_: pairs)
+    monkeypatch.setattr(image_paths, "_images", lambda *_: pairs)
     begin = time.perf_counter()
     assert list(find_images(["photos"], tmp_path / "out"))[:2] == ["0.jpg", "0.png"]
     assert time.perf_counter() - begin < 10

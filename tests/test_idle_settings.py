@@ -84,8 +84,8 @@ def test_a_bank_without_its_size_is_refused_but_not_of_a_checkpoint(
 
 def test_a_margin_named_twice(command: Command, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit, match="2"):
-        command(*FIT, "--model.margins=[ridge, ridge]")
-    assert "margins names 'ridge' twice" in capsys.readouterr().err
+        command(*FIT, "--model.score_maps=[ridge, ridge]")
+    assert "score_maps names 'ridge' twice" in capsys.readouterr().err
 
 
 def test_a_training_that_ends_before_its_first_validation(command: Command, recwarn: pytest.WarningsRecorder) -> None:

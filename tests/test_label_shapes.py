@@ -14,8 +14,8 @@ from pycocotools import mask as coco
 from test_labels import SIZE, box, fails, picture, prepare
 
 from datamodules.files import read_index_mask
+from datamodules.prepare.annotations import Skipped
 from datamodules.prepare.coco_masks import draw_mask
-from datamodules.prepare.labelled import Skipped
 from datamodules.prepare.shapes import read_runs
 
 HEIGHT, WIDTH = SIZE

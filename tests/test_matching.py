@@ -13,9 +13,17 @@ from torch import Tensor
 from qgnet.cli import main
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.layers import resize_mask
-from qgnet.networks.matcher import Matcher
-from qgnet.networks.matching import COSINE_SCALE, MARGINS, RIDGE, Positions, margins, of_all_shots, positions
+from qgnet.networks.matching import MatchingNetwork
 from qgnet.networks.qgnet import QGNet
+from qgnet.networks.score_maps import (
+    COSINE_SCALE,
+    RIDGE,
+    SCORE_MAPS,
+    Positions,
+    compute_score_maps,
+    of_all_shots,
+    positions,
+)
 
 SIDE = 5
 SIZE = 40
@@ -42,7 +50,7 @@ def episode(shots: int) -> tuple[Tensor, Positions, Tensor, Tensor]:
 
 
 def slow(name: str, query: np.ndarray, keys: np.ndarray, labels: np.ndarray) -> float:
-    """The margin of one query position (C,) against keys (N, C) that are 1 foreground, 0 background, 255 neither."""
+    """The score map of one query position (C,) against keys (N, C) that are 1 foreground, 0 background, 255 neither."""
     fore, back = keys[labels == 1], keys[labels == 0]
     if name == "nearest":
         return COSINE_SCALE * (max(query @ k for k in fore) - max(query @ k for k in back))
@@ -60,10 +68,10 @@ def slow(name: str, query: np.ndarray, keys: np.ndarray, labels: np.ndarray) -> 
 
 
 @pytest.mark.parametrize("shots", [1, 3])
-@pytest.mark.parametrize("name", MARGINS)
-def test_margins_are_those_of_plain_loops(name: str, shots: int) -> None:
+@pytest.mark.parametrize("name", SCORE_MAPS)
+def test_score_maps_are_those_of_plain_loops(name: str, shots: int) -> None:
     query, support, features, mask = episode(shots)
-    found = margins(query, support, [name])[name]
+    found = compute_score_maps(query, support, [name])[name]
     assert found.shape == (2, 1, SIDE, SIDE)
     for b in range(2):
         labels = mask[b, :, ::8, ::8].flatten().numpy()
@@ -73,27 +81,31 @@ def test_margins_are_those_of_plain_loops(name: str, shots: int) -> None:
             assert float(found[b, 0, y, x]) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", MARGINS)
+@pytest.mark.parametrize("name", SCORE_MAPS)
 def test_foreground_and_background_exchanged_turn_the_sign(name: str) -> None:
     query, support, *_ = episode(shots=2)
     turned = Positions(support.features, support.background, support.foreground)
-    assert torch.allclose(margins(query, support, [name])[name], -margins(query, turned, [name])[name], atol=1e-4)
+    assert torch.allclose(
+        compute_score_maps(query, support, [name])[name], -compute_score_maps(query, turned, [name])[name], atol=1e-4
+    )
 
 
-@pytest.mark.parametrize("name", MARGINS)
+@pytest.mark.parametrize("name", SCORE_MAPS)
 def test_a_support_given_twice_and_the_order_of_shots_change_nothing(name: str) -> None:
     query, support, *_ = episode(shots=2)
     n = support.features.shape[2]
     for order in ([*range(n)] * 2, [*range(n // 2, n), *range(n // 2)]):
         other = Positions(support.features[:, :, order], support.foreground[:, order], support.background[:, order])
-        assert torch.allclose(margins(query, support, [name])[name], margins(query, other, [name])[name], atol=1e-4)
+        assert torch.allclose(
+            compute_score_maps(query, support, [name])[name], compute_score_maps(query, other, [name])[name], atol=1e-4
+        )
 
 
-@pytest.mark.parametrize("name", MARGINS)
+@pytest.mark.parametrize("name", SCORE_MAPS)
 @pytest.mark.parametrize("label", [0, 1, 255])
-def test_masks_of_one_kind_give_finite_margins(name: str, label: int) -> None:
+def test_masks_of_one_kind_give_finite_score_maps(name: str, label: int) -> None:
     support = positions(unit(1, 6, SIDE, SIDE, seed=2), torch.full((1, SIZE, SIZE), label, dtype=torch.uint8))
-    assert margins(unit(1, 6, SIDE, SIDE, seed=1), support, [name])[name].isfinite().all()
+    assert compute_score_maps(unit(1, 6, SIDE, SIDE, seed=1), support, [name])[name].isfinite().all()
 
 
 def test_an_object_smaller_than_a_position_is_kept() -> None:
@@ -105,10 +117,10 @@ def test_an_object_smaller_than_a_position_is_kept() -> None:
     assert resized[1].sum() < 40
     found = positions(unit(1, 6, 9, 9, seed=1), mask[0].to(torch.uint8))
     assert (found.foreground > 0).sum() == 1
-    assert margins(unit(1, 6, 9, 9, seed=1), found, ["nearest"])["nearest"].max() > 0
+    assert compute_score_maps(unit(1, 6, 9, 9, seed=1), found, ["nearest"])["nearest"].max() > 0
 
 
-@pytest.mark.parametrize("name", MARGINS)
+@pytest.mark.parametrize("name", SCORE_MAPS)
 def test_what_is_ignored_altogether_is_not_kept_and_changes_nothing(name: str) -> None:
     features, mask = unit(2, 6, SIDE, SIDE, seed=2), masks(2)
     mask[:, :, 24:] = 255
@@ -120,29 +132,33 @@ def test_what_is_ignored_altogether_is_not_kept_and_changes_nothing(name: str) -
         labels = mask[i, ::8, ::8].flatten()[kept]
         expected = Positions(features[i : i + 1].flatten(2)[:, :, kept], *((labels == v).float()[None] for v in (1, 0)))
         query, own = unit(1, 6, SIDE, SIDE, seed=1), Positions(*(x[i : i + 1] for x in found))
-        assert torch.allclose(margins(query, own, [name])[name], margins(query, expected, [name])[name], atol=1e-5)
+        assert torch.allclose(
+            compute_score_maps(query, own, [name])[name], compute_score_maps(query, expected, [name])[name], atol=1e-5
+        )
 
 
-def test_the_networks_parts_with_margins_are_the_whole() -> None:
+def test_the_networks_parts_with_score_maps_are_the_whole() -> None:
     torch.manual_seed(0)
-    net = QGNet(create_encoder("test_resnet", 4), None, 8, [1], margins=["ridge", "nearest"], add_margins=True).eval()
+    net = QGNet(
+        create_encoder("test_resnet", 4), None, 8, [1], score_maps=["ridge", "nearest"], add_to_score_maps=True
+    ).eval()
     g = torch.Generator().manual_seed(1)
     images = torch.randn(2, 4, 3, 65, 65, generator=g)
     mask = torch.randint(0, 2, (2, 3, 65, 65), generator=g).to(torch.uint8)
     with torch.no_grad():
         whole = net(images[:, 0], images[:, 1:], mask)
-        assert list(whole.margins) == ["ridge", "nearest"]
-        net.margin_weights.fill_(0)
+        assert list(whole.score_maps) == ["ridge", "nearest"]
+        net.score_map_weights.fill_(0)
         assert not torch.allclose(net(images[:, 0], images[:, 1:], mask).logits, whole.logits)
-    with pytest.raises(ValueError, match="margins names 'none'"):
-        QGNet(create_encoder("test_resnet", 4), None, 8, [1], margins=["none"])
-    with pytest.raises(ValueError, match="add_margins needs margins"):
-        QGNet(create_encoder("test_resnet", 4), None, 8, [1], add_margins=True)
+    with pytest.raises(ValueError, match="score_maps names 'none'"):
+        QGNet(create_encoder("test_resnet", 4), None, 8, [1], score_maps=["none"])
+    with pytest.raises(ValueError, match="add_to_score_maps needs score_maps"):
+        QGNet(create_encoder("test_resnet", 4), None, 8, [1], add_to_score_maps=True)
 
 
 def test_unknown_method() -> None:
     with pytest.raises(ValueError, match="expected one of nearest"):
-        Matcher(create_encoder("test_resnet", 4), "best")
+        MatchingNetwork(create_encoder("test_resnet", 4), "best")
 
 
 def run_matching(subcommand: str, voc: Path, *extra: str) -> None:
@@ -156,7 +172,7 @@ def test_the_command_scores_every_method_and_its_own(workdir: Path, voc: Path) -
     run_matching("test", voc, "--run=runs/t", "--data.negative=1")
     result = json.loads(Path("runs/t/results.json").read_text())
     assert result["method"] == "matching by sum"
-    assert {f"matching by {name}" for name in MARGINS} < set(result["scores"])
+    assert {f"matching by {name}" for name in SCORE_MAPS} < set(result["scores"])
     assert 0 <= result["control"]["support_overlap"] <= 1
     assert Path("runs/t/two_supports.png").exists()
 

@@ -102,8 +102,8 @@ def test_a_value_that_contains_itself(workdir: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_yaml_may_repeat_a_part_and_be_no_deeper_than_can_be_read(refused: Refused) -> None:
-    Path("anchor.yaml").write_text("model:\n  init_args:\n    levels: &a [1, 0.5]\n    margins: *a\n")
-    assert "margins" in refused("fit", "--config=anchor.yaml")
+    Path("anchor.yaml").write_text("model:\n  init_args:\n    levels: &a [1, 0.5]\n    score_maps: *a\n")
+    assert "score_maps" in refused("fit", "--config=anchor.yaml")
     Path("deep.yaml").write_text("trainer: " + "[" * 3000 + "]" * 3000)
     assert "deep.yaml cannot be read as YAML: it is nested too deeply" in refused("fit", "--config=deep.yaml")
 

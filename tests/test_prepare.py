@@ -28,10 +28,10 @@ from datamodules import Coco20iDataModule, Pascal5iDataModule
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import IndexMasks, MaskFacts
 from datamodules.prepare import coco20i, pascal5i
+from datamodules.prepare.annotations import Skipped
 from datamodules.prepare.coco_masks import draw_mask
 from datamodules.prepare.counts import fold_counts
 from datamodules.prepare.download import RemoteFile
-from datamodules.prepare.labelled import Skipped
 from qgnet.commands import main as qgnet
 
 IDS = {"train": ["2007_000001", "2007_000002", "2008_000003"], "val": ["2007_000004", "2007_000005"]}

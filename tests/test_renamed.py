@@ -10,7 +10,7 @@ from conftest import Command
 from qgnet import FewShotSegmentation
 from qgnet.cli import main, parse
 
-OLD = {"prior_checkpoint": "prior_weights"}
+OLD = {"prior_checkpoint": "prior_weights", "margins": "score_maps", "add_margins": "add_to_score_maps"}
 
 
 def prior_of(run: str) -> str:
@@ -54,4 +54,10 @@ def test_an_old_checkpoint_knows_its_prior_extractor(command: Command, capsys: p
 
 def test_in_python() -> None:
     network = {"encoder": "test_resnet", "prior_encoder": "test_resnet", "width": 8, "levels": (1, 0.5)}
-    assert FewShotSegmentation(**network, prior_checkpoint="random").hparams["prior_weights"] == "random"
+    old = {"prior_checkpoint": "random", "margins": ("ridge",), "add_margins": True}
+    task = FewShotSegmentation(**network, **old)
+    assert {name: task.hparams[OLD[name]] for name in old} == old
+    weights = task.net.state_dict()
+    weights["margin_weights"] = 2 * weights.pop("score_map_weights")
+    task.net.load_state_dict(weights)
+    assert task.net.score_map_weights.tolist() == [3.0]

@@ -39,8 +39,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory, scene: tuple[np.ndarray, np.
 def saved_qgnet(tmp_path_factory: pytest.TempPathFactory, scene: tuple[np.ndarray, np.ndarray]) -> Path:
     """What was fitted by a QGNet."""
     folder = tmp_path_factory.mktemp("kept")
-    task = FewShotSegmentation(**SMALL, prior_weights="random", margins=["nearest"], levels=[1, 3])
-    settings = {**SMALL, "prior_weights": "random", "margins": ["nearest"], "levels": [1, 3]}
+    task = FewShotSegmentation(**SMALL, prior_weights="random", score_maps=["nearest"], levels=[1, 3])
+    settings = {**SMALL, "prior_weights": "random", "score_maps": ["nearest"], "levels": [1, 3]}
     content = {"state_dict": task.state_dict(), "hyper_parameters": settings, "image_size": 65}
     torch.save({**content, "pytorch-lightning_version": "2.5.0"}, folder / "last.ckpt")
     assert checkpoint_model(folder / "last.ckpt", None).kind == "qgnet"

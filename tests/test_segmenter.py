@@ -218,7 +218,9 @@ def test_the_same_as_the_test_protocol(voc: Path, tmp_path: Path) -> None:
         output = segmenter.model.net(
             normalise(episode.query_image), normalise(episode.support_images), episode.support_masks
         )
-        margin = restore(output.logits[0, 1] - output.logits[0, 0], episode.content_size[0], episode.original_size[0])
+        score_map = restore(
+            output.logits[0, 1] - output.logits[0, 0], episode.content_size[0], episode.original_size[0]
+        )
         number = int(episode.class_id)
         pairs = []
         for name in episode.support_names[0]:
@@ -226,7 +228,7 @@ def test_the_same_as_the_test_protocol(voc: Path, tmp_path: Path) -> None:
             marked = np.where(labels == 255, 255, labels == number).astype(np.uint8)
             pairs.append((voc / f"JPEGImages/{name}.jpg", marked))
         found = segmenter.fit(pairs).predict(voc / f"JPEGImages/{episode.query_name[0]}.jpg").mask
-        assert (found != (margin > 0).numpy()).mean() < 1e-3
+        assert (found != (score_map > 0).numpy()).mean() < 1e-3
 
 
 def test_a_head_over_the_packaged_encoder(

@@ -185,7 +185,7 @@ SETTINGS = {
         "data": "fold shots seed episodes batch_size image_size min_class_area scale train_episodes negative inverted "
         "episode_file protocol.name protocol.resize protocol.supports protocol.queries protocol.episodes "
         "protocol.seeds protocol.score_at protocol.novel_in_training",
-        "model": "high_stage width levels margins add_margins auxiliary_weight foreground_weight bank_size "
+        "model": "high_stage width levels score_maps add_to_score_maps auxiliary_weight foreground_weight bank_size "
         "self_correspondence cross_correspondence freeze_encoder optimizer.lr optimizer.weight_decay prior_bank "
         "prior_weights encoder prior_encoder encoder_weights",
     },

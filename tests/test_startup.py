@@ -137,7 +137,7 @@ def test_a_training_runs_without_the_packages_of_loggers(workdir: Path) -> None:
 
 def test_a_subcommand_does_not_import_the_trainers_command() -> None:
     modules = imported("from qgnet.commands import main\nmain(['import-weights', '--help'])")
-    assert not {"qgnet.cli", "qgnet.callbacks.pictures", "qgnet.loggers.wandb"} & {*modules}
+    assert not {"qgnet.cli", "qgnet.callbacks.episode_figures", "qgnet.loggers.wandb"} & {*modules}
 
 
 @pytest.mark.parametrize("package", ["wandb", "tensorboard"])

@@ -8,23 +8,23 @@ from qgnet.common.errors import InputError
 NO_CLASSES = {"background": 0, "ignore": IGNORE}
 """Labels that tools have for pixels of no class, and what such pixels are in a mask."""
 
-SAME = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
+SYNONYMS = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
 """VOC's names of COCO's classes, where they differ by more than case and spaces."""
 
 
-def of_no_class(label: str) -> int | None:
+def reserved_number(label: str) -> int | None:
     """0 or 255 for a label of ``NO_CLASSES``, in whatever case and within underscores; None for a class."""
     return NO_CLASSES.get(label.strip("_ ").lower())
 
 
-def spelled(name: str) -> str:
+def normalized_class(name: str) -> str:
     """A name without case, spaces, ``-`` and ``_``."""
     return "".join(letter for letter in name.casefold() if letter not in " -_")
 
 
-def across_data(name: str) -> str:
+def canonical_class(name: str) -> str:
     """Equal for the names that two data sets have for one class."""
-    return SAME.get(spelled(name), spelled(name))
+    return SYNONYMS.get(normalized_class(name), normalized_class(name))
 
 
 def check_printable(names: Mapping[int, str], where: str) -> None:
@@ -38,7 +38,7 @@ def check_distinct(names: Mapping[int, str], where: str) -> None:
     """InputError unless every class (number → name) of the file or folder ``where`` has a name of its own."""
     first: dict[str, int] = {}
     for number, name in names.items():
-        other = first.setdefault(spelled(name), number)
+        other = first.setdefault(normalized_class(name), number)
         if other != number:
             raise InputError(
                 f"{where} gives the classes {other} and {number} one name, {names[other]} and {name}: with one chosen "

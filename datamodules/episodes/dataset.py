@@ -129,7 +129,7 @@ class EpisodeDataset(Dataset[Episode]):
                 "--data.negative 0, or add images without some class."
             )
         self.length = length or len(self.queries)
-        self.fixed: Sequence[Draw] = ()
+        self.listed: Sequence[Draw] = ()
         self.cache = ImageCache()
         self._walk = -1
         self._order: Sequence[int] = self.queries
@@ -155,7 +155,7 @@ class EpisodeDataset(Dataset[Episode]):
             rank_zero_warn(f"Some classes are left out: {message}")
         self.images_of = enough
 
-    def fix(self, draws: Sequence[NamedDraw]) -> None:
+    def use_manifest(self, draws: Sequence[NamedDraw]) -> None:
         """Take these episodes instead of drawing any; InputError if they name an image or class that is not here."""
         number = {name: i for i, name in enumerate(self.source.names)}
         for draw in draws:
@@ -168,8 +168,8 @@ class EpisodeDataset(Dataset[Episode]):
                     "that the file was written for."
                 )
             self._check_shown(draw, number)
-        self.fixed = [Draw(d.class_id, number[d.query], tuple(number[s] for s in d.supports)) for d in draws]
-        self.length = len(self.fixed)
+        self.listed = [Draw(d.class_id, number[d.query], tuple(number[s] for s in d.supports)) for d in draws]
+        self.length = len(self.listed)
 
     def _check_shown(self, draw: NamedDraw, number: Mapping[str, int]) -> None:
         """InputError if a query is its own support, or an image of the episode does not show the class."""
@@ -201,8 +201,8 @@ class EpisodeDataset(Dataset[Episode]):
 
     def draw(self, i: int) -> Draw:
         """Which class and images make episode ``i`` (any number ≥ 0; training counts on over the epochs)."""
-        if self.fixed:
-            return self.fixed[i]
+        if self.listed:
+            return self.listed[i]
         draw = self._draw_present(i)
         if not self.training:
             return draw
@@ -211,8 +211,8 @@ class EpisodeDataset(Dataset[Episode]):
 
     def query_of(self, i: int) -> int:
         """The image that is the query of test episode ``i``, without drawing the rest of it."""
-        if self.fixed:
-            return self.fixed[i].query
+        if self.listed:
+            return self.listed[i].query
         if self.protocol.queries == "pairs":
             return self.pairs[i % len(self.pairs)][0]
         return self._query(i)
@@ -270,12 +270,12 @@ class EpisodeDataset(Dataset[Episode]):
         What is too small for any crop is shown in the whole image, where it always covers a pixel.
         """
         for attempt in range(SUPPORT_DRAWS):
-            resized, mask = self.transform(self._image(image), self._asked(image, draw), seed + attempt)
+            resized, mask = self.transform(self._image(image), self._target_mask(image, draw), seed + attempt)
             if (mask == 1).any():
                 return resized, mask
-        return self.resize(self._image(image), self._asked(image, draw), seed)
+        return self.resize(self._image(image), self._target_mask(image, draw), seed)
 
-    def _asked(self, image: int, draw: Draw) -> Array:
+    def _target_mask(self, image: int, draw: Draw) -> Array:
         """The mask of what the episode asks for."""
         mask = self._mask(image, draw.class_id)
         return cv2.LUT(mask, INVERT) if draw.inverted else mask
@@ -298,7 +298,7 @@ class EpisodeDataset(Dataset[Episode]):
         """The pixels of an episode; ``i`` gives its transforms."""
         class_id, query, supports, present, _ = draw
         seeds = stream(self.seed, self.fold, i, 1).integers(2**31, size=1 + self.shots).tolist()
-        original = self._asked(query, draw)
+        original = self._target_mask(query, draw)
         query_image, query_mask = self.transform(self._image(query), original, seeds[0])
         pairs = [self.support_pair(s, draw, seed) for s, seed in zip(supports, seeds[1:], strict=True)]
         at_original = self.protocol.score_at == "original" and not self.training

@@ -35,7 +35,7 @@ class Letterbox:
 
     def __call__(self, image: Array, mask: Array, seed: int) -> tuple[Array, Array]:
         """(H, W, 3) and (H, W) → (side, side, 3) and (side, side); ``seed`` is not needed."""
-        height, width = self.fitted(*mask.shape)
+        height, width = self.content_size(*mask.shape)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
         mask = resize_mask(mask, (width, height))
         borders = (0, self.side - height, 0, self.side - width)

@@ -29,7 +29,7 @@ class Found(NamedTuple):
     files: list[str]
     left_out: Counter[str]
 
-    def told(self, folder: Path) -> str:
+    def left_out_message(self, folder: Path) -> str:
         """What was left out, as a sentence; nothing if nothing was."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.left_out.items()))
         return f"Left out of {folder}: {kinds}." if kinds else ""
@@ -80,7 +80,7 @@ def find_files(folder: Path, deep: bool = True) -> Found:
     return Found(files, left_out)
 
 
-def by_name(folder: Path, files: Sequence[str]) -> dict[str, Path]:
+def files_by_name(folder: Path, files: Sequence[str]) -> dict[str, Path]:
     """Name without folder and ending, in one Unicode form → file; InputError if two files have one name."""
     found: dict[str, Path] = {}
     for file in files:

@@ -47,7 +47,7 @@ def _images(given: str, out: Path) -> list[tuple[Path, Path]]:
             )
         found = find_files(path)
         if not found.files:
-            raise InputError(f"{path} holds no images. {found.told(path)}".strip())
+            raise InputError(f"{path} holds no images. {found.left_out_message(path)}".strip())
         return [(Path(name), path / name) for name in found.files]
     pattern = not path.exists() and has_magic(given)
     files = [Path(file) for file in sorted(glob(given, recursive=True))] if pattern else [path]

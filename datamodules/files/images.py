@@ -13,12 +13,12 @@ from datamodules.files.pixels import (
     Array,
     Samples,
     check_pixels,
-    contents,
-    opened,
+    open_image,
     orientation,
+    read_bytes,
+    read_error,
     samples,
-    turned,
-    unreadable,
+    upright,
 )
 from qgnet.common.errors import InputError
 from qgnet.common.terminal import warn
@@ -40,7 +40,7 @@ def read_image(path: Path) -> Array:
     Raises:
         InputError: if the file is missing, broken, cut off, too large, or of a kind that is not read.
     """
-    image, pages = first_page(path, contents(path))
+    image, pages = first_page(path, read_bytes(path))
     if pages > 1:
         warn(f"{path} has {pages} pages or frames: only the first is read.")
     return image
@@ -56,11 +56,11 @@ def first_page(path: Path, data: bytes) -> tuple[Array, int]:
     head = jpeg_head(path, data)
     if head is not None:
         return read_jpeg(path, data, head, cv2.IMREAD_COLOR_RGB), 1
-    with opened(path, io.BytesIO(data)) as file:
+    with open_image(path, io.BytesIO(data)) as file:
         if file.mode in ("1", "P") or "transparency" in file.info:
             file.load()
             file_, turn = file.convert("RGBA"), orientation(file)
-            found = Samples(turned(np.asarray(file_), turn), True, None, 1, False)
+            found = Samples(upright(np.asarray(file_), turn), True, None, 1, False)
         else:
             found = samples(path, file, data)
         pages = pages_of(file)
@@ -80,10 +80,10 @@ def read_image_size(path: Path) -> tuple[int, int]:
                 check_pixels(path, head.height, head.width)
                 return shown(head.height, head.width, head.orientation)
             stream.seek(0)
-            with opened(path, stream) as file:
+            with open_image(path, stream) as file:
                 return shown(file.height, file.width, orientation(file))
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
 
 
 def verify_image(path: Path) -> tuple[int, int]:
@@ -92,7 +92,7 @@ def verify_image(path: Path) -> tuple[int, int]:
     Raises:
         InputError: as :func:`read_image`.
     """
-    data = contents(path)
+    data = read_bytes(path)
     head = jpeg_head(path, data)
     if head is None:
         height, width = read_image(path).shape[:2]
@@ -110,7 +110,7 @@ def stamp(path: Path) -> list[int]:
     try:
         status = path.stat()
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
     return [status.st_size, status.st_mtime_ns]
 
 
@@ -124,10 +124,10 @@ def count_pages(path: Path) -> int:
         InputError: if the file is missing, or its head is broken.
     """
     try:
-        with open(path, "rb") as stream, opened(path, stream) as file:
+        with open(path, "rb") as stream, open_image(path, stream) as file:
             return pages_of(file)
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
 
 
 def pages_of(file: ImageFile.ImageFile) -> int:
@@ -171,10 +171,10 @@ def read_jpeg(path: Path, data: bytes, head: JpegHead, flags: int) -> Array:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
     if image is None:
         raise InputError(f"{path} cannot be decoded (a broken JPEG). Restore it from its source, or take it away.")
-    return turned(image, head.orientation) if head.orientation > 1 else image
+    return upright(image, head.orientation) if head.orientation > 1 else image
 
 
 def as_rgb(path: Path, found: Samples) -> Array:

@@ -76,27 +76,27 @@ class MaskIndex:
         Images that were bad are looked at again, unless they have been accepted. Where the folder cannot be written
         to, the index goes to ``~/.cache/qgnet`` (or ``$XDG_CACHE_HOME/qgnet``).
         """
-        print_ = fingerprint(source)
-        for place in places(file):
-            index = load(place, print_)
+        digest = fingerprint(source)
+        for place in locations(file):
+            index = read_index(place, digest)
             if index is None or (whole and not index.whole):
                 continue
             if not index.bad or index.accepted:
                 return index
             again = index.with_read(source, sorted(index.bad), title)
             if again.bad != index.bad:
-                again.keep(file, print_)
+                again.save(file, digest)
             return again
         index = cls.build(source, title, whole=whole)
-        index.keep(file, print_)
+        index.save(file, digest)
         return index
 
-    def keep(self, file: Path, print_: str) -> None:
+    def save(self, file: Path, digest: str) -> None:
         """Write it to ``file``, or to the user's cache where that cannot be done; a warning if neither can."""
         reasons = []
-        for place in places(file):
+        for place in locations(file):
             try:
-                save(self, place, print_)
+                write_index(self, place, digest)
             except OSError as error:
                 reasons.append(f"{place}: {error.strerror}")
             else:
@@ -152,7 +152,7 @@ def fingerprint(source: LabelledImages) -> str:
     return digest.hexdigest()
 
 
-def places(file: Path) -> list[Path]:
+def locations(file: Path) -> list[Path]:
     """Where an index that belongs into ``file`` may be: there, or in the user's cache if there is a home folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if cache.startswith("~"):  # nobody's home
@@ -160,11 +160,11 @@ def places(file: Path) -> list[Path]:
     return [file, Path(cache) / "qgnet" / f"{hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:16]}-{file.name}"]
 
 
-def load(file: Path, print_: str) -> MaskIndex | None:
+def read_index(file: Path, digest: str) -> MaskIndex | None:
     """The index in ``file`` if it is of this fingerprint."""
     try:
         with np.load(file) as stored:
-            if str(stored["fingerprint"]) != print_:
+            if str(stored["fingerprint"]) != digest:
                 return None
             sizes, counts = stored["sizes"].tolist(), stored["counts"].tolist()
             classes, pixels = stored["classes"].tolist(), stored["pixels"].tolist()
@@ -180,12 +180,12 @@ def load(file: Path, print_: str) -> MaskIndex | None:
     return MaskIndex(facts, bad, whole, accepted)
 
 
-def save(index: MaskIndex, file: Path, print_: str) -> None:
+def write_index(index: MaskIndex, file: Path, digest: str) -> None:
     """Write the index, the file appearing by rename; OSError if it cannot be written."""
     with atomic_write(file) as part, open(part, "wb") as stream:
         np.savez(
             stream,
-            fingerprint=print_,
+            fingerprint=digest,
             sizes=np.array([(f.height, f.width) for f in index.facts], np.int32),
             counts=np.array([len(f.areas) for f in index.facts], np.int32),
             classes=np.array([c for f in index.facts for c in f.areas], np.int32),

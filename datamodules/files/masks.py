@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.files.pixels import Array, Samples, contents, decode_samples, read_samples
+from datamodules.files.pixels import Array, Samples, decode_samples, read_bytes, read_samples
 from datamodules.files.png import decode_plain_png
 from qgnet.common.errors import InputError
 
@@ -66,7 +66,7 @@ def read_index_mask(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: if the file cannot be read, is in colour, or holds numbers that are not from 0 to 255.
     """
-    return decode_index_mask(path, contents(path))
+    return decode_index_mask(path, read_bytes(path))
 
 
 def decode_index_mask(path: Path, data: bytes) -> NDArray[np.uint8]:

@@ -46,21 +46,21 @@ class Samples(NamedTuple):
     lossy: bool
 
 
-def unreadable(path: Path, error: Exception) -> InputError:
+def read_error(path: Path, error: Exception) -> InputError:
     """What to tell of a file that cannot be opened or decoded."""
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path} does not exist, though the list names it. Add it, or take the name out of the list.")
     if isinstance(error, PermissionError):
         return InputError(f"{path} cannot be read (permission denied). Give yourself the right to read it.")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return too_large(path, str(error))
+        return too_large_error(path, str(error))
     reason = "its format is unknown" if isinstance(error, UnidentifiedImageError) else str(error) or repr(error)
     if isinstance(error, UnidentifiedImageError) and path.is_file() and not path.stat().st_size:
         reason = "it is empty"
     return InputError(f"{path} cannot be decoded ({reason}). Restore it from its source, or take it away.")
 
 
-def too_large(path: Path, found: str) -> InputError:
+def too_large_error(path: Path, found: str) -> InputError:
     """What to tell of an image with more pixels than are read."""
     return InputError(
         f"{path} is too large ({found}); at most {LARGEST:,} pixels are read, e.g. 16384x16384. Cut it into tiles, or "
@@ -71,11 +71,11 @@ def too_large(path: Path, found: str) -> InputError:
 def check_pixels(path: Path, height: int, width: int) -> None:
     """InputError if an image of this size is not read."""
     if height * width > LARGEST:
-        raise too_large(path, f"{width}x{height} px")
+        raise too_large_error(path, f"{width}x{height} px")
 
 
 @contextmanager
-def opened(path: Path, stream: BinaryIO) -> Iterator[ImageFile.ImageFile]:
+def open_image(path: Path, stream: BinaryIO) -> Iterator[ImageFile.ImageFile]:
     """The file behind Pillow, which has read its head; whatever Pillow and OpenCV raise of it becomes an InputError."""
     try:
         with Image.open(stream) as file:
@@ -84,15 +84,15 @@ def opened(path: Path, stream: BinaryIO) -> Iterator[ImageFile.ImageFile]:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # a broken file makes decoders raise anything
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
 
 
-def contents(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """All bytes of a file; InputError if it is missing or cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise read_error(path, error) from None
 
 
 def orientation(file: ImageFile.ImageFile) -> int:
@@ -103,7 +103,7 @@ def orientation(file: ImageFile.ImageFile) -> int:
     return found if found in range(1, 9) else 1
 
 
-def turned(values: Array, orientation: int) -> Array:
+def upright(values: Array, orientation: int) -> Array:
     """Samples as stored (H, W) or (H, W, C) → as EXIF's orientation 1 … 8 wants them shown."""
     if orientation >= 5:
         values = values.swapaxes(0, 1)
@@ -117,15 +117,15 @@ def read_samples(path: Path) -> Samples:
     Raises:
         InputError: if the file is missing, broken, cut off, too large, or of a kind that is not read.
     """
-    return decode_samples(path, contents(path))
+    return decode_samples(path, read_bytes(path))
 
 
 def decode_samples(path: Path, data: bytes) -> Samples:
     """The pixels in a file's bytes; ``path`` is what an InputError calls it."""
     if data.startswith(SIGNATURE):
-        with opened(path, io.BytesIO(data)) as file:
+        with open_image(path, io.BytesIO(data)) as file:
             file.verify()  # decoding a PNG, Pillow does not look at its checksums
-    with opened(path, io.BytesIO(data)) as file:
+    with open_image(path, io.BytesIO(data)) as file:
         return samples(path, file, data)
 
 
@@ -134,15 +134,15 @@ def samples(path: Path, file: ImageFile.ImageFile, data: bytes) -> Samples:
     turn, step, lossy = orientation(file), grey_step(file), file.format in LOSSY
     if is_deep_colour(file, data):
         values, alpha = deep_colour(path, file, data)
-        return Samples(turned(values, turn), alpha, None, 1, lossy)
+        return Samples(upright(values, turn), alpha, None, 1, lossy)
     file.load()
     if file.mode == "P":
-        return Samples(turned(np.asarray(file), turn), False, palette_of(file), 1, lossy)
+        return Samples(upright(np.asarray(file), turn), False, palette_of(file), 1, lossy)
     kept = file.mode in AS_STORED
     image = file if kept else file.convert("RGBA" if file.mode in ("PA", "La", "RGBa") else "RGB")
     values = np.asarray(image)
     values = values.astype(np.uint8) if values.dtype == bool else values
-    return Samples(turned(values, turn), image.mode in ALPHA, None, step, lossy)
+    return Samples(upright(values, turn), image.mode in ALPHA, None, step, lossy)
 
 
 def palette_of(file: ImageFile.ImageFile) -> Array:

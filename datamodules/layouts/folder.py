@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.episodes.classes import check_distinct, check_printable, of_no_class
+from datamodules.episodes.classes import check_distinct, check_printable, reserved_number
 from datamodules.files import find_files
-from datamodules.files.finding import ENDINGS, by_name, normalized_name, subfolders
+from datamodules.files.finding import ENDINGS, files_by_name, normalized_name, subfolders
 from datamodules.files.index import MaskIndex
 from datamodules.files.lists import read_classes
 from datamodules.files.masks import some_values
@@ -57,12 +57,12 @@ def read_layout(root: Path) -> Layout:
         )
     if not direct.files and folders:
         masks = [f"{name}/{file}" for name, found in folders.items() for file in found.files]
-        told = [found.told(root / MASKS / name) for name, found in folders.items()]
+        told = [found.left_out_message(root / MASKS / name) for name, found in folders.items()]
         names = dict(enumerate(folders, start=1))
         check_printable(names, str(root / MASKS))
         check_distinct(names, str(root / MASKS))
         return Layout(list(folders), masks, False, names, told)
-    told = [direct.told(root / MASKS)]
+    told = [direct.left_out_message(root / MASKS)]
     if not (root / CLASSES).is_file():
         raise InputError(f"{root / CLASSES} does not exist. Expected {LAYOUT}.")
     names = read_classes(root / CLASSES)
@@ -99,12 +99,12 @@ def folder_images(root: Path, suffix: str = "") -> IndexMasks | BinaryMasks:
     if not layout.masks:
         raise InputError(f"{root / MASKS} holds no mask ({', '.join(sorted(ENDINGS))}). Expected {LAYOUT}.")
     found = find_files(root / IMAGES, deep=False)
-    images = by_name(root / IMAGES, found.files)
+    images = files_by_name(root / IMAGES, found.files)
     masks: dict[str, dict[int, Path]] = {}
     end, without_end = normalized_name(suffix), 0
     for number, name in layout.classes.items() if layout.folders else [(1, "")]:
         files = [file for file in layout.masks if not layout.folders or file.startswith(f"{name}/")]
-        for stem, path in by_name(root / MASKS, files).items():
+        for stem, path in files_by_name(root / MASKS, files).items():
             of_image = masks.setdefault(stem.removesuffix(end), {})
             if number in of_image:
                 raise InputError(f"{path} and {of_image[number].name} are both masks of one image. Remove one.")
@@ -121,7 +121,7 @@ def folder_images(root: Path, suffix: str = "") -> IndexMasks | BinaryMasks:
             f"{next(iter(masks[alone[0]].values()))} has no image in {root / IMAGES} ({len(alone)} such mask(s)). Add "
             f"it, or remove it.{suffix_hint(alone, images)}"
         )
-    say(found.told(root / IMAGES), *layout.told)
+    say(found.left_out_message(root / IMAGES), *layout.told)
     if len(images) > len(masks):
         first = next(name for name in images if name not in masks)
         say(f"{len(images) - len(masks)} image(s) have no mask and are left out, e.g. {images[first]}.")
@@ -163,7 +163,7 @@ def notices(source: IndexMasks | BinaryMasks, index: MaskIndex, classes: Mapping
     lines = [
         f"class {name} is taken as any other. If it is none, leave its pixels 0 (background) or 255 (ignored)."
         for name in classes.values()
-        if of_no_class(name) is not None
+        if reserved_number(name) is not None
     ]
     for number, name in classes.items():
         count = len(index.images_of(number, 1))

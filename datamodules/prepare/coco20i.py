@@ -6,10 +6,10 @@ from pathlib import Path
 from datamodules.files.index import INDEX_FOLDER
 from datamodules.layouts import Crowds, Parts
 from datamodules.layouts.coco20i import coco_folds, coco_images, mask_folder
+from datamodules.prepare.annotations import Skipped
 from datamodules.prepare.coco_masks import draw_masks
 from datamodules.prepare.counts import DOWNLOADS, Indexed, Prepared, fold_counts
 from datamodules.prepare.download import RemoteFile, download, extract
-from datamodules.prepare.labelled import Skipped
 
 COCO_URL = "http://images.cocodataset.org"
 

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.files import find_files, read_image_size
-from datamodules.prepare.coco_masks import draw_mask
-from datamodules.prepare.labelled import (
+from datamodules.prepare.annotations import (
+    AnnotatedImage,
     Files,
-    Labelled,
     Skipped,
-    holds_class,
-    image_name,
+    flat_name,
+    has_class,
     json_files,
-    numbered,
+    number_classes,
     read_json,
 )
+from datamodules.prepare.coco_masks import draw_mask
 from qgnet.common.errors import InputError
 
 
@@ -34,7 +34,7 @@ class Contents(NamedTuple):
     annotations: list[dict[str, Any]]
 
 
-def read_coco(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[Labelled]]:
+def read_coco(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[AnnotatedImage]]:
     """Classes and images of one COCO JSON file, or of the one in a folder."""
     files = json_files(source) if source.is_dir() else [source]
     contents = {path: read_json(path) for path in files}
@@ -50,7 +50,7 @@ def read_coco(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[
         )
     ((path, content),) = found.items()
     read = read_contents(path, content)
-    classes, value = numbered(read.categories.values(), skipped)
+    classes, value = number_classes(read.categories.values(), skipped)
     of_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     known = {annotation["category_id"] for annotation in read.annotations} & read.categories.keys()
     for annotation in read.annotations:
@@ -101,7 +101,7 @@ def coco_labelled(
     of_image: Mapping[Any, list[dict[str, Any]]],
     numbers: Mapping[Any, int],
     skipped: Skipped,
-) -> Iterator[Labelled]:
+) -> Iterator[AnnotatedImage]:
     """The images of a COCO file; later instances lie over earlier ones, all over crowds, which are ignored."""
     base = folder if find_files(folder).files else folder.parent
     names = [named.replace("\\", "/") for named, _, _ in images.values()]
@@ -121,4 +121,4 @@ def coco_labelled(
             )
             continue
         mask = draw_mask(*size, of_image[identity], numbers, skipped)
-        yield Labelled(image_name(named), base / file, Path(file).suffix, mask if holds_class(mask) else None)
+        yield AnnotatedImage(flat_name(named), base / file, Path(file).suffix, mask if has_class(mask) else None)

@@ -73,7 +73,7 @@ class Prepared(NamedTuple):
         for indexed in self.indexes.values():
             if indexed.index.accepted != accepted:
                 kept = replace(indexed.index, accepted=accepted)
-                kept.keep(indexed.file, fingerprint(indexed.source))
+                kept.save(indexed.file, fingerprint(indexed.source))
 
 
 # Images with a base class of at least 2,048 px by PFENet's rule; those left when images that show a novel class are

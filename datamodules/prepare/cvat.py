@@ -10,7 +10,7 @@ from datamodules.files import find_files, read_image
 from datamodules.files.finding import normalized_name
 from datamodules.files.lists import read_lines
 from datamodules.files.sources import IGNORE, Array
-from datamodules.prepare.labelled import Files, Labelled, Skipped, holds_class, image_name, numbered
+from datamodules.prepare.annotations import AnnotatedImage, Files, Skipped, flat_name, has_class, number_classes
 from qgnet.common.errors import InputError
 
 CVAT_MASKS = ("SegmentationClass", "SegmentationClassPNG", "SegmentationClassAug")
@@ -20,7 +20,7 @@ Colour = tuple[int, int, int]
 BLACK: Colour = (0, 0, 0)
 
 
-def read_cvat(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[Labelled]]:
+def read_cvat(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[AnnotatedImage]]:
     """Classes and images of a VOC layout with colour masks and a ``labelmap.txt``."""
     maps = sorted(source.rglob("labelmap.txt"))
     if len(maps) != 1:
@@ -32,7 +32,7 @@ def read_cvat(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[
     mask_folder = next((folder / name for name in CVAT_MASKS if (folder / name).is_dir()), None)
     if mask_folder is None or not (folder / IMAGES).is_dir():
         raise InputError(f"{folder} lacks {IMAGES}/ or {' or '.join(f'{name}/' for name in CVAT_MASKS)}. {EXPORT}")
-    classes, numbers = numbered(colours, skipped)
+    classes, numbers = number_classes(colours, skipped)
     code = {BLACK: 0} | {colour: numbers[name] for name, colour in colours.items()}
     return classes, cvat_images(folder / IMAGES, mask_folder, code, skipped)
 
@@ -63,7 +63,7 @@ def read_colours(path: Path) -> dict[str, Colour]:
         if name in colours:
             raise InputError(f"{path} names {name} twice. Keep one line of it.")
         colours[name] = (values[0], values[1], values[2])
-    _, numbers = numbered(colours, Skipped())
+    _, numbers = number_classes(colours, Skipped())
     meant: dict[Colour, dict[int, str]] = defaultdict(dict)
     if 0 not in numbers.values():
         meant[BLACK][0] = "the background"
@@ -78,7 +78,7 @@ def read_colours(path: Path) -> dict[str, Colour]:
     return colours
 
 
-def cvat_images(images: Path, masks: Path, code: Mapping[Colour, int], skipped: Skipped) -> Iterator[Labelled]:
+def cvat_images(images: Path, masks: Path, code: Mapping[Colour, int], skipped: Skipped) -> Iterator[AnnotatedImage]:
     """The images that have a mask; colours become class numbers, folders a part of the name."""
     found: dict[str, list[str]] = {}
     for file in find_files(images).files:
@@ -96,7 +96,7 @@ def cvat_images(images: Path, masks: Path, code: Mapping[Colour, int], skipped: 
         if not isinstance(labels, np.ndarray):
             skipped.add(f"mask with a colour that labelmap.txt lacks {labels}", mask_file)
             continue
-        yield Labelled(image_name(mask_file), image, image.suffix, labels if holds_class(labels) else None)
+        yield AnnotatedImage(flat_name(mask_file), image, image.suffix, labels if has_class(labels) else None)
 
 
 def labels_of(colours: Array, code: Mapping[Colour, int]) -> Array | Colour:

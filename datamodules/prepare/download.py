@@ -68,23 +68,23 @@ def download(file: RemoteFile, folder: Path) -> Path:
         fetch(file.url, part)
     except urllib.error.HTTPError as error:
         reason = f"the server answers {error.code} {error.reason}"
-        raise InputError(f"{file.url} cannot be had: {reason}. {by_hand(file, target)}") from None
+        raise InputError(f"{file.url} cannot be had: {reason}. {manual_download(file, target)}") from None
     except (urllib.error.URLError, ConnectionError, HTTPException) as error:
         again = "Run this again: it goes on where it broke off."
-        raise InputError(f"{file.url} cannot be had ({error}). {again} {by_hand(file, target)}") from None
+        raise InputError(f"{file.url} cannot be had ({error}). {again} {manual_download(file, target)}") from None
     except OSError as error:
-        raise InputError(no_room(error, part)) from None
+        raise InputError(write_error(error, part)) from None
     check_md5(part, file, "What was fetched has been removed; run this again.", remove=True)
     part.replace(target)
     return target
 
 
-def by_hand(file: RemoteFile, target: Path) -> str:
+def manual_download(file: RemoteFile, target: Path) -> str:
     """What a user without network can do."""
     return f"Without network: fetch it elsewhere and put it to {target} (md5 {file.md5})."
 
 
-def no_room(error: OSError, path: Path) -> str:
+def write_error(error: OSError, path: Path) -> str:
     """Message for a file that cannot be written; everything else is passed on."""
     if error.errno == errno.ENOSPC:
         return f"The disk is full: {path} cannot be written. Make room and run this again: it goes on from there."
@@ -120,7 +120,7 @@ def fetch_rest(url: str, part: Path, start: int) -> None:
             raise ConnectionError(f"asked for the bytes from {start:,} on, the server gives others")
         length = answer.headers.get("Content-Length")
         total = None if length is None else start + int(length)
-        with open(part, "ab" if start else "wb") as stream, bytes_of(part, start, total) as got:
+        with open(part, "ab" if start else "wb") as stream, download_bar(part, start, total) as got:
             while block := read(answer):
                 stream.write(block)
                 got.update(len(block))
@@ -136,7 +136,7 @@ def read(answer: IO[bytes]) -> bytes:
         raise ConnectionError(f"the connection broke: {error}") from error
 
 
-def bytes_of(part: Path, start: int, total: int | None) -> Progress[None]:
+def download_bar(part: Path, start: int, total: int | None) -> Progress[None]:
     """How much of a file has come."""
     return progress(None, part.stem, total, initial=start, unit="B", unit_scale=True, unit_divisor=1024)
 
@@ -182,7 +182,7 @@ def extract(archive: Path, wanted: Wanted) -> int:
         raise InputError(f"{archive} is broken ({error}). Remove it and run this again.") from None
     except OSError as error:
         if isinstance(error, FileNotFoundError) or error.errno is not None:
-            raise InputError(no_room(error, archive.parent)) from None
+            raise InputError(write_error(error, archive.parent)) from None
         raise InputError(f"{archive} is broken ({error}). Remove it and run this again.") from None  # gzip's own
     return written
 

@@ -12,7 +12,15 @@ from datamodules.files import read_image_size
 from datamodules.files.images import decode_image
 from datamodules.files.masks import decode_mask
 from datamodules.files.sources import Array
-from datamodules.prepare.labelled import Labelled, Skipped, holds_class, image_name, json_files, numbered, read_json
+from datamodules.prepare.annotations import (
+    AnnotatedImage,
+    Skipped,
+    flat_name,
+    has_class,
+    json_files,
+    number_classes,
+    read_json,
+)
 from datamodules.prepare.shapes import ShapeError, draw_polygons, polygon_fault
 from qgnet.common.errors import InputError
 
@@ -20,7 +28,7 @@ OUTLINES = ("polygon", "rectangle", "oriented_rectangle", "rotation")
 """Shapes whose points are their corners; some tools write a rectangle's four."""
 
 
-def read_labelme(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[Labelled]]:
+def read_labelme(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[AnnotatedImage]]:
     """Classes and images of a folder of labelme's JSON files, one per image."""
     files = json_files(source) if source.is_dir() else [source]
     contents = {path: read_json(path) for path in files}
@@ -33,7 +41,7 @@ def read_labelme(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterat
         if not isinstance(content["shapes"], list) or not all(isinstance(shape, dict) for shape in content["shapes"]):
             raise InputError(f"{path} is no file of labelme: its shapes are no list of them. Save it again by labelme.")
     labels = {label(shape) for content in contents.values() for shape in content["shapes"]} - {""}
-    classes, numbers = numbered(sorted(labels), skipped)
+    classes, numbers = number_classes(sorted(labels), skipped)
     base = source if source.is_dir() else source.parent
     return classes, labelme_images(base, contents, numbers, skipped)
 
@@ -46,7 +54,7 @@ def label(shape: Mapping[str, Any]) -> str:
 
 def labelme_images(
     base: Path, contents: Mapping[Path, Any], numbers: Mapping[str, int], skipped: Skipped
-) -> Iterator[Labelled]:
+) -> Iterator[AnnotatedImage]:
     """The images of labelme's files, shapes drawn in their order."""
     for path, content in contents.items():
         named = str(content.get("imagePath") or "").replace("\\", "/")
@@ -72,9 +80,9 @@ def labelme_images(
                 skipped.add(f"shape {reason}", f"{path.name}[{i}]")
             else:
                 mask[inside] = numbers[label(shape)]
-        name = image_name(path.relative_to(base).as_posix())
+        name = flat_name(path.relative_to(base).as_posix())
         ending = PurePosixPath(named).suffix or ".png"
-        yield Labelled(name, image, ending, mask if holds_class(mask) else None)
+        yield AnnotatedImage(name, image, ending, mask if has_class(mask) else None)
 
 
 def labelme_image(file: Path, data: Any) -> Path | bytes:

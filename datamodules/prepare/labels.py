@@ -12,9 +12,9 @@ from datamodules.files.sources import IGNORE
 from datamodules.files.writing import atomic_write, remove_parts
 from datamodules.layouts.folder import CLASSES, IMAGES, MASKS
 from datamodules.prepare import Tool
+from datamodules.prepare.annotations import Skipped
 from datamodules.prepare.coco_json import read_coco
 from datamodules.prepare.cvat import read_cvat
-from datamodules.prepare.labelled import Skipped
 from datamodules.prepare.labelme import read_labelme
 from qgnet.common.errors import InputError
 from qgnet.common.progress import progress

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from datamodules.episodes.episode import to_tensor
 from datamodules.files import find_files, read_index_mask
-from datamodules.files.finding import by_name, normalized_name
+from datamodules.files.finding import files_by_name, normalized_name
 from datamodules.files.sources import IGNORE, Array
 from datamodules.views.region_maps import Images
 from qgnet.common.errors import InputError
@@ -89,7 +89,7 @@ class MaskFolder:
     def __init__(self, root: Path, names: Mapping[int, str]) -> None:
         if not root.is_dir():
             raise InputError(f"data.mask_root is {root}, which is no folder. Give a folder of masks.")
-        found = by_name(root, find_files(root, deep=False).files)
+        found = files_by_name(root, find_files(root, deep=False).files)
         self.paths = {
             i: found.get(normalized_name(Path(name).stem), root / f"{Path(name).stem}.png") for i, name in names.items()
         }

@@ -71,7 +71,7 @@ class RegionMaps:
         if self.file is None:
             return segment(image, self.method, self.count)
         query = "SELECT map FROM maps WHERE name = ? AND identity = ?"
-        with told(self.file):
+        with reported_errors(self.file):
             try:
                 row = self._connection().execute(query, (name, identity)).fetchone()
             except sqlite3.OperationalError:  # no file or no table in it: the disk was full
@@ -103,7 +103,7 @@ class RegionMaps:
         """
         if self.file is None:
             return
-        with told(self.file), going_on_if_full(self.file):
+        with reported_errors(self.file), warn_if_disk_full(self.file):
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self.file, timeout=WAIT)) as connection:
                 connection.execute("CREATE TABLE IF NOT EXISTS maps (name TEXT PRIMARY KEY, identity TEXT, map BLOB)")
@@ -146,7 +146,7 @@ def segment_part(
 
 
 @contextmanager
-def going_on_if_full(file: Path) -> Iterator[None]:
+def warn_if_disk_full(file: Path) -> Iterator[None]:
     """A full disk becomes a warning."""
     try:
         yield
@@ -161,7 +161,7 @@ def going_on_if_full(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def told(file: Path) -> Iterator[None]:
+def reported_errors(file: Path) -> Iterator[None]:
     """What SQLite and the system complain of, as an InputError."""
     try:
         yield

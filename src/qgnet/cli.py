@@ -22,17 +22,17 @@ import datamodules
 from datamodules.base import BaseDataModule
 from qgnet.callbacks.announce import Announce
 from qgnet.callbacks.begin import Begin, NoLogger
-from qgnet.callbacks.control import ControlPictures
+from qgnet.callbacks.control_figures import ControlFigures
 from qgnet.callbacks.descriptors import DescriptorWriter
+from qgnet.callbacks.episode_figures import EpisodeFigures
 from qgnet.callbacks.finite import FiniteLoss
 from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.moved import MovedCheckpoints
-from qgnet.callbacks.pictures import EpisodePictures
 from qgnet.callbacks.predictions import MaskWriter
 from qgnet.callbacks.requeue import Requeue
 from qgnet.callbacks.results import TestResults
 from qgnet.callbacks.throughput import Throughput
-from qgnet.callbacks.view_pictures import ViewPictures
+from qgnet.callbacks.view_figures import ViewFigures
 from qgnet.common.boundary import boundary
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
@@ -260,9 +260,9 @@ class QGNetCLI(LightningCLI):
             )
             own.append(last)
         if isinstance(self.model, EpisodicTask):
-            own += [EpisodePictures(), ControlPictures(), TestResults(), MaskWriter(), Dashboard()]
+            own += [EpisodeFigures(), ControlFigures(), TestResults(), MaskWriter(), Dashboard()]
         elif isinstance(self.model, GlobalLocalPretraining):
-            own += [ViewPictures(), DescriptorWriter(), Dashboard()]
+            own += [ViewFigures(), DescriptorWriter(), Dashboard()]
         if config["logger"] is not False and not config.get("fast_dev_run"):
             own += [LearningRateMonitor("step"), Throughput()]
         return super()._instantiate_trainer(config, callbacks + own)

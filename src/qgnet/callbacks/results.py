@@ -25,7 +25,7 @@ from qgnet.tasks.episodic import EpisodicTask, Segmented
 class TestResults(pl.Callback):
     """Writes ``results.json``: scores of the task and, on the same episodes, of baselines.
 
-    These are everything foreground, the guided map at nine thresholds, and each margin of support matching there is.
+    These are everything foreground, the guided map at nine thresholds, and each score map of support matching there is.
     """
 
     __test__ = False  # not for pytest
@@ -39,7 +39,7 @@ class TestResults(pl.Callback):
         classes = pl_module.data.novel_classes
         net = pl_module.net
         thresholds = THRESHOLDS if GUIDED in net.map_names else ()
-        names = [EVERYTHING, *map(guided, thresholds), *map(matching, net.margins)]
+        names = [EVERYTHING, *map(guided, thresholds), *map(matching, net.score_map_names)]
         self.baselines = {name: EpisodeIoU(classes).to(pl_module.device) for name in names}
 
     def on_test_batch_end(
@@ -65,7 +65,7 @@ class TestResults(pl.Callback):
 def count_baselines(baselines: dict[str, EpisodeIoU], segmented: Segmented, episode: Episode) -> None:
     """Count one batch of episodes for each baseline; not those whose class is absent."""
     side = episode.query_mask.shape[-1]
-    maps = {**segmented.output.maps, **segmented.output.margins}
+    maps = {**segmented.output.maps, **segmented.output.score_maps}
     canvases = {name: resize(values.float(), (side, side))[:, 0] for name, values in maps.items()}
     for i in episode.present.nonzero().flatten().tolist():
         target, class_id = episode.original_mask[i], int(episode.class_id[i])
@@ -74,7 +74,7 @@ def count_baselines(baselines: dict[str, EpisodeIoU], segmented: Segmented, epis
         baselines[EVERYTHING].update(torch.ones_like(target), target, class_id)
         for threshold in THRESHOLDS if GUIDED in full else ():
             baselines[guided(threshold)].update(full[GUIDED] > threshold, target, class_id)
-        for name in segmented.output.margins:
+        for name in segmented.output.score_maps:
             baselines[matching(name)].update(full[name] > 0, target, class_id)
 
 

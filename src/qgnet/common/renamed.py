@@ -4,7 +4,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-RENAMED = {"prior_checkpoint": "prior_weights"}
+RENAMED = {
+    "prior_checkpoint": "prior_weights",
+    "margins": "score_maps",
+    "add_margins": "add_to_score_maps",
+}
 """Old name → name."""
 OPTION = re.compile(rf"(--model\.(?:init_args\.)?)({'|'.join(RENAMED)})(?==|$)")
 

@@ -110,7 +110,7 @@ def matching_model(image_size: int, settings: dict[str, Any]) -> Model:
     """Training-free matching; InputError if the encoder's weights cannot be had."""
     task = SupportMatching(**settings)
     task.load_starting_weights()
-    task.net.margins = (settings["method"],)  # a test scores the others, too
+    task.net.score_map_names = (settings["method"],)  # a test scores the others, too
     origin = task.file_hashes.get("encoder_weights", settings["encoder_weights"])
     source = f"{settings['encoder_weights']} weights of {settings['encoder']}"
     model = _ready(task.net, image_size, MATCHING, settings, str(origin), source)

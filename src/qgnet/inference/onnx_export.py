@@ -17,9 +17,9 @@ from qgnet.networks.encoded import tensors
 from qgnet.networks.encoders import Features
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.layers import size_of
-from qgnet.networks.matcher import Matcher
-from qgnet.networks.matching import matching_feature
+from qgnet.networks.matching import MatchingNetwork
 from qgnet.networks.qgnet import GUIDED, QGNet
+from qgnet.networks.score_maps import matching_feature
 from qgnet.tasks.base import normalise
 
 TOLERANCE = 1e-3
@@ -83,11 +83,11 @@ class SupportPart(nn.Module):
         return torch.ones(BATCH, 1, *size)
 
     def forward(self, image: Tensor, masks: list[Tensor]) -> tuple[Tensor, ...]:
-        """The category feature, the masked high-level feature, and what margins compare."""
+        """The category feature, the masked high-level feature, and what score maps compare."""
         features = self.features(image)
         known = {size_of(mask): mask for mask in masks}
         category, masked = self.net.masked(features, lambda size: known[size])
-        if not self.net.margins:
+        if not self.net.score_map_names:
             return category, masked
         return category, masked, matching_feature(self.net.encoder.compared(features))
 
@@ -184,7 +184,7 @@ def pictures(side: int) -> tuple[Tensor, Tensor]:
     return normalise(images), masks
 
 
-def write_matcher(net: Matcher, side: int, folder: Path) -> dict[str, Any]:
+def write_matcher(net: MatchingNetwork, side: int, folder: Path) -> dict[str, Any]:
     """The ONNX file of a matcher; what else makes the network."""
     images, _ = pictures(side)
     write(EncoderPart(net), (images,), folder / ENCODER, ["image"], ["matching"])
@@ -202,12 +202,12 @@ def write_qgnet(net: QGNet, side: int, folder: Path) -> dict[str, Any]:
     support = SupportPart(net, images)
     given = [torch.ones(BATCH, 1, *size) for size in support.sizes]
     named = [f"mask_{i}" for i in range(len(given))]
-    kept = ["category", "masked", *(["matching"] if net.margins else [])]
+    kept = ["category", "masked", *(["matching"] if net.score_map_names else [])]
     write(support, (images, given), folder / SUPPORT, ["image", *named], kept)
     write_decoder(net, images, masks, folder)
-    weights = net.margin_weights
+    weights = net.score_map_weights
     return {
-        "margins": list(net.margins),
+        "margins": list(net.score_map_names),
         "margin_weights": None if weights is None else weights.tolist(),
         "cross_correspondence": net.cross_correspondence,
         "mask_sizes": support.sizes,
@@ -224,7 +224,7 @@ def write_decoder(net: QGNet, images: Tensor, masks: Tensor, folder: Path) -> No
         query, supports = net.encode_query(images), net.stack_shots([net.encode_support(images, masks)])
         output = net.decode(query, supports, (images.shape[-2], images.shape[-1]), with_levels=False)
     seen = [name for name in net.map_names if name != GUIDED or net.cross_correspondence]
-    maps = [*(output.maps[name] for name in seen), *output.margins.values()]
+    maps = [*(output.maps[name] for name in seen), *output.score_maps.values()]
     levels = [f"pyramid_{i}" for i in range(len(query.pyramid))]
     named = [*levels, "category", *(f"map_{i}" for i in range(len(maps)))]
     part = DecoderPart(net, size_of(query.high))

@@ -23,8 +23,8 @@ from qgnet.inference.validation import (
     TABLE,
     TEXT,
     Field,
+    are_score_map_names,
     hold,
-    is_margins,
     one_of,
     optional,
 )
@@ -32,9 +32,9 @@ from qgnet.networks.encoded import each_tensor
 from qgnet.networks.enrichment import EnrichmentOutput
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.layers import resize_mask
-from qgnet.networks.matcher import Matching
-from qgnet.networks.matching import MARGINS, positions
+from qgnet.networks.matching import MatchingHead
 from qgnet.networks.qgnet import GUIDED, PRIOR, QGNetDecoder, Query, Support, support
+from qgnet.networks.score_maps import SCORE_MAPS, positions
 
 FORMAT = "qgnet-onnx-1"
 DESCRIPTION = "model.json"
@@ -87,12 +87,12 @@ class OneSize(FewShotNetwork):
             )
 
 
-class ExportedMatcher(OneSize, Matching):
+class ExportedMatcher(OneSize, MatchingHead):
     """Training-free matching whose encoder is an ONNX file."""
 
     def __init__(self, folder: Path, network: dict[str, Any]) -> None:
         super().__init__(network["method"])
-        self.margins = (self.method,)
+        self.score_map_names = (self.method,)
         self.encoder = Graph(folder / ENCODER)
 
     def encode_query(self, image: Tensor, shared: None = None) -> Tensor:
@@ -105,10 +105,10 @@ class ExportedQGNet(OneSize, QGNetDecoder):
 
     def __init__(self, folder: Path, network: dict[str, Any]) -> None:
         super().__init__()
-        self.margins = tuple(network["margins"])
+        self.score_map_names = tuple(network["margins"])
         self.cross_correspondence = network["cross_correspondence"]
         weights = network["margin_weights"]
-        self.register_buffer("margin_weights", None if weights is None else torch.tensor(weights))
+        self.register_buffer("score_map_weights", None if weights is None else torch.tensor(weights))
         self.mask_sizes = [(height, width) for height, width in network["mask_sizes"]]
         self.enrichment = ExportedEnrichment(folder / DECODER)
         self.encoder, self.of_support = Graph(folder / ENCODER), Graph(folder / SUPPORT)
@@ -167,9 +167,9 @@ FIELDS = {
 }
 """What the description holds."""
 NETWORK_FIELDS = {
-    "matching": {"method": one_of(MARGINS)},
+    "matching": {"method": one_of(SCORE_MAPS)},
     "qgnet": {
-        "margins": Field(f"a list of some of {', '.join(MARGINS)}", is_margins),
+        "margins": Field(f"a list of some of {', '.join(SCORE_MAPS)}", are_score_map_names),
         "margin_weights": optional(NUMBERS),
         "cross_correspondence": FLAG,
         "mask_sizes": SIZES,

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qgnet.networks.matching import Positions
+from qgnet.networks.score_maps import Positions
 
 
 class Calibration(NamedTuple):
@@ -16,7 +16,7 @@ class Calibration(NamedTuple):
 
     Attributes:
         similarity: weight of the cosine between what was found and the supports' object, both from `centre`.
-        strength: weight of the mean margin of what was found.
+        strength: weight of the mean score map of what was found.
         shots: weight of the binary logarithm of the number of supports.
         offset: added.
         threshold: the one that serves best where there is but one support.
@@ -67,23 +67,23 @@ def within(inside: Tensor, size: tuple[int, int]) -> Tensor:
     return F.adaptive_max_pool2d(inside.float()[:, None], size)[:, 0].flatten(1) > 0
 
 
-def evidence(query: Tensor, supports: Positions, margins: Tensor, inside: Tensor, centre: Tensor) -> Tensor:
+def evidence(query: Tensor, supports: Positions, score_maps: Tensor, inside: Tensor, centre: Tensor) -> Tensor:
     """How similar what was found is to the supports' object, and how strong the answer is.
 
     Args:
         query: (T, C, h, w) features of length 1, as of `matching_feature`.
         supports: (1, …), the positions of all of them.
-        margins: (T, S, S), above 0 where the object was found.
+        score_maps: (T, S, S), above 0 where the object was found.
         inside: (T, S, S) bool, where the square is not padding.
         centre: (C,) mean feature of photographs.
 
     Returns:
         (T, 2): the cosine of the mean feature of what was found, or where that is nothing of the position that comes
-        nearest to it, to the supports' mean, both from `centre`; and the mean margin there.
+        nearest to it, to the supports' mean, both from `centre`; and the mean score map there.
     """
     size = (query.shape[-2], query.shape[-1])
     prototype = mean_feature(supports.features, supports.foreground) - centre
-    coarse = F.interpolate(margins.float()[:, None], size, mode="bilinear", align_corners=True)[:, 0].flatten(1)
+    coarse = F.interpolate(score_maps.float()[:, None], size, mode="bilinear", align_corners=True)[:, 0].flatten(1)
     coarse = coarse.masked_fill(~within(inside, size), -torch.inf)
     found = (coarse > 0) | (coarse == coarse.amax(dim=1, keepdim=True))
     mean = mean_feature(query.float().flatten(2), found * coarse.sigmoid()) - centre

@@ -26,8 +26,8 @@ from qgnet.inference.tuning import Learnt, SupportReport, choose, iou, mirrored,
 from qgnet.networks.encoded import concatenated, each_tensor
 from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.tasks.base import normalise
+from qgnet.tasks.feature_cache import MB, FeatureCache
 from qgnet.tasks.finite import not_finite
-from qgnet.tasks.reuse import MB, Memory
 
 BATCH = 8
 """Squares that go through the network at once; of large ones fewer."""
@@ -83,7 +83,7 @@ class Segmenter:
         self.to(device or default_device())
         self._tell_uncalibrated(asked=bool(presence))
 
-    memory: Memory | None = None
+    memory: FeatureCache | None = None
 
     @property
     def calibration(self) -> Calibration | None:
@@ -105,7 +105,7 @@ class Segmenter:
 
         From then on only one thread at a time may use the Segmenter.
         """
-        self.memory = Memory(megabytes * MB)
+        self.memory = FeatureCache(megabytes * MB)
         return self
 
     def to(self, device: str | torch.device) -> "Segmenter":
@@ -157,10 +157,10 @@ class Segmenter:
         with torch.inference_mode(), self._precision():
             shots = [self._support(*shot) for shot in zip(images.split(1), masks.split(1), strict=True)]
             encoded = self.model.net.stack_shots(shots)
-            margins, targets, usual = self._try(shots, images, masks, pairs)
-        for number, answer in enumerate(margins, start=1):
+            score_maps, targets, usual = self._try(shots, images, masks, pairs)
+        for number, answer in enumerate(score_maps, start=1):
             self._require_finite(answer, f"support {number} of {name!r}")
-        probabilities = torch.stack([answer.sigmoid() for answer in margins])
+        probabilities = torch.stack([answer.sigmoid() for answer in score_maps])
         if self.threshold is None:
             threshold, ious = choose(
                 probabilities, targets, self.model.calibration and self.model.calibration.threshold
@@ -173,8 +173,8 @@ class Segmenter:
     def _try(
         self, encoded: list[Any], images: Tensor, masks: Tensor, pairs: list[tuple[Array, Array]]
     ) -> tuple[Tensor, Tensor, float]:
-        """Margins of each support in the eyes of the others, or a single one's mirrored copy in its own; the truth; and
-        how similar the supports' objects are, as `Learnt` keeps it.
+        """Score maps of each support in the eyes of the others, or a single one's mirrored copy in its own; the truth;
+        and how similar the supports' objects are, as `Learnt` keeps it.
         """  # noqa: D205
         net = self.model.net
         side, shots = self.model.image_size, len(images)
@@ -186,9 +186,9 @@ class Segmenter:
             others = [k for k in range(shots) if k != i] or [0]
             supports, query = net.stack_shots([encoded[k] for k in others]), self._query(images[i : i + 1])
             logits = net.decode(query, supports, (side, side), with_levels=False).logits.float()
-            margins = logits[:, 1] - logits[:, 0]
-            found.append(margins[0].cpu())
-            known = self._evidence(query, supports, margins, masks[i : i + 1] != IGNORE)
+            score_maps = logits[:, 1] - logits[:, 0]
+            found.append(score_maps[0].cpu())
+            known = self._evidence(query, supports, score_maps, masks[i : i + 1] != IGNORE)
             similar += [] if known is None or shots == 1 else known[:, 0].tolist()
         return torch.stack(found), masks, float(np.mean(similar)) if similar else 0.0
 
@@ -274,14 +274,14 @@ class Segmenter:
             rows = slice(first, first + len(photograph.windows))
             found = [each_tensor(itemgetter(rows), maps) for maps in answers]
             for maps in found:
-                self._require_finite(maps.margins, name)
+                self._require_finite(maps.score_maps, name)
             results.append(self._result(photograph, found))
             first = rows.stop
         return results
 
-    def _require_finite(self, margins: Tensor, name: str) -> None:
+    def _require_finite(self, score_maps: Tensor, name: str) -> None:
         """InputError if the network's answer to a picture, in the main memory, has NaN or infinite values."""
-        if not torch.isfinite(margins).all():
+        if not torch.isfinite(score_maps).all():
             raise InputError(not_finite(name, self.model.source))
 
     def _decode(self, squares: Tensor, inside: Tensor) -> list[Maps]:
@@ -292,28 +292,28 @@ class Segmenter:
             query = self._query(squares)
             for learnt in self.learnt:
                 output = net.decode(query, learnt.encoded, (side, side), with_levels=False)
-                margins = output.logits[:, 1] - output.logits[:, 0]
-                known = self._evidence(query, learnt.encoded, margins, inside)
-                maps = Maps(margins, {name: values[:, 0] for name, values in output.maps.items()}, known)
+                score_maps = output.logits[:, 1] - output.logits[:, 0]
+                known = self._evidence(query, learnt.encoded, score_maps, inside)
+                maps = Maps(score_maps, {name: values[:, 0] for name, values in output.maps.items()}, known)
                 answers.append(each_tensor(lambda t: t.float().cpu(), maps))
         return answers
 
-    def _evidence(self, query: Any, supports: Any, margins: Tensor, inside: Tensor) -> Tensor | None:
+    def _evidence(self, query: Any, supports: Any, score_maps: Tensor, inside: Tensor) -> Tensor | None:
         """What `_present` goes by; None without a calibration, or of a network that compares nothing."""
         compared = self.model.net.compared(query, supports)
         if self.calibration is None or compared is None:
             return None
-        centre = margins.new_tensor(self.calibration.centre, dtype=torch.float32)
+        centre = score_maps.new_tensor(self.calibration.centre, dtype=torch.float32)
         if len(centre) != compared[0].shape[1]:
             raise InputError(
                 f"The calibration of {self.model.source} is of another network: its centre has {len(centre)} values, "
                 f"and there are {compared[0].shape[1]} features. Restore it, or make it again."
             )
-        return evidence(*compared, margins, inside.to(self.device), centre)
+        return evidence(*compared, score_maps, inside.to(self.device), centre)
 
     def _result(self, photograph: Letterboxed, answers: Sequence[Maps]) -> Result:
         """Masks that share no pixel, see `furthest_above`."""
-        probabilities = [blend(maps.margins, photograph).sigmoid().numpy() for maps in answers]
+        probabilities = [blend(maps.score_maps, photograph).sigmoid().numpy() for maps in answers]
         present = [self._present(learnt, maps) for learnt, maps in zip(self.learnt, answers, strict=True)]
         there = [score is None or score >= self.presence for score in present]
         winner = furthest_above(probabilities, [learnt.threshold for learnt in self.learnt], there)

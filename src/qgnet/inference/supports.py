@@ -14,7 +14,7 @@ from torch import Tensor
 from datamodules.files import read_image
 from datamodules.files.images import decode_image
 from datamodules.files.masks import decode_index_mask, decode_mask
-from datamodules.files.pixels import contents, unreadable
+from datamodules.files.pixels import read_bytes, read_error
 from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
 from qgnet.outputs.segments import MOST_CLASSES
@@ -100,7 +100,7 @@ def mask_of_file(given: Given, single: bool) -> NDArray[Any] | None:
     if isinstance(given, Image.Image):
         path, data = NAMELESS, as_file(given)
     elif isinstance(given, str | os.PathLike):
-        path, data = Path(given), contents(Path(given))
+        path, data = Path(given), read_bytes(Path(given))
     else:
         return None
     return _single(path, data) if single else decode_index_mask(path, data)
@@ -152,7 +152,7 @@ def as_file(image: Image.Image) -> bytes:
         else:
             upright.save(stream, "TIFF")
     except Exception as error:  # a broken file, opened but not read yet, makes Pillow raise anything
-        raise unreadable(NAMELESS, error) from None
+        raise read_error(NAMELESS, error) from None
     return stream.getvalue()
 
 

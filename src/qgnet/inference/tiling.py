@@ -13,25 +13,25 @@ class Maps(NamedTuple):
     """What the network answers to T squares about a class.
 
     Attributes:
-        margins: (T, S, S) foreground minus background.
+        score_maps: (T, S, S) foreground minus background.
         maps: name → (T, h, w) in [0, 1], the network's region maps.
         evidence: (T, 2), see :mod:`qgnet.inference.presence`; None of a network that has none.
     """
 
-    margins: Tensor
+    score_maps: Tensor
     maps: dict[str, Tensor]
     evidence: Tensor | None
 
 
-def blend(margins: Tensor, photograph: Letterboxed) -> Tensor:
+def blend(score_maps: Tensor, photograph: Letterboxed) -> Tensor:
     """Margins (T, S, S) of a photograph's squares → (H, W); of overlapping tiles the nearer one's counts more."""
     if len(photograph.windows) == 1:
-        return restore(margins[0], photograph.windows[0].content_size, photograph.size)
+        return restore(score_maps[0], photograph.windows[0].content_size, photograph.size)
     total, weights = torch.zeros(photograph.size), torch.zeros(photograph.size)
-    for margin, window in zip(margins, photograph.windows, strict=True):
+    for score_map, window in zip(score_maps, photograph.windows, strict=True):
         place = np.s_[window.top : window.top + window.height, window.left : window.left + window.width]
         weight = torch.outer(_tent(window.height), _tent(window.width))
-        total[place] += weight * restore(margin, window.content_size, (window.height, window.width))
+        total[place] += weight * restore(score_map, window.content_size, (window.height, window.width))
         weights[place] += weight
     return total / weights
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Side
 from qgnet.inference.presence import Calibration
-from qgnet.networks.matching import MARGINS
+from qgnet.networks.score_maps import SCORE_MAPS
 
 SHOWN = 60
 """Letters of a value that a message shows."""
@@ -69,9 +69,9 @@ def is_list_of(fits: Callable[[Any], bool], length: int | None = None) -> Callab
     return all_fit
 
 
-def is_margins(value: Any) -> bool:
-    """Whether something lists names of `MARGINS`, or none."""
-    return isinstance(value, list) and all(isinstance(one, str) and one in MARGINS for one in value)
+def are_score_map_names(value: Any) -> bool:
+    """Whether something lists names of `SCORE_MAPS`, or none."""
+    return isinstance(value, list) and all(isinstance(one, str) and one in SCORE_MAPS for one in value)
 
 
 def optional(field: Field) -> Field:

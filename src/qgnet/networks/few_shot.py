@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from qgnet.networks.encoded import tensors
-from qgnet.networks.matching import Positions
+from qgnet.networks.score_maps import Positions
 
 
 class Prediction(NamedTuple):
@@ -18,13 +18,13 @@ class Prediction(NamedTuple):
         logits: (B, 2, H, W), background and foreground, at the size asked for.
         maps: name → (B, 1, h, w) in [0, 1], the network's own region maps: drawn, kept and shown under their names.
         level_logits: (B, 2, h_l, w_l) each, for an auxiliary loss; empty where no loss is taken.
-        margins: name → (B, 1, h, w), above 0 where support matching says foreground; empty without them.
+        score_maps: name → (B, 1, h, w), above 0 where support matching says foreground; empty without them.
     """
 
     logits: Tensor
     maps: dict[str, Tensor] = {}  # noqa: RUF012  (never written to)
     level_logits: Sequence[Tensor] = ()
-    margins: dict[str, Tensor] = {}  # noqa: RUF012
+    score_maps: dict[str, Tensor] = {}  # noqa: RUF012
 
 
 class FewShotNetwork(nn.Module, ABC):
@@ -41,12 +41,12 @@ class FewShotNetwork(nn.Module, ABC):
     Attributes:
         supports_type: named tuple that :meth:`stack_shots` returns.
         map_names: of the prediction's maps.
-        margins: names of the prediction's margins; a test scores each of them beside the prediction.
+        score_map_names: of the prediction's score maps; a test scores each of them beside the prediction.
     """
 
     supports_type: type[Any]
     map_names: tuple[str, ...] = ()
-    margins: tuple[str, ...] = ()
+    score_map_names: tuple[str, ...] = ()
 
     @abstractmethod
     def encode_query(self, image: Tensor, shared: Any = None) -> Any:
@@ -109,6 +109,6 @@ class FewShotNetwork(nn.Module, ABC):
         return self.encode_query(query), [self.encode_support(image, mask) for image, mask in shots]
 
 
-def two_labels(margin: Tensor) -> Tensor:
+def two_labels(score_map: Tensor) -> Tensor:
     """(B, 1, h, w) foreground minus background → logits (B, 2, h, w)."""
-    return torch.cat([-margin / 2, margin / 2], dim=1)
+    return torch.cat([-score_map / 2, score_map / 2], dim=1)

@@ -1,7 +1,7 @@
 """QGNet (Liu et al., arXiv 2108.05293): few-shot segmentation from a guided and a prior region map."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,11 @@ from qgnet.networks.enrichment import FeatureEnrichment
 from qgnet.networks.few_shot import FewShotNetwork, Prediction, two_labels
 from qgnet.networks.foreground import foreground_at, foreground_keys
 from qgnet.networks.layers import reducer, resize, resize_mask, size_of
-from qgnet.networks.matching import (
-    MARGINS,
+from qgnet.networks.score_maps import (
+    SCORE_MAPS,
     Positions,
     are_positions,
-    margins,
+    compute_score_maps,
     matching_feature,
     of_all_shots,
     positions,
@@ -26,8 +26,8 @@ from qgnet.networks.matching import (
 
 GUIDED, PRIOR = "guided", "prior"
 """Names of the region maps: from cross- and from self-correspondence."""
-MARGIN_WEIGHT = 1.5
-"""Of each margin at the beginning of a training, where ``add_margins``; about what a training leaves."""
+SCORE_MAP_WEIGHT = 1.5
+"""Of each score map at the beginning of a training, where ``add_to_score_maps``; about what a training leaves."""
 
 AREA_EPS = 0.0005
 """Added to the mask's area in masked average pooling, as in the released code."""
@@ -40,7 +40,7 @@ class Query(NamedTuple):
         pyramid: per level of the FEM (B, width, h_l, w_l), what it makes of the reduced mid-level feature.
         high: (B, C, h, w) float32 of length 1, E's high-level feature.
         prior_map: (B, 1, h, w) in [0, 1], from self-correspondence; None without it.
-        matching: (B, C', h, w) of length 1, what margins compare; None without them.
+        matching: (B, C', h, w) of length 1, what score maps compare; None without them.
     """
 
     pyramid: list[Tensor]
@@ -55,7 +55,7 @@ class Support(NamedTuple):
     Attributes:
         category: (B, width, 1, 1), the masked average of the reduced mid-level feature.
         keys: (B, C, N), the masked high-level feature's foreground positions, as :func:`foreground_keys` picks them.
-        positions: what margins compare; None without them.
+        positions: what score maps compare; None without them.
     """
 
     category: Tensor
@@ -80,7 +80,7 @@ class Supports(NamedTuple):
     Attributes:
         category: (B, width, 1, 1), their mean.
         keys: K times (B, C, N_k).
-        positions: of all shots together; None without margins.
+        positions: of all shots together; None without score maps.
     """
 
     category: Tensor
@@ -118,13 +118,13 @@ class QGNetDecoder(FewShotNetwork):
     """What QGNet does once the images are encoded, by whatever encodes them.
 
     Attributes:
-        margins: names of `MARGINS`, which the FEM sees as further region maps.
-        margin_weights: of each margin that the FEM's answer is added to; None: the FEM's answer is the prediction.
+        score_maps: names of `SCORE_MAPS`, which the FEM sees as further region maps.
+        score_map_weights: of each score map that the FEM's logits are added to; None: they are the prediction.
         cross_correspondence: whether the FEM sees the guided map.
         enrichment: the FEM, called as :class:`FeatureEnrichment` is.
     """
 
-    margin_weights: Tensor | None
+    score_map_weights: Tensor | None
     cross_correspondence: bool
     enrichment: nn.Module
     supports_type = Supports
@@ -143,23 +143,23 @@ class QGNetDecoder(FewShotNetwork):
         guided_map = torch.stack([unit_region_map(query.high, keys) for keys in supports.keys]).mean(dim=0)
         prior_map = {} if query.prior_map is None else {PRIOR: query.prior_map}
         maps = [*([guided_map] if self.cross_correspondence else []), *prior_map.values()]
-        found = self._margins(query, supports)
+        found = self._score_maps(query, supports)
         full = (query.high.shape[-2], query.high.shape[-1])
         logits, level_logits = self.enrichment(
             query.pyramid, supports.category, [*maps, *found.values()], full, with_levels
         )
-        if self.margin_weights is not None:
-            weighted = zip(self.margin_weights, found.values(), strict=True)
-            logits = logits + two_labels(sum(weight * resize(margin, full) for weight, margin in weighted))
+        if self.score_map_weights is not None:
+            weighted = zip(self.score_map_weights, found.values(), strict=True)
+            logits = logits + two_labels(sum(weight * resize(score_map, full) for weight, score_map in weighted))
         return Prediction(resize(logits, size), {GUIDED: guided_map, **prior_map}, level_logits, found)
 
     def compared(self, query: Query, supports: Supports) -> tuple[Tensor, Positions] | None:
-        """See :class:`FewShotNetwork`; None without margins."""
+        """See :class:`FewShotNetwork`; None without score maps."""
         return None if query.matching is None or supports.positions is None else (query.matching, supports.positions)
 
-    def _margins(self, query: Query, supports: Supports) -> dict[str, Tensor]:
+    def _score_maps(self, query: Query, supports: Supports) -> dict[str, Tensor]:
         compared = self.compared(query, supports)
-        return {} if compared is None else margins(*compared, self.margins)
+        return {} if compared is None else compute_score_maps(*compared, self.score_map_names)
 
 
 class QGNet(QGNetDecoder):
@@ -172,12 +172,12 @@ class QGNet(QGNetDecoder):
         width: channels of the head (256 in the paper).
         levels: sides or ratios of the FEM's pyramid, see :class:`FeatureEnrichment`.
         cross_correspondence: whether the FEM sees the guided map.
-        margins: names of `MARGINS`, which the FEM sees as further region maps (not in the paper).
-        add_margins: whether the FEM's answer is added to these margins, each with a learnt weight, instead of being the
-            prediction (not in the paper).
+        score_maps: names of `SCORE_MAPS`, which the FEM sees as further region maps (not in the paper).
+        add_to_score_maps: whether the FEM's logits are added to these score maps, each with a learnt weight, instead of
+            being the prediction (not in the paper).
 
     Raises:
-        ValueError: for a margin that there is not, or is named twice, or ``add_margins`` without any.
+        ValueError: for a score map that there is not, or is named twice, or ``add_to_score_maps`` without any.
     """
 
     enrichment: FeatureEnrichment
@@ -189,19 +189,21 @@ class QGNet(QGNetDecoder):
         width: int = 256,
         levels: Sequence[float] = (60, 30, 15, 8),
         cross_correspondence: bool = True,
-        margins: Sequence[str] = (),
-        add_margins: bool = False,
+        score_maps: Sequence[str] = (),
+        add_to_score_maps: bool = False,
     ) -> None:
         super().__init__()
-        unknown = [name for name in margins if name not in MARGINS]
+        unknown = [name for name in score_maps if name not in SCORE_MAPS]
         if unknown:
-            raise ValueError(f"margins names {unknown[0]!r}; expected some of {', '.join(MARGINS)}.")
-        twice = [name for name in margins if list(margins).count(name) > 1]
+            raise ValueError(f"score_maps names {unknown[0]!r}; expected some of {', '.join(SCORE_MAPS)}.")
+        twice = [name for name in score_maps if list(score_maps).count(name) > 1]
         if twice:
-            raise ValueError(f"margins names {twice[0]!r} twice; expected each of {', '.join(MARGINS)} once at most.")
-        if add_margins and not margins:
-            raise ValueError(f"add_margins needs margins to add to; expected some of {', '.join(MARGINS)}.")
-        self.margins = tuple(margins)
+            raise ValueError(
+                f"score_maps names {twice[0]!r} twice; expected each of {', '.join(SCORE_MAPS)} once at most."
+            )
+        if add_to_score_maps and not score_maps:
+            raise ValueError(f"add_to_score_maps needs score_maps to add to; expected some of {', '.join(SCORE_MAPS)}.")
+        self.score_map_names = tuple(score_maps)
         self.encoder = encoder
         self.prior_bank = priors if isinstance(priors, PriorBank) else None
         self.prior_encoder = None if isinstance(priors, PriorBank) else priors
@@ -212,9 +214,12 @@ class QGNet(QGNetDecoder):
         if priors is not None:
             self.reduce_self = reducer(encoder.high_channels, width, kernel_size=3)
             self.reduce_priors = reducer(priors.high_channels, width, kernel_size=3)
-        maps = cross_correspondence + (priors is not None) + len(self.margins)
+        maps = cross_correspondence + (priors is not None) + len(self.score_map_names)
         self.enrichment = FeatureEnrichment(width, levels, maps)
-        self.margin_weights = nn.Parameter(torch.full((len(margins),), MARGIN_WEIGHT)) if add_margins else None
+        self.score_map_weights = (
+            nn.Parameter(torch.full((len(score_maps),), SCORE_MAP_WEIGHT)) if add_to_score_maps else None
+        )
+        self.register_load_state_dict_pre_hook(rename_old_weights)
 
     def encode_episodes(
         self, query: Tensor, support_images: Tensor, support_masks: Tensor
@@ -229,7 +234,7 @@ class QGNet(QGNetDecoder):
 
     def shared(self, image: Tensor) -> Features:
         """E's features that an image has in common as a query and as a support."""
-        high = [self.encoder.high_level] if self.margins else []
+        high = [self.encoder.high_level] if self.score_map_names else []
         return self.encoder(image, [*self.encoder.shared_levels, *high])
 
     def encode_query(self, image: Tensor, shared: Features | None = None) -> Query:
@@ -251,13 +256,15 @@ class QGNet(QGNetDecoder):
         width, high = self.enrichment.width, self.encoder.high_channels
         keys_fit = len(supports.keys) > 0 and all(has_shape(keys, (1, high, None)) for keys in supports.keys)
         positions = supports.positions
-        compared_fit = are_positions(positions, self.encoder.matching_channels) if self.margins else positions is None
+        compared_fit = (
+            are_positions(positions, self.encoder.matching_channels) if self.score_map_names else positions is None
+        )
         return has_shape(supports.category, (1, width, 1, 1)) and keys_fit and compared_fit and super().fits(supports)
 
     def _query(self, image: Tensor, features: Features) -> Query:
         mid, high = self.encoder.mid(features), self.encoder.high(features)
         compared = self.encoder.compared(features | {self.encoder.high_level: high})
-        matching = matching_feature(compared) if self.margins else None
+        matching = matching_feature(compared) if self.score_map_names else None
         high = resize(high, size_of(mid))  # smaller only if nothing is dilated
         priors = self.priors(image)
         prior_map = None if priors is None else region_map(self.reduce_self(high), priors)
@@ -277,7 +284,7 @@ class QGNet(QGNetDecoder):
         like = features[self.encoder.mid_levels[0]]
         whole = (mask.to(like.device, non_blocking=True) == 1).to(like.dtype).unsqueeze(1)
         category, masked = self.masked(features, lambda size: resize_mask(whole, size))
-        known = positions(matching_feature(self.encoder.compared(features)), mask) if self.margins else None
+        known = positions(matching_feature(self.encoder.compared(features)), mask) if self.score_map_names else None
         return support(category, masked, mask, known)
 
     def masked(self, features: Features, mask: MaskAt) -> tuple[Tensor, Tensor]:
@@ -285,6 +292,13 @@ class QGNet(QGNetDecoder):
         high = self.encoder.masked_high(features, mask)
         reduced = self.reduce_support(self.encoder.mid(features))
         return masked_average(reduced, mask(size_of(reduced))), high
+
+
+def rename_old_weights(net: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Weights of earlier versions, whose names begin with ``prefix``, by their names of today, in place."""
+    old = f"{prefix}margin_weights"
+    if old in state:
+        state[f"{prefix}score_map_weights"] = state.pop(old)
 
 
 def support(category: Tensor, masked: Tensor, mask: Tensor, known: Positions | None) -> Support:

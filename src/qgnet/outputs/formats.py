@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datamodules.files.images import decode_image
-from datamodules.files.pixels import contents
+from datamodules.files.pixels import read_bytes
 from datamodules.files.png import PALETTE
 from datamodules.files.sources import Array
 from datamodules.files.writing import atomic_write
@@ -54,7 +54,7 @@ def of_segments(chosen: Format, name: str, result: Result) -> Iterator[tuple[str
 
 def write_overlay(out: Path, name: str, photograph: Path, result: Result) -> None:
     """``overlays/<name>.jpg``: the photograph with the masks over it; InputError if it is another one by now."""
-    picture = decode_image(photograph, contents(photograph))
+    picture = decode_image(photograph, read_bytes(photograph))
     if picture.shape[:2] != result.mask.shape:
         raise InputError(f"{photograph} was exchanged while it was segmented. Run the same command again.")
     picture = painted(picture, result.mask)

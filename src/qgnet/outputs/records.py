@@ -17,7 +17,7 @@ from pycocotools import mask as coco_masks
 
 from datamodules.episodes.transforms import letterbox_size
 from datamodules.files.images import decode_image, stamp
-from datamodules.files.pixels import contents
+from datamodules.files.pixels import read_bytes
 from datamodules.files.sources import Array
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
@@ -166,7 +166,7 @@ def thumbnail(record: Record) -> Array:
 def as_segmented(record: Record) -> Array:
     """The photograph of a record; grey of its size if it was taken away, or exchanged for another, since."""
     try:
-        image = decode_image(Path(record["file"]), contents(Path(record["file"])))
+        image = decode_image(Path(record["file"]), read_bytes(Path(record["file"])))
     except InputError:
         image = np.empty((0, 0, 3), np.uint8)
     height, width = record["size"]

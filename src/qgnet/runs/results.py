@@ -12,5 +12,5 @@ def guided(threshold: float) -> str:
 
 
 def matching(name: str) -> str:
-    """Name of the baseline "foreground where a margin is above 0"."""
+    """Name of the baseline "foreground where a score map is above 0"."""
     return f"matching by {name}"

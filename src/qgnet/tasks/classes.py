@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from datamodules.episodes.classes import across_data
+from datamodules.episodes.classes import canonical_class
 from datamodules.episodic import EpisodeDataModule
 from qgnet.common.text import some
 
@@ -46,7 +46,7 @@ class TrainedClasses:
 
     def among_novel(self, data: EpisodeDataModule) -> list[str]:
         """The novel classes of ``data`` that were trained on; those of another data set in whatever spelling."""
-        word = str.casefold if self.data == (type(data).__name__,) else across_data
+        word = str.casefold if self.data == (type(data).__name__,) else canonical_class
         trained = {word(name) for name in self.base}
         return [name for name in names(data, data.novel_classes) if word(name) in trained]
 

@@ -16,7 +16,7 @@ from qgnet.metrics import ControlScore, EpisodeIoU, EpisodeScore, SupportControl
 from qgnet.networks.few_shot import FewShotNetwork, Prediction
 from qgnet.tasks.base import Task, normalise
 from qgnet.tasks.classes import TrainedClasses
-from qgnet.tasks.reuse import EncodedEpisodes
+from qgnet.tasks.feature_cache import CachedInference
 
 UNTOLD = "This checkpoint does not tell its classes: see to it yourself that it was not trained on these novel ones."
 
@@ -71,7 +71,7 @@ class EpisodicTask(Task):
 
     def __init__(self, reuse: bool, reuse_mb: Natural, *args: Any) -> None:
         super().__init__(*args)
-        self.encoded = EncodedEpisodes(reuse_mb if reuse else 0)
+        self.encoded = CachedInference(reuse_mb if reuse else 0)
         self.scores: dict[str, EpisodeScore] = {}
         self.controls: dict[str, ControlScore | None] = {}
         self.image_size: int | None = None
@@ -171,10 +171,10 @@ class EpisodicTask(Task):
         """Masks at the queries' own sizes."""
         output = self.encoded.segment(self.net, episode)
         self.note_answers(episode.query_name, output.logits)
-        margins = output.logits[:, 1] - output.logits[:, 0]
-        sizes = zip(margins, episode.content_size, episode.original_size, strict=True)
-        full = [restore(margin, fitted, size) for margin, fitted, size in sizes]
-        return Segmented(output, [(margin > 0).to(torch.uint8) for margin in full])
+        score_maps = output.logits[:, 1] - output.logits[:, 0]
+        sizes = zip(score_maps, episode.content_size, episode.original_size, strict=True)
+        full = [restore(score_map, fitted, size) for score_map, fitted, size in sizes]
+        return Segmented(output, [(score_map > 0).to(torch.uint8) for score_map in full])
 
     def validation_step(self, episode: Episode, batch_idx: int) -> Segmented:  # type: ignore[override]
         """Segment and count."""

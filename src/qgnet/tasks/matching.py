@@ -3,7 +3,7 @@
 from typing import Literal
 
 from qgnet.common.errors import InputError
-from qgnet.networks.matcher import Matcher
+from qgnet.networks.matching import MatchingNetwork
 from qgnet.tasks.base import HighStage, make_encoder
 from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
 from qgnet.weights.store import load_encoder_weights
@@ -26,7 +26,7 @@ class SupportMatching(EpisodicTask):
         reuse_mb: how much is kept at most, in MB per process and on its device.
     """
 
-    net: Matcher
+    net: MatchingNetwork
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class SupportMatching(EpisodicTask):
         self.save_hyperparameters()
         self.encoder_weights = encoder_weights
         self.method = f"matching by {method}"
-        self.net = Matcher(make_encoder(encoder, high_stage, dilated), method)
+        self.net = MatchingNetwork(make_encoder(encoder, high_stage, dilated), method)
         self.net.encoder.freeze()
 
     def load_starting_weights(self) -> None:

@@ -18,10 +18,10 @@ from qgnet.common.settings import Count, Range, Share
 from qgnet.common.terminal import say
 from qgnet.losses import KINDS, contrastive_accuracy, global_local_loss, view_pairs
 from qgnet.metrics import MapQuality, spread
+from qgnet.networks.batch_norm_folding import CALIBRATION_IMAGES, is_folded, recalibrate_batch_norm
 from qgnet.networks.contrast import MomentumPair
 from qgnet.networks.correspondence import untrained_prior_map
 from qgnet.networks.encoders import Encoder
-from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
 from qgnet.networks.layers import resize
 from qgnet.tasks.base import HighStage, Task, Weight, ends_step, make_encoder, normalise
 from qgnet.tasks.schedules import Schedule
@@ -135,7 +135,7 @@ class GlobalLocalPretraining(Task):
         if digest and is_folded(encoder) and self.trainer.training:
             views = self.data.data["train"]
             images = [views[i].global_views[0] for i in range(min(CALIBRATION_IMAGES, len(views)))]
-            unfold(encoder, normalise(torch.stack(images).to(self.device)))
+            recalibrate_batch_norm(encoder, normalise(torch.stack(images).to(self.device)))
             say(f"{self.encoder_weights}: batch norms were folded; statistics from {len(images)} images.")
         self.net.copy_query_to_key()
 

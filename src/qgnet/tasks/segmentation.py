@@ -10,9 +10,9 @@ from pytorch_lightning.cli import OptimizerCallable
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Count, Filled, Range
+from qgnet.networks.batch_norm_folding import CALIBRATION_IMAGES, is_folded, recalibrate_batch_norm
 from qgnet.networks.encoders import Encoder
-from qgnet.networks.folded import CALIBRATION_IMAGES, is_folded, unfold
-from qgnet.networks.qgnet import PriorBank, QGNet
+from qgnet.networks.qgnet import PriorBank, QGNet, rename_old_weights
 from qgnet.networks.synchronised import synchronise_dropout
 from qgnet.tasks.base import HighStage, Weight, make_encoder, normalise, of_the_model
 from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
@@ -63,9 +63,9 @@ class FewShotSegmentation(EpisodicTask):
         width: channels of the head.
         levels: the FEM's pyramid: sides above 1, ratios of the feature side up to 1.
         auxiliary_weight: of the FEM levels' mean cross-entropy.
-        margins: training-free matching of the support, ``nearest``, ``prototype``, ``ridge`` or ``sum``, as further
+        score_maps: training-free matching of the support, ``nearest``, ``prototype``, ``ridge`` or ``sum``, as further
             region maps of the FEM. Empty is the paper's.
-        add_margins: True adds the FEM's answer to the margins, each with a learnt weight. False is the paper's.
+        add_to_score_maps: True adds the FEM's logits to them, each with a learnt weight. False is the paper's.
         foreground_weight: of foreground pixels in both losses. 1 is the paper's; more makes up for a short training
             on few classes, after which novel classes are recognised, but with less confidence than base classes.
         optimizer: takes the trainable parameters.
@@ -95,8 +95,8 @@ class FewShotSegmentation(EpisodicTask):
         dilated: bool = True,
         width: Count = 256,
         levels: Annotated[Sequence[float], Filled(), Level(above=0)] = (60, 30, 15, 8),
-        margins: Sequence[str] = (),
-        add_margins: bool = False,
+        score_maps: Sequence[str] = (),
+        add_to_score_maps: bool = False,
         auxiliary_weight: Weight = 1.0,
         foreground_weight: Weight = 1.0,
         optimizer: OptimizerCallable = sgd,
@@ -121,8 +121,8 @@ class FewShotSegmentation(EpisodicTask):
             width,
             levels,
             cross_correspondence,
-            margins,
-            add_margins,
+            score_maps,
+            add_to_score_maps,
         )
         with of_the_model():
             self.net = QGNet(*network)
@@ -169,7 +169,7 @@ class FewShotSegmentation(EpisodicTask):
         if digests["encoder_weights"] and not net.encoder.frozen and is_folded(net.encoder) and self.trainer.training:
             episodes = self.data.data["train"]
             images = [episodes[i].query_image for i in range(CALIBRATION_IMAGES)]
-            unfold(net.encoder, normalise(torch.stack(images).to(self.device)))
+            recalibrate_batch_norm(net.encoder, normalise(torch.stack(images).to(self.device)))
         if net.prior_encoder is not None:
             file = self._prior_file("prior_weights")
             digests["prior_weights"] = load_encoder_weights(net.prior_encoder, file, "model.prior_weights")
@@ -185,6 +185,7 @@ class FewShotSegmentation(EpisodicTask):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint trained on other priors, or on another E, than those that the settings name."""
+        rename_old_weights(self.net, checkpoint["state_dict"], "net.")
         super().on_load_checkpoint(checkpoint)
         for setting, file in {"encoder_weights": self.encoder_weights, **self.files}.items():
             recorded = self.file_hashes.get(setting)

@@ -16,11 +16,11 @@ from datamodules.episodes.plan import limited, shares, visiting_order
 from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.cli import main
 from qgnet.networks.qgnet import QGNet
-from qgnet.tasks import reuse
+from qgnet.tasks import feature_cache
 from qgnet.tasks.episodic import EpisodicTask
-from qgnet.tasks.reuse import EncodedEpisodes, Memory
+from qgnet.tasks.feature_cache import CachedInference, FeatureCache
 
-MARGINS = ["--model.margins=[ridge,nearest]", "--model.add_margins=true"]
+MARGINS = ["--model.score_maps=[ridge,nearest]", "--model.add_to_score_maps=true"]
 EPISODES = 43
 """Of 20 queries, four to a class."""
 WHOLE = ["--trainer.limit_test_batches=1.0", "--trainer.limit_predict_batches=1.0", f"--data.episodes={EPISODES}"]
@@ -126,7 +126,7 @@ def test_features_are_never_older_than_the_weights(
 
     def checked(self: EpisodicTask, episode: object, batch_idx: int) -> object:
         found = step(self, episode, batch_idx)
-        fresh = EncodedEpisodes(0).segment(self.net, episode)
+        fresh = CachedInference(0).segment(self.net, episode)
         seen.append(torch.equal(found.output.logits, fresh.logits))
         trained = [self.net.reduce_query, *([] if frozen else [self.net.encoder])]
         weights.append([float(p.double().sum()) for module in trained for p in module.parameters()])
@@ -154,7 +154,7 @@ def test_a_memory_smaller_than_one_image_is_told_of_and_changes_nothing(
     episodic: Arguments, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     main(episodic("test", "large", *trained))
-    monkeypatch.setattr(reuse, "MB", 1000)
+    monkeypatch.setattr(feature_cache, "MB", 1000)
     with pytest.warns(UserWarning, match=r"model.reuse_mb is too small .* takes \d+ MB"):
         main(episodic("test", "small", *trained, "--model.reuse_mb=2"))
     large, small = (json.loads(Path(f"runs/{run}/results.json").read_text()) for run in ("large", "small"))
@@ -172,7 +172,7 @@ def test_a_negative_memory_is_refused(command: Command, capsys: pytest.CaptureFi
 def test_the_memory_never_holds_more_than_its_room_and_forgets_the_oldest(
     asked: list[tuple[int, int]], room: int
 ) -> None:
-    memory, order = Memory(room), []
+    memory, order = FeatureCache(room), []
     for key, size in asked:
         known = key in order
         value = memory.get(key, lambda size=size: [(torch.zeros(size, dtype=torch.uint8),), None])
@@ -189,27 +189,27 @@ def test_the_memory_never_holds_more_than_its_room_and_forgets_the_oldest(
 
 
 def test_what_is_kept_counts_with_the_storage_behind_it() -> None:
-    memory = Memory(50)
+    memory = FeatureCache(50)
     memory.get("part", lambda: torch.zeros(100, dtype=torch.uint8)[:10])
     assert (memory.used, memory.largest) == (0, 100)
 
 
-def test_what_is_spare_takes_only_room_that_nothing_else_needs() -> None:
-    memory = Memory(100)
+def test_low_priority_takes_only_what_nothing_else_needs() -> None:
+    memory = FeatureCache(100)
 
-    def ask(key: str, size: int, spare: bool = False) -> None:
-        memory.get(key, lambda: {2: torch.zeros(size, dtype=torch.uint8)}, spare)
-        assert memory.used == sum(n for place in (memory.kept, memory.spare) for _, n in place.values()) <= 100
+    def ask(key: str, size: int, low_priority: bool = False) -> None:
+        memory.get(key, lambda: {2: torch.zeros(size, dtype=torch.uint8)}, low_priority)
+        assert memory.used == sum(n for place in (memory.kept, memory.low_priority) for _, n in place.values()) <= 100
 
     ask("a", 30)
-    ask("x", 40, spare=True)
-    ask("y", 50, spare=True)
-    assert [*memory.kept, *memory.spare] == ["a", "y"]
+    ask("x", 40, low_priority=True)
+    ask("y", 50, low_priority=True)
+    assert [*memory.kept, *memory.low_priority] == ["a", "y"]
     ask("b", 60)
-    assert [*memory.kept, *memory.spare] == ["a", "b"]
-    ask("x", 40, spare=True)  # there is room for 10
-    ask("z", 200, spare=True)
-    assert [*memory.kept, *memory.spare] == ["a", "b"]
+    assert [*memory.kept, *memory.low_priority] == ["a", "b"]
+    ask("x", 40, low_priority=True)  # there is room for 10
+    ask("z", 200, low_priority=True)
+    assert [*memory.kept, *memory.low_priority] == ["a", "b"]
     assert memory.largest == 60
     ask("c", 20)
     assert [*memory.kept] == ["b", "c"]

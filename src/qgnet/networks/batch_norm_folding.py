@@ -22,7 +22,7 @@ def is_folded(net: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def unfold(net: Encoder, images: Tensor) -> None:
+def recalibrate_batch_norm(net: Encoder, images: Tensor) -> None:
     """Give the batch norms the statistics of some images, without changing what the network computes in evaluation.
 
     In training mode a batch norm normalises by its batch. After folding its input is no longer what its weight and bias

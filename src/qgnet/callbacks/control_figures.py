@@ -4,13 +4,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from qgnet.callbacks.pictures import publish
+from qgnet.callbacks.episode_figures import publish
 from qgnet.outputs.drawing import Picture, contact_sheet, overlay, query_picture, support_picture
 
 HEADINGS = ("query, truth", "support", "prediction", "absent support", "prediction")
 
 
-class ControlPictures(pl.Callback):
+class ControlFigures(pl.Callback):
     """``two_supports.png`` of a test: queries under supports of their class, and of one that they do not show.
 
     There is one only where ``data.negative`` asks for such episodes.

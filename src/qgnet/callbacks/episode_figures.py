@@ -46,7 +46,7 @@ class Shown(NamedTuple):
     query: tuple[Picture, Masks]
 
 
-class EpisodePictures(pl.Callback):
+class EpisodeFigures(pl.Callback):
     """A contact sheet of the first episodes, one of each query, and of a test's worst and best.
 
     ``pictures/step-<n>.png`` after each validation; ``contact_sheet.png`` and ``worst_and_best.png`` of a test, the

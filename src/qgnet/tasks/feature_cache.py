@@ -14,57 +14,57 @@ from qgnet.tasks.base import normalise
 MB = 2**20
 
 
-class Memory:
+class FeatureCache:
     """Encoded images, the one least recently asked for leaving first. What is larger than the memory is not kept.
 
     Args:
-        room: in bytes.
+        max_bytes: of all that is cached.
 
     Attributes:
         kept: key → what is kept, and its bytes.
-        spare: likewise, of what is kept only in room that nothing else needs.
-        used: bytes that both take, never more than ``room``.
+        low_priority: likewise, of what is cached only where nothing else needs the memory.
+        used: bytes that both take, never more than ``max_bytes``.
         largest: bytes of the largest that was made, spare ones left out.
     """
 
-    def __init__(self, room: int) -> None:
-        self.room = room
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self.used = 0
         self.largest = 0
         self.kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self.spare: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self.low_priority: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
-    def get(self, key: Hashable, encode: Callable[[], Any], spare: bool = False) -> Any:
+    def get(self, key: Hashable, encode: Callable[[], Any], low_priority: bool = False) -> Any:
         """What is kept under the key, else what ``encode`` gives: a tensor, or tuples, lists and dicts of them."""
-        place = self.spare if spare else self.kept
+        place = self.low_priority if low_priority else self.kept
         if key in place:
             place.move_to_end(key)
             return place[key][0]
         value = encode()
         size = sum(tensor.untyped_storage().nbytes() for tensor in tensors(value))
-        self.largest = self.largest if spare else max(self.largest, size)
-        least = sum(bytes_of for _, bytes_of in self.kept.values()) if spare else 0
-        if least + size <= self.room:
-            while self.used + size > self.room:
-                self.forget(next(iter(self.spare or self.kept)))
+        self.largest = self.largest if low_priority else max(self.largest, size)
+        least = sum(bytes_of for _, bytes_of in self.kept.values()) if low_priority else 0
+        if least + size <= self.max_bytes:
+            while self.used + size > self.max_bytes:
+                self.forget(next(iter(self.low_priority or self.kept)))
             place[key] = value, size
             self.used += size
         return value
 
     def forget(self, key: Hashable) -> None:
         """Let go of what is kept under the key, if anything is."""
-        for place in (self.kept, self.spare):
+        for place in (self.kept, self.low_priority):
             if key in place:
                 self.used -= place.pop(key)[1]
 
     def clear(self) -> None:
         """Let go of everything."""
         self.kept.clear()
-        self.spare.clear()
+        self.low_priority.clear()
         self.used = self.largest = 0
 
 
-class EncodedEpisodes:
+class CachedInference:
     """Runs a network on episodes whose images return, each encoded once as long as the memory lasts.
 
     Every image is encoded alone and every episode decoded alone, so the result is a function of images, masks and
@@ -77,7 +77,7 @@ class EncodedEpisodes:
     """
 
     def __init__(self, megabytes: int) -> None:
-        self.memory = Memory(megabytes * MB)
+        self.memory = FeatureCache(megabytes * MB)
         self._query: Hashable = None
 
     def clear(self) -> None:
@@ -87,7 +87,7 @@ class EncodedEpisodes:
     def missing(self) -> int:
         """How many MB the largest encoded image takes if that is more than may be kept, else 0."""
         memory = self.memory
-        return -(-memory.largest // MB) if 0 < memory.room < memory.largest else 0
+        return -(-memory.largest // MB) if 0 < memory.max_bytes < memory.largest else 0
 
     def segment(self, net: FewShotNetwork, episode: Episode) -> Prediction:
         """The network's output on a batch of test episodes, without level logits.
@@ -124,4 +124,4 @@ class EncodedEpisodes:
         )
 
     def _shared(self, net: FewShotNetwork, name: str, image: Tensor) -> Any:
-        return self.memory.get(("shared", name), lambda: net.shared(normalise(image)), spare=True)
+        return self.memory.get(("shared", name), lambda: net.shared(normalise(image)), low_priority=True)

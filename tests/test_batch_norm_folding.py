@@ -6,8 +6,8 @@ import pytest
 import torch
 from conftest import Command
 
+from qgnet.networks.batch_norm_folding import is_folded, recalibrate_batch_norm
 from qgnet.networks.encoders import Encoder, create_encoder
-from qgnet.networks.folded import is_folded, unfold
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 
@@ -35,7 +35,7 @@ def test_unfolded_batch_norms_compute_the_same_and_keep_it_in_training() -> None
     expected = encoder.high_of(others)
     assert is_folded(encoder)
     assert difference(copy.deepcopy(encoder).train().high_of(others), expected) > 0.5  # what training would start from
-    unfold(encoder, images)
+    recalibrate_batch_norm(encoder, images)
     assert not is_folded(encoder)
     assert difference(encoder.high_of(others), expected) < 1e-4
     assert difference(encoder.train().high_of(others), expected) < 0.1

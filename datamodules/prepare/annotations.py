@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from datamodules.episodes.classes import of_no_class
+from datamodules.episodes.classes import reserved_number
 from datamodules.files.finding import normalized_name
 from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
@@ -15,7 +15,7 @@ NAMED = 5
 """So many ids are named in a message."""
 
 
-class Labelled(NamedTuple):
+class AnnotatedImage(NamedTuple):
     """An image with its labels.
 
     Attributes:
@@ -55,7 +55,7 @@ class Skipped:
         ]
 
 
-def image_name(path: str) -> str:
+def flat_name(path: str) -> str:
     """A name without folders for an image in folders."""
     return normalized_name(str(PurePosixPath(path).with_suffix("")).replace("/", "_"))
 
@@ -107,19 +107,19 @@ class Files:
         return [claim[0] if claim and claim[1] == most[claim[0]] and times[claim] == 1 else None for claim in claims]
 
 
-def numbered(labels: Iterable[str], skipped: Skipped) -> tuple[dict[int, str], dict[str, int]]:
+def number_classes(labels: Iterable[str], skipped: Skipped) -> tuple[dict[int, str], dict[str, int]]:
     """Class number → name, and label → what it writes into masks.
 
     ``background`` and ``ignore``, in whatever case and within underscores, are no classes: they write 0 and 255, of
     which ``skipped`` gets a note.
     """
     names = list(dict.fromkeys(labels))
-    reserved = {name: number for name in names if (number := of_no_class(name)) is not None}
+    reserved = {name: number for name in names if (number := reserved_number(name)) is not None}
     skipped.notes += [f"{name} is no class: it is written as {number}." for name, number in reserved.items()]
     classes = dict(enumerate((name for name in names if name not in reserved), start=1))
     return classes, reserved | {name: number for number, name in classes.items()}
 
 
-def holds_class(mask: Array) -> bool:
+def has_class(mask: Array) -> bool:
     """Whether any pixel of (H, W) class numbers is of a class, not background or ignored."""
     return bool(((mask != 0) & (mask != IGNORE)).any())

@@ -9,12 +9,12 @@ from torch import Tensor
 from datamodules.unlabeled import ViewDataModule
 from datamodules.views.dataset import Views
 from datamodules.views.object_images import ObjectImages
-from qgnet.callbacks.pictures import publish
+from qgnet.callbacks.episode_figures import publish
 from qgnet.common.internals import batches_of_epoch, batches_trained
 from qgnet.outputs.drawing import Picture, contact_sheet, heat, overlay, to_picture, view_row
 
 
-class ViewPictures(pl.Callback):
+class ViewFigures(pl.Callback):
     """What stage 1 sees, and what its key encoder makes of photographs.
 
     ``pictures/views-<step>.png``: views and patches of the images to come, at the start and after each validation;

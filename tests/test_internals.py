@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from torch import nn
@@ -21,16 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 import qgnet.common.internals as internals
-from qgnet.cli import QGNetCLI
 
 ROOT = Path(__file__).parent.parent
-OVERRIDDEN = {
-    "_parse_ckpt_path": "a checkpoint's hyper-parameters would beat YAML and command line",
-    "_prepare_subcommand_kwargs": "a test would print a table of every class's score",
-    "_run_subcommand": "processes that were started for a failed run would wait for ever",
-    "_instantiate_trainer": "our own callbacks would be missing",
-    "_get": "loggers and plugins of the configuration could not be read",
-}
 
 
 class Small(pl.LightningModule):
@@ -123,14 +114,6 @@ def test_ignored_buffers_else_ddp_sends_the_queue_of_keys_at_every_step(tmp_path
         assert not list(wrapped.modules_buffers)
     finally:
         torch.distributed.destroy_process_group()
-
-
-@pytest.mark.parametrize("method", OVERRIDDEN)
-def test_overridden_methods_of_lightnings_cli(method: str) -> None:
-    theirs = getattr(LightningCLI, method, None)
-    assert theirs is not None, OVERRIDDEN[method]
-    expected = list(inspect.signature(theirs).parameters)
-    assert list(inspect.signature(getattr(QGNetCLI, method)).parameters) == expected, OVERRIDDEN[method]
 
 
 def private(name: str) -> bool:

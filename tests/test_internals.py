@@ -184,10 +184,10 @@ def test_no_other_file_uses_private_names(module: str, tree: ast.Module) -> None
         "torch._dynamo.reset()",
         "trainer.fit_loop.max_batches",
         "def f(module): module._buffers.clear()",
-        "class EpisodePictures(pl.Callback):\n    def f(self): self.trainer._results",
+        "class EpisodeFigures(pl.Callback):\n    def f(self): self.trainer._results",
         "class Wandb(WandbLogger):\n    def f(self): self._offline = True",
     ],
 )
 def test_the_search_finds(code: str) -> None:
-    module = "qgnet.loggers.wandb" if "Wandb" in code else "qgnet.callbacks.pictures"
+    module = "qgnet.loggers.wandb" if "Wandb" in code else "qgnet.callbacks.episode_figures"
     assert list(reached_into(module, ast.parse(code)))

@@ -20,17 +20,17 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from qgnet.callbacks.announce import Announce
 from qgnet.callbacks.begin import Begin, NoLogger
-from qgnet.callbacks.control import ControlPictures
+from qgnet.callbacks.control_figures import ControlFigures
 from qgnet.callbacks.descriptors import DescriptorWriter
+from qgnet.callbacks.episode_figures import EpisodeFigures
 from qgnet.callbacks.finite import FiniteLoss
 from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.moved import MovedCheckpoints
-from qgnet.callbacks.pictures import EpisodePictures
 from qgnet.callbacks.predictions import MaskWriter
 from qgnet.callbacks.requeue import Requeue
 from qgnet.callbacks.results import TestResults
 from qgnet.callbacks.throughput import Throughput
-from qgnet.callbacks.view_pictures import ViewPictures
+from qgnet.callbacks.view_figures import ViewFigures
 from qgnet.common.boundary import boundary
 from qgnet.common.errors import InputError
 from qgnet.common.mistakes import users_mistake
@@ -209,9 +209,9 @@ def make_callbacks(made: Namespace, begin: Begin) -> list[pl.Callback]:
             ModelCheckpoint(filename="last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False)
         )
     if isinstance(task, EpisodicTask):
-        callbacks += [EpisodePictures(), ControlPictures(), TestResults(), MaskWriter(), Dashboard()]
+        callbacks += [EpisodeFigures(), ControlFigures(), TestResults(), MaskWriter(), Dashboard()]
     elif isinstance(task, GlobalLocalPretraining):
-        callbacks += [ViewPictures(), DescriptorWriter(), Dashboard()]
+        callbacks += [ViewFigures(), DescriptorWriter(), Dashboard()]
     if begin.loggers and not settings.fast_dev_run:
         callbacks += [LearningRateMonitor("step"), Throughput()]
     return callbacks

@@ -21,7 +21,7 @@ from datamodules.episodes.protocols import Protocol, default_seed, warn_of_usele
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import LabelledImages
 from qgnet.common.errors import InputError
-from qgnet.common.settings import Count, Natural, Range, Rising, Share, Side
+from qgnet.common.settings import INCREASING, Count, Natural, Range, Share, Side
 from qgnet.common.terminal import say, warn
 
 ON_HOST = ("support_masks", "class_id", "present")
@@ -62,9 +62,9 @@ class EpisodeDataModule(BaseDataModule):
         episodes: Count | None = None,
         batch_size: Count = 4,
         num_workers: Natural | None = None,
-        image_size: Annotated[int, Side()] = 473,
+        image_size: Side = 473,
         min_class_area: Count = 2048,
-        scale: Annotated[tuple[float, float], Range(0.1, 10), Rising()] = (0.9, 1.1),
+        scale: Annotated[tuple[float, float], Range(0.1, 10), INCREASING] = (0.9, 1.1),
         train_episodes: Count | None = None,
         episode_file: str | None = None,
         negative: Share = 0.0,

@@ -13,7 +13,7 @@ from skimage.data import coins
 from datamodules.files.sources import IGNORE
 from qgnet.commands import main as qgnet
 from qgnet.common.boundary import boundary
-from qgnet.outputs.formats import painted
+from qgnet.outputs.formats import draw_masks
 
 CENTRE = (51, 44)
 RADIUS = 22
@@ -40,7 +40,7 @@ def main() -> None:
     qgnet(["segment", str(photograph.parent), *given, "--out", str(options.folder / "masks"), "--image-size", "961"])
     found = np.asarray(Image.open(options.folder / "masks/coins.png"))
     picture = np.repeat(image[:, :, None], 3, axis=2)
-    pair = [painted(picture, np.where(mask == IGNORE, 0, mask).astype(np.uint8)), painted(picture, found)]
+    pair = [draw_masks(picture, np.where(mask == IGNORE, 0, mask).astype(np.uint8)), draw_masks(picture, found)]
     Image.fromarray(np.concatenate(pair, axis=1)).save(options.picture)
 
 

@@ -38,10 +38,10 @@ from qgnet.common.errors import InputError
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.correspondence import EPS
 from qgnet.networks.enrichment import FeatureEnrichment, level_size
-from qgnet.networks.few_shot import Prediction, two_labels
+from qgnet.networks.few_shot import Prediction, to_logits
 from qgnet.networks.layers import resize, resize_mask
 from qgnet.networks.qgnet import GUIDED, PRIOR, QGNet
-from qgnet.networks.score_maps import compute_score_maps, matching_feature, of_all_shots, positions
+from qgnet.networks.score_maps import compute_score_maps, join_shots, matching_feature, support_positions
 from qgnet.tasks.base import normalise
 from qgnet.tasks.segmentation import FewShotSegmentation
 
@@ -79,30 +79,30 @@ def plain_enrichment(fem: FeatureEnrichment, query: Tensor, category: Tensor, ma
 def plain_network(net: QGNet, query: Tensor, support_images: Tensor, support_masks: Tensor) -> Prediction:
     """One episode, everything computed anew; shapes as :meth:`QGNet.forward`, with B = 1."""
     encoder = net.encoder
-    features = encoder(query, [*encoder.shared_levels, encoder.high_level])
+    features = encoder(query, [*encoder.base_levels, encoder.high_level])
     feature, high = net.reduce_query(encoder.mid(features)), features[encoder.high_level]
     prior_map = {}
     if net.prior_encoder is not None:
-        priors = net.reduce_priors(net.prior_encoder.high_of(query))
+        priors = net.reduce_priors(net.prior_encoder.encode_high(query))
         prior_map = {PRIOR: plain_region_map(net.reduce_self(high), priors.flatten(2))}
     categories, guided, found = [], [], []
     for image, mask in zip(support_images[0].split(1), support_masks[0].split(1), strict=True):
-        own = encoder(image, [*encoder.shared_levels, *([encoder.high_level] if net.score_map_names else [])])
-        category, masked = net.masked(own, partial(resize_mask, (mask == 1).float()[:, None]))
+        own = encoder(image, [*encoder.base_levels, *([encoder.high_level] if net.score_map_names else [])])
+        category, masked = net.masked_features(own, partial(resize_mask, (mask == 1).float()[:, None]))
         guided.append(plain_region_map(high, masked.flatten(2)))
         categories.append(category)
-        found.append(positions(matching_feature(encoder.compared(own)), mask) if net.score_map_names else None)
+        found.append(support_positions(matching_feature(encoder, own), mask) if net.score_map_names else None)
     guided_map = torch.stack(guided).mean(dim=0)
     maps = [*([guided_map] if net.cross_correspondence else []), *prior_map.values()]
     answers: dict[str, Tensor] = {}
     if net.score_map_names:
-        together = of_all_shots([shot for shot in found if shot is not None])
-        answers = compute_score_maps(matching_feature(encoder.compared(features)), together, net.score_map_names)
+        together = join_shots([shot for shot in found if shot is not None])
+        answers = compute_score_maps(matching_feature(encoder, features), together, net.score_map_names)
     category = torch.stack(categories).mean(dim=0)
     logits = plain_enrichment(net.enrichment, feature, category, [*maps, *answers.values()])
     if net.score_map_weights is not None:
         weighted = [w * m for w, m in zip(net.score_map_weights, answers.values(), strict=True)]
-        logits = logits + two_labels(torch.stack(weighted).sum(dim=0))
+        logits = logits + to_logits(torch.stack(weighted).sum(dim=0))
     return Prediction(
         resize(logits, (query.shape[-2], query.shape[-1])), {GUIDED: guided_map, **prior_map}, (), answers
     )

@@ -22,19 +22,18 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
+from datamodules import FolderDataModule, Pascal5iDataModule
 from datamodules.episodes.letterbox import letterbox_image, letterbox_support
 from datamodules.files.sources import LabelledImages
-from datamodules.folder import FolderDataModule
-from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.common.boundary import boundary
 from qgnet.common.progress import progress
 from qgnet.inference import PRESENCE
-from qgnet.inference.models import Model, calibration_of_matching, open_model
+from qgnet.inference.models import Model, matching_calibration, open_model
 from qgnet.inference.presence import Calibration, evidence, mean_feature, within
 from qgnet.inference.tuning import CHOICES, HALF, iou
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.matching import MatchingNetwork
-from qgnet.networks.score_maps import Positions, of_all_shots, positions
+from qgnet.networks.score_maps import SupportPositions, join_shots, support_positions
 from qgnet.tasks.base import normalise
 
 
@@ -81,16 +80,16 @@ def measure_lists(options: argparse.Namespace) -> None:
     """Fit if that is asked for, and measure."""
     model = open_model("matching", options.image_size)
     data = FolderDataModule(options.folder, fold=0) if options.folder else Pascal5iDataModule(options.root, fold=0)
-    calibration = calibration_of_matching()
+    calibration = matching_calibration()
     if options.write:
-        photos = read(model, data.source("train"), options)
+        photos = read(model, data.images("train"), options)
         centre = centre_of(photos)
         trials = draw(model, photos, centre, options)
         calibration = fit(trials, centre)._replace(sides=(model.image_size,))
         print(f"fitted: {calibration._replace(centre=calibration.centre[:2])}")
         tell("training list", trials, calibration, options.presence)
         options.write.write_text(json.dumps(calibration._asdict()) + "\n")
-    photos = read(model, data.source("val"), options)
+    photos = read(model, data.images("val"), options)
     trials = draw(model, photos, torch.tensor(calibration.centre), options)
     tell("validation list", trials, calibration, options.presence)
 
@@ -150,7 +149,7 @@ def encode(model: Model, source: LabelledImages, i: int, least: int) -> Photo:
 
 def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, centre: Tensor) -> Trial:
     """Segment a query by supports of a class."""
-    shots = [positions(s.features.float(), s.masks[class_id][None]) for s in supports]
+    shots = [support_positions(s.features.float(), s.masks[class_id][None]) for s in supports]
     score_maps, told = look(model, query, shots, centre)
     among = [look(model, s, shots[:k] + shots[k + 1 :], centre)[1] for k, s in enumerate(supports) if len(shots) > 1]
     usual = float(torch.stack(among)[:, 0].mean()) if among else 0.0
@@ -158,9 +157,9 @@ def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, ce
     return Trial(class_id, len(supports), class_id in query.masks, told, usual, score_maps[0].sigmoid().half(), truth)
 
 
-def look(model: Model, photo: Photo, shots: list[Positions], centre: Tensor) -> tuple[Tensor, Tensor]:
+def look(model: Model, photo: Photo, shots: list[SupportPositions], centre: Tensor) -> tuple[Tensor, Tensor]:
     """The score maps (1, S, S) of a photograph under some supports, and the evidence (2,)."""
-    known, size = of_all_shots(shots), (model.image_size, model.image_size)
+    known, size = join_shots(shots), (model.image_size, model.image_size)
     logits = model.net.decode(photo.features.float(), known, size).logits
     score_maps = logits[:, 1] - logits[:, 0]
     return score_maps, evidence(photo.features, known, score_maps, photo.inside, centre)[0]

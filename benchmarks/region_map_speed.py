@@ -13,14 +13,14 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from qgnet.networks.correspondence import EPS, region_map, unit
+from qgnet.networks.correspondence import EPS, l2_normalise, region_map
 
 BATCH, CHANNELS, SIDE, ROUNDS = 4, 256, 60, 5
 
 
 def of_all(query: Tensor, keys: Tensor) -> Tensor:
     """:func:`region_map`, the maximum left to autograd."""
-    best = (unit(keys).transpose(1, 2) @ unit(query.flatten(2))).amax(dim=1)
+    best = (l2_normalise(keys).transpose(1, 2) @ l2_normalise(query.flatten(2))).amax(dim=1)
     low, high = best.amin(dim=1, keepdim=True), best.amax(dim=1, keepdim=True)
     return ((best - low) / (high - low + EPS)).view(len(query), 1, *query.shape[2:])
 

@@ -19,12 +19,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from datamodules import FolderDataModule, Pascal5iDataModule
 from datamodules.episodes.dataset import EpisodeDataset
 from datamodules.episodes.episode import Episode, collate
 from datamodules.episodes.letterbox import restore
 from datamodules.episodic import EpisodeDataModule
-from datamodules.folder import FolderDataModule
-from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.commands import main as qgnet
 from qgnet.common.boundary import boundary
 from qgnet.common.progress import progress

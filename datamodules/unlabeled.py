@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from torch.utils.data import DataLoader
 
 from datamodules.base import BaseDataModule
+from datamodules.datasets.synthetic import CLASSES, SyntheticScenes
 from datamodules.episodes.streams import stream
 from datamodules.files import find_files, read_image
 from datamodules.files.finding import ENDINGS, normalized_name
@@ -252,3 +253,48 @@ class UnlabeledDataModule(ViewDataModule):
             members = range(len(source.names))
         masks = MaskFolder(self.mask_root, {i: source.names[i] for i in members})
         return ObjectImageDataset(source, members, masks.labels, self.map_size)
+
+
+class SyntheticViewsDataModule(ViewDataModule):
+    """Views and patches of built-in scenes for stage 1; no label is read.
+
+    Args:
+        scenes: number of scenes.
+        scene_size: their side in pixels.
+        batch_size: images per process and step.
+        global_size: side of the global views in pixels.
+        local_size: side of the local patches in pixels.
+        map_size: side of the squares that prior maps are drawn for, in pixels.
+        **kwargs: settings of every ViewDataModule.
+    """
+
+    most_workers = 2
+
+    def __init__(
+        self,
+        scenes: Count = 2000,
+        scene_size: Annotated[int, Range(32)] = 129,
+        batch_size: int = 64,
+        global_size: int = 96,
+        local_size: int = 48,
+        map_size: int = 129,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            global_size=global_size,
+            local_size=local_size,
+            map_size=map_size,
+            **kwargs,
+        )
+        self.scenes = scenes
+        self.scene_size = scene_size
+
+    def source(self) -> SyntheticScenes:
+        """Scenes of all classes, other ones than those of the episodes."""
+        return SyntheticScenes(list(CLASSES), self.scene_size, self.scenes, self.seed, "unlabeled")
+
+    def object_images(self) -> ObjectImageDataset:
+        """The scenes held out, with their objects."""
+        scenes = self.source()
+        return ObjectImageDataset(scenes, self.data["val"].members, scenes.labels, self.map_size)

@@ -22,7 +22,7 @@ from qgnet.web.server import make_app
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WAIT = 60_000
 SIZE = (40, 60)
-"""Of the pictures of `write_scenes`."""
+"""Of the images of `write_scenes`."""
 
 
 @contextmanager
@@ -59,13 +59,13 @@ def served(folder: Path, network: Segmenter, port: int = 0, token: str = "token"
         yield address(listener, "127.0.0.1", token)
     finally:
         server.should_exit = True
-        app.state.work.worker.end_events()
+        app.state.workspace.worker.close_events()
         thread.join()
 
 
 @contextmanager
 def opened(browser: Browser, address: str, allowed: str = "^$", **options: object) -> Iterator[Page]:
-    """The page with its first picture; nothing but what is allowed may appear in the console."""
+    """The page with its first image; nothing but what is allowed may appear in the console."""
     context = browser.new_context(accept_downloads=True, **options)
     page = context.new_page()
     page.set_default_timeout(WAIT)
@@ -87,12 +87,12 @@ def saved(page: Page) -> None:
     expect(page.locator("#status")).to_have_text(re.compile("Saved|done"), timeout=WAIT)
 
 
-def picture(page: Page, name: str) -> Locator:
+def strip_item(page: Page, name: str) -> Locator:
     return page.locator("#strip li").filter(has=page.get_by_text(name, exact=True))
 
 
 def on_screen(page: Page, size: tuple[int, int], x: float, y: float) -> tuple[float, float]:
-    """Where the point (x, y) of the whole picture of (height, width) is seen: in the middle of the canvas, fitted."""
+    """Where the point (x, y) of the whole image of (height, width) is seen: in the middle of the canvas, fitted."""
     box = page.locator("#stage").bounding_box()
     scale = min(box["width"] / size[1], box["height"] / size[0])
     left, top = box["x"] + (box["width"] - size[1] * scale) / 2, box["y"] + (box["height"] - size[0] * scale) / 2
@@ -117,6 +117,6 @@ def shown(page: Page, size: tuple[int, int], x: float, y: float) -> tuple[int, .
 
 
 def mask_of(folder: Path, name: str = "a0.png") -> np.ndarray:
-    """What is kept of a picture's mask."""
+    """What is kept of an image's mask."""
     key = hashlib.sha256(name.encode()).hexdigest()[:16]
     return np.asarray(Image.open(folder / f".qgnet-page/masks/{key}.png"))

@@ -1,4 +1,4 @@
-"""A small folder of pictures, and a client that asks the server of ``qgnet serve`` as its page does; with fixtures."""
+"""A small folder of images, and a client that asks the server of ``qgnet serve`` as its page does; with fixtures."""
 
 import io
 import zipfile
@@ -50,7 +50,7 @@ def page(folder: Path, segmenter: Segmenter) -> Iterator[TestClient]:
 
 
 def keys(page: TestClient) -> dict[str, str]:
-    return {one["name"]: one["key"] for one in page.get("/api/session").json()["pictures"]}
+    return {one["name"]: one["key"] for one in page.get("/api/session").json()["images"]}
 
 
 def as_png(values: np.ndarray) -> bytes:
@@ -60,7 +60,7 @@ def as_png(values: np.ndarray) -> bytes:
 
 
 def paint(page: TestClient, name: str, mask: np.ndarray, support: bool = True) -> dict:
-    path = f"/api/pictures/{keys(page)[name]}/mask.png"
+    path = f"/api/images/{keys(page)[name]}/mask.png"
     answer = page.put(path, params={"support": support}, content=as_png(mask))
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -69,9 +69,9 @@ def paint(page: TestClient, name: str, mask: np.ndarray, support: bool = True) -
 def segment(page: TestClient, first: str = "") -> dict[str, dict]:
     """Run, wait for the end, and give the outcomes by name."""
     assert page.post("/api/segment", json={"first": first}).status_code == 200
-    page.app.state.work.worker.future.result(timeout=60)
-    assert page.app.state.work.worker.job["error"] == ""
-    return {one["name"]: one["outcome"] for one in page.get("/api/session").json()["pictures"]}
+    page.app.state.workspace.worker.future.result(timeout=60)
+    assert page.app.state.workspace.worker.job["error"] == ""
+    return {one["name"]: one["outcome"] for one in page.get("/api/session").json()["images"]}
 
 
 def unzipped(answer: object) -> zipfile.ZipFile:

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 
 from qgnet.commands import main as qgnet
 from qgnet.networks.encoders import Encoder, create_encoder
-from qgnet.networks.qgnet import PriorBank, QGNet, Support
+from qgnet.networks.qgnet import EncodedSupport, PriorBank, QGNet
 from qgnet.runs.folders import experiment_folder
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights.store import save_prior_extractor
@@ -74,8 +74,8 @@ def test_without_cross_correspondence_the_head_does_not_see_the_guided_map() -> 
     with torch.no_grad():
         query = net.encode_query(episode()[0])
         category, keys, _ = net.encode_support(episode()[1][:, 0], episode()[2][:, 0])
-        one = net.decode(query, net.stack_shots([Support(category, keys)]), (65, 65))
-        two = net.decode(query, net.stack_shots([Support(category, torch.randn_like(keys))]), (65, 65))
+        one = net.decode(query, net.stack_shots([EncodedSupport(category, keys)]), (65, 65))
+        two = net.decode(query, net.stack_shots([EncodedSupport(category, torch.randn_like(keys))]), (65, 65))
     assert not torch.equal(one.maps["guided"], two.maps["guided"])
     assert torch.equal(one.logits, two.logits)
 

@@ -32,13 +32,13 @@ def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
 def test_unfolded_batch_norms_compute_the_same_and_keep_it_in_training() -> None:
     encoder, g = folded(), torch.Generator().manual_seed(1)
     images, others = (torch.randn(16, 3, 64, 64, generator=g) for _ in range(2))
-    expected = encoder.high_of(others)
+    expected = encoder.encode_high(others)
     assert is_folded(encoder)
-    assert difference(copy.deepcopy(encoder).train().high_of(others), expected) > 0.5  # what training would start from
+    assert difference(copy.deepcopy(encoder).train().encode_high(others), expected) > 0.5  # at the start
     recalibrate_batch_norm(encoder, images)
     assert not is_folded(encoder)
-    assert difference(encoder.high_of(others), expected) < 1e-4
-    assert difference(encoder.train().high_of(others), expected) < 0.1
+    assert difference(encoder.encode_high(others), expected) < 1e-4
+    assert difference(encoder.train().encode_high(others), expected) < 0.1
 
 
 @torch.no_grad()
@@ -51,7 +51,7 @@ def test_training_from_folded_weights_keeps_their_features(command: Command) -> 
     prior = copy.deepcopy(start)
     prior.net.load_state_dict(torch.load("runs/x/prior_extractor.ckpt", weights_only=True)["state_dict"])
     images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    assert difference(prior.high_of(images), start.high_of(images)) < 0.3
+    assert difference(prior.encode_high(images), start.encode_high(images)) < 0.3
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -22,7 +22,7 @@ from qgnet.common.errors import InputError
 def test_bad_images_are_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that could not be read keeps its size and time when its owner allows to read it."""
     root = own(tmp_path / "own")
-    source = set_up(root).source("val")
+    source = set_up(root).images("val")
     file, real = tmp_path / "index.npz", type(source).facts
 
     def denied(self: object, i: int) -> object:

@@ -11,8 +11,8 @@ from conftest import Command
 from fake_data import write_folder, write_fss
 
 from datamodules import FolderDataModule, Fss1000DataModule, Pascal5iDataModule
-from datamodules.episodes.classes import canonical_class
-from datamodules.episodes.protocols import PROTOCOLS, Protocol
+from datamodules.datasets.protocols import PROTOCOLS, Protocol
+from datamodules.files.classes import canonical_class
 from qgnet.commands import main as qgnet
 from qgnet.common.errors import InputError
 
@@ -100,7 +100,7 @@ def test_checkpoints_that_do_not_tell_their_classes_still_work(command: Command)
     old = torch.load(LAST, weights_only=True)
     del old["classes"]
     torch.save(old, "old.ckpt")
-    with pytest.warns(UserWarning, match="does not tell its classes"):
+    with pytest.warns(UserWarning, match="does not record its training classes"):
         command("test", "pascal5i.yaml", "--data.fold=1", "--ckpt_path=old.ckpt", "--run=runs/t")
     assert json.loads(Path("runs/t/results.json").read_text())["trained_classes"] is None
     command(
@@ -158,7 +158,7 @@ def test_a_folders_test_photographs_are_never_trained_on(tmp_path: Path, binary:
     assert used["train"]
     assert used["val"]
     assert not used["train"] & used["val"]
-    shows_novel = {data.source("val").names[i] for i in data.data["val"].queries}
+    shows_novel = {data.images("val").names[i] for i in data.data["val"].queries}
     assert not shows_novel & used["train"]
     assert data.protocol.novel_in_training == "drop"
 
@@ -175,7 +175,7 @@ def test_a_folder_refuses_to_train_on_test_photographs(
     assert json.loads(Path("runs/t/results.json").read_text())["protocol"]["novel_in_training"] == "drop"
     root = write_folder(tmp_path / "folder", binary=False)
     data = FolderDataModule(str(root), novel=["apple", "cup"], image_size=65, shots=9)
-    with pytest.raises(InputError, match=r"beside the \d+ that show a novel class"):
+    with pytest.raises(InputError, match=r"besides the \d+ that show a novel class"):
         data.setup("fit")
 
 

@@ -10,8 +10,8 @@ from conftest import Command
 from fake_data import write_coco, write_folder, write_fss, write_voc
 
 from datamodules import Coco20iDataModule, FolderDataModule, Fss1000DataModule, Pascal5iDataModule, SyntheticDataModule
+from datamodules.datasets.protocols import Protocol
 from datamodules.episodes.manifest import NamedDraw, write_manifest
-from datamodules.episodes.protocols import Protocol
 from datamodules.episodic import EpisodeDataModule
 from datamodules.prepare.coco_masks import draw_masks
 from qgnet.commands import main as qgnet

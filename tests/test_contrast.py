@@ -135,7 +135,7 @@ def test_prior_maps_are_those_of_the_encoder_they_are_made_of() -> None:
     maps = [PriorMaps(encoder)(images) for encoder in encoders]
     assert not torch.allclose(*maps)
     with torch.no_grad():
-        features = encoders[0].high_of(normalise(images))
+        features = encoders[0].encode_high(normalise(images))
     assert torch.allclose(maps[0], resize(untrained_prior_map(features), (65, 65)), atol=1e-6)
 
 

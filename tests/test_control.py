@@ -11,10 +11,9 @@ from conftest import Command
 from fake_data import write_folder, write_voc
 from PIL import Image
 
+from datamodules import FolderDataModule, Pascal5iDataModule
 from datamodules.episodes.dataset import EpisodeDataset
 from datamodules.episodes.transforms import Letterbox, Squash
-from datamodules.folder import FolderDataModule
-from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.commands import main as qgnet
 from qgnet.common.errors import InputError
 from qgnet.metrics import SupportControl

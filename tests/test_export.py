@@ -15,7 +15,7 @@ from qgnet.cli import main as lightning
 from qgnet.commands import main
 from qgnet.common.errors import InputError
 from qgnet.inference import onnx_export
-from qgnet.inference.models import Model, calibration_of_matching, open_model
+from qgnet.inference.models import Model, matching_calibration, open_model
 from qgnet.inference.onnx_networks import DESCRIPTION, ExportedQGNet
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.qgnet import QGNet
@@ -29,14 +29,14 @@ SIDE = 65
 
 @pytest.fixture(scope="module")
 def scene() -> tuple[np.ndarray, np.ndarray]:
-    """A picture (70, 90, 3) of a red disc on green, and its mask."""
+    """An image (70, 90, 3) of a red disc on green, and its mask."""
     y, x = np.mgrid[:70, :90]
     mask = (y - 35) ** 2 + (x - 40) ** 2 < 400
     return np.where(mask[..., None], (200, 30, 40), (30, 160, 60)).astype(np.uint8), mask
 
 
 def check_alike(model: qgnet.Segmenter, exported: qgnet.Segmenter, scene: tuple[np.ndarray, np.ndarray]) -> None:
-    """One support and several, one photograph and many."""
+    """One support and several, one image and many."""
     image, mask = scene
     for pairs in ([(image, mask)], [(image, mask), (image[:, ::-1], mask[:, ::-1]), (image[20:], mask[20:])]):
         first, second = (s.fit(pairs).predict_many([image[n:] for n in range(3)]) for s in (model, exported))
@@ -72,8 +72,8 @@ def test_matching_by_the_command(
     scene: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the packaged weights, and their calibration as if it had been measured at this size."""
-    calibration = calibration_of_matching()._replace(sides=(SIDE,))
-    monkeypatch.setattr("qgnet.inference.models.calibration_of_matching", lambda: calibration)
+    calibration = matching_calibration()._replace(sides=(SIDE,))
+    monkeypatch.setattr("qgnet.inference.models.matching_calibration", lambda: calibration)
     main(["export", "--image-size", str(SIDE), "--out", str(tmp_path / "exported")])
     exported = qgnet.Segmenter(tmp_path / "exported")
     assert exported.calibration == calibration

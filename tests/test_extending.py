@@ -1,18 +1,23 @@
 """What fulfils a contract works in the real commands: a file and a YAML are all that an addition takes."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY_TRAINER
+from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader
 
+from datamodules import EpisodeDataModule, EpisodeDataset, LabelledDataset, collate
 from qgnet.cli import main
-from qgnet.networks.encoded import concatenated, each_tensor, tensors
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.matching import MatchingNetwork
+from qgnet.networks.nested_tensors import all_tensors, concatenate, map_tensors
 from qgnet.networks.qgnet import QGNet
 
 TOYS = Path(__file__).parent / "extending"
@@ -26,13 +31,66 @@ def toys(monkeypatch: pytest.MonkeyPatch) -> Path:
     return TOYS
 
 
-@pytest.mark.parametrize(("toy", "maps"), [("toy_encoder", "guided prior"), ("toy_network", "likeness")])
+@pytest.mark.parametrize(
+    ("toy", "maps"), [("toy_encoder", "guided prior"), ("toy_network", "likeness"), ("toy_dataset", "guided prior")]
+)
 def test_an_addition_is_trained_and_tested(workdir: Path, toys: Path, toy: str, maps: str) -> None:
+    write_squares(Path("toy"))
     line = [f"--config={toys / toy}.yaml", *TINY_TRAINER]
     main(["fit", *line, "--run=run"])
     main(["test", *line, "--run=tested", "--ckpt_path=run/checkpoints/last.ckpt"])
     assert ("guided map > 0.5" in Path("tested/results.json").read_text()) == ("guided" in maps)
     assert Path("tested/contact_sheet.png").is_file()
+    named = json.loads(Path("tested/results.json").read_text())["data"]
+    assert named == ("ToyDataset" if toy == "toy_dataset" else "SyntheticDataModule")
+
+
+def write_squares(root: Path, count: int = 24) -> None:
+    """The folder of a ToyDataset: two squares of different colours in each image."""
+    for seed, split in enumerate(("train", "val")):
+        (root / split).mkdir(parents=True)
+        for i in range(count):
+            rng = np.random.default_rng([seed, i])
+            image, mask = rng.integers(80, 120, (48, 64, 3), dtype=np.uint8), np.zeros((48, 64), np.uint8)
+            for left, colour in zip((4, 36), rng.permutation(4)[:2] + 1, strict=True):
+                top = int(rng.integers(4, 20))
+                square = np.s_[top : top + 24, left : left + 24]
+                image[square] = 255 * np.array([colour in (1, 4), colour in (2, 4), colour in (3, 4)])
+                mask[square] = colour
+            Image.fromarray(image).save(root / split / f"{i:02d}.png")
+            Image.fromarray(mask).save(root / split / f"{i:02d}.mask.png")
+
+
+def test_a_data_set_serves_without_lightning(tmp_path: Path, toys: Path) -> None:
+    """As a reader would use it, and the same episodes as the DataModule's."""
+    import toy_dataset  # noqa: PLC0415
+
+    write_squares(tmp_path)
+    squares = toy_dataset.ToyDataset(tmp_path)
+    labelled = LabelledDataset(squares, "train")
+    for image, masks, name in DataLoader(labelled, batch_size=None, num_workers=2):
+        shown = np.asarray(Image.open(tmp_path / "train" / f"{name}.mask.png"))
+        assert np.array_equal(image.permute(1, 2, 0), np.asarray(Image.open(tmp_path / "train" / f"{name}.png")))
+        assert set(masks) == set(np.unique(shown)) - {0}
+        assert all(np.array_equal(mask, shown == number) for number, mask in masks.items())
+    assert len(labelled) == 24
+    for split in ("train", "val"):
+        episodes = EpisodeDataset(squares, split, fold=1, shots=2, episodes=6, negative=0.5, seed=3)
+        batches = list(DataLoader(episodes, batch_size=3, collate_fn=collate))
+        data = EpisodeDataModule(
+            squares, fold=1, shots=2, episodes=6, train_episodes=6, negative=0.5, seed=3, batch_size=3, num_workers=0
+        )
+        data.setup("fit" if split == "train" else "test")
+        loader = data.loader(data.data[split], training=split == "train", collate_fn=collate)
+        for batch, expected in zip(batches, loader, strict=True):
+            assert batch.query_image.shape[1:] == (3, 65, 65)
+            for found, other in zip(batch, expected, strict=True):
+                equal = torch.equal if isinstance(found, Tensor) else lambda a, b: str(a) == str(b)
+                assert equal(found, other)
+            for row, other in enumerate(batch.control_of.tolist()):
+                assert (other < 0) == (split == "train" or bool(batch.present[row]))
+                assert other < 0 or torch.equal(batch.query_image[row], batch.query_image[other])
+        assert any((batch.control_of >= 0).any() for batch in batches) == (split == "val")
 
 
 def test_an_encoder_says_which_image_sizes_it_takes(workdir: Path, toys: Path, capsys: pytest.CaptureFixture) -> None:
@@ -95,15 +153,15 @@ def test_a_network_keeps_the_contract(net: FewShotNetwork, shots: int) -> None:
     assert all(0 <= float(x.min()) <= float(x.max()) <= 1 for x in together.maps.values())
     each = []
     for i in range(2):  # one by one, as a test does, with what is shared
-        encoded = net.encode_query(query[i : i + 1], net.shared(query[i : i + 1]))
+        encoded = net.encode_query(query[i : i + 1], net.shared_features(query[i : i + 1]))
         pairs = [(images[i : i + 1, k], masks[i : i + 1, k]) for k in range(shots)]
-        supports = net.stack_shots([net.encode_support(*pair, net.shared(pair[0])) for pair in pairs])
+        supports = net.stack_shots([net.encode_support(*pair, net.shared_features(pair[0])) for pair in pairs])
         assert isinstance(supports, net.supports_type)
         assert net.fits(supports)
-        assert not net.fits(each_tensor(lambda t: t * float("nan"), supports))
+        assert not net.fits(map_tensors(lambda t: t * float("nan"), supports))
         each.append(net.decode(encoded, supports, (SIDE, SIDE), with_levels=False))
-    apart = concatenated(each)
-    for one, other in zip(tensors([*together[:2], together[3]]), tensors([*apart[:2], apart[3]]), strict=True):
+    apart = concatenate(each)
+    for one, other in zip(all_tensors([*together[:2], together[3]]), all_tensors([*apart[:2], apart[3]]), strict=True):
         assert torch.allclose(one, other, atol=1e-4)
 
 
@@ -111,7 +169,7 @@ def test_a_network_keeps_the_contract(net: FewShotNetwork, shots: int) -> None:
 def test_masks_of_one_kind_give_finite_answers(net: FewShotNetwork, label: int) -> None:
     query, images, masks = episode(1)
     prediction = net(query, images, torch.full_like(masks, label))
-    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors(prediction))
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in all_tensors(prediction))
 
 
 def test_a_network_computes_in_bf16(net: FewShotNetwork) -> None:

@@ -11,9 +11,9 @@ from conftest import CONFIGS, Command, start, succeed, tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datamodules import Pascal5iDataModule
 from datamodules.episodes.dataset import EpisodeDataset
 from datamodules.episodes.plan import limited, shares, visiting_order
-from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.cli import main
 from qgnet.networks.qgnet import QGNet
 from qgnet.tasks import feature_cache

@@ -12,7 +12,7 @@ from test_segment import MACHINE, draw
 from qgnet.cli import main
 from qgnet.commands import main as qgnet
 from qgnet.inference.tuning import Learnt, SupportReport
-from qgnet.tasks.finite import EVERY, FiniteAnswers
+from qgnet.tasks.finite import EVERY, FiniteWatch
 
 NOT_FINITE = "is not finite (NaN or infinite)"
 
@@ -40,10 +40,10 @@ def test_an_evaluation(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert not list(tmp_path.rglob("predictions/*.png"))
 
 
-def test_photographs(
+def test_images(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """A support is the first picture that the network sees; one photograph may be the only one it fails on."""
+    """A support is the first image that the network sees; one image may be the only one it fails on."""
     monkeypatch.chdir(tmp_path)
     for number in range(3):
         draw(tmp_path / f"photos/{number}.jpg", number)
@@ -88,8 +88,8 @@ def test_stage_1(command: Command, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_a_device_is_waited_for_now_and_then() -> None:
-    answers = FiniteAnswers()
+    answers = FiniteWatch()
     times = [answers.note([f"{i}a", f"{i}b"], torch.tensor([[1.0], [np.nan if i == 7 else 2.0]])) for i in range(EVERY)]
     assert times == [False] * (EVERY - 1) + [True]
-    assert answers.first_wrong() == "7b"
-    assert answers.first_wrong() is None
+    assert answers.first_not_finite() == "7b"
+    assert answers.first_not_finite() is None

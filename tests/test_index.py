@@ -6,12 +6,9 @@ import pytest
 from fake_data import write_folder, write_fss, write_voc
 from PIL import Image
 
-from datamodules import Pascal5iDataModule
+from datamodules import Fss1000, LabelledFolder, Pascal5i, Pascal5iDataModule
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import IndexMasks, LabelledImages
-from datamodules.layouts.folder import folder_images
-from datamodules.layouts.fss1000 import fss_images
-from datamodules.layouts.pascal5i import voc_images
 from qgnet.common.errors import InputError
 
 
@@ -26,7 +23,7 @@ def slow_areas(labels: np.ndarray) -> dict[int, int]:
 
 
 def test_index_counts_what_a_slow_loop_counts(own_voc: Path) -> None:
-    source = voc_images(own_voc, "val")
+    source = Pascal5i(own_voc).images("val")
     index = MaskIndex.build(source)
     for i, facts in enumerate(index.facts):
         labels = source.labels(i)
@@ -42,7 +39,7 @@ def test_index_counts_what_a_slow_loop_counts(own_voc: Path) -> None:
 
 def test_several_processes_count_what_one_counts(own_voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (own_voc / "SegmentationClassAug/val_003.png").write_bytes(b"no mask")
-    source = voc_images(own_voc, "val")
+    source = Pascal5i(own_voc).images("val")
     one = MaskIndex.build(source)
     monkeypatch.setattr("datamodules.files.index.PART", 4)
     assert len(source.names) > 8
@@ -52,7 +49,7 @@ def test_several_processes_count_what_one_counts(own_voc: Path, monkeypatch: pyt
 
 def test_both_kinds_of_masks_of_one_folder_agree(tmp_path: Path) -> None:
     roots = [write_folder(tmp_path / kind, binary=kind == "binary") for kind in ("index", "binary")]
-    one, two = (folder_images(root) for root in roots)
+    one, two = (LabelledFolder(root).images("val") for root in roots)
     assert one.names == two.names
     assert MaskIndex.build(one).facts == MaskIndex.build(two).facts
     for i in range(len(one.names)):
@@ -62,7 +59,7 @@ def test_both_kinds_of_masks_of_one_folder_agree(tmp_path: Path) -> None:
 
 
 def test_fss_masks_are_the_bright_half(tmp_path: Path) -> None:
-    source = fss_images(write_fss(tmp_path / "fss"), {4: "class_03"})
+    source = Fss1000(write_fss(tmp_path / "fss")).images_of([4])
     assert source.names[:2] == ["class_03/1", "class_03/2"]
     mask = source.mask(1, 4)
     assert mask.dtype == np.uint8
@@ -87,7 +84,7 @@ class Counting:
 
 
 def read_again(root: Path, file: Path, whole: bool = False) -> tuple[int, MaskIndex]:
-    source = Counting(voc_images(root, "val"))
+    source = Counting(Pascal5i(root).images("val"))
     index = MaskIndex.cached(source, file, whole=whole)  # type: ignore[arg-type]
     return source.read, index
 
@@ -212,7 +209,7 @@ def test_several_bad_files_are_counted(own_voc: Path) -> None:
 def test_a_truncated_photograph_is_found_by_the_whole_check(own_voc: Path) -> None:
     path = own_voc / "JPEGImages/val_004.jpg"
     path.write_bytes(path.read_bytes()[:-200])
-    source: LabelledImages = voc_images(own_voc, "val")
+    source: LabelledImages = Pascal5i(own_voc).images("val")
     assert not MaskIndex.build(source).bad
     bad = MaskIndex.build(source, whole=True).bad
     assert list(bad) == [4]

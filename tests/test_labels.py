@@ -79,7 +79,7 @@ def test_labelme(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "3 skipped, shape without area (polygon): i0.json[5]" in printed
     data = FolderDataModule(str(root), image_size=65)
     assert data.class_names == {1: "cat", 2: "dog", 3: "no"}
-    assert data.source("val").names == ["i0", "i1", "i2"]
+    assert data.images("val").names == ["i0", "i1", "i2"]
     mask = read_index_mask(root / "masks/i2.png")
     assert np.array_equal(mask == 1, box(5, 5, 25, 30))
     assert np.array_equal(mask == 2, box(5, 40, 30, 50) | box(30, 2, 36, 11))
@@ -130,7 +130,7 @@ def test_coco_of_labelling_tools(tmp_path: Path, named: str, capsys: pytest.Capt
     assert "gone.jpg" in printed
     data = FolderDataModule(str(root), image_size=65)
     assert data.class_names == {1: "cat", 2: "dog: the, 2nd"}
-    assert data.source("val").names == ["default_i0", "default_i1", "i2"]
+    assert data.images("val").names == ["default_i0", "default_i1", "i2"]
     expected = np.zeros(SIZE, np.uint8)
     expected[box(20, 20, 40, 40)] = 255
     expected[box(5, 5, 25, 30)] = 1
@@ -155,7 +155,7 @@ def test_cvat(tmp_path: Path, palette: bool, capsys: pytest.CaptureFixture) -> N
     assert "1 skipped, mask with a colour that labelmap.txt lacks (1, 2, 3): i3.png" in capsys.readouterr().out
     data = FolderDataModule(str(root), image_size=65)
     assert data.class_names == {1: "cat", 2: "dog"}
-    assert data.source("val").names == ["i0", "i1", "i2"]
+    assert data.images("val").names == ["i0", "i1", "i2"]
     expected = np.zeros(SIZE, np.uint8)
     expected[5:20, 5:30], expected[25:35, 5:30] = 1, 2
     assert np.array_equal(read_index_mask(root / "masks/i1.png"), expected)
@@ -175,7 +175,7 @@ def write_cvat(source: Path, frames: list[str], labelmap: str = "background:0,0,
 def test_cvat_frames_of_one_name_in_two_folders(tmp_path: Path) -> None:
     frames = ["a/1", "b/1", "1", "b/c/2"]
     root = prepare(tmp_path, "cvat", write_cvat(tmp_path / "labels", frames))
-    assert FolderDataModule(str(root)).source("val").names == ["1", "a_1", "b_1", "b_c_2"]
+    assert FolderDataModule(str(root)).images("val").names == ["1", "a_1", "b_1", "b_c_2"]
     for i, frame in enumerate(frames):
         name = frame.replace("/", "_")
         assert (root / f"images/{name}.jpg").read_bytes() == (tmp_path / f"labels/JPEGImages/{frame}.jpg").read_bytes()
@@ -298,4 +298,4 @@ def test_a_killed_conversion_is_not_trusted_and_goes_through_when_started_again(
         qgnet(["prepare", "folder", f"--root={out}"])
     assert "classes.yaml does not exist" in capsys.readouterr().err
     qgnet(arguments)
-    assert len(FolderDataModule(str(out)).source("val").names) == 3
+    assert len(FolderDataModule(str(out)).images("val").names) == 3

@@ -9,10 +9,10 @@ import pytest
 import torch
 from extending.toy_encoder import ToyEncoder
 
+from datamodules import SyntheticDataModule
 from datamodules.episodes.dataset import Draw, EpisodeDataset
 from datamodules.episodes.episode import collate
 from datamodules.files.sources import binary_mask
-from datamodules.synthetic import SyntheticDataModule
 from qgnet.losses import segmentation_loss
 from qgnet.networks.qgnet import QGNet
 from qgnet.tasks.base import normalise

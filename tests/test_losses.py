@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from qgnet.losses import KINDS, contrastive_accuracy, global_local_loss, info_nce, segmentation_loss
+from qgnet.losses import PAIR_KINDS, contrastive_accuracy, global_local_loss, info_nce, segmentation_loss
 from qgnet.networks.few_shot import Prediction
 
 
@@ -67,7 +67,7 @@ def test_patches_may_have_negatives_of_their_own() -> None:
     assert float(own["local_local"]) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PAIR_KINDS)
 def test_gradients_of_each_kind_of_pair(kind: str) -> None:
     views = [unit(2, 2, 3, seed=i).double().requires_grad_() for i in range(4)]
     negatives = unit(4, 3, seed=9).double()

@@ -19,10 +19,10 @@ from qgnet.networks.score_maps import (
     COSINE_SCALE,
     RIDGE,
     SCORE_MAPS,
-    Positions,
+    SupportPositions,
     compute_score_maps,
-    of_all_shots,
-    positions,
+    join_shots,
+    support_positions,
 )
 
 SIDE = 5
@@ -42,11 +42,11 @@ def masks(*shape: int, seed: int = 0) -> Tensor:
     return values.repeat_interleave(8, dim=-1).repeat_interleave(8, dim=-2)
 
 
-def episode(shots: int) -> tuple[Tensor, Positions, Tensor, Tensor]:
+def episode(shots: int) -> tuple[Tensor, SupportPositions, Tensor, Tensor]:
     """Query features, its supports' positions, and for plain loops their features (2, K, C, h, w) and masks."""
     query, support, mask = unit(2, 6, SIDE, SIDE, seed=1), unit(2 * shots, 6, SIDE, SIDE, seed=2), masks(2 * shots)
-    per_shot = [positions(support[k::shots], mask[k::shots]) for k in range(shots)]
-    return query, of_all_shots(per_shot), *(x.unflatten(0, (2, shots)) for x in (support, mask))
+    per_shot = [support_positions(support[k::shots], mask[k::shots]) for k in range(shots)]
+    return query, join_shots(per_shot), *(x.unflatten(0, (2, shots)) for x in (support, mask))
 
 
 def slow(name: str, query: np.ndarray, keys: np.ndarray, labels: np.ndarray) -> float:
@@ -84,7 +84,7 @@ def test_score_maps_are_those_of_plain_loops(name: str, shots: int) -> None:
 @pytest.mark.parametrize("name", SCORE_MAPS)
 def test_foreground_and_background_exchanged_turn_the_sign(name: str) -> None:
     query, support, *_ = episode(shots=2)
-    turned = Positions(support.features, support.background, support.foreground)
+    turned = SupportPositions(support.features, support.background, support.foreground)
     assert torch.allclose(
         compute_score_maps(query, support, [name])[name], -compute_score_maps(query, turned, [name])[name], atol=1e-4
     )
@@ -95,7 +95,9 @@ def test_a_support_given_twice_and_the_order_of_shots_change_nothing(name: str) 
     query, support, *_ = episode(shots=2)
     n = support.features.shape[2]
     for order in ([*range(n)] * 2, [*range(n // 2, n), *range(n // 2)]):
-        other = Positions(support.features[:, :, order], support.foreground[:, order], support.background[:, order])
+        other = SupportPositions(
+            support.features[:, :, order], support.foreground[:, order], support.background[:, order]
+        )
         assert torch.allclose(
             compute_score_maps(query, support, [name])[name], compute_score_maps(query, other, [name])[name], atol=1e-4
         )
@@ -104,7 +106,7 @@ def test_a_support_given_twice_and_the_order_of_shots_change_nothing(name: str) 
 @pytest.mark.parametrize("name", SCORE_MAPS)
 @pytest.mark.parametrize("label", [0, 1, 255])
 def test_masks_of_one_kind_give_finite_score_maps(name: str, label: int) -> None:
-    support = positions(unit(1, 6, SIDE, SIDE, seed=2), torch.full((1, SIZE, SIZE), label, dtype=torch.uint8))
+    support = support_positions(unit(1, 6, SIDE, SIDE, seed=2), torch.full((1, SIZE, SIZE), label, dtype=torch.uint8))
     assert compute_score_maps(unit(1, 6, SIDE, SIDE, seed=1), support, [name])[name].isfinite().all()
 
 
@@ -115,7 +117,7 @@ def test_an_object_smaller_than_a_position_is_kept() -> None:
     resized = resize_mask(mask, (9, 9))
     assert resized[0].sum() == 1
     assert resized[1].sum() < 40
-    found = positions(unit(1, 6, 9, 9, seed=1), mask[0].to(torch.uint8))
+    found = support_positions(unit(1, 6, 9, 9, seed=1), mask[0].to(torch.uint8))
     assert (found.foreground > 0).sum() == 1
     assert compute_score_maps(unit(1, 6, 9, 9, seed=1), found, ["nearest"])["nearest"].max() > 0
 
@@ -125,13 +127,15 @@ def test_what_is_ignored_altogether_is_not_kept_and_changes_nothing(name: str) -
     features, mask = unit(2, 6, SIDE, SIDE, seed=2), masks(2)
     mask[:, :, 24:] = 255
     mask[1, 16:] = 255
-    found = positions(features, mask)
+    found = support_positions(features, mask)
     assert found.features.shape[2] == int((mask[0, ::8, ::8] != 255).sum()) < SIDE * SIDE
     for i in range(2):
         kept = mask[i, ::8, ::8].flatten() != 255
         labels = mask[i, ::8, ::8].flatten()[kept]
-        expected = Positions(features[i : i + 1].flatten(2)[:, :, kept], *((labels == v).float()[None] for v in (1, 0)))
-        query, own = unit(1, 6, SIDE, SIDE, seed=1), Positions(*(x[i : i + 1] for x in found))
+        expected = SupportPositions(
+            features[i : i + 1].flatten(2)[:, :, kept], *((labels == v).float()[None] for v in (1, 0))
+        )
+        query, own = unit(1, 6, SIDE, SIDE, seed=1), SupportPositions(*(x[i : i + 1] for x in found))
         assert torch.allclose(
             compute_score_maps(query, own, [name])[name], compute_score_maps(query, expected, [name])[name], atol=1e-5
         )

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from qgnet.common.errors import InputError
 from qgnet.networks import correspondence
 from qgnet.networks.contrast import MomentumPair
-from qgnet.networks.correspondence import region_map
-from qgnet.networks.encoded import tensors
+from qgnet.networks.correspondence import foreground_keys, region_map
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.enrichment import FeatureEnrichment, level_size
-from qgnet.networks.foreground import foreground_keys
+from qgnet.networks.nested_tensors import all_tensors
 from qgnet.networks.qgnet import QGNet, masked_average
 
 
@@ -67,7 +66,7 @@ def test_blocks_of_keys_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = [torch.rand(2, 3, 4, 5, generator=g), torch.rand(2, 3, 23, generator=g)]
     results = []
     for block in (100, 7):
-        monkeypatch.setattr(correspondence, "BLOCK", block)
+        monkeypatch.setattr(correspondence, "KEYS_AT_ONCE", block)
         leaves = [x.clone().requires_grad_() for x in inputs]
         result = region_map(*leaves)
         result.pow(2).sum().backward()
@@ -78,7 +77,7 @@ def test_blocks_of_keys_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("of_all", [False, True])
 def test_the_gradient_is_that_of_the_maximum_over_all_keys(monkeypatch: pytest.MonkeyPatch, of_all: bool) -> None:
-    monkeypatch.setattr("qgnet.networks.correspondence.BLOCK", 7)
+    monkeypatch.setattr("qgnet.networks.correspondence.KEYS_AT_ONCE", 7)
     torch.manual_seed(0)
     query, keys = torch.randn(3, 6, 4, 5), torch.randn(1 if of_all else 3, 6, 20)
     weights = torch.randn(3, 1, 4, 5)
@@ -153,7 +152,7 @@ def test_forward_is_encode_and_decode(high_stage: int, shots: int) -> None:
         assert guided_or_prior.shape == (2, 1, 9, 9)
         assert 0 <= guided_or_prior.min() <= guided_or_prior.max() <= 1
     assert [tuple(x.shape) for x in together.level_logits] == [(2, 2, 9, 9), (2, 2, 4, 4)]
-    for one, other in zip(tensors(together[:2]), tensors(apart[:2]), strict=True):
+    for one, other in zip(all_tensors(together[:2]), all_tensors(apart[:2]), strict=True):
         assert torch.allclose(one, other, atol=1e-5)
 
 
@@ -231,12 +230,12 @@ def test_key_encoder_is_the_moving_average() -> None:
 def test_the_foregrounds_keys_give_the_map_of_all_keys_whatever_the_others_of_the_batch() -> None:
     g = torch.Generator().manual_seed(3)
     query, key = torch.randn(2, 3, 6, 5, 5, generator=g)  # signed: a dropped position, of similarity 0, can be nearest
-    masks = torch.zeros(3, 1, 5, 5)
-    masks[0, :, :2], masks[1, :, 2, 2], masks[2] = 1, 0.3, 1
-    masked = key * masks
-    keys = [foreground_keys(masked[i : i + 1], masks[i : i + 1], masks[i : i + 1]) for i in range(3)]
+    masks = torch.zeros(3, 5, 5, dtype=torch.uint8)
+    masks[0, :2], masks[1, 2, 2], masks[2], masks[0, 4] = 1, 1, 1, 255
+    masked = key * (masks == 1)[:, None]
+    keys = [foreground_keys(masked[i : i + 1], masks[i : i + 1]) for i in range(3)]
     assert [k.shape[2] for k in keys] == [11, 2, 25]
-    together = foreground_keys(masked[:2], masks[:2], masks[:2])
+    together = foreground_keys(masked[:2], masks[:2])
     assert together.shape[2] == 11
     for i in range(3):
         expected = region_map(query[i : i + 1], masked[i : i + 1].flatten(2))

@@ -29,10 +29,10 @@ def test_the_features_are_those_of_images_normalised_the_encoders_own_way() -> N
     encoder = create_encoder("test_resnet", 3).eval()
     assert (encoder.mean, encoder.std) == HALF
     with torch.no_grad():
-        found = encoder.high_of(normalise(images()))
+        found = encoder.encode_high(normalise(images()))
         encoder.mean, encoder.std = IMAGENET  # now its input is taken as it is
-        expected = encoder.high_of(images() / 127.5 - 1)
-        wrong = encoder.high_of(normalise(images()))
+        expected = encoder.encode_high(images() / 127.5 - 1)
+        wrong = encoder.encode_high(normalise(images()))
     assert torch.allclose(found, expected, atol=1e-4)
     assert not torch.allclose(wrong, expected, atol=1e-2)
 

@@ -11,12 +11,10 @@ from conftest import Command
 from fake_data import write_folder, write_fss, write_images, write_voc
 from PIL import Image
 
-from datamodules import FolderDataModule, Fss1000DataModule, Pascal5iDataModule
+from datamodules import FolderDataModule, Fss1000, Fss1000DataModule, Pascal5i, Pascal5iDataModule
+from datamodules.datasets import fss1000
 from datamodules.files.index import MaskIndex
 from datamodules.files.lists import read_classes, read_list
-from datamodules.layouts.fss1000 import fss_images
-from datamodules.layouts.pascal5i import voc_images
-from datamodules.prepare import fss1000
 from datamodules.unlabeled import ImageFolder
 from qgnet.cli import parse
 from qgnet.commands import main as qgnet
@@ -91,7 +89,7 @@ def test_a_suffix_is_found_out_and_set(tmp_path: Path, capsys: pytest.CaptureFix
         path.rename(path.with_name(f"{path.stem}_mask.png"))
     assert "--data.mask_suffix=_mask (--mask-suffix=_mask of `qgnet prepare`)" in refused(root, capsys)
     assert "images with cat         4" in ready(root, capsys, "--mask-suffix=_mask")
-    assert set_up(root, mask_suffix="_mask").source("val").names == ["i0", "i1", "i2", "i3"]
+    assert set_up(root, mask_suffix="_mask").images("val").names == ["i0", "i1", "i2", "i3"]
 
 
 def test_names_are_compared_in_one_unicode_form(tmp_path: Path) -> None:
@@ -100,7 +98,7 @@ def test_names_are_compared_in_one_unicode_form(tmp_path: Path) -> None:
     assert composed != decomposed
     os.rename(root / "images/i0.png", root / f"images/{decomposed}.png")
     os.rename(root / "masks/cat/i0.png", root / f"masks/cat/{composed}.png")
-    assert set_up(root).source("val").names[0] == composed
+    assert set_up(root).images("val").names[0] == composed
 
 
 def test_masks_of_0_and_255_with_a_classes_yaml(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -115,7 +113,7 @@ def test_masks_of_0_and_255_with_a_classes_yaml(tmp_path: Path, capsys: pytest.C
         set_up(root)
     (root / "classes.yaml").write_text("255: cat\n")
     assert "images with cat         4" in ready(root, capsys)
-    mask = set_up(root).source("val").mask(0, 1)
+    mask = set_up(root).images("val").mask(0, 1)
     assert set(np.unique(mask)) == {0, 1}
 
 
@@ -200,7 +198,7 @@ def test_every_form_of_list_gives_the_same_images(tmp_path: Path, line: str, pai
     assert read_list(file) == names
     data = Pascal5iDataModule(str(root), min_class_area=50, image_size=65)
     data.setup("test")
-    assert data.source("val").names == names
+    assert data.images("val").names == names
 
 
 def test_lists_that_cannot_be_meant(tmp_path: Path) -> None:
@@ -222,7 +220,7 @@ def test_a_voc_tree_with_other_endings(tmp_path: Path) -> None:
     (root / "JPEGImages/val_000.jpg").rename(root / "JPEGImages/val_000.JPG")
     Image.open(root / "SegmentationClassAug/val_001.png").save(root / "SegmentationClassAug/val_001.tif")
     (root / "SegmentationClassAug/val_001.png").unlink()
-    assert not MaskIndex.build(voc_images(root, "val")).bad
+    assert not MaskIndex.build(Pascal5i(root).images("val")).bad
 
 
 def test_fss_as_the_archive_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -239,7 +237,7 @@ def test_fss_as_the_archive_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert "8.png is 130x126 px, its image 64x64 px: resized with nearest-neighbour" in printed
     assert "7.png holds" in printed
     assert "Its brighter half is taken." in printed
-    source = fss_images(root, {10: "class_09"})
+    source = Fss1000(root).images_of([10])
     assert len(source.names) == 10
     rows, columns = np.arange(64) * 126 // 64, np.arange(64) * 130 // 64
     assert np.array_equal(source.mask(7, 10), large[rows][:, columns, 0] // 255)
@@ -316,7 +314,7 @@ def test_paths_are_expanded_in_yaml_and_on_the_command_line(
     folder = ["--config=lightning_configs/folder.yaml", *random]
     for arguments in (["--data.root=~/own"], ["--data.root=$OWN"], ["--config=own.yaml"]):
         _, data = parse([*folder, *arguments])
-        assert data.root == root
+        assert data.dataset.root == root
     with pytest.raises(InputError, match=r"names the variable \$NONE, which is not set"):
         parse([*folder, "--data.root=$NONE/x"])
     ready(Path("~/own"), capsys)

@@ -13,11 +13,11 @@ from browsing import (
     mask_of,
     on_screen,
     opened,
-    picture,
     ready,
     saved,
     served,
     shown,
+    strip_item,
     stroke,
 )
 from PIL import Image
@@ -25,6 +25,8 @@ from playwright.sync_api import Browser, expect
 from serving import write_scenes
 
 from qgnet.inference.segmenter import Segmenter
+from qgnet.outputs import CLASS_COLOURS, FORMATS
+from qgnet.web.export import as_result
 
 pytest_plugins = ["browsing"]
 
@@ -62,7 +64,7 @@ def test_paint_segment_correct_download_reload(chromium: Browser, network: Segme
         expect(page.locator("#status")).to_have_text("All 2 done", timeout=WAIT)
         expect(page.locator("#order")).to_have_value("certain")
         expect(page.locator(".badge[data-kind=score]")).to_have_count(2)
-        picture(page, "a1.png").click()
+        strip_item(page, "a1.png").click()
         expect(page.locator("#about")).to_contain_text("disc: score")
         page.locator("#threshold").fill("0.02")
         everything = shown(page, SIZE, 25, 20)
@@ -75,7 +77,7 @@ def test_paint_segment_correct_download_reload(chromium: Browser, network: Segme
         expect(page.locator("#about")).to_contain_text("Corrected by you")
         saved(page)
         page.click("#accept")
-        expect(picture(page, "a1.png").locator(".badge")).to_have_text("support")
+        expect(strip_item(page, "a1.png").locator(".badge")).to_have_text("support")
         with page.expect_download() as download:
             page.click("#download")
             page.get_by_role("checkbox", name="COCO").check()
@@ -93,7 +95,7 @@ def test_paint_segment_correct_download_reload(chromium: Browser, network: Segme
         expect(page.locator("#threshold-value")).to_have_text("0.98")
 
 
-def test_a_turned_photograph_to_the_pixel(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
+def test_a_turned_image_to_the_pixel(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
     """4000 x 3000 px as stored, EXIF 6: seen 3000 x 4000. One pixel of the mark is hit where it is seen."""
     folder = tmp_path / "photographs"
     folder.mkdir()
@@ -112,7 +114,7 @@ def test_a_turned_photograph_to_the_pixel(chromium: Browser, network: Segmenter,
         column, row = int((x - left) / scale), int((y - top) / scale)
         page.mouse.move(x, y)
         for _ in range(20):
-            page.mouse.wheel(0, -200)  # up to 64 px of the screen for each of the picture
+            page.mouse.wheel(0, -200)  # up to 64 px of the screen for each of the image
         for _ in range(30):
             page.keyboard.press("[")
         expect(page.locator("#size-value")).to_have_text("1 px")
@@ -155,7 +157,7 @@ def test_keyboard_alone(chromium: Browser, network: Segmenter, tmp_path: Path) -
         page.keyboard.press("?")
         expect(page.locator("#help-dialog")).to_be_visible()
         page.keyboard.press("Escape")
-        picture(page, "a0.png").focus()
+        strip_item(page, "a0.png").focus()
         page.keyboard.press("Home")
         page.keyboard.press("ArrowRight")
         expect(page.locator("#accept")).to_be_enabled()
@@ -171,7 +173,7 @@ def test_accessible_and_names_are_only_text(
     (folder / "a1.png").rename(folder / HOSTILE)
     options = {"color_scheme": scheme, "viewport": {"width": width, "height": 844}}
     with served(folder, network) as server, opened(chromium, server, **options) as page:
-        picture(page, HOSTILE).click()
+        strip_item(page, HOSTILE).click()
         expect(page.locator("#about strong")).to_have_text(HOSTILE)
         page.fill("#classes input", "<b>x</b>")
         page.keyboard.press("Enter")
@@ -187,3 +189,35 @@ def test_accessible_and_names_are_only_text(
             serious = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
             assert not serious, [(v["id"], [node["html"] for node in v["nodes"]]) for v in serious]
             page.keyboard.press("Escape")
+
+
+LABELS = """async ([settings, values, outcome]) => {
+  const { labelsOf } = await import("/found.js");
+  const probabilities = values.map(([number, bytes]) => [number, { values: Uint8Array.from(bytes) }]);
+  return [...labelsOf(Object.fromEntries(probabilities), outcome, settings)];
+}"""
+
+
+def test_the_page_shows_what_the_download_holds(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
+    """Classes by `furthest_above`, their colours, and the formats: the page's are those of Python."""
+    rng = np.random.default_rng(0)
+    with served(write_scenes(tmp_path / "photographs", 1), network) as server, opened(chromium, server) as page:
+        for _ in range(100):
+            numbers = (rng.permutation(9)[: rng.integers(1, 5)] + 1).tolist()
+            maps = {n: rng.integers(0, 256, (8, 9), dtype=np.uint8) for n in numbers if rng.random() < 0.9}
+            if not maps:
+                continue
+            scores = {n: rng.integers(0, 11) / 10 for n in maps}
+            by_run = {n: rng.integers(1, 20) / 20 for n in maps if rng.random() < 0.9}  # coarse: many are equally far
+            chosen = {n: rng.integers(1, 20) / 20 for n in numbers if rng.random() < 0.3}
+            settings = {"classes": [{"number": n} for n in numbers], "chosen": chosen, "presence": 0.3}
+            values = [[n, values.ravel().tolist()] for n, values in maps.items()]
+            labels = page.evaluate(LABELS, [settings, values, {"scores": scores, "thresholds": by_run}])
+            found = {n: values.astype(np.float32) / np.float32(255) for n, values in maps.items()}
+            result = as_result({n: str(n) for n in numbers}, found, by_run | chosen, scores, 0.3)
+            expected = sum(int(name) * segment.mask for name, segment in result.segments.items())
+            assert np.array_equal(np.reshape(labels, (8, 9)), expected)
+        expect(page.locator("#classes .dot").first).to_have_css("background-color", f"rgb{CLASS_COLOURS[0]}")
+        page.click("#download")
+        offered = page.locator("#formats input").evaluate_all("boxes => boxes.map((box) => box.value)")
+        assert offered == [name for name, one in FORMATS.items() if one.on_page]

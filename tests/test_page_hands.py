@@ -11,10 +11,10 @@ from browsing import (
     mask_of,
     on_screen,
     opened,
-    picture,
     ready,
     saved,
     served,
+    strip_item,
     stroke,
 )
 from playwright.sync_api import Browser, expect
@@ -25,7 +25,7 @@ from qgnet.inference.segmenter import Segmenter
 pytest_plugins = ["browsing"]
 
 RED = (180, 30, 40)
-"""Of the disc in the first picture."""
+"""Of the disc in the first image."""
 
 
 def test_shortcuts_of_other_keyboards(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_shortcuts_of_other_keyboards(chromium: Browser, network: Segmenter, tmp
         press("х", "BracketLeft")
         assert page.locator("#size").input_value() != size
         press("ю", "Period")
-        expect(picture(page, "a1.png")).to_have_attribute("aria-selected", "true")
+        expect(strip_item(page, "a1.png")).to_have_attribute("aria-selected", "true")
         page.click("#add-class")
         page.focus("#stage")
         press("١", "Digit1")
@@ -164,7 +164,7 @@ def test_a_mask_that_cannot_be_read_can_be_cleared(chromium: Browser, network: S
         expect(page.locator(".notice")).to_contain_text("The painted mask of a0.png cannot be read", timeout=WAIT)
         expect(page.locator("#trouble")).to_be_hidden()
         page.click("#clear")
-        expect(picture(page, "a0.png").locator(".badge")).to_have_text("")
+        expect(strip_item(page, "a0.png").locator(".badge")).to_have_text("")
         assert not mask.exists()
 
 
@@ -176,7 +176,7 @@ def test_a_class_that_was_painted_just_now_is_not_taken_out(
         page.click("#add-class")
         stroke(page, SIZE, (20, 20), (30, 20))
         page.get_by_role("button", name="Take out class 2").click()  # before the stroke is kept
-        expect(page.locator(".notice")).to_contain_text("The class 'class 2' is painted in a picture")
+        expect(page.locator(".notice")).to_contain_text("The class 'class 2' is painted in an image")
         saved(page)
         assert mask_of(folder)[20, 25] == 2
         page.click("#clear")

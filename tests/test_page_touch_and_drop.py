@@ -1,4 +1,4 @@
-"""The page of ``qgnet serve`` in a real browser: fingers and pens, dropped pictures, and a server that goes away."""
+"""The page of ``qgnet serve`` in a real browser: fingers and pens, dropped images, and a server that goes away."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,11 +11,11 @@ from browsing import (
     mask_of,
     on_screen,
     opened,
-    picture,
     ready,
     saved,
     served,
     shown,
+    strip_item,
     stroke,
 )
 from playwright.sync_api import Browser, Page, expect
@@ -79,18 +79,18 @@ def drop(page: Page, *files: Path) -> None:
     expect(page.locator("#drop")).to_be_hidden()
 
 
-def test_dropped_and_broken_pictures_and_an_empty_folder(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
+def test_dropped_and_broken_images_and_an_empty_folder(chromium: Browser, network: Segmenter, tmp_path: Path) -> None:
     folder = tmp_path / "photographs"
     folder.mkdir()
     others = write_scenes(tmp_path / "others", 2)
-    (others / "no picture.png").write_text("text")
+    (others / "no image.png").write_text("text")
     with served(folder, network) as server:
         context = chromium.new_context()
         page = context.new_page()
         page.goto(server)
-        expect(page.get_by_text("No pictures here yet")).to_be_visible(timeout=WAIT)
-        drop(page, others / "no picture.png", others / "a0.png")
-        expect(page.locator(".notice")).to_contain_text("no picture.png was not taken")
+        expect(page.get_by_text("No images here yet")).to_be_visible(timeout=WAIT)
+        drop(page, others / "no image.png", others / "a0.png")
+        expect(page.locator(".notice")).to_contain_text("no image.png was not taken")
         expect(page.locator("#strip li")).to_have_count(1)
         ready(page)
         page.set_input_files("#files", [others / "a1.png"])
@@ -98,7 +98,7 @@ def test_dropped_and_broken_pictures_and_an_empty_folder(chromium: Browser, netw
         assert len(list((folder / "dropped").iterdir())) == 2
         (folder / "broken.jpg").write_bytes(b"nothing")
         page.reload()
-        picture(page, "broken.jpg").click()
+        strip_item(page, "broken.jpg").click()
         expect(page.locator("#trouble")).to_contain_text("cannot be decoded")
         page.click("#segment")
         expect(page.locator(".notice")).to_contain_text("Nothing is painted yet")

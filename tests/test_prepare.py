@@ -25,12 +25,12 @@ from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from datamodules import Coco20iDataModule, Pascal5iDataModule
+from datamodules.datasets import coco20i, pascal5i
+from datamodules.datasets.counts import fold_counts
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import IndexMasks, MaskFacts
-from datamodules.prepare import coco20i, pascal5i
 from datamodules.prepare.annotations import Skipped
 from datamodules.prepare.coco_masks import draw_mask
-from datamodules.prepare.counts import fold_counts
 from datamodules.prepare.download import RemoteFile
 from qgnet.commands import main as qgnet
 
@@ -142,7 +142,7 @@ def test_pascal_is_fetched_converted_indexed_and_counted_once(
     qgnet(["prepare", "pascal5i", f"--root={root}", "--check"])
     assert len(served_pascal.asked) == 2
     data = Pascal5iDataModule(str(root), fold=1, image_size=65)
-    assert data.source("train").names == IDS["train"]
+    assert data.images("train").names == IDS["train"]
 
 
 def test_a_killed_conversion_of_sbd_is_not_trusted_and_goes_on(
@@ -269,7 +269,7 @@ def test_coco_is_fetched_drawn_and_indexed(
         drawn = np.asarray(Image.open(masks / image["file_name"].replace(".jpg", ".png")))
         assert np.array_equal(drawn, slow_mask(coco, image, parts, crowds))
     data = Coco20iDataModule(str(root), parts=parts, crowds=crowds)  # type: ignore[arg-type]
-    assert len(data.source("val").names) == 40
+    assert len(data.images("val").names) == 40
 
 
 def test_coco_on_photographs(real_data: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from test_prepare import fails
 
 from datamodules import FolderDataModule
-from datamodules.prepare import fss1000
+from datamodules.datasets import fss1000
 from qgnet.commands import main as qgnet
 from qgnet.common.errors import InputError
 

@@ -12,7 +12,7 @@ import qgnet
 from qgnet.common.errors import InputError
 from qgnet.inference import models
 from qgnet.inference.segmenter import BATCH
-from qgnet.inference.tiling import at_once
+from qgnet.inference.tiling import batch_limit
 
 RANDOM = {"encoder": "test_resnet", "encoder_weights": "random"}
 
@@ -26,7 +26,7 @@ def test_settings_that_were_measured(settings: dict[str, Any], capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"tile": True}, "calibrated for whole photographs, not for tiles"),
+        ({"tile": True}, "calibrated for whole images, not for tiles"),
         ({"image_size": 65}, "px, not at 65 px"),
         ({"image_size": 641, "presence": 0.8}, "px, not at 641 px"),
         ({"presence": 0.7, **RANDOM}, "not calibrated for this model"),
@@ -54,8 +54,8 @@ def test_where_it_was_not_measured_a_score_is_the_mean_probability(settings: dic
     segmenter = qgnet.Segmenter(**settings, presence=1.0).fit([(cat, mask)])
     segmenter.save(tmp_path / "cat.pt")
     for one in (segmenter, qgnet.Segmenter.load(tmp_path / "cat.pt")):
-        for photograph in (cat[:, ::-1], coins()):
-            found = one.predict(photograph).best
+        for image in (cat[:, ::-1], coins()):
+            found = one.predict(image).best
             assert not found.empty
             assert found.score == pytest.approx(float(found.probability[found.mask == 1].mean()), abs=1e-5)
 
@@ -83,7 +83,7 @@ def test_devices_that_are_none(device: Any) -> None:
         qgnet.Segmenter(image_size=65, device=device, **RANDOM)
 
 
-def test_a_single_photograph_is_not_several() -> None:
+def test_a_single_image_is_not_several() -> None:
     segmenter = qgnet.Segmenter(image_size=65, **RANDOM)
     for given in ("photo.jpg", Path("photo.jpg"), chelsea(), torch.zeros(3, 9, 9), None, 7):
         with pytest.raises(InputError, match="expected several of them"):
@@ -91,8 +91,8 @@ def test_a_single_photograph_is_not_several() -> None:
 
 
 def test_of_large_squares_fewer_go_through_the_network_at_once() -> None:
-    assert [at_once(side, BATCH) for side in (65, 961, 1417, 4097)] == [8, 8, 4, 1]
+    assert [batch_limit(side, BATCH) for side in (65, 961, 1417, 4097)] == [8, 8, 4, 1]
 
 
 def test_the_calibration_is_of_the_shipped_settings() -> None:
-    assert models.MATCHING_SIDE in models.calibration_of_matching().sides
+    assert models.MATCHING_SIDE in models.matching_calibration().sides

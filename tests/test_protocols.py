@@ -7,10 +7,9 @@ import pytest
 import yaml
 from conftest import Command
 
-from datamodules import Coco20iDataModule, Pascal5iDataModule
+from datamodules import Coco20i, Coco20iDataModule, Pascal5iDataModule
+from datamodules.datasets.protocols import PROTOCOLS, Protocol, default_seed
 from datamodules.episodes.manifest import NamedDraw, read_manifest, write_manifest
-from datamodules.episodes.protocols import PROTOCOLS, Protocol, default_seed
-from datamodules.layouts.coco20i import coco_folds
 from qgnet.commands import main as qgnet
 from qgnet.common.errors import InputError
 
@@ -128,8 +127,8 @@ def test_classes_are_trained_in_equal_shares(voc: Path) -> None:
 
 
 def test_coco_folds(data: dict[str, Path]) -> None:
-    for interleaved in (True, False):
-        folds = [set(fold) for fold in coco_folds(interleaved)]
+    for order in ("interleaved", "contiguous"):
+        folds = [set(fold) for fold in Coco20i(fold_order=order).folds]
         assert set().union(*folds) == set(range(1, 81))
         assert not any(a & b for a, b in itertools.combinations(folds, 2))
     root = str(data["Coco20iDataModule"])

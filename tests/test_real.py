@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import CONFIGS
 
-from datamodules.pascal5i import Pascal5iDataModule
+from datamodules import Pascal5iDataModule
 from qgnet.cli import main
 from qgnet.networks.encoders import create_encoder
 from qgnet.weights.store import load_encoder_weights
@@ -54,7 +54,7 @@ def test_imagenet_weights_fit_and_see(weights: Path, photographs: str) -> None:
     data = Pascal5iDataModule(photographs, fold=2, image_size=129, min_class_area=512, episodes=1)
     data.setup("test")
     with torch.no_grad():
-        feature = encoder.high_of(data.data["val"][0].query_image[None].float() / 255)
+        feature = encoder.encode_high(data.data["val"][0].query_image[None].float() / 255)
     assert feature.shape == (1, 256, 17, 17)
     assert feature.std() > 0.1
 

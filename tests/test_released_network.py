@@ -204,7 +204,7 @@ def test_the_reference_notices_another_dilation(stage_number: int, dilation: int
     image = random_images(1)[..., :129, :129]
     f3 = stages_2_and_3(weights, "encoder.net", image, deep_stem=True)[1]
     f4 = stage(weights, "encoder.net", 4, f3)
-    assert relative_error(net.high_of(image), f4) <= 1e-4
+    assert relative_error(net.encode_high(image), f4) <= 1e-4
     conv = net.net[f"layer{stage_number}"][0].conv2
     conv.dilation = conv.padding = (dilation, dilation)
-    assert relative_error(net.high_of(image), f4) > 1e-2
+    assert relative_error(net.encode_high(image), f4) > 1e-2

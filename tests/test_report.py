@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.episodes.protocols import Protocol
+from datamodules.datasets.protocols import Protocol
 from qgnet.commands import main
 from qgnet.runs.results import EVERYTHING, THRESHOLDS, guided
 

@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [
     "qgnet.common",
     "datamodules.files",
-    "datamodules.episodes",
-    "datamodules.layouts",
     "datamodules.prepare",
+    "datamodules.datasets",
+    "datamodules.episodes",
     "datamodules.views",
     "datamodules",
     "qgnet.networks",

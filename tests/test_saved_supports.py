@@ -21,7 +21,7 @@ SMALL = {"encoder": "test_resnet", "prior_encoder": "test_resnet", "encoder_weig
 
 @pytest.fixture(scope="module")
 def scene() -> tuple[np.ndarray, np.ndarray]:
-    """A picture (70, 90, 3) of a red disc on green, and its mask."""
+    """An image (70, 90, 3) of a red disc on green, and its mask."""
     y, x = np.mgrid[:70, :90]
     mask = (y - 35) ** 2 + (x - 40) ** 2 < 400
     return np.where(mask[..., None], (200, 30, 40), (30, 160, 60)).astype(np.uint8), mask

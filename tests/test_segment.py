@@ -26,7 +26,7 @@ NUMBER = 5
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (90, 70)) -> np.ndarray:
-    """A photograph of a red disc on green; its mask."""
+    """An image of a red disc on green; its mask."""
     rng = np.random.default_rng(seed)
     mask = Image.new("L", size)
     x, y = rng.integers(25, 45, 2).tolist()
@@ -38,7 +38,7 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (90, 70)) -> np.ndarray:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """``photos/`` with photographs in two folders, and ``a.jpg`` with its mask ``a.png``."""
+    """``photos/`` with images in two folders, and ``a.jpg`` with its mask ``a.png``."""
     monkeypatch.chdir(tmp_path)
     for number in range(NUMBER):
         draw(tmp_path / "photos" / ("holiday" if number % 2 else ".") / f"{number}.jpg", number)
@@ -69,7 +69,7 @@ def refused(capsys: pytest.CaptureFixture, *arguments: str, **options: object) -
     return capsys.readouterr().err
 
 
-def test_every_photograph_gets_its_files(folder: Path) -> None:
+def test_every_image_gets_its_files(folder: Path) -> None:
     segment("--format", "index", "coco", "labelme", "overlay", "probability", "--threshold", "0.5")
     names = ["0", "2", "4", "holiday/1", "holiday/3"]
     rows = table()
@@ -157,7 +157,7 @@ def test_killed_and_run_again(folder: Path) -> None:
     assert not list(Path("out").rglob("*.part"))
 
 
-def test_two_processes_share_the_photographs(folder: Path) -> None:
+def test_two_processes_share_the_images(folder: Path) -> None:
     """They say what one says, and the terminal shows our own lines and the progress bar only."""
     line = ["segment", "photos", "--support", "a.jpg", "a.png", *MACHINE, "--image-size", "65", "--batch-size", "2"]
     two = start_qgnet(*line, "--out", "two", "--devices", "2")
@@ -169,7 +169,7 @@ def test_two_processes_share_the_photographs(folder: Path) -> None:
     assert shown[0].startswith("Nothing is left empty by its score")  # at 65 px it is not calibrated
     assert shown[1].startswith("object: 1 support(s)")
     assert shown[2].startswith("  IoU to expect")
-    assert shown[3] == "5 photographs"
+    assert shown[3] == "5 images"
     assert shown[4].startswith("5 segmented")
     assert len(shown) == 5
     assert not [part for part in parts["error"] if part.strip() and not part.startswith("Predicting")]
@@ -201,14 +201,14 @@ def test_several_classes_from_a_folder(folder: Path) -> None:
     assert [category["name"] for category in coco["categories"]] == ["disc", "lawn"]
 
 
-def test_a_photograph_that_cannot_be_read_is_left_out(folder: Path, capsys: pytest.CaptureFixture) -> None:
-    Path("photos/broken.jpg").write_bytes(b"not a picture")
+def test_an_image_that_cannot_be_read_is_left_out(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    Path("photos/broken.jpg").write_bytes(b"not an image")
     with pytest.raises(SystemExit) as stop:
         segment()
     assert stop.value.code == 1
     said = capsys.readouterr().err
     assert "photos/broken.jpg" in said
-    assert "1 of 6 photographs could not be read" in said
+    assert "1 of 6 images could not be read" in said
     assert len(table()) == NUMBER
 
 
@@ -220,7 +220,7 @@ def test_displayed_orientation(folder: Path) -> None:
     assert Image.open("out/turned.png").size == (70, 90)
 
 
-def test_photographs_of_one_name_keep_their_endings(folder: Path, capsys: pytest.CaptureFixture) -> None:
+def test_images_of_one_name_keep_their_endings(folder: Path, capsys: pytest.CaptureFixture) -> None:
     draw(folder / "photos/0.png", 7)
     draw(folder / "more/0.jpg", 8)
     segment()
@@ -241,7 +241,7 @@ def test_masks_that_cannot_be_learnt_from(folder: Path, capsys: pytest.CaptureFi
     for content, message in (
         (np.zeros((70, 90), np.uint8), "is empty"),
         (np.full((70, 90), 255, np.uint8), "marks everything"),
-        (np.eye(60, dtype=np.uint8) * 255, "60x60 px, the picture 90x70 px"),
+        (np.eye(60, dtype=np.uint8) * 255, "60x60 px, the image 90x70 px"),
     ):
         Image.fromarray(content).save("a.png")
         assert message in refused(capsys)
@@ -249,7 +249,7 @@ def test_masks_that_cannot_be_learnt_from(folder: Path, capsys: pytest.CaptureFi
 
 
 def test_what_is_refused_before_the_work(folder: Path, capsys: pytest.CaptureFixture) -> None:
-    assert "either --support PICTURE MASK" in refused(capsys, support=False)
+    assert "either --support IMAGE MASK" in refused(capsys, support=False)
     assert "either --support" in refused(capsys, "--supports", "photos")
     assert "not laid out as expected" in refused(capsys, "--supports", "photos", support=False)
     assert "lies in the folder of images" in refused(capsys, "--out", "photos/out")

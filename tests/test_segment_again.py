@@ -23,7 +23,7 @@ RECORD = OUT / ".qgnet/0.json"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``photos/`` with two photographs, ``a.jpg`` and ``b.jpg`` with masks; the current folder."""
+    """``photos/`` with two images, ``a.jpg`` and ``b.jpg`` with masks; the current folder."""
     monkeypatch.chdir(tmp_path)
     for number in range(2):
         draw(Path(f"photos/{number}.jpg"), number)
@@ -103,7 +103,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_record_is_of_a_photograph_to_be_done_again(how: str, capsys: pytest.CaptureFixture) -> None:
+def test_a_broken_record_is_of_an_image_to_be_done_again(how: str, capsys: pytest.CaptureFixture) -> None:
     segment()
     whole = RECORD.read_bytes()
     BROKEN[how](RECORD)
@@ -139,23 +139,23 @@ def test_a_folder_where_a_file_belongs_is_named_before_the_work(capsys: pytest.C
     assert written() == []
 
 
-def test_the_photographs_folder_was_moved(capsys: pytest.CaptureFixture) -> None:
+def test_the_images_folder_was_moved(capsys: pytest.CaptureFixture) -> None:
     segment("--format", "index", "labelme")
-    os.rename("photos", "pictures")
-    segment("--format", "index", "labelme", photos="pictures")
+    os.rename("photos", "images")
+    segment("--format", "index", "labelme", photos="images")
     assert "2 of them done before" in capsys.readouterr().out
     with open(OUT / "segments.csv", newline="") as file:
-        assert [row["image"] for row in csv.DictReader(file)] == ["pictures/0.jpg", "pictures/1.jpg"]
+        assert [row["image"] for row in csv.DictReader(file)] == ["images/0.jpg", "images/1.jpg"]
     labelme = OUT / "labelme/0.json"
-    assert json.loads(labelme.read_text())["imagePath"] == "../../pictures/0.jpg"
+    assert json.loads(labelme.read_text())["imagePath"] == "../../images/0.jpg"
     assert written() == sorted([*RUN, "labelme/0.json", "labelme/1.json"])
     labelme.write_text("{")
     with pytest.raises(SystemExit):
-        segment("--format", "labelme", photos="pictures")
+        segment("--format", "labelme", photos="images")
     assert f"{labelme} is no file of labelme's any more" in capsys.readouterr().err
 
 
-def test_labelme_finds_its_photograph_wherever_both_are() -> None:
+def test_labelme_finds_its_image_wherever_both_are() -> None:
     Path("elsewhere").mkdir()
     Path("linked").symlink_to("elsewhere")
     main(
@@ -200,15 +200,15 @@ def test_what_another_support_found_is_moved_aside(capsys: pytest.CaptureFixture
     assert "Of earlier runs" not in capsys.readouterr().out
 
 
-def test_the_mask_of_a_photograph_that_is_broken_by_now(capsys: pytest.CaptureFixture) -> None:
+def test_the_mask_of_an_image_that_is_broken_by_now(capsys: pytest.CaptureFixture) -> None:
     segment()
-    Path("photos/0.jpg").write_bytes(b"not a picture")
+    Path("photos/0.jpg").write_bytes(b"not an image")
     assert "photos/0.jpg cannot be decoded" in refused(capsys, code=1)
     assert written() == [".qgnet-earlier/0.png", *RUN[1:]]
 
 
-def test_other_formats_of_one_run_stay_and_other_photographs_too() -> None:
-    """All these are still right: the supports, the model and the photographs are the same."""
+def test_other_formats_of_one_run_stay_and_other_images_too() -> None:
+    """All these are still right: the supports, the model and the images are the same."""
     segment("--format", "index")
     segment("--format", "overlay")
     draw(Path("more/2.jpg"), 2)
@@ -229,7 +229,7 @@ def test_a_mask_that_nobody_has_recorded_is_not_overwritten() -> None:
     assert Image.open(OUT / "0.png").size == (90, 70)
 
 
-def test_a_photograph_that_is_exchanged_while_it_is_segmented(
+def test_an_image_that_is_exchanged_while_it_is_segmented(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     def exchange(path: Path, data: bytes) -> tuple[np.ndarray, int]:
@@ -245,7 +245,7 @@ def test_a_photograph_that_is_exchanged_while_it_is_segmented(
     assert written() == RUN
     assert Image.open("out/0.png").size == (90, 70)
     segment("--format", "index")
-    assert "1 photographs\n" in capsys.readouterr().out
+    assert "1 images\n" in capsys.readouterr().out
     assert Image.open("out/0.png").size == (60, 60)
     for number in range(2):
         draw(Path(f"photos/{number}.jpg"), number + 7)

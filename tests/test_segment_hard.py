@@ -1,4 +1,4 @@
-"""``qgnet segment`` on what people have: names of every kind, and pictures of every kind."""
+"""``qgnet segment`` on what people have: names of every kind, and images of every kind."""
 
 import csv
 import os
@@ -20,7 +20,7 @@ FORMATS = ["--format", "index", "coco", "labelme", "overlay", "probability"]
 
 
 @pytest.fixture
-def photographs(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     """A folder whose name has a space and an umlaut."""
     folder = tmp_path / "Fotos für Oma"
     for number in range(2):
@@ -39,34 +39,34 @@ def segment(folder: Path, *arguments: str) -> list[str]:
         return [Path(row["image"]).name for row in csv.DictReader(file)]
 
 
-def test_spaces_and_umlauts(photographs: Path) -> None:
-    assert segment(photographs, *FORMATS) == ["Ä 0.jpg", "Ä 1.jpg"]
-    out = photographs.parent / "Masken für Oma"
+def test_spaces_and_umlauts(images: Path) -> None:
+    assert segment(images, *FORMATS) == ["Ä 0.jpg", "Ä 1.jpg"]
+    out = images.parent / "Masken für Oma"
     for file in ("Ä 0.png", "labelme/Ä 0.json", "overlays/Ä 0.jpg", "probabilities/Ä 0.png", "contact_sheet.jpg"):
         assert (out / file).is_file()
 
 
-def test_a_name_that_is_no_text(photographs: Path) -> None:
+def test_a_name_that_is_no_text(images: Path) -> None:
     """As of old archives, whose names are bytes of another alphabet."""
-    draw(photographs / "new.jpg", 3)
+    draw(images / "new.jpg", 3)
     try:
-        os.rename(photographs / "new.jpg", os.fsencode(photographs) + b"/caf\xe9.jpg")
+        os.rename(images / "new.jpg", os.fsencode(images) + b"/caf\xe9.jpg")
     except OSError:
         pytest.skip("this file system takes no such names")
-    assert len(segment(photographs, *FORMATS)) == 3
+    assert len(segment(images, *FORMATS)) == 3
 
 
-def test_pictures_of_every_kind(photographs: Path) -> None:
+def test_images_of_every_kind(images: Path) -> None:
     """16 bits, grey, with a palette, with transparency, in CMYK, one pixel wide."""
-    red = Image.open(photographs / "Ä 0.jpg")
-    cv2.imwrite(str(photographs / "deep.png"), np.asarray(red).astype(np.uint16)[:, :, ::-1] * 257)
-    Image.fromarray(np.asarray(red.convert("L")).astype(np.uint16) * 257).save(photographs / "deep grey.png")
+    red = Image.open(images / "Ä 0.jpg")
+    cv2.imwrite(str(images / "deep.png"), np.asarray(red).astype(np.uint16)[:, :, ::-1] * 257)
+    Image.fromarray(np.asarray(red.convert("L")).astype(np.uint16) * 257).save(images / "deep grey.png")
     for mode, name in (("L", "grey.png"), ("P", "palette.png"), ("RGBA", "clear.png"), ("CMYK", "print.jpg")):
-        red.convert(mode).save(photographs / name)
-    red.resize((1, 70)).save(photographs / "narrow.png")
-    assert len(segment(photographs, *FORMATS)) == 9
+        red.convert(mode).save(images / name)
+    red.resize((1, 70)).save(images / "narrow.png")
+    assert len(segment(images, *FORMATS)) == 9
     for name, size in (("deep", (90, 70)), ("deep grey", (90, 70)), ("narrow", (1, 70)), ("print", (90, 70))):
-        assert Image.open(photographs.parent / f"Masken für Oma/{name}.png").size == size
+        assert Image.open(images.parent / f"Masken für Oma/{name}.png").size == size
 
 
 def test_a_class_is_written_into_a_folder_of_its_own() -> None:
@@ -87,20 +87,20 @@ def test_a_class_is_written_into_a_folder_of_its_own() -> None:
     assert class_folders(("overlays",)) == [""]
 
 
-def test_names_that_are_too_long_are_left_out_and_named(photographs: Path, capsys: pytest.CaptureFixture) -> None:
+def test_names_that_are_too_long_are_left_out_and_named(images: Path, capsys: pytest.CaptureFixture) -> None:
     long, longest = "x" * 245, "y" * 251
-    draw(photographs / f"{long}.jpg", 3)
-    draw(photographs / "z.jpg", 4)
-    assert segment(photographs, *FORMATS) == [f"{long}.jpg", "z.jpg", "Ä 0.jpg", "Ä 1.jpg"]
-    draw(photographs / f"{longest}.jpg", 5)
+    draw(images / f"{long}.jpg", 3)
+    draw(images / "z.jpg", 4)
+    assert segment(images, *FORMATS) == [f"{long}.jpg", "z.jpg", "Ä 0.jpg", "Ä 1.jpg"]
+    draw(images / f"{longest}.jpg", 5)
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        segment(photographs, *FORMATS)
+        segment(images, *FORMATS)
     assert stop.value.code == 1
     out, error = capsys.readouterr()
     assert "4 of them done before" in out
-    assert f"left out: {photographs / longest}.jpg has too long a name" in error
-    assert "1 of 5 photographs" in error
+    assert f"left out: {images / longest}.jpg has too long a name" in error
+    assert "1 of 5 images" in error
 
 
 def test_a_prediction_of_a_long_name_has_a_shorter_one() -> None:
@@ -139,14 +139,14 @@ def test_two_results_of_one_name_are_refused_before_the_work(
 
 
 def test_names_that_differ_in_their_case_where_that_counts_for_nothing(
-    photographs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    draw(photographs / "A.jpg", 3)
-    draw(photographs / "a.png", 4)
-    assert len(segment(photographs)) == 4
+    draw(images / "A.jpg", 3)
+    draw(images / "a.png", 4)
+    assert len(segment(images)) == 4
     monkeypatch.setattr(file_names, "ignores_case", lambda out: True)
     with pytest.raises(SystemExit):
-        segment(photographs)
+        segment(images)
     assert "A.jpg (--format index) and" in capsys.readouterr().err
 
 
@@ -159,18 +159,18 @@ def labelled(folder: Path, names: list[str]) -> Path:
     return folder
 
 
-def test_classes_are_named_as_they_like(photographs: Path, capsys: pytest.CaptureFixture) -> None:
+def test_classes_are_named_as_they_like(images: Path, capsys: pytest.CaptureFixture) -> None:
     """After other files of the command, and so long that no folder can be named after them."""
-    root = labelled(photographs.parent / "labelled", ["segments.csv", "annotations.json", "Overlays"])
-    line = ["segment", str(photographs), *MACHINE, *MODEL, "--format", "binary", "coco", "overlay"]
-    out = photographs.parent / "out"
+    root = labelled(images.parent / "labelled", ["segments.csv", "annotations.json", "Overlays"])
+    line = ["segment", str(images), *MACHINE, *MODEL, "--format", "binary", "coco", "overlay"]
+    out = images.parent / "out"
     main([*line, "--supports", str(root), "--out", str(out)])
     found = sorted(path.name for path in out.iterdir() if path.is_dir() and not path.name.startswith("."))
     assert found == ["_Overlays", "_annotations.json", "_segments.csv", "overlays"]
     assert {len(list((out / name).iterdir())) for name in found} == {2}
     assert (out / "segments.csv").is_file()
     (root / "masks/Overlays").rename(root / "masks/overlays")
-    long = labelled(photographs.parent / "long", ["." + "z" * 254, "b"])
+    long = labelled(images.parent / "long", ["." + "z" * 254, "b"])
     (long / "classes.yaml").write_text(f"1: {'z' * 300}\n2: b\n")
     for name in ("." + "z" * 254, "b"):
         (long / "masks" / name / "0.png").unlink()
@@ -179,45 +179,45 @@ def test_classes_are_named_as_they_like(photographs: Path, capsys: pytest.Captur
     labels[:20], labels[40:] = 1, 2
     Image.fromarray(labels).save(long / "masks/0.png")
     with pytest.raises(SystemExit):
-        main([*line, "--supports", str(long), "--out", str(photographs.parent / "two")])
+        main([*line, "--supports", str(long), "--out", str(images.parent / "two")])
     assert "has too long a name for a folder" in capsys.readouterr().err
 
 
 def test_more_classes_than_a_mask_has_numbers_are_refused_before_the_work(
-    photographs: Path, capsys: pytest.CaptureFixture
+    images: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """254 are not; 255 would mean in our own masks that a pixel is not known."""
-    root = labelled(photographs.parent / "labelled", [str(number) for number in range(255)])
-    line = ["segment", str(photographs), *MACHINE, *MODEL, "--supports", str(root)]
+    root = labelled(images.parent / "labelled", [str(number) for number in range(255)])
+    line = ["segment", str(images), *MACHINE, *MODEL, "--supports", str(root)]
     with pytest.raises(SystemExit) as stop:
-        main([*line, "--out", str(photographs.parent / "out")])
+        main([*line, "--out", str(images.parent / "out")])
     assert stop.value.code == 2
     assert "There are 255 classes; a mask takes at most 254" in capsys.readouterr().err
-    assert not (photographs.parent / "out").exists()
+    assert not (images.parent / "out").exists()
     values = np.ones((2, 2), np.float32)
     masks = [np.array([[n == 253, 0], [0, 0]], np.uint8) for n in range(254)]
     result = Result({str(n): Segment(str(n), mask, values, 1.0, {}) for n, mask in enumerate(masks)})
     assert result.mask.max() == 254
 
 
-def test_only_the_first_page_is_segmented_and_that_is_said(photographs: Path, capsys: pytest.CaptureFixture) -> None:
-    red, green = (Image.open(photographs / f"Ä {number}.jpg") for number in range(2))
+def test_only_the_first_page_is_segmented_and_that_is_said(images: Path, capsys: pytest.CaptureFixture) -> None:
+    red, green = (Image.open(images / f"Ä {number}.jpg") for number in range(2))
     for ending in ("tif", "gif", "webp", "png"):
-        red.save(photographs / f"two.{ending}", save_all=True, append_images=[green])
-    red.save(photographs / "depth.jpg", "MPO", save_all=True, append_images=[green])
+        red.save(images / f"two.{ending}", save_all=True, append_images=[green])
+    red.save(images / "depth.jpg", "MPO", save_all=True, append_images=[green])
     smaller = TiffImagePlugin.ImageFileDirectory_v2()
     smaller[254] = 1
-    with TiffImagePlugin.AppendingTiffWriter(str(photographs / "pyramid.tif"), new=True) as file:
+    with TiffImagePlugin.AppendingTiffWriter(str(images / "pyramid.tif"), new=True) as file:
         red.save(file, "TIFF")
         file.newFrame()
         green.resize((45, 35)).save(file, "TIFF", tiffinfo=smaller)
         file.newFrame()
-    with Image.open(photographs / "pyramid.tif") as pyramid:
+    with Image.open(images / "pyramid.tif") as pyramid:
         assert pyramid.n_frames == 2
     for done in ("", "8 of them done before"):
-        assert len(segment(photographs)) == 8
+        assert len(segment(images)) == 8
         out, error = capsys.readouterr()
         assert done in out
         told = sorted(line for line in error.splitlines() if "pages or frames" in line)
-        names = [f"only the first of 2 pages or frames: {photographs}/two.{e}" for e in ("gif", "png", "tif", "webp")]
+        names = [f"only the first of 2 pages or frames: {images}/two.{e}" for e in ("gif", "png", "tif", "webp")]
         assert told == names

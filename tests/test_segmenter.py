@@ -11,14 +11,14 @@ from PIL import Image
 from skimage.data import chelsea, coins
 
 import qgnet
+from datamodules import Pascal5iDataModule
 from datamodules.episodes.episode import collate
 from datamodules.episodes.letterbox import restore
 from datamodules.files import read_index_mask
-from datamodules.pascal5i import Pascal5iDataModule
 from qgnet.cli import main
 from qgnet.commands import main as qgnet_command
 from qgnet.common.errors import InputError
-from qgnet.inference.models import calibration_of_matching
+from qgnet.inference.models import matching_calibration
 from qgnet.inference.presence import Calibration
 from qgnet.inference.tuning import choose
 from qgnet.outputs.segments import furthest_above
@@ -29,7 +29,7 @@ RANDOM = {"encoder": "test_resnet", "encoder_weights": "random"}
 
 @pytest.fixture(scope="module")
 def scene() -> tuple[np.ndarray, np.ndarray]:
-    """A picture (70, 90, 3) of a red disc on green, and its mask."""
+    """An image (70, 90, 3) of a red disc on green, and its mask."""
     y, x = np.mgrid[:70, :90]
     mask = (y - 35) ** 2 + (x - 40) ** 2 < 400
     image = np.where(mask[..., None], (200, 30, 40), (30, 160, 60)).astype(np.uint8)
@@ -107,11 +107,11 @@ def test_saved_and_loaded_it_says_the_same(
 def test_threads_and_batches_change_nothing(scene: tuple[np.ndarray, np.ndarray]) -> None:
     image, mask = scene
     segmenter = qgnet.Segmenter("matching", image_size=65, **RANDOM).fit([(image, mask)])
-    pictures = [image[n:, n:] for n in range(12)]
-    alone = [segmenter.predict(picture).probability for picture in pictures]
+    images = [image[n:, n:] for n in range(12)]
+    alone = [segmenter.predict(image).probability for image in images]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(segmenter.predict, pictures))
-    for one, other, batched in zip(alone, together, segmenter.predict_many(pictures), strict=True):
+        together = list(pool.map(segmenter.predict, images))
+    for one, other, batched in zip(alone, together, segmenter.predict_many(images), strict=True):
         assert np.array_equal(one, other.probability)
         assert np.allclose(one, batched.probability, atol=1e-5)
 
@@ -120,12 +120,12 @@ def test_what_is_remembered_is_encoded_once_and_is_the_same(
     scene: tuple[np.ndarray, np.ndarray], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image, mask = scene
-    pictures = [image, image[:, ::-1].copy(), image[::-1].copy()]
+    images = [image, image[:, ::-1].copy(), image[::-1].copy()]
     encoded = []
     one = [(image, mask)]
-    two = [*one, (pictures[1], mask[:, ::-1].copy())]
+    two = [*one, (images[1], mask[:, ::-1].copy())]
     for segmenter in (qgnet.Segmenter("matching", image_size=65, **RANDOM), qgnet.Segmenter(checkpoint)):
-        expected = [list(segmenter.fit(supports).predict_many(pictures)) for supports in (one, two)]
+        expected = [list(segmenter.fit(supports).predict_many(images)) for supports in (one, two)]
         segmenter.remember(64)
         net = segmenter.model.net
         for name in ("encode_query", "encode_support"):
@@ -134,7 +134,7 @@ def test_what_is_remembered_is_encoded_once_and_is_the_same(
         for again in (False, True):
             encoded.clear()
             for supports, results in zip((one, two), expected, strict=True):
-                for found, other in zip(segmenter.fit(supports).predict_many(pictures), results, strict=True):
+                for found, other in zip(segmenter.fit(supports).predict_many(images), results, strict=True):
                     assert np.allclose(found.probability, other.probability, atol=1e-5)
             assert bool(encoded) is not again
         segmenter.to("cpu").predict(image)
@@ -195,8 +195,8 @@ def test_a_single_support_moves_the_expected_threshold_only_where_its_copy_says_
 
 
 @pytest.mark.parametrize("shots", [1, 5])
-def test_a_photograph_of_nothing_like_it_is_left_empty(shots: int) -> None:
-    """A cat's face in two places is found, and nothing in a photograph of coins; the default model."""
+def test_an_image_of_nothing_like_it_is_left_empty(shots: int) -> None:
+    """A cat's face in two places is found, and nothing in an image of coins; the default model."""
     cat = chelsea()
     mask = np.zeros(cat.shape[:2], bool)
     mask[40:280, 90:330] = True
@@ -208,7 +208,7 @@ def test_a_photograph_of_nothing_like_it_is_left_empty(shots: int) -> None:
 
 
 def test_the_same_as_the_test_protocol(voc: Path, tmp_path: Path) -> None:
-    """Masks of photographs and supports as files are those that the protocol scores."""
+    """Masks of images and supports as files are those that the protocol scores."""
     data = Pascal5iDataModule(str(voc), fold=0, shots=2, image_size=65, min_class_area=50, episodes=4)
     data.setup("test")
     torch.manual_seed(0)
@@ -276,7 +276,7 @@ def test_what_cannot_be_learnt_from(scene: tuple[np.ndarray, np.ndarray], tmp_pa
         ([], "no support"),
         ([(image, mask & False)], "is empty"),
         ([(image, mask | True)], "marks everything"),
-        ([(image, mask[1:])], "90x69 px, the picture 90x70 px"),
+        ([(image, mask[1:])], "90x69 px, the image 90x70 px"),
         ([(tmp_path / "none.jpg", mask)], "does not exist"),
         ({"a": [(image, mask)], "b": []}, "no support of 'b'"),
     ):
@@ -308,6 +308,6 @@ def test_what_is_usual_among_supports_is_what_each_shows_in_the_others_eyes(
 
 
 def test_the_shipped_calibration_asks_more_where_the_supports_are_alike() -> None:
-    calibration, found = calibration_of_matching(), torch.tensor([[0.6, 0.2]])
+    calibration, found = matching_calibration(), torch.tensor([[0.6, 0.2]])
     low, high = (float(calibration.probability(found, 5, usual)) for usual in (0.5, 0.9))
     assert high < low

@@ -24,17 +24,17 @@ def test_one_painted_mask_finds_the_others_and_comes_back(page: TestClient, fold
     painted = paint(page, "a0.png", DISC)
     assert painted["painted"] == {"support": True, "classes": [1]}
     key = keys(page)
-    back = np.asarray(Image.open(io.BytesIO(page.get(f"/api/pictures/{key['a0.png']}/mask.png").content)))
+    back = np.asarray(Image.open(io.BytesIO(page.get(f"/api/images/{key['a0.png']}/mask.png").content)))
     assert np.array_equal(back, DISC)
     outcomes = segment(page, first=key["a2.png"])
     assert outcomes["a0.png"] is None
     assert 0 < outcomes["a1.png"]["scores"]["1"] <= 1
     truth = segmenter.fit({"object": [(folder / "a0.png", DISC)]}).predict(folder / "a1.png").segments["object"]
-    answer = page.get(f"/api/pictures/{key['a1.png']}/1/probability.png")
+    answer = page.get(f"/api/images/{key['a1.png']}/1/probability.png")
     found = np.asarray(Image.open(io.BytesIO(answer.content)))
     assert np.abs(found / 255 - truth.probability).max() < 0.01
-    assert page.get(f"/api/pictures/{key['a1.png']}/1/guided.png").status_code == 200
-    assert page.get(f"/api/pictures/{key['a1.png']}/1/prior.png").status_code == 404
+    assert page.get(f"/api/images/{key['a1.png']}/1/guided.png").status_code == 200
+    assert page.get(f"/api/images/{key['a1.png']}/1/prior.png").status_code == 404
     with unzipped(page.post("/api/download", params={"formats": ["index", "coco", "labelme"]})) as archive:
         mask = np.asarray(Image.open(archive.open("a1.png")))
         assert np.mean(mask == truth.mask) > 0.99
@@ -43,10 +43,10 @@ def test_one_painted_mask_finds_the_others_and_comes_back(page: TestClient, fold
         assert json.loads(archive.read("labelme/a0.json"))["imageWidth"] == 60
 
 
-def test_pages_that_are_not_read_are_told(page: TestClient, folder: Path) -> None:
+def test_pages_that_are_not_read_are_reported(page: TestClient, folder: Path) -> None:
     pages = [Image.open(folder / f"a{i}.png") for i in range(3)]
     pages[0].save(folder / "scan.tif", save_all=True, append_images=pages[1:])
-    facts = {name: page.get(f"/api/pictures/{key}").json() for name, key in keys(page).items()}
+    facts = {name: page.get(f"/api/images/{key}").json() for name, key in keys(page).items()}
     assert {name: fact["pages"] for name, fact in facts.items()} == {
         "scan.tif": 3,
         **{f"a{i}.png": 1 for i in range(3)},
@@ -64,12 +64,12 @@ def test_the_prior_map_of_a_network_that_has_one(folder: Path, tmp_path: Path, h
         assert segment(page)["a1.png"]["scores"]
         key = keys(page)["a1.png"]
         assert page.get("/api/session").json()["maps"] == (["guided", "prior"] if has_prior else ["guided"])
-        assert page.get(f"/api/pictures/{key}/1/guided.png").status_code == 200
-        answer = page.get(f"/api/pictures/{key}/1/prior.png")
+        assert page.get(f"/api/images/{key}/1/guided.png").status_code == 200
+        answer = page.get(f"/api/images/{key}/1/prior.png")
         assert answer.status_code == (200 if has_prior else 404)
         if has_prior:
             prior = Image.open(io.BytesIO(answer.content))
-            assert (prior.mode, prior.size) == ("L", (65, 43))  # of the photograph alone, without the padding below it
+            assert (prior.mode, prior.size) == ("L", (65, 43))  # of the image alone, without the padding below it
 
 
 def test_a_threshold_needs_no_run(page: TestClient) -> None:
@@ -91,7 +91,7 @@ def test_classes_keep_their_pixels(page: TestClient) -> None:
     mask = np.where(np.arange(60) < 25, DISC * 1, DISC * 2)
     mask[0] = 255
     paint(page, "a0.png", mask)
-    assert "painted in a picture" in page.put("/api/settings", json={"classes": both["classes"][:1]}).json()["error"]
+    assert "painted in an image" in page.put("/api/settings", json={"classes": both["classes"][:1]}).json()["error"]
     assert page.put("/api/settings", json={"classes": both["classes"] * 2}).status_code == 422
     assert set(segment(page)["a1.png"]["scores"]) == {"1", "2"}
     with unzipped(page.post("/api/download", params={"formats": "index"})) as archive:
@@ -100,7 +100,7 @@ def test_classes_keep_their_pixels(page: TestClient) -> None:
 
 
 def test_what_cannot_be_painted(page: TestClient) -> None:
-    path = f"/api/pictures/{keys(page)['a0.png']}/mask.png"
+    path = f"/api/images/{keys(page)['a0.png']}/mask.png"
     for content, message in (
         (as_png(DISC[1:]), "60x39 px"),
         (as_png(DISC * 3), "number 3, which is no class"),
@@ -122,18 +122,18 @@ def test_a_corrected_prediction_becomes_a_support(page: TestClient) -> None:
     paint(page, "a0.png", DISC)
     segment(page)
     paint(page, "a1.png", DISC, support=False)
-    assert page.app.state.work.worker.session.kept.painted.keys() == set(list(keys(page).values())[:2])
+    assert page.app.state.workspace.worker.session.state.painted.keys() == set(list(keys(page).values())[:2])
     segment(page)
-    assert len(page.app.state.work.worker.segmenter.supports) == 1
+    assert len(page.app.state.workspace.worker.segmenter.supports) == 1
     paint(page, "a1.png", DISC, support=True)
     outcomes = segment(page)
-    assert len(page.app.state.work.worker.segmenter.supports) == 2
+    assert len(page.app.state.workspace.worker.segmenter.supports) == 2
     assert outcomes["a2.png"]["scores"]
-    page.delete(f"/api/pictures/{keys(page)['a1.png']}/mask.png")
+    page.delete(f"/api/images/{keys(page)['a1.png']}/mask.png")
     assert segment(page)["a1.png"]["scores"]
 
 
-def test_pictures_that_cannot_be_read_do_not_end_a_run(page: TestClient, folder: Path) -> None:
+def test_images_that_cannot_be_read_do_not_end_a_run(page: TestClient, folder: Path) -> None:
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     (folder / "a2.png").write_bytes((folder / "a2.png").read_bytes()[:90])
     paint(page, "a0.png", DISC)
@@ -141,7 +141,7 @@ def test_pictures_that_cannot_be_read_do_not_end_a_run(page: TestClient, folder:
     assert "cannot be decoded" in outcomes["broken.jpg"]["error"]
     assert outcomes["a2.png"]["error"]
     assert outcomes["a1.png"]["scores"]
-    answer = page.get(f"/api/pictures/{keys(page)['broken.jpg']}/thumbnail.jpg")
+    answer = page.get(f"/api/images/{keys(page)['broken.jpg']}/thumbnail.jpg")
     assert (answer.status_code, "cannot be decoded" in answer.json()["error"]) == (422, True)
 
 
@@ -152,7 +152,7 @@ def test_the_folder_is_gone(page: TestClient, folder: Path) -> None:
     assert "is gone" in answer.json()["error"]
 
 
-def test_only_pictures_of_the_folder_are_served(folder: Path, segmenter: Segmenter, tmp_path: Path) -> None:
+def test_only_images_of_the_folder_are_served(folder: Path, segmenter: Segmenter, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     Image.new("RGB", (8, 8)).save(secret)
     write_scenes(tmp_path / "others", 1)
@@ -164,24 +164,24 @@ def test_only_pictures_of_the_folder_are_served(folder: Path, segmenter: Segment
         (folder / "a1.png").unlink()
         (folder / "a1.png").symlink_to(secret)  # after the folder was searched
         for file in ("display.jpg", "thumbnail.jpg", ""):
-            assert page.get(f"/api/pictures/{key}/{file}".rstrip("/")).status_code == 404
+            assert page.get(f"/api/images/{key}/{file}".rstrip("/")).status_code == 404
         for path in (
             "/..%2f..%2fsecret.png",
             "/%2e%2e/server.py",
             "//etc/passwd",
-            "/api/pictures/..%2fsecret.png/display.jpg",
-            f"/api/pictures/{secret}/display.jpg",
-            f"/api/pictures/{key}/1/..%2f..%2fsession.png",
+            "/api/images/..%2fsecret.png/display.jpg",
+            f"/api/images/{secret}/display.jpg",
+            f"/api/images/{key}/1/..%2f..%2fsession.png",
             "/server.py",
         ):
             assert page.get(path).status_code in (404, 405, 422), path
 
 
-def test_pictures_are_dropped_under_made_up_names(
+def test_images_are_dropped_under_made_up_names(
     page: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hostile = "../../<img src=x onerror=alert(1)>.png"
-    answer = page.post("/api/pictures", params={"name": hostile}, content=(folder / "a0.png").read_bytes())
+    answer = page.post("/api/images", params={"name": hostile}, content=(folder / "a0.png").read_bytes())
     assert answer.status_code == 200
     assert answer.json()["name"] == hostile
     (stored,) = (folder / "dropped").iterdir()
@@ -193,14 +193,14 @@ def test_pictures_are_dropped_under_made_up_names(
         (b"<svg onload=alert(1)>", "format is unknown"),
         (b"", ""),
     ):
-        answer = page.post("/api/pictures", params={"name": "x.png"}, content=content)
+        answer = page.post("/api/images", params={"name": "x.png"}, content=content)
         assert answer.status_code == 422
         assert message in answer.json()["error"]
     monkeypatch.setattr("qgnet.web.images.MOST_PIXELS", 100)
-    answer = page.post("/api/pictures", content=(folder / "a0.png").read_bytes())
+    answer = page.post("/api/images", content=(folder / "a0.png").read_bytes())
     assert "at most 100 pixels" in answer.json()["error"]
     monkeypatch.setattr(routes, "MOST_BYTES", 100)
-    assert page.post("/api/pictures", content=b"x" * 101).status_code == 413
+    assert page.post("/api/images", content=b"x" * 101).status_code == 413
     assert len(list((folder / "dropped").iterdir())) == 1
     assert not list((folder / ".qgnet-page/incoming").iterdir())
 

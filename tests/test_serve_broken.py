@@ -73,18 +73,18 @@ def test_a_broken_session_file_loses_no_mask(
     with browser(kept.parent, segmenter) as page:
         session = page.get("/api/session").json()
         assert [one["name"] for one in session["settings"]["classes"]] == names
-        painted = {one["name"]: one["painted"] for one in session["pictures"]}
+        painted = {one["name"]: one["painted"] for one in session["images"]}
         assert [one["classes"] for one in painted.values()] == [[1], [3], [1]]
         assert sum(one["support"] for one in painted.values()) == supports
-        assert "session.json" in session["told"][0]
+        assert "session.json" in session["warnings"][0]
         assert page.put("/api/settings", json=session["settings"]).status_code == 200
         paint(page, "a0.png", DISC)
-        page.delete(f"/api/pictures/{keys(page)['a2.png']}/mask.png")
+        page.delete(f"/api/images/{keys(page)['a2.png']}/mask.png")
         assert segment(page)["a2.png"]["scores"].keys() == {"1", "3"}
     copies = [copy.read_bytes() for copy in kept.glob("broken-*-session.json")]
     assert copies == ([] if broken is None else [broken])
     with browser(kept.parent, segmenter) as page:  # whole again
-        assert page.get("/api/session").json()["told"] == []
+        assert page.get("/api/session").json()["warnings"] == []
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_a_wrong_line_of_the_log_does_not_take_the_others_along(
     log.write_bytes(spoilt)
     with browser(folder, segmenter) as page:
         after = page.get("/api/session").json()
-        assert "1 lines of" in after.pop("told")[0]
-        before.pop("told")
+        assert "1 lines of" in after.pop("warnings")[0]
+        before.pop("warnings")
         assert after == before
     assert (folder / ".qgnet-page/broken-1-results.jsonl").read_bytes() == spoilt
     with browser(folder, segmenter) as page:
-        assert page.get("/api/session").json()["told"] == []
+        assert page.get("/api/session").json()["warnings"] == []
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_wrong_line_of_the_log_does_not_take_the_others_along(
         (lambda mask, _: mask.write_bytes(mask.read_bytes()[:50]), "The painted mask of a0.png cannot be read"),
         (lambda mask, _: mask.write_bytes(as_png(np.zeros((40, 60)))), "The painted mask of a0.png marks nothing"),
         (lambda mask, _: mask.write_bytes(as_png(np.ones((40, 60)))), "The painted mask of a0.png marks everything"),
-        (lambda _, picture: Image.new("RGB", (30, 20)).save(picture), "The painted mask of a0.png is 60x40 px"),
+        (lambda _, image: Image.new("RGB", (30, 20)).save(image), "The painted mask of a0.png is 60x40 px"),
     ],
     ids=["gone", "torn", "nothing", "everything", "exchanged"],
 )
@@ -131,18 +131,18 @@ def test_a_painted_mask_that_cannot_be_used_is_named(
     key = keys(page)["a0.png"]
     spoil(folder / f".qgnet-page/masks/{key}.png", folder / "a0.png")
     page.post("/api/segment", json={})
-    page.app.state.work.worker.future.result(timeout=60)
-    assert message in page.app.state.work.worker.job["error"]
-    assert not page.app.state.work.worker.job["running"]
+    page.app.state.workspace.worker.future.result(timeout=60)
+    assert message in page.app.state.workspace.worker.job["error"]
+    assert not page.app.state.workspace.worker.job["running"]
     if "marks" not in message:
         for answer in (
             page.post("/api/download", params={"formats": ["index", "overlay"]}),
-            page.get(f"/api/pictures/{key}/mask.png"),
-            page.get(f"/api/pictures/{key}/mask.png?small=true"),
+            page.get(f"/api/images/{key}/mask.png"),
+            page.get(f"/api/images/{key}/mask.png?small=true"),
         ):
             assert answer.status_code == 422
             assert message in answer.json()["error"]
-    assert page.delete(f"/api/pictures/{key}/mask.png").status_code == 200
+    assert page.delete(f"/api/images/{key}/mask.png").status_code == 200
     assert segment(page)["a0.png"]["scores"]
     assert page.post("/api/download", params={"formats": ["index", "overlay"]}).status_code == 200
 
@@ -152,7 +152,7 @@ def test_what_was_found_is_gone(page: TestClient, folder: Path) -> None:
     segment(page)
     key = keys(page)["a2.png"]
     (folder / f".qgnet-page/results/{key}/1/1-probability.png").unlink()
-    assert page.get(f"/api/pictures/{key}/1/probability.png").status_code == 404
+    assert page.get(f"/api/images/{key}/1/probability.png").status_code == 404
     answer = page.post("/api/download", params={"formats": "index"})
     assert answer.status_code == 422
     assert "What was found in a2.png cannot be read" in answer.json()["error"]
@@ -160,26 +160,26 @@ def test_what_was_found_is_gone(page: TestClient, folder: Path) -> None:
     assert page.post("/api/download", params={"formats": "index"}).status_code == 200
 
 
-def test_a_failing_read_is_not_told_as_a_write(page: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_read_is_not_called_a_write(page: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = keys(page)["a0.png"]
 
-    def failing(picture: object) -> None:
+    def failing(image: object) -> None:
         raise OSError(5, "Input/output error", "a0.png")
 
     with monkeypatch.context() as patch:
         patch.setattr("qgnet.web.images.read_image", failing)
-        answer = page.get(f"/api/pictures/{key}/display.jpg")
+        answer = page.get(f"/api/images/{key}/display.jpg")
     assert answer.status_code == 500
     assert answer.json()["error"].startswith("a0.png could not be read or written (Input/output error)")
     paint(page, "a1.png", DISC)
     with monkeypatch.context() as patch:
         patch.setattr("qgnet.web.worker.read_image", failing)
         page.post("/api/segment", json={})
-        page.app.state.work.worker.future.result(timeout=60)
-    assert "could not be read or written" in page.app.state.work.worker.job["error"]
+        page.app.state.workspace.worker.future.result(timeout=60)
+    assert "could not be read or written" in page.app.state.workspace.worker.job["error"]
     (folder / "a0.png").unlink()
     for file in ("", "/display.jpg", "/thumbnail.jpg"):
-        answer = page.get(f"/api/pictures/{key}{file}")
+        answer = page.get(f"/api/images/{key}{file}")
         assert (answer.status_code, "no longer in the folder" in answer.json()["error"]) == (404, True)
 
 
@@ -194,16 +194,16 @@ def test_a_folder_that_is_taken_away_is_not_made_again(
     (tmp_path / moved).rename(tmp_path / "elsewhere")
     for answer in (
         page.put("/api/settings", json=settings),
-        page.put(f"/api/pictures/{key}/mask.png", params={"support": True}, content=as_png(DISC)),
-        page.delete(f"/api/pictures/{key}/mask.png"),
-        page.post("/api/pictures", content=as_png(DISC)),
-        page.get(f"/api/pictures/{key}/display.jpg"),
+        page.put(f"/api/images/{key}/mask.png", params={"support": True}, content=as_png(DISC)),
+        page.delete(f"/api/images/{key}/mask.png"),
+        page.post("/api/images", content=as_png(DISC)),
+        page.get(f"/api/images/{key}/display.jpg"),
     ):
         assert answer.status_code == 422, answer.text
         assert "is gone. Put it back" in answer.json()["error"]
     page.post("/api/segment", json={})
-    page.app.state.work.worker.future.result(timeout=60)
-    assert "is gone. Put it back" in page.app.state.work.worker.job["error"]
+    page.app.state.workspace.worker.future.result(timeout=60)
+    assert "is gone. Put it back" in page.app.state.workspace.worker.job["error"]
     assert not (tmp_path / moved).exists()
     (tmp_path / "elsewhere").rename(tmp_path / moved)
     assert page.get("/api/session").json() == before

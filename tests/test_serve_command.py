@@ -91,8 +91,8 @@ def test_a_killed_server_is_started_again_and_finds_everything(folder: Path) -> 
     for i in range(3, 9):
         large.save(folder / f"b{i}.png")
     with started(folder, "--host=0.0.0.0") as (process, ask):
-        key = {one["name"]: one["key"] for one in json.load(ask("GET", "/api/session"))["pictures"]}
-        ask("PUT", f"/api/pictures/{key['a0.png']}/mask.png?support=true", as_png(DISC))
+        key = {one["name"]: one["key"] for one in json.load(ask("GET", "/api/session"))["images"]}
+        ask("PUT", f"/api/images/{key['a0.png']}/mask.png?support=true", as_png(DISC))
         ask("PUT", "/api/settings", b'{"classes": [{"number": 1, "name": "disc"}], "thresholds": {"1": 0.3}}')
         events = ask("GET", "/api/events")
         ask("POST", "/api/segment", b"{}")
@@ -102,19 +102,19 @@ def test_a_killed_server_is_started_again_and_finds_everything(folder: Path) -> 
         refused = subprocess.run([*SERVE, str(folder), "--port=0"], capture_output=True, text=True, check=False)
         assert refused.returncode == 2
         assert f"Another `qgnet serve` (process {process.pid}) works on" in refused.stderr
-        ask("PUT", f"/api/pictures/{key['a0.png']}/mask.png?support=true", as_png(np.roll(DISC, 5)))
+        ask("PUT", f"/api/images/{key['a0.png']}/mask.png?support=true", as_png(np.roll(DISC, 5)))
         ask("POST", "/api/segment", b"{}")
         until(events, "event: result")
         os.kill(process.pid, signal.SIGKILL)
     with started(folder) as (_, ask):
         after = json.load(ask("GET", "/api/session"))
         assert after["settings"] == before["settings"]
-        for one, other in zip(before["pictures"], after["pictures"], strict=True):
+        for one, other in zip(before["images"], after["images"], strict=True):
             assert (one["name"], one["painted"]) == (other["name"], other["painted"])
             assert bool(one["outcome"]) == bool(other["outcome"])
-        stale = [one["name"] for one in after["pictures"] if one["outcome"] and one["outcome"]["stale"]]
+        stale = [one["name"] for one in after["images"] if one["outcome"] and one["outcome"]["stale"]]
         assert 0 < len(stale) < 8  # found by the first run; the others by the second, as far as it came
-        mask = Image.open(ask("GET", f"/api/pictures/{key['a0.png']}/mask.png"))
+        mask = Image.open(ask("GET", f"/api/images/{key['a0.png']}/mask.png"))
         assert np.array_equal(np.asarray(mask), np.roll(DISC, 5))
         with zipfile.ZipFile(io.BytesIO(ask("POST", "/api/download?formats=index").read())) as archive:
             assert archive.testzip() is None
@@ -142,7 +142,7 @@ def test_the_address_holds_a_token(
 def test_the_command_tells_of_a_broken_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: self.config.app.state.work.close())
+    monkeypatch.setattr("uvicorn.Server.run", lambda self, sockets: self.config.app.state.workspace.close())
     (folder / ".qgnet-page").mkdir()
     (folder / ".qgnet-page/session.json").write_text("{")
     main(["serve", str(folder), "--port=0", "--image-size=65"])

@@ -28,7 +28,7 @@ def test_a_killed_server_has_lost_nothing(folder: Path, segmenter: Segmenter) ->
         assert page.get("/api/session").json() == before
 
 
-def test_a_full_disk_is_told_and_changes_nothing(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_changes_nothing(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     paint(page, "a0.png", DISC)
     before = page.get("/api/session").json()
 
@@ -46,9 +46,7 @@ def test_a_full_disk_is_told_and_changes_nothing(page: TestClient, monkeypatch: 
 def test_a_second_server_on_a_folder_is_refused(folder: Path, segmenter: Segmenter) -> None:
     with browser(folder, segmenter) as page:
         paint(page, "a0.png", DISC)
-        with pytest.raises(
-            InputError, match=rf"Another `qgnet serve` \(process {os.getpid()}\) works on .*photographs"
-        ):
+        with pytest.raises(InputError, match=rf"Another `qgnet serve` \(process {os.getpid()}\) works on"):
             make_app(folder, segmenter)
         assert segment(page)["a1.png"]
     with browser(folder, segmenter) as page:  # after the first has ended
@@ -62,25 +60,25 @@ def test_a_run_that_breaks_off_leaves_what_was_found_before(
         paint(page, "a0.png", DISC)
         before = segment(page)
         key = keys(page)
-        found = page.get(f"/api/pictures/{key['a2.png']}/1/probability.png").content
+        found = page.get(f"/api/images/{key['a2.png']}/1/probability.png").content
         paint(page, "a0.png", np.roll(DISC, 12))
 
         def full(*arguments: object) -> None:
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("qgnet.web.session.write_grey", full)
+            patch.setattr("qgnet.web.session.write_gray", full)
             page.post("/api/segment", json={"first": key["a1.png"]})
-            page.app.state.work.worker.future.result(timeout=60)
-        assert "No space left" in page.app.state.work.worker.job["error"]
-        after = {one["name"]: one["outcome"] for one in page.get("/api/session").json()["pictures"]}
+            page.app.state.workspace.worker.future.result(timeout=60)
+        assert "No space left" in page.app.state.workspace.worker.job["error"]
+        after = {one["name"]: one["outcome"] for one in page.get("/api/session").json()["images"]}
         assert after["a2.png"] == {**before["a2.png"], "stale": True}
     with browser(folder, segmenter) as page:
-        again = {one["name"]: one["outcome"] for one in page.get("/api/session").json()["pictures"]}
+        again = {one["name"]: one["outcome"] for one in page.get("/api/session").json()["images"]}
         assert again == after
-        assert page.get(f"/api/pictures/{key['a2.png']}/1/probability.png").content == found
+        assert page.get(f"/api/images/{key['a2.png']}/1/probability.png").content == found
         assert unzipped(page.post("/api/download", params={"formats": "index"})).testzip() is None
         outcomes = segment(page)
         assert not outcomes["a2.png"]["stale"]
-        assert page.get(f"/api/pictures/{key['a2.png']}/1/probability.png").content != found
+        assert page.get(f"/api/images/{key['a2.png']}/1/probability.png").content != found
         assert len(list((folder / ".qgnet-page/results" / key["a2.png"]).iterdir())) == 1  # the earlier run's are gone

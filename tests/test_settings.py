@@ -27,7 +27,7 @@ from datamodules import (
     SyntheticViewsDataModule,
     UnlabeledDataModule,
 )
-from datamodules.episodes.protocols import Protocol
+from datamodules.datasets.protocols import Protocol
 from datamodules.episodic import EpisodeDataModule
 from datamodules.unlabeled import ViewDataModule
 from datamodules.views.dataset import Augmentation

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,15 +15,14 @@ from pytorch_lightning.cli import LightningCLI
 
 import qgnet
 import qgnet.cli
-from datamodules.layouts import Year
-from datamodules.prepare import Tool
-from datamodules.prepare.coco20i import COCO_FILES
+from datamodules.datasets.coco20i import COCO_FILES, Year
+from datamodules.prepare.choices import Tool
 from datamodules.prepare.labels import READERS
 from qgnet.commands import COMMANDS
 from qgnet.commands import main as qgnet_command
 from qgnet.config import SUBCOMMANDS
-from qgnet.outputs import Format
-from qgnet.outputs.formats import FORMATS
+from qgnet.outputs import FORMATS
+from qgnet.outputs.formats import WRITERS
 from qgnet.start import lightning
 
 NETWORKS = ("torch", "pytorch_lightning", "lightning_fabric", "torchmetrics", "torchvision", "timm", "albumentations")
@@ -107,7 +107,7 @@ def test_a_data_set_is_prepared_without_torch(
     modules = imported(
         f"from qgnet.commands import main\nmain({['prepare', kind, f'--root={root}', '--check']})", ends_with
     )
-    assert "datamodules.prepare.counts" in modules
+    assert "datamodules.files.index" in modules
     assert not {*NETWORKS} & {*modules}
 
 
@@ -122,7 +122,9 @@ def test_labels_are_converted_without_torch(tmp_path: Path) -> None:
 
 
 def test_what_parsers_offer_is_what_there_is() -> None:
-    assert get_args(Format) == tuple(FORMATS)
+    assert WRITERS.keys() == {name for name, one in FORMATS.items() if one.path}
+    (row,) = re.findall(r"^\| `--format` \|.*", (Path(__file__).parent.parent / "README.md").read_text(), re.MULTILINE)
+    assert [name for name in re.findall("`([a-z]+)`", row) if name in FORMATS] == list(FORMATS)
     assert get_args(Tool) == tuple(READERS)
     assert get_args(Year) == tuple(COCO_FILES)
 

@@ -1,4 +1,4 @@
-"""Pictures and masks by PIL are what the same in a file is; arrays, tensors and lists are what they plainly mean."""
+"""Images and masks by PIL are what the same in a file is; arrays, tensors and lists are what they plainly mean."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from qgnet.common.errors import InputError
-from qgnet.inference.supports import class_numbers, picture, read_supports
+from qgnet.inference.supports import as_class_mask, as_image, read_supports
 
 GREY = np.arange(60, dtype=np.uint8).reshape(6, 10)
 COLOURED = np.dstack([GREY, GREY + 60, GREY + 120])
@@ -17,7 +17,7 @@ DISC = GREY % 10 > 5
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F", "YCbCr"])
-def test_a_picture(tmp_path: Path, mode: str) -> None:
+def test_an_image(tmp_path: Path, mode: str) -> None:
     rng = np.random.default_rng(0)
     if mode == "I;16":
         image = Image.fromarray(rng.integers(0, 60000, (20, 30), dtype=np.uint16))
@@ -25,21 +25,21 @@ def test_a_picture(tmp_path: Path, mode: str) -> None:
         image = Image.fromarray(rng.random((20, 30), dtype=np.float32))
     else:
         image = Image.fromarray(rng.integers(0, 256, (20, 30, 4), dtype=np.uint8), "RGBA").convert(mode)
-    path = tmp_path / ("picture.png" if mode == "P" else "picture.tif")  # TIFF drops a palette's transparency
+    path = tmp_path / ("image.png" if mode == "P" else "image.tif")  # TIFF drops a palette's transparency
     image.save(path)
-    assert np.array_equal(picture(image), picture(path))
+    assert np.array_equal(as_image(image), as_image(path))
 
 
 def test_what_is_transparent_lies_on_white() -> None:
     image = Image.new("RGBA", (30, 20), (10, 20, 30, 0))
-    assert (picture(image) == 255).all()
+    assert (as_image(image) == 255).all()
 
 
 def test_a_mask_in_the_alpha_channel() -> None:
     alpha = np.zeros((20, 30), np.uint8)
     alpha[5:9, 5:9] = 255
     image = Image.fromarray(np.dstack([np.full((20, 30, 3), 90, np.uint8), alpha]), "RGBA")
-    assert np.array_equal(class_numbers(image, None), alpha // 255)
+    assert np.array_equal(as_class_mask(image, None), alpha // 255)
 
 
 def test_turned_as_exif_says(tmp_path: Path) -> None:
@@ -47,15 +47,15 @@ def test_turned_as_exif_says(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image.save(tmp_path / "turned.png", exif=exif)
-    assert picture(tmp_path / "turned.png").shape == (30, 20, 3)
-    assert np.array_equal(picture(Image.open(tmp_path / "turned.png")), picture(tmp_path / "turned.png"))
+    assert as_image(tmp_path / "turned.png").shape == (30, 20, 3)
+    assert np.array_equal(as_image(Image.open(tmp_path / "turned.png")), as_image(tmp_path / "turned.png"))
 
 
 def test_class_numbers_of_a_palette() -> None:
     numbers = np.repeat(np.arange(3, dtype=np.uint8), 10)[None].repeat(5, 0)
     image = Image.fromarray(numbers)
     image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
-    assert np.array_equal(class_numbers(image, [1, 2]), numbers)
+    assert np.array_equal(as_class_mask(image, [1, 2]), numbers)
 
 
 @pytest.mark.parametrize("mode", ["HSV", "La", "RGBa", "I;16N", "LAB", "RGBX", "PA"])
@@ -63,12 +63,12 @@ def test_modes_that_no_file_has(mode: str) -> None:
     source = {"La": "LA", "RGBa": "RGBA", "I;16N": "I;16", "PA": "P"}.get(mode, "RGB")
     image = Image.fromarray(COLOURED).convert("L" if source == "I;16" else source)
     image = Image.new(mode, image.size) if mode == "I;16N" else image.convert(mode)
-    assert picture(image).shape == (6, 10, 3)
-    assert class_numbers(Image.new(mode, (10, 6)), None).shape == (6, 10)
+    assert as_image(image).shape == (6, 10, 3)
+    assert as_class_mask(Image.new(mode, (10, 6)), None).shape == (6, 10)
 
 
-def test_a_picture_in_hsv_keeps_its_colours() -> None:
-    assert np.abs(picture(Image.fromarray(COLOURED).convert("HSV")).astype(int) - COLOURED).max() <= 4
+def test_an_image_in_hsv_keeps_its_colours() -> None:
+    assert np.abs(as_image(Image.fromarray(COLOURED).convert("HSV")).astype(int) - COLOURED).max() <= 4
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_a_picture_in_hsv_keeps_its_colours() -> None:
         torch.from_numpy(COLOURED).permute(2, 0, 1),
     ],
 )
-def test_pictures_that_plainly_mean_the_same(given: Any) -> None:
-    found = picture(given)
+def test_images_that_plainly_mean_the_same(given: Any) -> None:
+    found = as_image(given)
     assert found.dtype == np.uint8
     assert np.array_equal(found, COLOURED)
 
@@ -99,13 +99,13 @@ def test_pictures_that_plainly_mean_the_same(given: Any) -> None:
     ],
 )
 def test_masks_that_plainly_mean_the_same(given: Any) -> None:
-    assert np.array_equal(class_numbers(given, None), DISC)
+    assert np.array_equal(as_class_mask(given, None), DISC)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (None, "A picture is None; expected a file"),
+        (None, "An image is None; expected a file"),
         (7, "of the type int"),
         ({"a": 1}, "of the type dict"),
         (b"a.jpg", "of the type bytes"),
@@ -119,16 +119,16 @@ def test_masks_that_plainly_mean_the_same(given: Any) -> None:
         (Image.new("RGB", (0, 4)), "the PIL image cannot be decoded"),
     ],
 )
-def test_pictures_that_are_none(given: Any, message: str) -> None:
+def test_images_that_are_none(given: Any, message: str) -> None:
     with pytest.raises(InputError) as error:
-        picture(given)
+        as_image(given)
     assert message in str(error.value)
 
 
 @pytest.mark.parametrize("given", [None, 3, DISC * 0.5, [[1, np.nan]], [[[0, 1], [1, 0]]] * 2, [], np.zeros((0, 3))])
 def test_masks_that_are_none(given: Any) -> None:
     with pytest.raises(InputError, match=r"^A mask .* expected"):
-        class_numbers(given, None)
+        as_class_mask(given, None)
 
 
 def test_class_numbers_of_any_size() -> None:

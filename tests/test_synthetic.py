@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datamodules.synthetic import CLASSES, FOLDS, HUES, SHAPES, SURFACES, SyntheticScenes
+from datamodules.datasets.synthetic import CLASSES, FOLDS, HUES, SHAPES, SURFACES, SyntheticScenes
 
 
 def scenes(split: str = "train", seed: int = 1, classes: list[int] | None = None) -> SyntheticScenes:

@@ -21,7 +21,7 @@ from datamodules import (
     UnlabeledDataModule,
 )
 from datamodules.base import BaseDataModule
-from datamodules.episodes.protocols import Protocol
+from datamodules.datasets.protocols import Protocol
 from datamodules.input_images import InputImagesDataModule
 from datamodules.views.dataset import Augmentation
 from datamodules.views.regions import PatchRule
@@ -71,10 +71,10 @@ def test_a_list_without_masks_is_refused() -> None:
 def test_a_suffix_that_no_mask_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     root = write_folder(tmp_path / "own", binary=False)
     with pytest.raises(InputError, match=r"data.mask_suffix .* is _mask, but no mask's name ends in it"):
-        FolderDataModule(str(root), mask_suffix="_mask").source("val")
+        FolderDataModule(str(root), mask_suffix="_mask").images("val")
     (root / "masks/001_mask.png").write_bytes((root / "masks/002.png").read_bytes())
     with pytest.raises(InputError, match=r"001(_mask)?\.png and 001(_mask)?\.png are both masks of one image"):
-        FolderDataModule(str(root), mask_suffix="_mask").source("val")
+        FolderDataModule(str(root), mask_suffix="_mask").images("val")
     with pytest.raises(SystemExit):
         qgnet(["prepare", "folder", f"--root={tmp_path}/x", "--mask-suffix=_m", "--from", "labelme", str(root)])
     assert "--mask-suffix is of masks of your own" in capsys.readouterr().err

@@ -9,14 +9,15 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import Dataset
 
+from datamodules.datasets.protocols import Protocol, default_seed
+from datamodules.datasets.spec import DatasetSpec, Split
 from datamodules.episodes.episode import Episode, to_tensor
 from datamodules.episodes.image_cache import ImageCache
 from datamodules.episodes.manifest import NamedDraw
-from datamodules.episodes.protocols import Protocol
 from datamodules.episodes.streams import stream
 from datamodules.episodes.transforms import Letterbox, Squash, TrainAugmentation
 from datamodules.files.index import MaskIndex
-from datamodules.files.sources import IGNORE, Array, LabelledImages
+from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
 from qgnet.common.text import some
 
@@ -48,7 +49,7 @@ class Draw(NamedTuple):
 
 
 class EpisodeDataset(Dataset[Episode]):
-    """Episode number ``i``, drawn from ``stream(seed, fold, i, …)`` and so from nothing else.
+    """Few-shot episodes of a data set: number ``i`` is drawn from ``stream(seed, fold, i, …)`` and from nothing else.
 
     Unless the protocol says otherwise, the query is the next image of the list that holds one of ``classes`` (the list
     is walked again when exhausted), its class is drawn from those present, the supports from the class's other images.
@@ -61,21 +62,19 @@ class EpisodeDataset(Dataset[Episode]):
     have 0 and 1 exchanged. What stands out is then the wrong answer, as it is for sky or grass.
 
     Args:
-        source: images and masks.
-        index: class areas of the source.
-        classes: number → name of the classes that may be asked for.
-        novel: class numbers that training must not learn of; treated as the protocol says.
+        dataset: whose images and classes they are.
+        split: ``train``: new episodes of base classes without end, augmented; ``val``: the test's, of novel classes.
+        fold: which classes are novel.
         shots: supports per episode, K ≥ 1.
-        length: number of episodes; 0: one per query.
-        image_size: side of the square that the network sees, in pixels.
+        protocol: every other choice, and the defaults of ``episodes`` and ``seed``.
+        episodes: their number, of an epoch in training; None: one per training image, or the protocol's.
+        seed: of the draws; None: the protocol's first.
+        image_size: side of the square that the network sees, in pixels; None: the data set's, as the next two.
         scale: range of the random scaling in training.
         min_class_area: pixels a class must cover in an image to count there.
-        protocol: every other choice.
         negative: share of the episodes, in [0, 1], that have supports of a class which is not in the query.
         inverted: share of the other training episodes, in [0, 1], that ask for all but the object.
-        seed: of the draws.
-        fold: mixed into the draws.
-        training: walk the images in a new order each time and augment them, else walk them as they stand.
+        index: class areas of the images, if they are known already.
 
     Raises:
         InputError: if no image holds any class, none has shots + 1 images (a class without so many is
@@ -84,23 +83,30 @@ class EpisodeDataset(Dataset[Episode]):
 
     def __init__(
         self,
-        source: LabelledImages,
-        index: MaskIndex,
-        classes: Mapping[int, str],
-        novel: Sequence[int],
-        shots: int,
-        length: int,
-        image_size: int,
-        scale: tuple[float, float],
-        min_class_area: int,
-        protocol: Protocol,
-        negative: float,
-        inverted: float,
-        seed: int,
-        fold: int,
-        training: bool,
+        dataset: DatasetSpec,
+        split: Split = "val",
+        fold: int = 0,
+        shots: int = 1,
+        protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
+        episodes: int | None = None,
+        seed: int | None = None,
+        image_size: int | None = None,
+        scale: tuple[float, float] | None = None,
+        min_class_area: int | None = None,
+        negative: float = 0.0,
+        inverted: float = 0.0,
+        index: MaskIndex | None = None,
     ) -> None:
-        self.source = source
+        protocol = dataset.adapted(protocol).resolved()
+        seed = default_seed(protocol) if seed is None else seed
+        dataset = dataset.under(protocol, seed)
+        dataset.check_fold(fold)
+        novel, training = dataset.folds[fold], split == "train"
+        names = dataset.class_names
+        classes = {c: names[c] for c in (dataset.base_classes(fold) if training else novel)}
+        side, min_area = image_size or dataset.image_size, min_class_area or dataset.min_class_area
+        self.source = dataset.images(split, fold)
+        index = index or dataset.index(self.source, split)
         self.shots = shots
         self.protocol = protocol
         self.negative = negative
@@ -109,13 +115,13 @@ class EpisodeDataset(Dataset[Episode]):
         self.fold = fold
         self.training = training
         self.areas = [facts.areas for facts in index.facts]
-        self.resize = Letterbox(image_size) if protocol.resize == "pad" else Squash(image_size)
-        self.transform: PairTransform = TrainAugmentation(image_size, scale) if training else self.resize
+        self.resize = Letterbox(side) if protocol.resize == "pad" else Squash(side)
+        self.transform: PairTransform = TrainAugmentation(side, scale or dataset.scale) if training else self.resize
         self.ignored = list(novel) if training and protocol.novel_in_training == "ignore" else []
         dropped = set(index.with_any(novel)) if training and protocol.novel_in_training == "drop" else set()
-        self.images_of = {c: [i for i in index.images_of(c, min_class_area) if i not in dropped] for c in classes}
+        self.images_of = {c: [i for i in index.images_of(c, min_area) if i not in dropped] for c in classes}
         self.images_of = {c: images for c, images in self.images_of.items() if images}
-        self._leave_out_rare(classes, min_class_area, len(dropped))
+        self._leave_out_rare(classes, min_area, len(dropped))
         self.classes_in: dict[int, list[int]] = {}
         for class_id, images in self.images_of.items():
             for i in images:
@@ -128,7 +134,7 @@ class EpisodeDataset(Dataset[Episode]):
                 f"{some([classes[c] for c in self.images_of])}, so none can be asked for where it is absent. Set "
                 "--data.negative 0, or add images without some class."
             )
-        self.length = length or len(self.queries)
+        self.length = episodes or (len(self.queries) if training else dataset.test_episodes(protocol))
         self.listed: Sequence[Draw] = ()
         self.cache = ImageCache()
         self._walk = -1
@@ -136,17 +142,17 @@ class EpisodeDataset(Dataset[Episode]):
 
     def _leave_out_rare(self, classes: Mapping[int, str], min_area: int, dropped: int) -> None:
         """Leave out classes with too few images; InputError if none is left. ``dropped`` images are out already."""
-        beside = f", beside the {dropped} that show a novel class and are not trained on" if dropped else ""
+        besides = f", besides the {dropped} that show a novel class and are not trained on" if dropped else ""
         enough_of_it = f"at least {min_area} px"
         if not self.images_of:
             raise InputError(
-                f"No image{beside} holds any of the classes {some(list(classes.values()))} with {enough_of_it}. "
+                f"No image{besides} holds any of the classes {some(list(classes.values()))} with {enough_of_it}. "
                 "Check the list file and the masks, or lower --data.min_class_area."
             )
         enough = {c: images for c, images in self.images_of.items() if len(images) > self.shots}
         rare = [f"{classes[c]} ({len(self.images_of[c])})" for c in self.images_of if c not in enough]
         message = (
-            f"an episode of {self.shots} shot(s) needs {self.shots + 1} images of {enough_of_it}{beside}, and "
+            f"an episode of {self.shots} shot(s) needs {self.shots + 1} images of {enough_of_it}{besides}, and "
             f"there are too few of {some(rare)}. Lower --data.shots or --data.min_class_area, or add images."
         )
         if not enough:
@@ -291,8 +297,13 @@ class EpisodeDataset(Dataset[Episode]):
 
     def __getitems__(self, numbers: Sequence[int]) -> list[Episode]:
         """What a DataLoader puts into one batch: these episodes, each followed by its control if it has one."""
-        pairs = [(self[i], self.control(i)) for i in numbers]
-        return [episode for pair in pairs for episode in pair if episode is not None]
+        batch: list[Episode] = []
+        for i in numbers:
+            batch.append(self[i])
+            control = self.control(i)
+            if control is not None:
+                batch.append(control._replace(control_of=torch.tensor(len(batch) - 1)))
+        return batch
 
     def _load(self, i: int, draw: Draw) -> Episode:
         """The pixels of an episode; ``i`` gives its transforms."""
@@ -310,6 +321,7 @@ class EpisodeDataset(Dataset[Episode]):
             support_masks=torch.stack([torch.from_numpy(mask.copy()) for _, mask in pairs]),
             class_id=torch.tensor(class_id),
             present=torch.tensor(present),
+            control_of=torch.tensor(-1),
             query_name=[self.source.names[query]],
             support_names=[tuple(self.source.names[s] for s in supports)],
             original_mask=[] if self.training else [torch.from_numpy(scored.copy())],

@@ -21,6 +21,8 @@ class Episode(NamedTuple):
         support_masks: (B, K, H, W) uint8 in {0, 1, 255}.
         class_id: (B,) int64, the data set's own class number.
         present: (B,) bool, whether the query shows the class. Where it does not, the right answer is "nothing".
+        control_of: (B,) int64: of a control (see EpisodeDataset), the row in the batch of the episode whose query it
+            has under supports of an absent class; -1 of every other episode.
         query_name: B names.
         support_names: B tuples of K names.
         original_mask: B masks (h, w) uint8 in {0, 1, 255} at the size of the score; empty in training.
@@ -35,6 +37,7 @@ class Episode(NamedTuple):
     support_masks: Tensor
     class_id: Tensor
     present: Tensor
+    control_of: Tensor
     query_name: list[str]
     support_names: list[tuple[str, ...]]
     original_mask: list[Tensor]
@@ -43,7 +46,7 @@ class Episode(NamedTuple):
 
 
 def collate(episodes: Sequence[Episode]) -> Episode:
-    """Single episodes → one batch."""
+    """Single episodes → one batch; the rows of ``control_of`` are those that ``EpisodeDataset.__getitems__`` gave."""
     return Episode(
         query_image=torch.stack([e.query_image for e in episodes]),
         query_mask=torch.stack([e.query_mask for e in episodes]),
@@ -51,6 +54,7 @@ def collate(episodes: Sequence[Episode]) -> Episode:
         support_masks=torch.stack([e.support_masks for e in episodes]),
         class_id=torch.stack([e.class_id for e in episodes]),
         present=torch.stack([e.present for e in episodes]),
+        control_of=torch.stack([e.control_of for e in episodes]),
         query_name=[e.query_name[0] for e in episodes],
         support_names=[e.support_names[0] for e in episodes],
         original_mask=[mask for e in episodes for mask in e.original_mask],

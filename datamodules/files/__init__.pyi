@@ -1,5 +1,28 @@
+from .classes import check_distinct, check_printable, reserved_number
 from .finding import find_files
 from .images import read_image, read_image_size
-from .masks import read_index_mask, read_mask
+from .index import INDEX_FOLDER, MaskIndex, fingerprint
+from .masks import read_index_mask, read_mask, some_values
+from .png import write_plain_png
+from .sources import IGNORE, BinaryMasks, IndexMasks, LabelledImages, require_folder
 
-__all__ = ["find_files", "read_image", "read_image_size", "read_index_mask", "read_mask"]
+__all__ = [
+    "IGNORE",
+    "INDEX_FOLDER",
+    "BinaryMasks",
+    "IndexMasks",
+    "LabelledImages",
+    "MaskIndex",
+    "check_distinct",
+    "check_printable",
+    "find_files",
+    "fingerprint",
+    "read_image",
+    "read_image_size",
+    "read_index_mask",
+    "read_mask",
+    "require_folder",
+    "reserved_number",
+    "some_values",
+    "write_plain_png",
+]

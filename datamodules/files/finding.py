@@ -14,6 +14,8 @@ ENDINGS = frozenset(
     | {".jp2", ".j2k", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
 """Of the files that are read, in lower case; OpenCV and Pillow read them all."""
+IMAGES, MASKS, CLASSES = "images", "masks", "classes.yaml"
+"""Of a folder of your own images and masks."""
 SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle", "$recycle.bin", "__pycache__"})
 """Names, in lower case, of what systems leave in folders; hidden files (.DS_Store, ._a.png, .ipynb_checkpoints) too."""
 

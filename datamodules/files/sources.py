@@ -121,12 +121,21 @@ class BinaryMasks:
         names: one per image.
         images: their files.
         masks: for each image {class number: file}.
+        as_hsnet: HSNet's reading of FSS-1000: the brighter half of any values, brought to the size of the image (seven
+            or more masks of the official archive have another one, and one is an ordinary image).
     """
 
-    def __init__(self, names: Sequence[str], images: Sequence[Path], masks: Sequence[Mapping[int, Path]]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        images: Sequence[Path],
+        masks: Sequence[Mapping[int, Path]],
+        as_hsnet: bool = False,
+    ) -> None:
         self.names = names
         self.images = images
         self.masks = masks
+        self.as_hsnet = as_hsnet
 
     def image(self, i: int) -> Array:
         """(H, W, 3) uint8 RGB."""
@@ -141,7 +150,10 @@ class BinaryMasks:
 
     def read(self, i: int, class_id: int) -> NDArray[np.bool_]:
         """(H, W): where the class is."""
-        return read_mask(self.masks[i][class_id])
+        mask = read_mask(self.masks[i][class_id], halve=self.as_hsnet)
+        if self.as_hsnet and mask.shape != (size := read_image_size(self.images[i])):
+            return cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
+        return mask
 
     def facts(self, i: int) -> MaskFacts:
         """Size and class areas; InputError if a mask is missing or broken, or two differ in size."""

@@ -1,6 +1,5 @@
-"""Preparations: download, convert, index and count; a file per data set."""
+"""Download, and the conversion of labels to masks: a file per labelling tool. Names are imported when they are used."""
 
-from typing import Literal
+import lazy_loader
 
-Tool = Literal["labelme", "coco", "cvat"]
-"""Whose labels become a folder of images and masks."""
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from datamodules.episodes.classes import reserved_number
+from datamodules.files.classes import reserved_number
 from datamodules.files.finding import normalized_name
 from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError

@@ -12,8 +12,8 @@ from pycocotools.coco import COCO
 from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE, Array
 from datamodules.files.writing import atomic_write
-from datamodules.layouts import Crowds, Parts
 from datamodules.prepare.annotations import Skipped
+from datamodules.prepare.choices import Crowds, Parts
 from datamodules.prepare.shapes import TOO_FEW, ShapeError, draw_polygons, draw_runs, polygon_fault
 from qgnet.common.errors import InputError
 from qgnet.common.pool import processes

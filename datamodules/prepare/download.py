@@ -25,6 +25,8 @@ from qgnet.common.errors import InputError
 from qgnet.common.progress import Progress, progress
 
 BLOCK = 1 << 20
+DOWNLOADS = "downloads"
+"""The folder of archives in a data set's."""
 TIMEOUT = 30.0
 """Seconds without a byte."""
 ATTEMPTS = 10

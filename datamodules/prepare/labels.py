@@ -4,15 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
-from datamodules.episodes.classes import check_distinct, check_printable
 from datamodules.files import find_files
-from datamodules.files.finding import normalized_name, subfolders
+from datamodules.files.classes import check_distinct, check_printable
+from datamodules.files.finding import CLASSES, IMAGES, MASKS, normalized_name, subfolders
 from datamodules.files.png import write_plain_png
 from datamodules.files.sources import IGNORE
 from datamodules.files.writing import atomic_write, remove_parts
-from datamodules.layouts.folder import CLASSES, IMAGES, MASKS
-from datamodules.prepare import Tool
 from datamodules.prepare.annotations import Skipped
+from datamodules.prepare.choices import Tool
 from datamodules.prepare.coco_json import read_coco
 from datamodules.prepare.cvat import read_cvat
 from datamodules.prepare.labelme import read_labelme

@@ -79,7 +79,7 @@ def _logits(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float
     return logits, torch.zeros(len(queries), dtype=torch.long, device=queries.device)
 
 
-KINDS = ("global_global", "local_global", "local_local")
+PAIR_KINDS = ("global_global", "local_global", "local_local")
 """The kinds of pairs among two global views and two local patches of an image."""
 
 
@@ -115,7 +115,7 @@ def global_local_loss(
     key_locals: Sequence[Tensor],
     negatives: Tensor,
     temperature: float = 0.2,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = PAIR_KINDS,
     patch_negatives: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """InfoNCE of each kind of pair among two global views and two local patches per image.
@@ -127,7 +127,7 @@ def global_local_loss(
         key_locals: as for :func:`view_pairs`.
         negatives: (N, D), the queue.
         temperature: of the softmax.
-        kinds: those of ``KINDS`` that are wanted.
+        kinds: those of ``PAIR_KINDS`` that are wanted.
         patch_negatives: (N, D), those of ``local_local``; None takes ``negatives`` there, too.
 
     Returns:

@@ -32,7 +32,7 @@ class ToyEncoder(Encoder):
         inside = mask((colours.shape[-2], colours.shape[-1]))
         return centred(colours * inside) * inside
 
-    def takes(self, side: int) -> bool:
+    def accepts_side(self, side: int) -> bool:
         return side % 8 == 1
 
     def grid(self, level: str, size: tuple[int, int]) -> tuple[int, int]:

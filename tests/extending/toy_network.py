@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from qgnet.networks.few_shot import FewShotNetwork, Prediction, two_labels
+from qgnet.networks.few_shot import FewShotNetwork, Prediction, to_logits
 from qgnet.tasks.episodic import EpisodicTask
 
 
@@ -40,7 +40,7 @@ class ToyNetwork(FewShotNetwork):
         self, query: Tensor, supports: MeanColour, size: tuple[int, int], with_levels: bool = True
     ) -> Prediction:
         far = (query - supports.colour[:, :, None, None]).norm(dim=1, keepdim=True)
-        logits = nn.functional.interpolate(two_labels(self.distance - far), size, mode="bilinear", align_corners=True)
+        logits = nn.functional.interpolate(to_logits(self.distance - far), size, mode="bilinear", align_corners=True)
         return Prediction(logits, {"likeness": (-far).exp()})
 
     def check_side(self, side: int, what: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from qgnet.callbacks.episode_figures import publish
-from qgnet.outputs.drawing import Picture, contact_sheet, overlay, query_picture, support_picture
+from qgnet.outputs.drawing import Pixels, contact_sheet, overlay, query_image, support_image
 
 HEADINGS = ("query, truth", "support", "prediction", "absent support", "prediction")
 
@@ -21,7 +21,7 @@ class ControlFigures(pl.Callback):
 
     def __init__(self, count: int = 8) -> None:
         self.count = count
-        self.rows: list[list[Picture]] = []
+        self.rows: list[list[Pixels]] = []
         self.labels: list[str] = []
         self.queries: set[str] = set()
 
@@ -37,10 +37,10 @@ class ControlFigures(pl.Callback):
             if len(self.rows) == self.count or batch.query_name[i] in self.queries:
                 continue
             self.queries.add(batch.query_name[i])
-            query = query_picture(batch, i)
+            query = query_image(batch, i)
             predicted = [overlay(query, outputs.masks[j]) for j in (i - 1, i)]
             truth = overlay(query, batch.original_mask[i - 1])
-            right, wrong = support_picture(batch, i - 1), support_picture(batch, i)
+            right, wrong = support_image(batch, i - 1), support_image(batch, i)
             self.rows.append([truth, right, predicted[0], wrong, predicted[1]])
             names = [pl_module.class_names[int(batch.class_id[j])] for j in (i - 1, i)]
             self.labels.append(f"{names[0]}\nabsent:\n{names[1]}")

@@ -18,12 +18,12 @@ from qgnet.loggers.wandb import Masks, Wandb
 from qgnet.metrics import intersection_and_union
 from qgnet.outputs.drawing import (
     SHOWN_ABOVE,
-    Picture,
+    Pixels,
     contact_sheet,
     episode_row,
     on_canvas,
-    query_picture,
-    to_picture,
+    query_image,
+    to_array,
 )
 from qgnet.tasks.episodic import EpisodicTask, Segmented
 
@@ -41,9 +41,9 @@ class Shown(NamedTuple):
 
     label: str
     iou: float
-    row: dict[str, Picture]
-    support: tuple[Picture, Masks]
-    query: tuple[Picture, Masks]
+    row: dict[str, Pixels]
+    support: tuple[Pixels, Masks]
+    query: tuple[Pixels, Masks]
 
 
 class EpisodeFigures(pl.Callback):
@@ -160,7 +160,7 @@ def episode_ious(segmented: Segmented, episode: Episode) -> dict[int, float]:
 def show(task: EpisodicTask, segmented: Segmented, episode: Episode, i: int, iou: float) -> Shown:
     """Episode ``i`` of a batch with everything that is drawn of it."""
     row = episode_row(episode, segmented, i)
-    query = query_picture(episode, i)
+    query = query_image(episode, i)
     height, width = query.shape[:2]
     layers = {"prediction": segmented.masks[i], "ground truth": episode.original_mask[i]}
     masks: dict[str, Any] = {name: mask.cpu().numpy() for name, mask in layers.items()}
@@ -172,12 +172,12 @@ def show(task: EpisodicTask, segmented: Segmented, episode: Episode, i: int, iou
         task.class_names[int(episode.class_id[i])],
         iou,
         row,
-        (to_picture(support[0]), {"support": support[1].cpu().numpy()}),
+        (to_array(support[0]), {"support": support[1].cpu().numpy()}),
         (query, masks),
     )
 
 
-def publish(trainer: pl.Trainer, picture: Picture, name: str, key: str) -> None:
+def publish(trainer: pl.Trainer, picture: Pixels, name: str, key: str) -> None:
     """Write a PNG into the run's folder (first process only) and hand it to the loggers that take pictures."""
     if not trainer.is_global_zero:
         return

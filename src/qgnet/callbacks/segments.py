@@ -1,4 +1,4 @@
-"""Writes what a predict run over photographs finds."""
+"""Writes what a predict run over images finds."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -6,12 +6,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from qgnet.inference.task import Answer
+from qgnet.inference.task import SegmentedImage
 from qgnet.outputs.folder import OutputFolder
 
 
 class SegmentWriter(pl.Callback):
-    """Each photograph's files as soon as it is segmented, its record last; meanwhile the next batch is segmented.
+    """Each image's files as soon as it is segmented, its record last; meanwhile the next batch is segmented.
 
     Args:
         folder: that is written to.
@@ -48,6 +48,6 @@ class SegmentWriter(pl.Callback):
         if self.batch is not None:
             self.batch.result()  # raises what writing raised
 
-    def _write(self, answers: Sequence[Answer]) -> None:
-        for photograph, result in answers:
-            self.folder.write(photograph, result)
+    def _write(self, answers: Sequence[SegmentedImage]) -> None:
+        for image, result in answers:
+            self.folder.write(image, result)

@@ -11,7 +11,7 @@ from datamodules.views.dataset import Views
 from datamodules.views.object_images import ObjectImages
 from qgnet.callbacks.episode_figures import publish
 from qgnet.common.internals import batches_of_epoch, batches_trained
-from qgnet.outputs.drawing import Picture, contact_sheet, heat, overlay, to_picture, view_row
+from qgnet.outputs.drawing import Pixels, contact_sheet, heat, overlay, to_array, view_row
 
 
 class ViewFigures(pl.Callback):
@@ -26,7 +26,7 @@ class ViewFigures(pl.Callback):
 
     def __init__(self, count: int = 8) -> None:
         self.count = count
-        self.rows: list[list[Picture]] = []
+        self.rows: list[list[Pixels]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the first views as the network will get them."""
@@ -55,7 +55,7 @@ class ViewFigures(pl.Callback):
     def _collect(self, maps: Tensor | None, batch: Views | ObjectImages) -> None:
         if isinstance(batch, ObjectImages) and maps is not None:
             for i in range(min(self.count - len(self.rows), len(maps))):
-                picture = to_picture(batch.image[i])
+                picture = to_array(batch.image[i])
                 self.rows.append([picture, heat(maps[i, 0].cpu().numpy()), overlay(picture, batch.objects[i])])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -15,7 +15,7 @@ def add_parser(subcommands: Any) -> None:
     parser = subcommands.add_parser(
         "export",
         description="Writes a network as a folder of ONNX files: encoder.onnx and, of a checkpoint, support.onnx and "
-        "decoder.onnx, each for any number of pictures of one size. Runs them with onnxruntime, says how far they are "
+        "decoder.onnx, each for any number of images of one size. Runs them with onnxruntime, says how far they are "
         "from torch, and leaves nothing behind if that is too far. What `qgnet segment` does between them, the "
         "matching of the query's positions with the supports', stays in torch: it has no fixed size. Needs the extra "
         "`onnx`. The files run on the processor.",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qgnet.common.errors import InputError
-from qgnet.inference.model_names import DEFAULT, HEADS, known_models
+from qgnet.inference.model_names import DEFAULT, HEADS, named_models
 
 
 def add_parser(subcommands: Any) -> None:
@@ -34,5 +34,5 @@ def run(options: argparse.Namespace) -> None:
         pack_checkpoint(Path(checkpoint), file)
         print(f"{file}: {file.stat().st_size / 2**20:.1f} MB. Write its model card to {file.with_suffix('.md')}.")
         return
-    for name, description in known_models().items():
+    for name, description in named_models().items():
         print(f"{name + (' (default)' if name == DEFAULT else ''):28}{description}")

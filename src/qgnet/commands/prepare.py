@@ -1,94 +1,42 @@
 """``qgnet prepare``: a data set downloaded, converted, indexed and counted."""
-# ruff: noqa: PLC0415  (what takes seconds to import is imported when it runs, not for --help)
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
-from datamodules.layouts import Crowds, Parts, Year
-from datamodules.prepare import Tool
+from datamodules import prepare
+from datamodules.datasets.coco20i import Coco20i
+from datamodules.datasets.counts import Count
+from datamodules.datasets.folder import LabelledFolder
+from datamodules.datasets.fss1000 import Fss1000
+from datamodules.datasets.pascal5i import Pascal5i
+from datamodules.prepare.choices import Tool
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
 
-if TYPE_CHECKING:
-    from datamodules.prepare.counts import Count, Prepared
-
 
 def add_parser(subcommands: Any) -> None:
-    """Register the subcommand."""
+    """Register the subcommand, with one of its own for each data set."""
     kinds = subcommands.add_parser("prepare", description=__doc__).add_subparsers(required=True, metavar="DATASET")
-    pascal = add_kind(kinds, "pascal5i", "VOC 2012 with SBD's masks", "data/pascal")
-    pascal.set_defaults(prepare=pascal5i)
-    coco = add_kind(kinds, "coco20i", "COCO, its instances drawn as index masks", "data/coco")
-    coco.add_argument("--year", type=int, choices=get_args(Year), default=2014)
-    coco.add_argument("--parts", choices=get_args(Parts), default="full", help="of each instance")
-    coco.add_argument("--crowds", choices=get_args(Crowds), default="ignore", help="what crowds become")
-    coco.set_defaults(prepare=coco20i)
-    fss = add_kind(kinds, "fss1000", "FSS-1000, checked (it cannot be downloaded)", "data/fss1000")
-    fss.set_defaults(prepare=fss1000)
-    folder = add_kind(kinds, "folder", "your own images and masks, checked", "data/folder")
-    folder.add_argument("--mask-suffix", default="", help="what follows an image's name in its mask's, e.g. _mask")
-    folder.add_argument(
+    for kind in (Pascal5i, Coco20i, Fss1000, LabelledFolder):
+        parser = kinds.add_parser(
+            kind.command,
+            help=kind.title,
+            description=kind.title,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        parser.add_argument("--root", type=expanded, default=kind.root, help="folder of the data set")
+        parser.add_argument("--check", action="store_true", help="download and convert nothing, only check")
+        parser.add_argument("--skip-bad", action="store_true", help="list bad files and leave them out")
+        kind.add_options(parser)
+        parser.set_defaults(run=run, kind=kind, labels=None)
+    parser.add_argument(
         "--from",
         dest="labels",
         nargs=2,
         metavar=("TOOL", "SOURCE"),
         help=f"first write the folder from what a tool ({', '.join(get_args(Tool))}) has labelled",
     )
-    folder.set_defaults(prepare=labelled_folder)
-
-
-def pascal5i(options: argparse.Namespace) -> "Prepared":
-    """Prepare PASCAL-5i."""
-    from datamodules.prepare.pascal5i import prepare_pascal5i
-
-    return prepare_pascal5i(options.root, options.check)
-
-
-def coco20i(options: argparse.Namespace) -> "Prepared":
-    """Prepare COCO-20i."""
-    from datamodules.prepare.coco20i import prepare_coco20i
-
-    return prepare_coco20i(options.root, options.check, options.year, options.parts, options.crowds)
-
-
-def fss1000(options: argparse.Namespace) -> "Prepared":
-    """Prepare FSS-1000."""
-    from datamodules.prepare.fss1000 import prepare_fss1000
-
-    return prepare_fss1000(options.root)
-
-
-def labelled_folder(options: argparse.Namespace) -> "Prepared":
-    """Write the folder of ``--from`` if that is given, and prepare it."""
-    if options.labels:
-        tool, source = options.labels
-        if tool not in get_args(Tool):
-            raise InputError(f"--from is given {tool}; expected one of {', '.join(get_args(Tool))}, and its folder.")
-        if options.check:
-            raise InputError("--from writes a folder and --check writes nothing. Leave one of them out.")
-        if options.mask_suffix:
-            raise InputError("--mask-suffix is of masks of your own, and --from writes others. Leave one out.")
-        from datamodules.prepare.labels import convert
-
-        for line in convert(tool, expanded(source), options.root):
-            print(f"note: {line}")
-    from datamodules.prepare.folder import prepare_folder
-
-    return prepare_folder(options.root, options.mask_suffix)
-
-
-def add_kind(kinds: Any, name: str, text: str, root: str) -> argparse.ArgumentParser:
-    """A parser with what all data sets have in common."""
-    parser: argparse.ArgumentParser = kinds.add_parser(
-        name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--root", type=expanded, default=Path(root), help="folder of the data set")
-    parser.add_argument("--check", action="store_true", help="download and convert nothing, only check")
-    parser.add_argument("--skip-bad", action="store_true", help="list bad files and leave them out")
-    parser.set_defaults(run=run)
-    return parser
 
 
 def run(options: argparse.Namespace) -> None:
@@ -97,7 +45,9 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         InputError: if something cannot be had or is bad, or the counts differ.
     """
-    prepared: Prepared = options.prepare(options)
+    if options.labels:
+        convert(options)
+    prepared = options.kind.from_options(options).prepare(options.check)
     bad = prepared.bad_files()
     prepared.accept(False)  # until this has ended well, an earlier --skip-bad does not count
     for image, reason in bad.items():
@@ -122,7 +72,21 @@ def run(options: argparse.Namespace) -> None:
     print(f"{options.root} is ready.")
 
 
-def table(counts: "Sequence[Count]") -> str:
+def convert(options: argparse.Namespace) -> None:
+    """Write the folder of ``--from``."""
+    tool, source = options.labels
+    tools = get_args(Tool)
+    if tool not in tools:
+        raise InputError(f"--from is given {tool}; expected one of {', '.join(tools)}, and its folder.")
+    if options.check:
+        raise InputError("--from writes a folder and --check writes nothing. Leave one of them out.")
+    if options.mask_suffix:
+        raise InputError("--mask-suffix is of masks of your own, and --from writes others. Leave one out.")
+    for line in prepare.convert(tool, expanded(source), options.root):
+        print(f"note: {line}")
+
+
+def table(counts: Sequence[Count]) -> str:
     """Counts as lines; one that differs is marked."""
     width = max(len(count.what) for count in counts) + 2
     lines = [f"{'':<{width}}{'found':>8}{'expected':>10}"]

@@ -1,18 +1,18 @@
-"""``qgnet segment``: a few masks in, the masks of a whole folder of photographs out."""
+"""``qgnet segment``: a few masks in, the masks of a whole folder of images out."""
 # ruff: noqa: PLC0415  (what takes seconds to import is imported when it runs, not for --help)
 
 import argparse
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+from datamodules.datasets.folder import LAYOUT
 from datamodules.files.image_paths import find_images
-from datamodules.layouts import LAYOUT
 from qgnet.commands.model_options import add_model_options, model_of
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Range, check
 from qgnet.inference import PRESENCE
-from qgnet.outputs import Format
+from qgnet.outputs import FORMATS
 
 RANGES = {"batch_size": Range(1, 1024), "workers": Range(0, 256), "nodes": Range(1)}
 DEVICES = re.compile(r"auto|[1-9]\d*|\d+(,\d+)*,?")
@@ -23,29 +23,27 @@ def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
     parser = subcommands.add_parser(
         "segment",
-        description="Finds in photographs what a few masks show. Writes a mask for each photograph, segments.csv and "
+        description="Finds in images what a few masks show. Writes a mask for each image, segments.csv and "
         "contact_sheet.jpg, the least sure first. What was cut off goes on where it was; what is done is not done "
-        "twice, unless the supports, the model or the photograph changed.",
+        "twice, unless the supports, the model or the image changed.",
         epilog="example: qgnet segment photographs/ --support cat1.jpg cat1.png --support cat2.jpg cat2.png "
         "--out masks/",
     )
-    parser.add_argument("photographs", nargs="+", help="folders (searched through), files or patterns ('*.jpg')")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder to write to, not within that of the photographs"
-    )
+    parser.add_argument("images", nargs="+", help="folders (searched through), files or patterns ('*.jpg')")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to, not within that of the images")
     given = parser.add_argument_group("what is to be found")
     given.add_argument(
         "--support",
         nargs=2,
         action="append",
         default=[],
-        metavar=("PICTURE", "MASK"),
-        help="a picture and its mask, black and white, or 0 background, 1 object, 255 ignored; as often as you like",
+        metavar=("IMAGE", "MASK"),
+        help="an image and its mask, black and white, or 0 background, 1 object, 255 ignored; as often as you like",
     )
     given.add_argument("--supports", type=Path, metavar="FOLDER", help=f"every class of a folder: {LAYOUT}")
     add_model_options(parser)
     how = parser.add_argument_group("how it is found")
-    how.add_argument("--tile", action="store_true", help="slide that square over larger photographs")
+    how.add_argument("--tile", action="store_true", help="slide that square over larger images")
     how.add_argument(
         "--threshold", type=float, help="probability above which a pixel counts (default: by the supports)"
     )
@@ -56,7 +54,11 @@ def add_parser(subcommands: Any) -> None:
     )
     output = parser.add_argument_group("what is written")
     output.add_argument(
-        "--format", nargs="+", choices=get_args(Format), default=["index"], help="one or more (default index)"
+        "--format",
+        nargs="+",
+        choices=tuple(FORMATS),
+        default=["index"],
+        help=f"one or more (default index): {'; '.join(f'{name}: {one.label}' for name, one in FORMATS.items())}",
     )
     output.add_argument("--polygons", action="store_true", help="of --format coco: polygons instead of run lengths")
     machine = parser.add_argument_group("where it runs")
@@ -64,7 +66,7 @@ def add_parser(subcommands: Any) -> None:
     machine.add_argument("--nodes", type=int, default=1, help="how many machines, as of torchrun or SLURM (default 1)")
     machine.add_argument("--accelerator", default="auto", help="cpu, gpu, … (default: what there is)")
     machine.add_argument("--bf16", action="store_true", help="compute in bfloat16")
-    machine.add_argument("--batch-size", type=int, default=8, help="photographs at once per process (default 8)")
+    machine.add_argument("--batch-size", type=int, default=8, help="images at once per process (default 8)")
     machine.add_argument("--workers", type=int, default=2, help="loader processes per process (default 2)")
     parser.set_defaults(run=run)
 
@@ -78,9 +80,9 @@ def run(options: argparse.Namespace) -> None:
     options.format = list(dict.fromkeys(options.format))
     if {"index", "binary"} <= set(options.format):
         raise InputError("--format index and binary write files of the same names. Choose one of them.")
-    files = find_images(options.photographs, options.out)
+    files = find_images(options.images, options.out)
     if bool(options.support) == bool(options.supports):
-        raise InputError("Give what is to be found: either --support PICTURE MASK, once or more, or --supports FOLDER.")
+        raise InputError("Give what is to be found: either --support IMAGE MASK, once or more, or --supports FOLDER.")
     for option, rule in RANGES.items():
         check(
             {f"--{option.replace('_', '-')}": [rule]}, {f"--{option.replace('_', '-')}": getattr(options, option)}, ""

@@ -1,4 +1,4 @@
-"""The work of ``qgnet segment``: photographs through a Segmenter, and what is written of them."""
+"""The work of ``qgnet segment``: images through a Segmenter, and what is written of them."""
 
 import argparse
 import hashlib
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 
+from datamodules.datasets.folder import LAYOUT, LabelledFolder
+from datamodules.files.finding import IMAGES, MASKS
 from datamodules.files.sources import Array
 from datamodules.files.writing import remove_parts
 from datamodules.input_images import InputImagesDataModule
-from datamodules.layouts import LAYOUT
-from datamodules.layouts.folder import IMAGES, MASKS, folder_classes, folder_images
 from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.segments import SegmentWriter
 from qgnet.common.errors import InputError
@@ -26,10 +26,9 @@ from qgnet.common.terminal import printable, quiet, say
 from qgnet.common.text import some
 from qgnet.inference.segmenter import Segmenter
 from qgnet.inference.supports import read_supports
-from qgnet.inference.task import PhotographSegmentation
-from qgnet.outputs import Format
+from qgnet.inference.task import ImageSegmentation
 from qgnet.outputs.file_names import ANNOTATIONS, LOCK, SHEET, TABLE, check_distinct, is_too_long, longest_name
-from qgnet.outputs.folder import ASIDE, OutputFolder, set_aside
+from qgnet.outputs.folder import ASIDE, OutputFolder, move_aside
 from qgnet.outputs.records import Record, check_writable, read_record, write_coco, write_contact_sheet, write_csv
 from qgnet.runs.trainer import checked_trainer
 
@@ -41,7 +40,7 @@ def segment(options: argparse.Namespace, files: dict[str, Path], model: dict[str
 
     Args:
         options: of the command.
-        files: name → photograph.
+        files: name → image.
         model: which network, as a Segmenter takes it.
 
     Raises:
@@ -70,33 +69,33 @@ def work(
 ) -> None:
     """Segment and write, in a folder that is this run's alone; the parts of :func:`segment`."""
     out, longest = options.out, longest_name(options.out)
-    photographs = {name: path for name, path in files.items() if not is_too_long(name, longest)}
-    check_distinct(out, photographs, options.format, tuple(supports))
+    images = {name: path for name, path in files.items() if not is_too_long(name, longest)}
+    check_distinct(out, images, options.format, tuple(supports))
     segmenter.fit(supports)
     fingerprint = fingerprint_of(segmenter, supports)
-    folder = OutputFolder(out, photographs, options.format, tuple(segmenter.classes), fingerprint)
+    folder = OutputFolder(out, images, options.format, tuple(segmenter.classes), fingerprint)
     left = folder.left()
     if trainer.is_global_zero:
-        tell(segmenter, len(photographs), len(left))
+        tell(segmenter, len(images), len(left))
     if left:
         side = segmenter.model.image_size
         data = InputImagesDataModule(left, side, options.tile, options.batch_size, options.workers)
         trainer.callbacks.append(SegmentWriter(folder))  # type: ignore[attr-defined]
-        trainer.predict(PhotographSegmentation(segmenter), data, return_predictions=False)
+        trainer.predict(ImageSegmentation(segmenter), data, return_predictions=False)
         trainer.strategy.barrier()
     if trainer.is_global_zero:
-        finish(options, folder, left, [path for name, path in files.items() if name not in photographs])
+        finish(options, folder, left, [path for name, path in files.items() if name not in images])
 
 
 def given_supports(options: argparse.Namespace) -> Supports:
-    """Class name → pictures and masks of ``--support`` and ``--supports``; InputError if they cannot be used."""
+    """Class name → images and masks of ``--support`` and ``--supports``; InputError if they cannot be used."""
     if options.support:
         return read_supports(options.support, None)
     root = options.supports
     if not (root / IMAGES).is_dir() or not (root / MASKS).is_dir():
         raise InputError(f"--supports {root} is not laid out as expected: {LAYOUT}.")
-    names = folder_classes(root)
-    source = folder_images(root)
+    folder = LabelledFolder(root)
+    names, source = folder.class_names, folder.images("val")
     pairs: dict[str, list[tuple[Array, Array]]] = {name: [] for name in names.values()}
     for i in range(len(source.names)):
         for number in source.facts(i).areas:
@@ -155,7 +154,7 @@ def fingerprint_of(segmenter: Segmenter, supports: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def tell(segmenter: Segmenter, photographs: int, left: int) -> None:
+def tell(segmenter: Segmenter, images: int, left: int) -> None:
     """Say what was learnt and what there is to do."""
     for learnt in segmenter.learnt:
         shots = len(learnt.supports)
@@ -165,27 +164,27 @@ def tell(segmenter: Segmenter, photographs: int, left: int) -> None:
         for report in learnt.supports:
             if report.disagrees:
                 print(f"  support {report.number} disagrees with the others (IoU {report.iou:.2f}). Is its mask right?")
-    done = f", {photographs - left} of them done before" if left < photographs else ""
-    print(f"{photographs} photographs{done}")
+    done = f", {images - left} of them done before" if left < images else ""
+    print(f"{images} images{done}")
 
 
 def finish(options: argparse.Namespace, folder: OutputFolder, left: Collection[str], too_long: Sequence[Path]) -> None:
-    """Write what is made of all photographs, and say what there is; exit with 1 if some were left out.
+    """Write what is made of all images, and say what there is; exit with 1 if some were left out.
 
     Args:
         options: of the command.
-        folder: with the records of all photographs.
+        folder: with the records of all images.
         left: names of those that were segmented just now.
-        too_long: files of photographs whose results would have too long a name.
+        too_long: files of images whose results would have too long a name.
     """
-    records = {name: record for name in folder.photographs if (record := read_record(folder.out, name)) is not None}
-    missing = [name for name in folder.photographs if name not in records]
+    records = {name: record for name in folder.images if (record := read_record(folder.out, name)) is not None}
+    missing = [name for name in folder.images if name not in records]
     if missing:
-        raise InputError(f"{len(missing)} photographs have no result, e.g. {missing[0]}. Run the same command again.")
+        raise InputError(f"{len(missing)} images have no result, e.g. {missing[0]}. Run the same command again.")
     aside = [file for name in left for file in records[name]["aside"]] + folder.clear()
     for name in records.keys() - set(left):
         folder.follow(name, records[name])
-    here = {name: record | {"file": str(folder.photographs[name])} for name, record in records.items()}
+    here = {name: record | {"file": str(folder.images[name])} for name, record in records.items()}
     good = {name: record for name, record in here.items() if "error" not in record}
     aside += write_tables(folder, good, options.format, options.polygons)
     empty = sum(all(segment["empty"] for segment in record["segments"]) for record in good.values())
@@ -197,20 +196,20 @@ def finish(options: argparse.Namespace, folder: OutputFolder, left: Collection[s
 
 
 def write_tables(
-    folder: OutputFolder, good: Mapping[str, Record], formats: Collection[Format], as_polygons: bool
+    folder: OutputFolder, good: Mapping[str, Record], formats: Collection[str], as_polygons: bool
 ) -> list[str]:
-    """Write what is made of all photographs together; the files of earlier runs that were moved aside instead."""
+    """Write what is made of all images together; the files of earlier runs that were moved aside instead."""
     write_csv(folder.out, good)
     if "coco" in formats:
         write_coco(folder.out, good, folder.classes, as_polygons)
     if good:
         write_contact_sheet(folder.out, good)
     stale = [*([] if "coco" in formats else [ANNOTATIONS]), *([] if good else [SHEET])]
-    return [file for file in stale if set_aside(folder.out, file)]
+    return [file for file in stale if move_aside(folder.out, file)]
 
 
 def tell_left_out(records: Mapping[str, Record], good: Mapping[str, Record], too_long: Sequence[Path]) -> None:
-    """Say what of the photographs is in no result; exit with 1 if whole ones are not."""
+    """Say what of the images is in no result; exit with 1 if whole ones are not."""
     for record in good.values():
         if record["pages"] > 1:
             print(f"only the first of {record['pages']} pages or frames: {record['file']}", file=sys.stderr)
@@ -224,5 +223,5 @@ def tell_left_out(records: Mapping[str, Record], good: Mapping[str, Record], too
         )
     number = len(broken) + len(too_long)
     if number:
-        print(f"{number} of {len(records) + len(too_long)} photographs could not be read.", file=sys.stderr)
+        print(f"{number} of {len(records) + len(too_long)} images could not be read.", file=sys.stderr)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""``qgnet serve``: a page on this machine where one paints an object and sees it found in all photographs."""
+"""``qgnet serve``: a page on this machine where one paints an object and sees it found in all images."""
 
 import argparse
 import socket
@@ -15,11 +15,11 @@ def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
     parser = subcommands.add_parser(
         "serve",
-        description="Opens a page in which one paints an object in one or a few photographs of a folder, sees it found "
+        description="Opens a page in which one paints an object in one or a few images of a folder, sees it found "
         "in all others, corrects, and downloads. The work is kept in the folder itself (.qgnet-page).",
         epilog="example: qgnet serve photographs/",
     )
-    parser.add_argument("photographs", type=Path, help="a folder, searched through")
+    parser.add_argument("images", type=Path, help="a folder, searched through")
     add_model_options(parser)
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default 8000)")
     parser.add_argument(
@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         InputError: if the folder, the model or the port cannot be had, or the extra ``web`` is not installed.
     """
-    if not options.photographs.is_dir():
-        raise InputError(f"{options.photographs} is no folder. Give the folder of the photographs.")
+    if not options.images.is_dir():
+        raise InputError(f"{options.images} is no folder. Give the folder of the images.")
     model = model_of(options)
     try:
         import uvicorn  # noqa: PLC0415
@@ -60,14 +60,14 @@ def run(options: argparse.Namespace) -> None:
     with listening(options.host, options.port) as listener:
         token = None if options.no_token else new_token()
         segmenter = Segmenter(**model)
-        app = make_app(options.photographs, segmenter, options.host, token)
-        for line in app.state.work.session.told:
+        app = make_app(options.images, segmenter, options.host, token)
+        for line in app.state.workspace.session.warnings:
             print(line, file=sys.stderr)
         print(f"Open {address(listener, options.host, token)}\nCtrl-C ends it; what you did is kept.", flush=True)
 
         class Server(uvicorn.Server):
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-                app.state.work.worker.end_events()
+                app.state.workspace.worker.close_events()
                 super().handle_exit(sig, frame)
 
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)

@@ -10,8 +10,6 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-import cv2
-
 from qgnet.common.progress import progress
 
 Result = TypeVar("Result")
@@ -96,6 +94,8 @@ def quota(folder: Path) -> float:
 def _begin(job: Callable[[Sequence[int]], Any] | None) -> None:
     global _job  # noqa: PLW0603  (one per process)
     _job = job
+    import cv2  # noqa: PLC0415  (what only starts processes, or none, waits for no OpenCV)
+
     cv2.setNumThreads(0)  # the processes are the parallelism
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends the others
     threading.Thread(target=_end_with_parent, daemon=True).start()

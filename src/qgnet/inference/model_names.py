@@ -11,7 +11,7 @@ HEADS = Path(__file__).parent / "heads"
 PREFIX = "qgnet/"
 
 
-def known_models() -> dict[str, str]:
+def named_models() -> dict[str, str]:
     """Name → what it is."""
     return {MATCHING: f"training-free matching of the supports on a frozen {ENCODER}, ImageNet's weights", **heads()}
 

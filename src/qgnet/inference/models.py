@@ -12,7 +12,7 @@ from qgnet.inference.model_names import MATCHING, PREFIX
 from qgnet.inference.onnx_networks import AGAIN, DESCRIPTION, description_of, network_of
 from qgnet.inference.packaged_heads import open_head, pack
 from qgnet.inference.presence import Calibration
-from qgnet.inference.validation import calibration_of
+from qgnet.inference.validation import parse_calibration
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.runs.folders import checkpoint_run, saved_settings
 from qgnet.tasks.episodic import IMAGE_SIZE
@@ -24,7 +24,7 @@ from qgnet.weights.store import PACKAGED, PRIOR_FORMAT, read_tensors
 QGNET = "qgnet"
 KINDS = (MATCHING, QGNET)
 MATCHING_SIDE = 321
-"""Side in pixels of the square that photographs are brought to for matching."""
+"""Side in pixels of the square that images are brought to for matching."""
 MATCHING_SETTINGS = {
     "encoder": ENCODER,
     "encoder_weights": PACKAGED,
@@ -65,7 +65,7 @@ def open_model(model: str | Path, image_size: int | None = None, **matching: Any
     """A network by its name, or that of a checkpoint.
 
     Args:
-        model: ``matching``, another name that `known_models` has, the file of a checkpoint of stage 2, or a folder that
+        model: ``matching``, another name that `named_models` has, the file of a checkpoint of stage 2, or a folder that
             `qgnet export` wrote.
         image_size: side of the square, in pixels; None: what it was made for.
         matching: settings of :class:`SupportMatching` that differ from ``MATCHING_SETTINGS``.
@@ -99,7 +99,7 @@ def exported_model(folder: Path, image_size: int | None) -> Model:
             f"{folder} was exported for {known['image_size']} px, not for {image_size}. Leave the image size out, or "
             "export the model again with --image-size."
         )
-    calibration = calibration_of(str(file), known["calibration"], AGAIN)
+    calibration = parse_calibration(str(file), known["calibration"], AGAIN)
     net = network_of(folder, known)
     net.eval()
     kind, side, source = known["kind"], known["image_size"], str(folder)
@@ -114,12 +114,12 @@ def matching_model(image_size: int, settings: dict[str, Any]) -> Model:
     origin = task.file_hashes.get("encoder_weights", settings["encoder_weights"])
     source = f"{settings['encoder_weights']} weights of {settings['encoder']}"
     model = _ready(task.net, image_size, MATCHING, settings, str(origin), source)
-    return model._replace(calibration=calibration_of_matching()) if settings == MATCHING_SETTINGS else model
+    return model._replace(calibration=matching_calibration()) if settings == MATCHING_SETTINGS else model
 
 
-def calibration_of_matching() -> Calibration:
+def matching_calibration() -> Calibration:
     """That of ``MATCHING_SETTINGS``."""
-    calibration = calibration_of(
+    calibration = parse_calibration(
         str(CALIBRATION), json.loads(CALIBRATION.read_text(encoding="utf-8")), "Install again."
     )
     assert calibration is not None

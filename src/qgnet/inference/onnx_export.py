@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from qgnet.common.errors import InputError
 from qgnet.inference.models import Model
 from qgnet.inference.onnx_networks import DECODER, ENCODER, NETWORKS, SUPPORT, describe, identity_of, needed
-from qgnet.networks.encoded import tensors
 from qgnet.networks.encoders import Features
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.layers import size_of
 from qgnet.networks.matching import MatchingNetwork
+from qgnet.networks.nested_tensors import all_tensors
 from qgnet.networks.qgnet import GUIDED, QGNet
 from qgnet.networks.score_maps import matching_feature
 from qgnet.tasks.base import normalise
@@ -29,7 +29,7 @@ SMALL = 0.01
 EXPORTS = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 9)
 """Since when torch's exporter of today is its default; before, TorchScript's."""
 BATCH = 2
-"""Pictures of the trace and of the check; one would be taken for a batch that is always one."""
+"""Images of the trace and of the check; one would be taken for a batch that is always one."""
 
 
 class Difference(NamedTuple):
@@ -60,7 +60,7 @@ class EncoderPart(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """All that is kept of a query."""
-        return tuple(tensors(self.net.encode_query(image)))
+        return tuple(all_tensors(self.net.encode_query(image)))
 
 
 class SupportPart(nn.Module):
@@ -71,11 +71,11 @@ class SupportPart(nn.Module):
         self.net = net
         self.sizes: list[tuple[int, int]] = []
         with torch.inference_mode():
-            self.net.masked(self.features(image), self._note)
+            self.net.masked_features(self.features(image), self._note)
 
     def features(self, image: Tensor) -> Features:
         """What a support starts from."""
-        return self.net.encoder(image, self.net.encoder.shared_levels)
+        return self.net.encoder(image, self.net.encoder.base_levels)
 
     def _note(self, size: tuple[int, int]) -> Tensor:
         if size not in self.sizes:
@@ -86,10 +86,10 @@ class SupportPart(nn.Module):
         """The category feature, the masked high-level feature, and what score maps compare."""
         features = self.features(image)
         known = {size_of(mask): mask for mask in masks}
-        category, masked = self.net.masked(features, lambda size: known[size])
+        category, masked = self.net.masked_features(features, lambda size: known[size])
         if not self.net.score_map_names:
             return category, masked
-        return category, masked, matching_feature(self.net.encoder.compared(features))
+        return category, masked, matching_feature(self.net.encoder, features)
 
 
 class DecoderPart(nn.Module):
@@ -154,8 +154,8 @@ def refuse_too_large(differences: Sequence[Difference]) -> None:
 
 @torch.inference_mode()
 def compare(model: Model, exported: Any) -> list[Difference]:
-    """Encode and decode the same pictures by both."""
-    images, masks = pictures(model.image_size)
+    """Encode and decode the same images by both."""
+    images, masks = sample_images(model.image_size)
     sides = (model.image_size, model.image_size)
     pairs = []
     for one in (model.net, exported):
@@ -163,7 +163,7 @@ def compare(model: Model, exported: Any) -> list[Difference]:
         shots = [one.encode_support(images[i : i + 1], masks[i : i + 1]) for i in range(BATCH)]
         output = one.decode(query, one.stack_shots(shots), sides, with_levels=False)
         pairs.append({"the query": query, "the supports": shots, "the prediction": output.logits})
-    return [difference(part, *(list(tensors(pair[part])) for pair in pairs)) for part in pairs[0]]
+    return [difference(part, *(list(all_tensors(pair[part])) for pair in pairs)) for part in pairs[0]]
 
 
 def difference(part: str, expected: list[Tensor], found: list[Tensor]) -> Difference:
@@ -175,8 +175,8 @@ def difference(part: str, expected: list[Tensor], found: list[Tensor]) -> Differ
     return max(each, key=lambda one: one.share)
 
 
-def pictures(side: int) -> tuple[Tensor, Tensor]:
-    """Normalised pictures (B, 3, S, S) of coarse noise, and masks (B, S, S) of a square in each."""
+def sample_images(side: int) -> tuple[Tensor, Tensor]:
+    """Normalised images (B, 3, S, S) of coarse noise, and masks (B, S, S) of a square in each."""
     coarse = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, 3, 9, 9), dtype=np.uint8))
     images = nn.functional.interpolate(coarse.float(), (side, side), mode="bilinear").to(torch.uint8)
     masks = torch.zeros(BATCH, side, side, dtype=torch.uint8)
@@ -186,14 +186,14 @@ def pictures(side: int) -> tuple[Tensor, Tensor]:
 
 def write_matcher(net: MatchingNetwork, side: int, folder: Path) -> dict[str, Any]:
     """The ONNX file of a matcher; what else makes the network."""
-    images, _ = pictures(side)
+    images, _ = sample_images(side)
     write(EncoderPart(net), (images,), folder / ENCODER, ["image"], ["matching"])
     return {"method": net.method}
 
 
 def write_qgnet(net: QGNet, side: int, folder: Path) -> dict[str, Any]:
     """The ONNX files of a QGNet; what else makes the network."""
-    images, masks = pictures(side)
+    images, masks = sample_images(side)
     with torch.inference_mode():
         query = net.encode_query(images)
     levels = [f"pyramid_{i}" for i in range(len(query.pyramid))]
@@ -219,7 +219,7 @@ WRITERS: dict[str, Callable[..., dict[str, Any]]] = {"matching": write_matcher, 
 
 
 def write_decoder(net: QGNet, images: Tensor, masks: Tensor, folder: Path) -> None:
-    """The FEM, with what it is given for some pictures."""
+    """The FEM, with what it is given for some images."""
     with torch.no_grad():
         query, supports = net.encode_query(images), net.stack_shots([net.encode_support(images, masks)])
         output = net.decode(query, supports, (images.shape[-2], images.shape[-1]), with_levels=False)
@@ -232,7 +232,7 @@ def write_decoder(net: QGNet, images: Tensor, masks: Tensor, folder: Path) -> No
 
 
 def write(part: nn.Module, given: tuple[Any, ...], file: Path, inputs: list[str], outputs: list[str]) -> None:
-    """One ONNX file, for any number of pictures of this size; InputError if torch cannot make it."""
+    """One ONNX file, for any number of images of this size; InputError if torch cannot make it."""
     names: dict[str, Any] = {"input_names": inputs, "output_names": outputs}
     try:
         with warnings.catch_warnings(), torch.no_grad():

@@ -28,13 +28,14 @@ from qgnet.inference.validation import (
     one_of,
     optional,
 )
-from qgnet.networks.encoded import each_tensor
+from qgnet.networks.correspondence import foreground_keys
 from qgnet.networks.enrichment import EnrichmentOutput
 from qgnet.networks.few_shot import FewShotNetwork
-from qgnet.networks.layers import resize_mask
+from qgnet.networks.layers import foreground_share
 from qgnet.networks.matching import MatchingHead
-from qgnet.networks.qgnet import GUIDED, PRIOR, QGNetDecoder, Query, Support, support
-from qgnet.networks.score_maps import SCORE_MAPS, positions
+from qgnet.networks.nested_tensors import map_tensors
+from qgnet.networks.qgnet import GUIDED, PRIOR, EncodedQuery, EncodedSupport, QGNetDecoder
+from qgnet.networks.score_maps import SCORE_MAPS, support_positions
 
 FORMAT = "qgnet-onnx-1"
 DESCRIPTION = "model.json"
@@ -114,20 +115,18 @@ class ExportedQGNet(OneSize, QGNetDecoder):
         self.encoder, self.of_support = Graph(folder / ENCODER), Graph(folder / SUPPORT)
         self.map_names = (GUIDED, PRIOR) if "prior_map" in self.encoder.outputs else (GUIDED,)
 
-    def encode_query(self, image: Tensor, shared: None = None) -> Query:
+    def encode_query(self, image: Tensor, shared: None = None) -> EncodedQuery:
         """(B, 3, S, S) normalised floats → what depends on the query alone."""
         known = self.encoder(image)
         pyramid = [tensor for name, tensor in known.items() if name.startswith("pyramid")]
-        return Query(pyramid, known["high"], known.get("prior_map"), known.get("matching"))
+        return EncodedQuery(pyramid, known["high"], known.get("prior_map"), known.get("matching"))
 
-    def encode_support(self, image: Tensor, mask: Tensor, shared: None = None) -> Support:
+    def encode_support(self, image: Tensor, mask: Tensor, shared: None = None) -> EncodedSupport:
         """(B, 3, S, S) normalised floats and their masks (B, S, S) → what depends on the support alone."""
-        whole = (mask == 1).float().unsqueeze(1)
-        known = self.of_support(image, *(resize_mask(whole, size) for size in self.mask_sizes))
-        compared = known.get("matching")
-        return support(
-            known["category"], known["masked"], mask, None if compared is None else positions(compared, mask)
-        )
+        known = self.of_support(image, *(foreground_share(mask, size) for size in self.mask_sizes))
+        matching = known.get("matching")
+        positions = None if matching is None else support_positions(matching, mask)
+        return EncodedSupport(known["category"], foreground_keys(known["masked"], mask), positions)
 
 
 class ExportedEnrichment(nn.Module):
@@ -147,7 +146,7 @@ class ExportedEnrichment(nn.Module):
     ) -> EnrichmentOutput:
         """Predict."""
         batch = len(pyramid[0])
-        every = each_tensor(lambda t: t.expand(batch, -1, -1, -1), [*pyramid, category, *maps])
+        every = map_tensors(lambda t: t.expand(batch, -1, -1, -1), [*pyramid, category, *maps])
         return EnrichmentOutput(self.graph(*every)["logits"], [])
 
 

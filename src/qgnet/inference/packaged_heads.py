@@ -45,7 +45,7 @@ def open_head(name: str) -> Head:
     """A head by its name; InputError if there is none, or the encoder's weights cannot be had or are others."""
     file = model_names.HEADS / f"{name.removeprefix(model_names.PREFIX)}.pt"
     if not name.startswith(model_names.PREFIX) or not file.is_file():
-        there = ", ".join(model_names.known_models())
+        there = ", ".join(model_names.named_models())
         raise InputError(f"There is no model {name!r}. There are: {there}; or give a checkpoint's file.")
     content = read_tensors(file, "--model")
     task = FewShotSegmentation(**content["settings"])

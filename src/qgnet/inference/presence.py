@@ -1,4 +1,4 @@
-"""Whether a photograph shows the class at all: what was found in it, compared with the supports' object."""
+"""Whether an image shows the class at all: what was found in it, compared with the supports' object."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qgnet.networks.score_maps import Positions
+from qgnet.networks.score_maps import SupportPositions
 
 
 class Calibration(NamedTuple):
@@ -20,10 +20,10 @@ class Calibration(NamedTuple):
         shots: weight of the binary logarithm of the number of supports.
         offset: added.
         threshold: the one that serves best where there is but one support.
-        centre: (C,) mean feature of photographs. What all of them have in common tells no class from another.
+        centre: (C,) mean feature of images. What all of them have in common tells no class from another.
         usual: weight of the similarity that several supports' objects have, found in each other: where it is high, what
-            is found in a photograph that shows the class is similar, too.
-        sides: image sizes, in pixels, at which it was measured to hold: of photographs with and without the class as
+            is found in an image that shows the class is similar, too.
+        sides: image sizes, in pixels, at which it was measured to hold: of images with and without the class as
             many as at the first are kept and left empty, within 5 %. The default is that of files without them.
         bf16: whether it was measured to hold in bfloat16, too.
     """
@@ -41,13 +41,13 @@ class Calibration(NamedTuple):
     def why_not(self, side: int, tile: bool, bf16: bool) -> str:
         """Why it does not hold for these settings of a Segmenter; empty where it does."""
         if tile:
-            return "the score is calibrated for whole photographs, not for tiles"
+            return "the score is calibrated for whole images, not for tiles"
         if side not in self.sides:
             return f"the score is calibrated at {', '.join(map(str, self.sides))} px, not at {side} px"
         return "the score is not calibrated in bfloat16" if bf16 and not self.bf16 else ""
 
     def probability(self, evidence: Tensor, shots: int, usual: float) -> Tensor:
-        """That photographs show the class: as likely as not at 0.5 where half of them do.
+        """That images show the class: as likely as not at 0.5 where half of them do.
 
         Args:
             evidence: (T, 2) of :func:`evidence`.
@@ -67,7 +67,7 @@ def within(inside: Tensor, size: tuple[int, int]) -> Tensor:
     return F.adaptive_max_pool2d(inside.float()[:, None], size)[:, 0].flatten(1) > 0
 
 
-def evidence(query: Tensor, supports: Positions, score_maps: Tensor, inside: Tensor, centre: Tensor) -> Tensor:
+def evidence(query: Tensor, supports: SupportPositions, score_maps: Tensor, inside: Tensor, centre: Tensor) -> Tensor:
     """How similar what was found is to the supports' object, and how strong the answer is.
 
     Args:
@@ -75,7 +75,7 @@ def evidence(query: Tensor, supports: Positions, score_maps: Tensor, inside: Ten
         supports: (1, …), the positions of all of them.
         score_maps: (T, S, S), above 0 where the object was found.
         inside: (T, S, S) bool, where the square is not padding.
-        centre: (C,) mean feature of photographs.
+        centre: (C,) mean feature of images.
 
     Returns:
         (T, 2): the cosine of the mean feature of what was found, or where that is nothing of the position that comes

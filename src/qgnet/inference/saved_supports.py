@@ -22,12 +22,12 @@ from qgnet.inference.validation import (
     TEXT,
     THRESHOLD,
     Field,
-    calibration_of,
     hold,
     is_list_of,
     is_number,
     one_of,
     optional,
+    parse_calibration,
 )
 from qgnet.networks.encoders import Encoder
 from qgnet.weights.store import read_tensors, save_tensors
@@ -138,7 +138,7 @@ def _model(path: Path, content: dict[str, Any]) -> Model:
     for encoder, (mean, std) in zip(encoders, colours, strict=True):
         encoder.mean, encoder.std = tuple(mean), tuple(std)
     facts = {name: known[name] for name in MODEL}
-    return Model(**facts, net=net, source=str(path), calibration=calibration_of(str(path), calibration, AGAIN))
+    return Model(**facts, net=net, source=str(path), calibration=parse_calibration(str(path), calibration, AGAIN))
 
 
 def _learnt(where: str, model: Model, one: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A few masks in, all other masks out: few-shot segmentation of photographs."""
+"""A few masks in, all other masks out: few-shot segmentation of images."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -20,10 +20,10 @@ from qgnet.inference import PRESENCE, saved_supports
 from qgnet.inference.model_names import DEFAULT
 from qgnet.inference.models import open_model
 from qgnet.inference.presence import Calibration, evidence
-from qgnet.inference.supports import Given, Pairs, name_of, picture, read_supports, several
-from qgnet.inference.tiling import Maps, at_once, blend
+from qgnet.inference.supports import ImageLike, Pairs, as_image, checked_images, name_of, read_supports
+from qgnet.inference.tiling import Maps, batch_limit, blend
 from qgnet.inference.tuning import Learnt, SupportReport, choose, iou, mirrored, reports
-from qgnet.networks.encoded import concatenated, each_tensor
+from qgnet.networks.nested_tensors import concatenate, map_tensors
 from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.tasks.base import normalise
 from qgnet.tasks.feature_cache import MB, FeatureCache
@@ -34,19 +34,19 @@ BATCH = 8
 
 
 class Segmenter:
-    """Segments photographs by a few examples.
+    """Segments images by a few examples.
 
     ``predict`` may be called from several threads at once, unless the Segmenter remembers, see :meth:`remember`.
 
     Args:
         model: ``matching``, which needs no training; the file of a checkpoint of stage 2; or a folder that
             `qgnet export` wrote.
-        image_size: side in pixels of the square that photographs are brought to; None: the model's own.
+        image_size: side in pixels of the square that images are brought to; None: the model's own.
         device: where it runs, e.g. ``cpu`` or ``cuda``; None: a GPU if there is one.
         bf16: compute convolutions in bfloat16.
-        tile: slide the square over photographs that are larger, instead of bringing them to the square.
+        tile: slide the square over images that are larger, instead of bringing them to the square.
         threshold: probability above which a pixel is the object, in (0, 1); None: chosen by the supports.
-        presence: least score, in [0, 1], of a photograph that is not left empty; 0 leaves none empty that has a pixel
+        presence: least score, in [0, 1], of an image that is not left empty; 0 leaves none empty that has a pixel
             above the threshold. None: 0.6. It counts only where scores are calibrated: of ``matching`` with its own
             settings and image size, without tiles. Elsewhere a score is the mean probability of a mask, nothing is left
             empty by it, and a line says so.
@@ -101,7 +101,7 @@ class Segmenter:
             say(f"Nothing is left empty by its score: {why}. Here it is the mean probability of a mask.")
 
     def remember(self, megabytes: int) -> "Segmenter":
-        """Keep what the network makes of pictures, the latest ones, for when it is asked of them with other supports.
+        """Keep what the network makes of images, the latest ones, for when it is asked of them with other supports.
 
         From then on only one thread at a time may use the Segmenter.
         """
@@ -117,7 +117,7 @@ class Segmenter:
             self.model.net.to(self.device)
         except (RuntimeError, TypeError, AssertionError) as error:  # no such device; torch without its kind of devices
             raise InputError(f"device={device!r} cannot be used ({error}). Take cpu, or leave it out.") from None
-        self.learnt = [x._replace(encoded=each_tensor(lambda t: t.to(self.device), x.encoded)) for x in self.learnt]
+        self.learnt = [x._replace(encoded=map_tensors(lambda t: t.to(self.device), x.encoded)) for x in self.learnt]
         return self
 
     @property
@@ -134,9 +134,9 @@ class Segmenter:
         """Learn classes from their supports; they are encoded once, here.
 
         Args:
-            supports: pairs of picture and mask, or class name → such pairs. A picture is a file, a PIL image or a uint8
+            supports: pairs of image and mask, or class name → such pairs. An image is a file, a PIL image or a uint8
                 array (H, W, 3) RGB or (H, W) grey; a mask is a file, a PIL image or an array (H, W) of bool or whole
-                numbers, of the picture's size: black and white, or 0 background, 1 object, 255 ignored. Tensors and
+                numbers, of the image's size: black and white, or 0 background, 1 object, 255 ignored. Tensors and
                 nested lists of the same are taken, too.
             names: class number → name. The masks then hold class numbers, 0 background and 255 ignored.
 
@@ -145,7 +145,7 @@ class Segmenter:
 
         Raises:
             InputError: for no support, a mask that is empty, of nothing but the object or of another size than its
-                picture, class numbers without a meaning, two classes of one name, or what cannot be read.
+                image, class numbers without a meaning, two classes of one name, or what cannot be read.
         """
         known = {name: self._learn(name, pairs) for name, pairs in read_supports(supports, names).items()}
         self.learnt = list(known.values())
@@ -208,7 +208,7 @@ class Segmenter:
 
         if self.memory is None:
             return encode(squares)
-        return concatenated([self.memory.get(sha256_of(one.numpy()), partial(encode, one)) for one in squares.split(1)])
+        return concatenate([self.memory.get(sha256_of(one.numpy()), partial(encode, one)) for one in squares.split(1)])
 
     def save(self, path: str | Path) -> None:
         """Write the network and what it has learnt, as tensors and plain values, to one file.
@@ -236,51 +236,51 @@ class Segmenter:
         segmenter._tell_uncalibrated(asked=False)
         return segmenter.to(device or default_device())
 
-    def predict(self, photograph: Given) -> Result:
-        """Segment one photograph: a file, a PIL image or a uint8 array (H, W, 3) RGB or (H, W) grey.
+    def predict(self, photograph: ImageLike) -> Result:
+        """Segment one image: a file, a PIL image or a uint8 array (H, W, 3) RGB or (H, W) grey.
 
         Raises:
-            InputError: if nothing has been learnt, or the photograph cannot be read.
+            InputError: if nothing has been learnt, or the image cannot be read.
         """
         return next(self.predict_many([photograph]))
 
-    def predict_many(self, photographs: Iterable[Given]) -> Iterator[Result]:
-        """Segment photographs one after the other, some at a time; errors as of `predict`."""
-        given = enumerate(several(photographs), start=1)
-        named = ((self._fit(one), name_of(one, f"photograph {number}")) for number, one in given)
+    def predict_many(self, photographs: Iterable[ImageLike]) -> Iterator[Result]:
+        """Segment images one after the other, some at a time; errors as of `predict`."""
+        given = enumerate(checked_images(photographs), start=1)
+        named = ((self._fit(one), name_of(one, f"image {number}")) for number, one in given)
         while batch := list(islice(named, BATCH)):
             yield from self.segment(*zip(*batch, strict=True))
 
-    def _fit(self, photograph: Given) -> Letterboxed:
-        return letterbox_image(picture(photograph), self.model.image_size, self.tile)
+    def _fit(self, image: ImageLike) -> Letterboxed:
+        return letterbox_image(as_image(image), self.model.image_size, self.tile)
 
     @torch.inference_mode()
-    def segment(self, photographs: Sequence[Letterboxed], names: Sequence[str]) -> list[Result]:
-        """Segment photographs that have been brought to the network's square; errors call them by their names.
+    def segment(self, images: Sequence[Letterboxed], names: Sequence[str]) -> list[Result]:
+        """Segment images that have been brought to the network's square; errors call them by their names.
 
         Raises:
             InputError: if nothing has been learnt, or the network's answer is not finite.
         """
         if not self.learnt:
-            raise InputError("Nothing has been learnt yet. Call fit() with a few pictures and their masks first.")
-        squares = torch.cat([photograph.squares for photograph in photographs])
-        inside = torch.cat([photograph.inside() for photograph in photographs])
-        many = at_once(self.model.image_size, BATCH)
+            raise InputError("Nothing has been learnt yet. Call fit() with a few images and their masks first.")
+        squares = torch.cat([image.squares for image in images])
+        inside = torch.cat([image.inside() for image in images])
+        many = batch_limit(self.model.image_size, BATCH)
         chunks = zip(squares.split(many), inside.split(many), strict=True)
         parts = zip(*(self._decode(*chunk) for chunk in chunks), strict=True)
-        answers = [concatenated(part) for part in parts]
+        answers = [concatenate(part) for part in parts]
         results, first = [], 0
-        for photograph, name in zip(photographs, names, strict=True):
-            rows = slice(first, first + len(photograph.windows))
-            found = [each_tensor(itemgetter(rows), maps) for maps in answers]
+        for image, name in zip(images, names, strict=True):
+            rows = slice(first, first + len(image.windows))
+            found = [map_tensors(itemgetter(rows), maps) for maps in answers]
             for maps in found:
                 self._require_finite(maps.score_maps, name)
-            results.append(self._result(photograph, found))
+            results.append(self._result(image, found))
             first = rows.stop
         return results
 
     def _require_finite(self, score_maps: Tensor, name: str) -> None:
-        """InputError if the network's answer to a picture, in the main memory, has NaN or infinite values."""
+        """InputError if the network's answer to an image, in the main memory, has NaN or infinite values."""
         if not torch.isfinite(score_maps).all():
             raise InputError(not_finite(name, self.model.source))
 
@@ -295,12 +295,12 @@ class Segmenter:
                 score_maps = output.logits[:, 1] - output.logits[:, 0]
                 known = self._evidence(query, learnt.encoded, score_maps, inside)
                 maps = Maps(score_maps, {name: values[:, 0] for name, values in output.maps.items()}, known)
-                answers.append(each_tensor(lambda t: t.float().cpu(), maps))
+                answers.append(map_tensors(lambda t: t.float().cpu(), maps))
         return answers
 
     def _evidence(self, query: Any, supports: Any, score_maps: Tensor, inside: Tensor) -> Tensor | None:
         """What `_present` goes by; None without a calibration, or of a network that compares nothing."""
-        compared = self.model.net.compared(query, supports)
+        compared = self.model.net.presence_features(query, supports)
         if self.calibration is None or compared is None:
             return None
         centre = score_maps.new_tensor(self.calibration.centre, dtype=torch.float32)
@@ -311,9 +311,9 @@ class Segmenter:
             )
         return evidence(*compared, score_maps, inside.to(self.device), centre)
 
-    def _result(self, photograph: Letterboxed, answers: Sequence[Maps]) -> Result:
+    def _result(self, image: Letterboxed, answers: Sequence[Maps]) -> Result:
         """Masks that share no pixel, see `furthest_above`."""
-        probabilities = [blend(maps.score_maps, photograph).sigmoid().numpy() for maps in answers]
+        probabilities = [blend(maps.score_maps, image).sigmoid().numpy() for maps in answers]
         present = [self._present(learnt, maps) for learnt, maps in zip(self.learnt, answers, strict=True)]
         there = [score is None or score >= self.presence for score in present]
         winner = furthest_above(probabilities, [learnt.threshold for learnt in self.learnt], there)
@@ -330,7 +330,7 @@ class Segmenter:
         return Result(segments)
 
     def _present(self, learnt: Learnt, maps: Maps) -> float | None:
-        """Probability that a photograph shows the class, in any of its squares; None without a calibration."""
+        """Probability that an image shows the class, in any of its squares; None without a calibration."""
         if self.calibration is None or maps.evidence is None:
             return None
         return float(self.calibration.probability(maps.evidence, len(learnt.supports), learnt.usual).max())

@@ -1,4 +1,4 @@
-"""Pictures and masks as users hand them over: files, PIL images, arrays, tensors or lists."""
+"""Images and masks as users hand them over: files, PIL images, arrays, tensors or lists."""
 
 import io
 import os
@@ -25,11 +25,11 @@ PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 CONVERTED = {"HSV": "RGB", "La": "LA", "RGBa": "RGBA", "I;16N": "I"}
 """Modes of PIL images that no file has."""
 BYTE = 255
-Given = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Sequence[Any]
-"""A file; a PIL image; or an array, a tensor or nested lists, see `picture` and `class_numbers`."""
+ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Sequence[Any]
+"""A file; a PIL image; or an array, a tensor or nested lists, see `as_image` and `as_class_mask`."""
 
 
-def picture(given: Given) -> Array:
+def as_image(given: ImageLike) -> Array:
     """(H, W, 3) uint8 RGB in its displayed orientation.
 
     Args:
@@ -43,25 +43,25 @@ def picture(given: Given) -> Array:
         return read_image(Path(given))
     if isinstance(given, Image.Image):
         return decode_image(NAMELESS, as_file(given))
-    values = numbers_of(given, "A picture", "a uint8 array (H, W, 3) or (H, W)")
+    values = numbers_of(given, "An image", "a uint8 array (H, W, 3) or (H, W)")
     if isinstance(given, Tensor) and values.ndim == 3 and values.shape[0] == 3 != values.shape[2]:
         values = np.ascontiguousarray(values.transpose(1, 2, 0))
     right = values.ndim in (2, 3) and values.shape[2:] in ((), (3,)) and values.size
     if not right or not np.issubdtype(values.dtype, np.integer):
         raise InputError(
-            f"A picture is a {values.dtype} array {values.shape}; expected whole numbers from 0 to {BYTE} (uint8), "
+            f"An image is a {values.dtype} array {values.shape}; expected whole numbers from 0 to {BYTE} (uint8), "
             "(H, W, 3) or (H, W)."
         )
     if values.dtype != np.uint8:
         if values.min() < 0 or values.max() > BYTE:
             raise InputError(
-                f"A picture holds values from {values.min()} to {values.max()}; expected 0 to {BYTE}. Scale them."
+                f"An image holds values from {values.min()} to {values.max()}; expected 0 to {BYTE}. Scale them."
             )
         values = values.astype(np.uint8)
     return values if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)
 
 
-def class_numbers(given: Given, numbers: Collection[int] | None) -> Array:
+def as_class_mask(given: ImageLike, numbers: Collection[int] | None) -> Array:
     """A mask as (H, W) whole numbers: 0 background, 255 ignored, and class numbers.
 
     Args:
@@ -95,7 +95,7 @@ def class_numbers(given: Given, numbers: Collection[int] | None) -> Array:
     return values.astype(np.uint8) if max(found, default=0) <= BYTE else values
 
 
-def mask_of_file(given: Given, single: bool) -> NDArray[Any] | None:
+def mask_of_file(given: ImageLike, single: bool) -> NDArray[Any] | None:
     """The numbers in a mask's file or PIL image; None of anything else."""
     if isinstance(given, Image.Image):
         path, data = NAMELESS, as_file(given)
@@ -156,38 +156,38 @@ def as_file(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def name_of(given: Given, otherwise: str) -> str:
+def name_of(given: ImageLike, otherwise: str) -> str:
     """A file's name; of what has none ``otherwise``."""
     return str(given) if isinstance(given, str | os.PathLike) else otherwise
 
 
-def is_one(given: Any) -> bool:
-    """Whether it is a single picture, though one may iterate over it."""
+def is_single(given: Any) -> bool:
+    """Whether it is a single image, though one may iterate over it."""
     return isinstance(given, str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor)
 
 
-def several(photographs: Any) -> Iterable[Given]:
-    """Photographs one after the other; InputError if it is a single one, or none."""
-    if is_one(photographs) or not isinstance(photographs, Iterable):
-        raise InputError(f"The photographs are {kind_of(photographs)}; expected several of them, such as a list.")
-    return photographs
+def checked_images(images: Any) -> Iterable[ImageLike]:
+    """Images one after the other; InputError if it is a single one, or none."""
+    if is_single(images) or not isinstance(images, Iterable):
+        raise InputError(f"The images are {kind_of(images)}; expected several of them, such as a list.")
+    return images
 
 
 OBJECT = "object"
 """Name of the class where the user gives none."""
 
 
-Pairs = Iterable[tuple[Given, Given]]
+Pairs = Iterable[tuple[ImageLike, ImageLike]]
 
 
 def read_supports(
     supports: Pairs | Mapping[str, Pairs], names: Mapping[int, str] | None
 ) -> dict[str, list[tuple[Array, Array]]]:
-    """Class name → pictures and masks in {0, 1, 255}; errors as of :meth:`Segmenter.fit`."""
+    """Class name → images and masks in {0, 1, 255}; errors as of :meth:`Segmenter.fit`."""
     classes = None if names is None else checked_names(names)
     if classes and isinstance(supports, Mapping):
         raise InputError(
-            "The supports have names of classes, and `names` gives others. Give pairs of pictures and masks of class "
+            "The supports have names of classes, and `names` gives others. Give pairs of images and masks of class "
             "numbers with `names`, or class name → pairs without."
         )
     by_class: dict[str, list[tuple[Array, Array]]] = {}
@@ -200,11 +200,11 @@ def read_supports(
     for name, pairs in groups.items():
         checked_name(name)
         for number, (image, mask) in enumerate(checked_pairs(pairs), start=1):
-            pixels, called = picture(image), f"The mask of {name_of(image, f'support {number}')}"
-            labels = class_numbers(mask, classes)
+            pixels, called = as_image(image), f"The mask of {name_of(image, f'support {number}')}"
+            labels = as_class_mask(mask, classes)
             if labels.shape != pixels.shape[:2]:
                 raise InputError(
-                    f"{called} is {labels.shape[1]}x{labels.shape[0]} px, the picture {pixels.shape[1]}x"
+                    f"{called} is {labels.shape[1]}x{labels.shape[0]} px, the image {pixels.shape[1]}x"
                     f"{pixels.shape[0]} px. Both must be of one size."
                 )
             if not ((labels != 0) & (labels != IGNORE)).any():
@@ -220,17 +220,17 @@ def read_supports(
     missing = [name for name in expected if name not in by_class]
     if missing or not by_class:
         raise InputError(
-            f"There is no support of {missing[0]!r}. Give at least one picture with a mask of it."
+            f"There is no support of {missing[0]!r}. Give at least one image with a mask of it."
             if missing
-            else "There is no support. Give at least one picture with the mask of what is to be found."
+            else "There is no support. Give at least one image with the mask of what is to be found."
         )
     return {name: by_class[name] for name in expected}
 
 
-def checked_pairs(pairs: Any) -> list[tuple[Given, Given]]:
-    """Pairs of pictures and masks; InputError if they are anything else."""
-    expected = "expected pairs, [(picture, mask), …]"
-    if is_one(pairs) or not isinstance(pairs, Iterable):
+def checked_pairs(pairs: Any) -> list[tuple[ImageLike, ImageLike]]:
+    """Pairs of images and masks; InputError if they are anything else."""
+    expected = "expected pairs, [(image, mask), …]"
+    if is_single(pairs) or not isinstance(pairs, Iterable):
         raise InputError(f"The supports are {kind_of(pairs)}; {expected}.")
     found = list(pairs)
     for number, pair in enumerate(found, start=1):

@@ -1,4 +1,4 @@
-"""Segmentation of photographs as a Lightning predict run."""
+"""Segmentation of images as a Lightning predict run."""
 
 from typing import NamedTuple
 
@@ -9,20 +9,20 @@ from qgnet.inference.segmenter import Segmenter
 from qgnet.outputs.segments import Result
 
 
-class Answer(NamedTuple):
-    """A photograph and what was found.
+class SegmentedImage(NamedTuple):
+    """An image and what was found.
 
     Attributes:
-        photograph: as it was given.
+        image: as it was given.
         result: None if it cannot be read.
     """
 
-    photograph: InputImage
+    image: InputImage
     result: Result | None
 
 
-class PhotographSegmentation(pl.LightningModule):
-    """Runs a fitted Segmenter over batches of photographs; nothing is trained.
+class ImageSegmentation(pl.LightningModule):
+    """Runs a fitted Segmenter over batches of images; nothing is trained.
 
     Args:
         segmenter: that has learnt what to find.
@@ -37,8 +37,8 @@ class PhotographSegmentation(pl.LightningModule):
         """Bring what was learnt to where Lightning has brought the network."""
         self.segmenter.to(self.device)
 
-    def predict_step(self, batch: list[InputImage], batch_idx: int) -> list[Answer]:
+    def predict_step(self, batch: list[InputImage], batch_idx: int) -> list[SegmentedImage]:
         """Segment those that could be read."""
         readable = [(photo.letterboxed, str(photo.path)) for photo in batch if photo.letterboxed is not None]
         results = iter(self.segmenter.segment(*zip(*readable, strict=True)) if readable else [])
-        return [Answer(photo, None if photo.letterboxed is None else next(results)) for photo in batch]
+        return [SegmentedImage(photo, None if photo.letterboxed is None else next(results)) for photo in batch]

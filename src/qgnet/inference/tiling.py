@@ -1,4 +1,4 @@
-"""Maps of a photograph's squares, put together."""
+"""Maps of an image's squares, put together."""
 
 from typing import NamedTuple
 
@@ -23,12 +23,12 @@ class Maps(NamedTuple):
     evidence: Tensor | None
 
 
-def blend(score_maps: Tensor, photograph: Letterboxed) -> Tensor:
-    """Margins (T, S, S) of a photograph's squares → (H, W); of overlapping tiles the nearer one's counts more."""
-    if len(photograph.windows) == 1:
-        return restore(score_maps[0], photograph.windows[0].content_size, photograph.size)
-    total, weights = torch.zeros(photograph.size), torch.zeros(photograph.size)
-    for score_map, window in zip(score_maps, photograph.windows, strict=True):
+def blend(score_maps: Tensor, image: Letterboxed) -> Tensor:
+    """Score maps (T, S, S) of an image's squares → (H, W); of overlapping tiles the nearer one's counts more."""
+    if len(image.windows) == 1:
+        return restore(score_maps[0], image.windows[0].content_size, image.size)
+    total, weights = torch.zeros(image.size), torch.zeros(image.size)
+    for score_map, window in zip(score_maps, image.windows, strict=True):
         place = np.s_[window.top : window.top + window.height, window.left : window.left + window.width]
         weight = torch.outer(_tent(window.height), _tent(window.width))
         total[place] += weight * restore(score_map, window.content_size, (window.height, window.width))
@@ -45,6 +45,6 @@ PIXELS = 2**23
 """Of all squares together that go through a network at once, unless one alone has more: eight of 1,024 px."""
 
 
-def at_once(side: int, most: int) -> int:
+def batch_limit(side: int, most: int) -> int:
     """How many squares of this side in pixels go through a network at once, 1 … `most`."""
     return max(1, min(most, PIXELS // side**2))

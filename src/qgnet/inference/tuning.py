@@ -19,7 +19,7 @@ HALF = 0.5
 ALIKE = 0.02
 """IoU that a threshold must gain to be preferred to one nearer to a half; of 0 … 0.2 the best at 5 shots on VOC."""
 ALIKE_ALONE = 0.2
-"""The same of a single support, whose mirrored copy is more like it than any photograph: it is only heeded where it
+"""The same of a single support, whose mirrored copy is more like it than any image: it is only heeded where it
 says much; of 0.01 … 0.4 the best on VOC."""
 DISAGREES = 0.5
 """A support disagrees if the others find it with less than this part of their median IoU."""
@@ -68,7 +68,7 @@ class Learnt(NamedTuple):
 
 
 def choose(probabilities: Tensor, masks: Tensor, alone: float | None = None) -> tuple[float, list[float]]:
-    """The threshold that serves best, and each picture's IoU at it.
+    """The threshold that serves best, and each image's IoU at it.
 
     Args:
         probabilities: (N, H, W) in [0, 1].
@@ -107,5 +107,5 @@ def mirrored(image: Array, mask: Array) -> tuple[Array, Array]:
     darker = (np.arange(256) * DARKEN).astype(np.uint8)
     small = cv2.resize(cv2.LUT(image, darker), size, interpolation=cv2.INTER_AREA)[:, ::-1]
     labels = resize_mask(mask, size)[:, ::-1]
-    picture = cv2.copyMakeBorder(small, *borders, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-    return picture, cv2.copyMakeBorder(labels, *borders, cv2.BORDER_CONSTANT, value=IGNORE)
+    image = cv2.copyMakeBorder(small, *borders, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    return image, cv2.copyMakeBorder(labels, *borders, cv2.BORDER_CONSTANT, value=IGNORE)

@@ -108,7 +108,7 @@ LATER = tuple(Calibration._field_defaults)
 """Fields of a calibration that older files do not have."""
 
 
-def calibration_of(where: str, content: Any, remedy: str) -> Calibration | None:
+def parse_calibration(where: str, content: Any, remedy: str) -> Calibration | None:
     """A calibration of plain values, such as ``benchmarks/presence.py`` writes; None of None.
 
     Raises:

@@ -42,7 +42,7 @@ def recalibrate_batch_norm(net: Encoder, images: Tensor) -> None:
     norms, training = _norms(net), net.training
     hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
     net.eval()
-    net.high_of(images)
+    net.encode_high(images)
     net.train(training)
     for hook in hooks:
         hook.remove()

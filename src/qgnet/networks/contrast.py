@@ -25,7 +25,7 @@ class ProjectedEncoder(nn.Module):
 
     def descriptor(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised floats → (B, C), the pooled high-level feature."""
-        return self.encoder.high_of(images).mean(dim=(2, 3))
+        return self.encoder.encode_high(images).mean(dim=(2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised floats → (B, dim) float32 of length 1."""

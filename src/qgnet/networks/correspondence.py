@@ -1,47 +1,67 @@
 """Region maps from cosine correspondences (paper, sections "self-" and "cross-correspondence").
 
-Both maps answer one question for every query position: how similar is it to the most similar *key*?
-Cross-correspondence takes the support's foreground positions as keys, self-correspondence takes the priors.
+Both maps tell for every query position how similar it is to the most similar *key*. Cross-correspondence takes the
+support's foreground positions as keys, self-correspondence takes the priors.
 """
 
 import torch
 from torch import Tensor
 
+from qgnet.networks.layers import foreground_share, size_of
+
 EPS = 1e-7
 """Added to norms and ranges, as in the released code."""
 
-BLOCK = 1024
+KEYS_AT_ONCE = 1024
 """Keys compared at once: one block's similarities exist at a time, at 641 px 26 MiB per image instead of 164."""
 
 
-def region_map(query: Tensor, keys: Tensor) -> Tensor:
+def region_map(query: Tensor, keys: Tensor, normalised: bool = False) -> Tensor:
     """Best cosine similarity of each query position to any key, min-max normalised per image.
 
     Args:
         query: (B, C, h, w) features.
         keys: (B, C, N) features, or (1, C, N) for all queries; an all-zero column (a masked-out support position) has
             similarity 0.
+        normalised: whether the query features are of length 1 already, as :func:`l2_normalise` makes them.
 
     Returns:
         (B, 1, h, w) float32 in [0, 1]. Computed in float32 even under autocast: high-level cosines lie close
         together, and the normalisation would turn bfloat16's rounding into steps.
     """
-    return unit_region_map(unit(query), keys)
-
-
-def unit_region_map(query: Tensor, keys: Tensor) -> Tensor:
-    """:func:`region_map` of query features that are float32 of length 1 already, as :func:`unit` makes them."""
     batch, _, height, width = query.shape
+    query = query if normalised else l2_normalise(query)
     with torch.autocast(query.device.type, enabled=False):
-        flat, keys = query.flatten(2), unit(keys)
+        flat, keys = query.flatten(2), l2_normalise(keys)
         trained = torch.is_grad_enabled() and (flat.requires_grad or keys.requires_grad)
         best = _best_with_gradient(flat, keys) if trained else _best(flat, keys)
     return _min_max(best).view(batch, 1, height, width)
 
 
+def foreground_keys(masked: Tensor, mask: Tensor) -> Tensor:
+    """The positions of supports that can be a query position's nearest.
+
+    Args:
+        masked: (B, C, h, w) features, zero outside the foreground.
+        mask: (B, H, W) in {0, 1, 255}. The positions are counted where it lies: if that is the host, a GPU with the
+            features is not waited for.
+
+    Returns:
+        (B, C, N): the foreground's positions and, where there are others, one of them, whose similarity is 0 as that of
+        all of them. N is that of the largest foreground; the rest of a smaller one is filled up with zero positions.
+    """
+    size, on_device = size_of(masked), mask.to(masked.device, non_blocking=True)
+    share = foreground_share(on_device, size, masked.dtype)
+    counted = share if on_device is mask else foreground_share(mask, size)
+    inside = share.flatten(1) > 0
+    most = min(inside.shape[1], int((counted > 0).flatten(1).sum(dim=1).max()) + 1)
+    order = inside.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+    return masked.flatten(2).gather(2, order[:, None].expand(-1, masked.shape[1], -1))
+
+
 def _best(query: Tensor, keys: Tensor) -> Tensor:
     """Similarity of each position (B, C, M) to its nearest key (B or 1, C, N), both of length 1: (B, M)."""
-    parts = (keys,) if torch.onnx.is_in_onnx_export() else keys.split(BLOCK, dim=2)  # a file has one shape alone
+    parts = (keys,) if torch.onnx.is_in_onnx_export() else keys.split(KEYS_AT_ONCE, dim=2)  # a file has one shape alone
     return torch.stack([(block.transpose(1, 2) @ query).amax(dim=1) for block in parts]).amax(dim=0)
 
 
@@ -50,9 +70,9 @@ def _best_with_gradient(query: Tensor, keys: Tensor) -> Tensor:
     the backward pass needs no product of all positions with all keys.
     """  # noqa: D205
     with torch.no_grad():
-        found = [(query.transpose(1, 2) @ block).max(dim=2) for block in keys.split(BLOCK, dim=2)]
+        found = [(query.transpose(1, 2) @ block).max(dim=2) for block in keys.split(KEYS_AT_ONCE, dim=2)]
         block = torch.stack([similarity for similarity, _ in found]).argmax(dim=0)
-        number = torch.stack([i for _, i in found]).gather(0, block[None])[0] + block * BLOCK
+        number = torch.stack([i for _, i in found]).gather(0, block[None])[0] + block * KEYS_AT_ONCE
     nearest = keys.expand(len(query), -1, -1).gather(2, number[:, None].expand(-1, query.shape[1], -1))
     return (query * nearest).sum(dim=1)
 
@@ -72,7 +92,7 @@ def untrained_prior_map(priors: Tensor) -> Tensor:
     """
     batch, _, height, width = priors.shape
     with torch.autocast(priors.device.type, enabled=False):
-        features = unit(priors.flatten(2))
+        features = l2_normalise(priors.flatten(2))
         mean_similarity = (features * features.mean(dim=2, keepdim=True)).sum(dim=1)
     return _min_max(-mean_similarity).view(batch, 1, height, width)
 
@@ -83,7 +103,7 @@ def _min_max(values: Tensor) -> Tensor:
     return (values - low) / (high - low + EPS)
 
 
-def unit(features: Tensor) -> Tensor:
+def l2_normalise(features: Tensor) -> Tensor:
     """(B, C, …) of any floating dtype → float32, each position of length 1; zero positions stay zero."""
     features = features.float()
     return features / (features.norm(dim=1, keepdim=True) + EPS)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from qgnet.networks.encoded import tensors
-from qgnet.networks.score_maps import Positions
+from qgnet.networks.nested_tensors import all_tensors
+from qgnet.networks.score_maps import SupportPositions
 
 
 class Prediction(NamedTuple):
@@ -32,7 +32,7 @@ class FewShotNetwork(nn.Module, ABC):
 
     Supports and queries are encoded apart, since encoders are frozen and test episodes return to the same images: each
     is encoded once and only :meth:`decode` runs per episode. What is encoded is opaque: tensors, or named tuples, lists
-    and None around them (``networks/encoded.py`` moves, joins and measures them). Its first dimension is the batch.
+    and None around them (see ``networks/nested_tensors.py``). Its first dimension is the batch.
 
     Images are (B, 3, H, W) floats normalised by ImageNet's mean and standard deviation; masks are (B, H, W) in
     {0, 1, 255}, of which 1 alone is foreground and 255 counts for nothing. Support masks may lie on the host while the
@@ -50,7 +50,7 @@ class FewShotNetwork(nn.Module, ABC):
 
     @abstractmethod
     def encode_query(self, image: Tensor, shared: Any = None) -> Any:
-        """What depends on query images alone; ``shared`` is what :meth:`shared` gives, if it is known."""
+        """What depends on query images alone; ``shared`` is what :meth:`shared_features` gives, if it is known."""
 
     @abstractmethod
     def encode_support(self, image: Tensor, mask: Tensor, shared: Any = None) -> Any:
@@ -71,16 +71,16 @@ class FewShotNetwork(nn.Module, ABC):
     def check_side(self, side: int, what: str) -> None:
         """InputError, with the nearest sides that can be taken, for a side of ``what`` that cannot be taken."""
 
-    def shared(self, image: Tensor) -> Any:
+    def shared_features(self, image: Tensor) -> Any:
         """What an image's encodings as a query and as a support have in common; None if that is nothing."""
         return None
 
     def fits(self, supports: Any) -> bool:
         """Whether stacked supports of one episode, as a file holds them, can be of this network: shapes, finite."""
-        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors(supports))
+        return all(bool(torch.isfinite(tensor).all()) for tensor in all_tensors(supports))
 
-    def compared(self, query: Any, supports: Any) -> tuple[Tensor, Positions] | None:
-        """By what a presence score judges: query features (B, C, h, w) of length 1, and the supports' positions.
+    def presence_features(self, query: Any, supports: Any) -> tuple[Tensor, SupportPositions] | None:
+        """What a presence score compares: query features (B, C, h, w) of length 1, and the supports' positions.
 
         None of a network that has no such features; its scores are not calibrated.
         """
@@ -109,6 +109,6 @@ class FewShotNetwork(nn.Module, ABC):
         return self.encode_query(query), [self.encode_support(image, mask) for image, mask in shots]
 
 
-def two_labels(score_map: Tensor) -> Tensor:
+def to_logits(score_map: Tensor) -> Tensor:
     """(B, 1, h, w) foreground minus background → logits (B, 2, h, w)."""
     return torch.cat([-score_map / 2, score_map / 2], dim=1)

@@ -51,6 +51,11 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.where(lost, F.adaptive_max_pool2d(mask, size), resized)
 
 
+def foreground_share(mask: Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Masks (B, H, W) in {0, 1, 255} → soft masks (B, 1, h, w) in [0, 1] of their foreground."""
+    return resize_mask((mask == 1).to(dtype).unsqueeze(1), size)
+
+
 def constants(values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
     """(N,) values, made on the device itself: for a copy from the host it would have to be waited for."""
     return torch.stack([torch.full((), value, device=device, dtype=dtype) for value in values])

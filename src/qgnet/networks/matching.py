@@ -6,22 +6,22 @@ from torch import Tensor
 
 from qgnet.networks.correspondence import region_map
 from qgnet.networks.encoders import Encoder, Features
-from qgnet.networks.few_shot import FewShotNetwork, Prediction, two_labels
+from qgnet.networks.few_shot import FewShotNetwork, Prediction, to_logits
 from qgnet.networks.layers import resize
 from qgnet.networks.qgnet import GUIDED
 from qgnet.networks.score_maps import (
     SCORE_MAPS,
-    Positions,
-    are_positions,
+    SupportPositions,
+    are_support_positions,
     compute_score_maps,
+    join_shots,
     matching_feature,
-    of_all_shots,
-    positions,
+    support_positions,
 )
 
 
 class MatchingHead(FewShotNetwork):
-    """Segments by one of the `SCORE_MAPS`, foreground where it is above 0, whatever encodes the images.
+    """Segments by one of the `SCORE_MAPS`, foreground where it is above 0, on features of whatever encodes the images.
 
     Args:
         method: ``nearest``, ``prototype``, ``ridge`` or ``sum``.
@@ -30,7 +30,7 @@ class MatchingHead(FewShotNetwork):
         ValueError: if there is no such method.
     """
 
-    supports_type = Positions
+    supports_type = SupportPositions
     map_names = (GUIDED,)
 
     def __init__(self, method: str) -> None:
@@ -40,26 +40,28 @@ class MatchingHead(FewShotNetwork):
         self.method = method
         self.score_map_names = tuple(SCORE_MAPS)
 
-    def encode_support(self, image: Tensor, mask: Tensor, shared: Features | None = None) -> Positions:
+    def encode_support(self, image: Tensor, mask: Tensor, shared: Features | None = None) -> SupportPositions:
         """The positions of the supports and what they show."""
-        return positions(self.encode_query(image, shared), mask)
+        return support_positions(self.encode_query(image, shared), mask)
 
-    def stack_shots(self, shots: Sequence[Positions]) -> Positions:
+    def stack_shots(self, shots: Sequence[SupportPositions]) -> SupportPositions:
         """The positions of all shots as one set."""
-        return of_all_shots(shots)
+        return join_shots(shots)
 
-    def decode(self, query: Tensor, supports: Positions, size: tuple[int, int], with_levels: bool = True) -> Prediction:
+    def decode(
+        self, query: Tensor, supports: SupportPositions, size: tuple[int, int], with_levels: bool = True
+    ) -> Prediction:
         """See :class:`FewShotNetwork`. ``score_maps`` holds those of all methods.
 
         The one map, ``guided``, is the similarity to the nearest foreground position, min-max normalised.
         """
-        answers = compute_score_maps(query, supports, self.score_map_names)
+        score_maps = compute_score_maps(query, supports, self.score_map_names)
         guided_map = region_map(query, supports.features * (supports.foreground > 0)[:, None])
-        logits = resize(two_labels(answers[self.method]), size)
-        return Prediction(logits, {GUIDED: guided_map}, score_maps=answers)
+        logits = resize(to_logits(score_maps[self.method]), size)
+        return Prediction(logits, {GUIDED: guided_map}, score_maps=score_maps)
 
-    def compared(self, query: Tensor, supports: Positions) -> tuple[Tensor, Positions]:
-        """What is compared anyway."""
+    def presence_features(self, query: Tensor, supports: SupportPositions) -> tuple[Tensor, SupportPositions]:
+        """What is compared for the masks, too."""
         return query, supports
 
 
@@ -79,14 +81,14 @@ class MatchingNetwork(MatchingHead):
         """See :class:`FewShotNetwork`."""
         self.encoder.check_side(side, what)
 
-    def fits(self, supports: Positions) -> bool:
+    def fits(self, supports: SupportPositions) -> bool:
         """See :class:`FewShotNetwork`."""
-        return are_positions(supports, self.encoder.matching_channels) and super().fits(supports)
+        return are_support_positions(supports, self.encoder.matching_channels) and super().fits(supports)
 
-    def shared(self, image: Tensor) -> Features:
+    def shared_features(self, image: Tensor) -> Features:
         """The features of the encoder's matching levels."""
         return self.encoder(image, self.encoder.matching_levels)
 
     def encode_query(self, image: Tensor, shared: Features | None = None) -> Tensor:
         """(B, C, h, w) float32 of length 1, what is compared."""
-        return matching_feature(self.encoder.compared(shared or self.shared(image)))
+        return matching_feature(self.encoder, shared or self.shared_features(image))

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qgnet.networks.correspondence import BLOCK, EPS
-from qgnet.networks.encoded import has_shape
+from qgnet.networks.correspondence import EPS, KEYS_AT_ONCE
+from qgnet.networks.encoders import Encoder, Features
 from qgnet.networks.layers import resize, size_of
+from qgnet.networks.nested_tensors import has_shape
 
-INSIDE = 0.5
+LEAST_SHARE = 0.5
 """A position belongs to what covers at least this share of it."""
 RIDGE = 2.0
 """Strength of the ridge regression against the features' mean variance; of 0.1 … 50 the best at 5 shots on VOC."""
@@ -24,7 +25,7 @@ COSINE_SCALE = 5.0
 """Brings differences of cosines, which are small, to the range of the ridge regression's answer, about -1 … 1."""
 
 
-class Positions(NamedTuple):
+class SupportPositions(NamedTuple):
     """The positions of support images with what they show.
 
     Attributes:
@@ -38,52 +39,52 @@ class Positions(NamedTuple):
     background: Tensor
 
 
-def matching_feature(compared: Sequence[Tensor]) -> Tensor:
-    """An encoder's matching levels side by side, each of length 1: (B, C, h, w) float32 of length 1.
+def matching_feature(encoder: Encoder, features: Features) -> Tensor:
+    """The encoder's matching levels side by side, each of length 1: (B, C, h, w) float32 of length 1.
 
     Side by side the last two tell classes apart better than either alone, and neither drowns the other. They have the
-    positions of the last of ``compared``, which are finer where the encoder is not dilated.
+    grid of the last of them, which is finer where the encoder is not dilated.
     """
-    parts = [F.normalize(resize(feature.float(), size_of(compared[-1])), dim=1, eps=EPS) for feature in compared]
+    levels = [encoder.high(features) if x == encoder.high_level else features[x] for x in encoder.matching_levels]
+    parts = [F.normalize(resize(level.float(), size_of(levels[-1])), dim=1, eps=EPS) for level in levels]
     return torch.cat(parts, dim=1) / len(parts) ** 0.5
 
 
-def positions(feature: Tensor, mask: Tensor) -> Positions:
-    """The positions of support images that show something: (B, C, h, w) features and masks (B, H, W) in {0, 1, 255}.
+def support_positions(feature: Tensor, mask: Tensor) -> SupportPositions:
+    """The labelled positions of support images: (B, C, h, w) features and masks (B, H, W) in {0, 1, 255}.
 
     Those that are ignored altogether, e.g. of the padding, are left out. N is that of the image with most others; what
     another has fewer is filled up with its ignored ones, which count for nothing. It is counted where the masks lie: if
     that is the host, a GPU with the features is not waited for.
     """
-    size = (feature.shape[-2], feature.shape[-1])
-    here = mask.to(feature.device, non_blocking=True)
-    covered = covers(here, size)
-    known = covered[0] + covered[1] > 0
-    counted = covered if here is mask else covers(mask, size)
+    size, on_device = size_of(feature), mask.to(feature.device, non_blocking=True)
+    shares = label_shares(on_device, size)
+    counted = shares if on_device is mask else label_shares(mask, size)
     most = max(1, int((counted[0] + counted[1] > 0).sum(dim=1).max()))
-    order = known.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
+    labelled = (shares[0] + shares[1] > 0).to(torch.uint8)
+    order = labelled.argsort(dim=1, descending=True, stable=True)[:, :most]
     features = feature.flatten(2).gather(2, order[:, None].expand(-1, feature.shape[1], -1))
-    return Positions(features, *(cover.gather(1, order) for cover in covered))
+    return SupportPositions(features, *(share.gather(1, order) for share in shares))
 
 
-def covers(mask: Tensor, size: tuple[int, int]) -> list[Tensor]:
+def label_shares(mask: Tensor, size: tuple[int, int]) -> list[Tensor]:
     """Masks (B, H, W) → the shares of a feature's positions that are foreground and background, (B, h * w) each."""
     return [F.adaptive_avg_pool2d((mask == label).float(), size).flatten(1) for label in (1, 0)]
 
 
-def are_positions(value: Any, channels: int) -> bool:
-    """Whether something is the :class:`Positions` of one episode, with features of so many channels."""
-    if not (isinstance(value, Positions) and has_shape(value.features, (1, channels, None))):
+def are_support_positions(value: Any, channels: int) -> bool:
+    """Whether something is the :class:`SupportPositions` of one episode, with features of so many channels."""
+    if not (isinstance(value, SupportPositions) and has_shape(value.features, (1, channels, None))):
         return False
     return all(has_shape(cover, (1, value.features.shape[2])) for cover in value[1:])
 
 
-def of_all_shots(shots: Sequence[Positions]) -> Positions:
+def join_shots(shots: Sequence[SupportPositions]) -> SupportPositions:
     """K times (B, C, N_k) → one set of all positions."""
-    return Positions(*(torch.cat(parts, dim=-1) for parts in zip(*shots, strict=True)))
+    return SupportPositions(*(torch.cat(parts, dim=-1) for parts in zip(*shots, strict=True)))
 
 
-def nearest_score_map(query: Tensor, support: Positions) -> Tensor:
+def nearest_score_map(query: Tensor, support: SupportPositions) -> Tensor:
     """Cosine to the most similar foreground position minus that to the most similar background position.
 
     Args:
@@ -94,18 +95,18 @@ def nearest_score_map(query: Tensor, support: Positions) -> Tensor:
         (B, 1, h, w) float32, times `COSINE_SCALE`.
     """
     unit_query = query.flatten(2)
-    nearest = [_nearest(unit_query, support.features, inside) for inside in _inside(support)]
+    nearest = [_nearest(unit_query, support.features, inside) for inside in _foreground_and_background(support)]
     return _as_map(COSINE_SCALE * (nearest[0] - nearest[1]), query)
 
 
-def prototype_score_map(query: Tensor, support: Positions) -> Tensor:
+def prototype_score_map(query: Tensor, support: SupportPositions) -> Tensor:
     """Cosine to the mean foreground feature minus that to the mean background feature."""
     prototypes = [support.features @ _shares(share)[:, :, None] for share in (support.foreground, support.background)]
     difference = F.normalize(prototypes[0], dim=1, eps=EPS) - F.normalize(prototypes[1], dim=1, eps=EPS)
     return _as_map(COSINE_SCALE * (difference * query.flatten(2)).sum(dim=1), query)
 
 
-def ridge_score_map(query: Tensor, support: Positions) -> Tensor:
+def ridge_score_map(query: Tensor, support: SupportPositions) -> Tensor:
     """Ridge regression from features to 1 foreground, -1 background, in closed form; shapes as `nearest_score_map`.
 
     Foreground and background count alike, however many positions each has: their shares are the weights.
@@ -122,12 +123,12 @@ def ridge_score_map(query: Tensor, support: Positions) -> Tensor:
     return _as_map(((query.flatten(2) - centre) * direction).sum(dim=1), query)
 
 
-def sum_score_map(query: Tensor, support: Positions) -> Tensor:
+def sum_score_map(query: Tensor, support: SupportPositions) -> Tensor:
     """`ridge_score_map` plus `nearest_score_map`."""
     return ridge_score_map(query, support) + nearest_score_map(query, support)
 
 
-SCORE_MAPS: dict[str, Callable[[Tensor, Positions], Tensor]] = {
+SCORE_MAPS: dict[str, Callable[[Tensor, SupportPositions], Tensor]] = {
     "nearest": nearest_score_map,
     "prototype": prototype_score_map,
     "ridge": ridge_score_map,
@@ -135,7 +136,7 @@ SCORE_MAPS: dict[str, Callable[[Tensor, Positions], Tensor]] = {
 }
 
 
-def compute_score_maps(query: Tensor, support: Positions, names: Sequence[str]) -> dict[str, Tensor]:
+def compute_score_maps(query: Tensor, support: SupportPositions, names: Sequence[str]) -> dict[str, Tensor]:
     """The score maps of these names, in float32 even under autocast: cosines lie close together."""
     with torch.autocast(query.device.type, enabled=False):
         return {name: SCORE_MAPS[name](query, support) for name in names}
@@ -146,23 +147,23 @@ def _shares(cover: Tensor) -> Tensor:
     return cover / cover.sum(dim=1, keepdim=True).clamp(min=EPS)
 
 
-def _inside(support: Positions) -> list[Tensor]:
-    """(B, N) bool, the positions of foreground and of background: those that each covers by at least `INSIDE`.
+def _foreground_and_background(support: SupportPositions) -> list[Tensor]:
+    """(B, N) bool, the positions of foreground and of background: those that each covers by at least `LEAST_SHARE`.
 
     Where that is none, as of a small object, those that it covers most; they do not count for the other.
     """
     large, small = [], []
     for cover in (support.foreground, support.background):
         most = cover.amax(dim=1, keepdim=True)
-        large.append(cover >= INSIDE)
-        small.append((most < INSIDE) & (cover == most) & (cover > 0))
+        large.append(cover >= LEAST_SHARE)
+        small.append((most < LEAST_SHARE) & (cover == most) & (cover > 0))
     return [(large[0] & ~small[1]) | small[0], (large[1] & ~small[0]) | small[1]]
 
 
 def _nearest(query: Tensor, keys: Tensor, inside: Tensor) -> Tensor:
     """(B, N'): best cosine of query positions (B, C, N') to the keys (B, C, N) that are inside; -1 without any."""
     best = torch.full((query.shape[0], query.shape[2]), -1.0, device=query.device)
-    for block, within in zip(keys.split(BLOCK, dim=2), inside.split(BLOCK, dim=1), strict=True):
+    for block, within in zip(keys.split(KEYS_AT_ONCE, dim=2), inside.split(KEYS_AT_ONCE, dim=1), strict=True):
         similarity = block.transpose(1, 2) @ query
         outside = torch.where(within, 0.0, -2.0)[:, :, None]
         best = torch.maximum(best, (similarity + outside).amax(dim=1))

@@ -1,25 +1,22 @@
-"""Which files are written of each photograph, known before the work: none of two photographs, none that cannot be."""
+"""Which files are written of each image, known before the work: none of two images, none that cannot be."""
 
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import get_args
 
 from datamodules.files.finding import normalized_name
 from qgnet.common.errors import InputError
-from qgnet.outputs import Format
+from qgnet.outputs import FORMATS
 
 FOLDER = ".qgnet"
-"""In the output folder: a record of each photograph, and the lock."""
+"""In the output folder: a record of each image, and the lock."""
 LOCK = f"{FOLDER}/lock"
 """Held by the run that works in the output folder."""
 TABLE, SHEET, ANNOTATIONS = "segments.csv", "contact_sheet.jpg", "annotations.json"
-"""Of all photographs."""
-OVERLAYS, PROBABILITIES, LABELME = "overlays", "probabilities", "labelme"
-"""Folders of formats."""
-TAKEN = (TABLE, SHEET, ANNOTATIONS, OVERLAYS, PROBABILITIES, LABELME)
+"""Of all images."""
+RESERVED = {TABLE, SHEET, ANNOTATIONS, *(one.path.split("/")[0] for one in FORMATS.values() if one.path[:1] != "{")}
 LONGEST = 255
 """Bytes of a file's name, where the system does not tell."""
 Classes = tuple[str, ...]
@@ -27,39 +24,31 @@ Classes = tuple[str, ...]
 
 
 def record_file(name: str) -> str:
-    """A photograph's record, below the output folder."""
+    """An image's record, below the output folder."""
     return f"{FOLDER}/{name}.json"
 
 
-def files_of(chosen: Format, name: str, classes: Classes) -> list[str]:
-    """A photograph's files in one format, below the output folder; of a format with a file per class, in their order.
+def files_of(chosen: str, name: str, classes: Classes) -> list[str]:
+    """An image's files in one format, below the output folder; of a format with a file per class, in their order.
 
     Args:
         chosen: the format.
-        name: of the photograph, as ``find_images`` gives it.
+        name: of the image, as ``find_images`` gives it.
         classes: all of them.
     """
-    if chosen == "index":
-        return [f"{name}.png"]
-    if chosen == "overlay":
-        return [f"{OVERLAYS}/{name}.jpg"]
-    if chosen == "labelme":
-        return [f"{LABELME}/{name}.json"]
-    if chosen == "binary":
-        return [f"{folder}{name}.png" for folder in class_folders(classes)]
-    if chosen == "probability":
-        return [f"{PROBABILITIES}/{folder}{name}.png" for folder in class_folders(classes)]
-    return []  # coco: one file of all photographs
+    path = FORMATS[chosen].path
+    folders = class_folders(classes) if "{folder}" in path else [""]
+    return [path.format(name=name, folder=folder) for folder in folders] if path else []
 
 
-def all_files(name: str, formats: Collection[Format], classes: Classes) -> dict[str, Format]:
-    """A photograph's files in several formats → the format of each."""
+def all_files(name: str, formats: Collection[str], classes: Classes) -> dict[str, str]:
+    """An image's files in several formats → the format of each."""
     return {file: chosen for chosen in formats for file in files_of(chosen, name, classes)}
 
 
-def every_file(name: str, classes: Classes) -> dict[str, Format]:
-    """A photograph's files in whatever format."""
-    return all_files(name, get_args(Format), classes)
+def files_of_all_formats(name: str, classes: Classes) -> dict[str, str]:
+    """An image's files in whatever format."""
+    return all_files(name, FORMATS, classes)
 
 
 @lru_cache(8)
@@ -79,7 +68,7 @@ def class_folders(classes: Classes) -> list[str]:
 def folder_name(name: str) -> str:
     """A class's name as that of a folder: none that lies elsewhere, is hidden, or is used for other files."""
     plain = name.replace("/", "_").replace("\\", "_").replace("\0", "_")
-    return f"_{plain}" if not plain or plain.startswith(".") or caseless(plain) in TAKEN else plain
+    return f"_{plain}" if not plain or plain.startswith(".") or caseless(plain) in RESERVED else plain
 
 
 def caseless(path: str) -> str:
@@ -94,16 +83,16 @@ def longest_name(out: Path) -> int:
 
 
 def is_too_long(name: str, longest: int) -> bool:
-    """Whether one of a photograph's files would have a longer name; its record's is the longest."""
+    """Whether one of an image's files would have a longer name; its record's is the longest."""
     return max(map(len, os.fsencode(record_file(name)).split(b"/"))) > longest
 
 
-def check_distinct(out: Path, photographs: Mapping[str, Path], formats: Collection[Format], classes: Classes) -> None:
+def check_distinct(out: Path, images: Mapping[str, Path], formats: Collection[str], classes: Classes) -> None:
     """See that no file is written twice, and none where another needs a folder, or by a name that is too long.
 
     Args:
         out: the output folder, in which there is `FOLDER`.
-        photographs: name → file.
+        images: name → file.
         formats: to be written.
         classes: all of them.
 
@@ -116,13 +105,13 @@ def check_distinct(out: Path, photographs: Mapping[str, Path], formats: Collecti
             raise InputError(f"The class {name[:40]!r}… has too long a name for a folder of this name. Shorten it.")
     form = caseless if ignores_case(out) else str
     whose = {form(file): "the command itself" for file in (TABLE, SHEET, ANNOTATIONS)}
-    for file, by in _written(photographs, formats, classes):
+    for file, by in _written(images, formats, classes):
         if form(file) in whose:
             raise InputError(f"{whose[form(file)]} and {by} would both be written to {out / file}. {REMEDY}")
         if (out / file).is_dir():
             raise InputError(f"{out / file} is a folder; {by} would be written to a file of this name. Remove it.")
         whose[form(file)] = by
-    for file, by in _written(photographs, formats, classes):
+    for file, by in _written(images, formats, classes):
         for folder in _folders(file):
             if form(folder) in whose:
                 raise InputError(
@@ -134,11 +123,9 @@ def check_distinct(out: Path, photographs: Mapping[str, Path], formats: Collecti
 REMEDY = "Rename one of them, or write them to an --out of their own."
 
 
-def _written(
-    photographs: Mapping[str, Path], formats: Collection[Format], classes: Classes
-) -> Iterator[tuple[str, str]]:
+def _written(images: Mapping[str, Path], formats: Collection[str], classes: Classes) -> Iterator[tuple[str, str]]:
     """Each file as often as it would be written, and what it is of, for a message."""
-    for name, path in photographs.items():
+    for name, path in images.items():
         for chosen in formats:
             by = f"{path} (--format {chosen})"
             yield from ((file, by) for file in files_of(chosen, name, classes))

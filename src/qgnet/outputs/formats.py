@@ -1,4 +1,4 @@
-"""What is written of each photograph, in the formats that there are; every file appears by rename."""
+"""What is written of each image, in the formats that there are; every file appears by rename."""
 
 import json
 import os
@@ -16,18 +16,16 @@ from datamodules.files.png import PALETTE
 from datamodules.files.sources import Array
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
-from qgnet.outputs import Format
+from qgnet.outputs import CLASS_COLOURS
 from qgnet.outputs.file_names import files_of
 from qgnet.outputs.polygons import polygons
 from qgnet.outputs.segments import Result, Segment
 
 Writer = Callable[[Path, str, Path, Result], None]
-"""Writes a photograph's files of one format: to the output folder, by its name there, from its file and result."""
-COLOURS = [(255, 60, 40), (60, 150, 255), (255, 200, 0), (60, 200, 90), (190, 90, 255), (0, 210, 210)]
-"""Of classes in overlays, again from the first after the last."""
+"""Writes an image's files of one format: to the output folder, by its name there, from its file and result."""
 
 
-def write_index(out: Path, name: str, photograph: Path, result: Result) -> None:
+def write_index(out: Path, name: str, source: Path, result: Result) -> None:
     """``<name>.png``: 0 background, n the n-th class, in VOC's colours."""
     image = Image.fromarray(result.mask)
     image.putpalette(PALETTE)
@@ -35,42 +33,42 @@ def write_index(out: Path, name: str, photograph: Path, result: Result) -> None:
         image.save(part, format="PNG", bits=8)
 
 
-def write_binary(out: Path, name: str, photograph: Path, result: Result) -> None:
+def write_binary(out: Path, name: str, source: Path, result: Result) -> None:
     """``<name>.png``: 0 background, 255 the object; of several classes ``<class>/<name>.png`` each."""
     for file, segment in of_segments("binary", name, result):
-        write_grey(out / file, segment.mask * 255)
+        write_gray(out / file, segment.mask * 255)
 
 
-def write_probability(out: Path, name: str, photograph: Path, result: Result) -> None:
+def write_probability(out: Path, name: str, source: Path, result: Result) -> None:
     """``probabilities/<name>.png``: 0 … 255 for 0 … 1; of several classes ``probabilities/<class>/<name>.png`` each."""
     for file, segment in of_segments("probability", name, result):
-        write_grey(out / file, (segment.probability * 255).round().astype(np.uint8))
+        write_gray(out / file, (segment.probability * 255).round().astype(np.uint8))
 
 
-def of_segments(chosen: Format, name: str, result: Result) -> Iterator[tuple[str, Segment]]:
+def of_segments(chosen: str, name: str, result: Result) -> Iterator[tuple[str, Segment]]:
     """Of a format with a file per class: the file below the output folder, and what there is of the class."""
     return zip(files_of(chosen, name, tuple(result.segments)), result.segments.values(), strict=True)
 
 
-def write_overlay(out: Path, name: str, photograph: Path, result: Result) -> None:
-    """``overlays/<name>.jpg``: the photograph with the masks over it; InputError if it is another one by now."""
-    picture = decode_image(photograph, read_bytes(photograph))
-    if picture.shape[:2] != result.mask.shape:
-        raise InputError(f"{photograph} was exchanged while it was segmented. Run the same command again.")
-    picture = painted(picture, result.mask)
+def write_overlay(out: Path, name: str, source: Path, result: Result) -> None:
+    """``overlays/<name>.jpg``: the image with the masks over it; InputError if it is another one by now."""
+    image = decode_image(source, read_bytes(source))
+    if image.shape[:2] != result.mask.shape:
+        raise InputError(f"{source} was exchanged while it was segmented. Run the same command again.")
+    image = draw_masks(image, result.mask)
     with atomic_write(out / the_file("overlay", name)) as part:
-        Image.fromarray(picture).save(part, format="JPEG", quality=90)
+        Image.fromarray(image).save(part, format="JPEG", quality=90)
 
 
-def write_labelme(out: Path, name: str, photograph: Path, result: Result, image_path: str | None = None) -> None:
+def write_labelme(out: Path, name: str, source: Path, result: Result, image_path: str | None = None) -> None:
     """``labelme/<name>.json``: polygons as labelme reads them.
 
     Args:
         out: the output folder.
-        name: of the photograph there.
-        photograph: its file.
+        name: of the image there.
+        source: its file.
         result: what was found in it.
-        image_path: where labelme looks for the photograph; None: at its file, as seen from the JSON's folder.
+        image_path: where labelme looks for the image; None: at its file, as seen from the JSON's folder.
     """
     height, width = result.mask.shape
     file = out / the_file("labelme", name)
@@ -83,7 +81,7 @@ def write_labelme(out: Path, name: str, photograph: Path, result: Result, image_
         "version": "5.5.0",
         "flags": {},
         "shapes": shapes,
-        "imagePath": seen_from(file.parent, photograph) if image_path is None else image_path,
+        "imagePath": path_from(file.parent, source) if image_path is None else image_path,
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
@@ -91,57 +89,56 @@ def write_labelme(out: Path, name: str, photograph: Path, result: Result, image_
     write_text(file, json.dumps(content))
 
 
-def seen_from(folder: Path, photograph: Path) -> str:
-    """The way from a folder to a photograph, with ``/``; the whole path where there is none, from drive to drive."""
-    here, there = Path(os.path.realpath(folder)), Path(os.path.realpath(photograph.parent)) / photograph.name
+def path_from(folder: Path, source: Path) -> str:
+    """The way from a folder to an image, with ``/``; the whole path where there is none, from drive to drive."""
+    here, there = Path(os.path.realpath(folder)), Path(os.path.realpath(source.parent)) / source.name
     return (there if here.drive != there.drive else Path(os.path.relpath(there, here))).as_posix()
 
 
-def look_at(file: Path, photograph: Path) -> None:
-    """Let a labelme file look for its photograph where that lies now; what else was changed in it stays.
+def update_image_path(file: Path, source: Path) -> None:
+    """Let a labelme file look for its image where that lies now; what else was changed in it stays.
 
     Raises:
         InputError: if the file is none of labelme's any more.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8", errors="surrogateescape"))
-        moved = content["imagePath"] != seen_from(file.parent, photograph)
+        moved = content["imagePath"] != path_from(file.parent, source)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{file} is no file of labelme's any more. Remove it, and run the command again.") from None
     if moved:
-        write_text(file, json.dumps({**content, "imagePath": seen_from(file.parent, photograph)}))
+        write_text(file, json.dumps({**content, "imagePath": path_from(file.parent, source)}))
 
 
-FORMATS: dict[Format, Writer | None] = {
+WRITERS: dict[str, Writer] = {
     "index": write_index,
     "binary": write_binary,
-    "coco": None,  # one file of all photographs, from the records
     "labelme": write_labelme,
     "overlay": write_overlay,
     "probability": write_probability,
 }
-"""Name → what writes a photograph's files."""
+"""Format → what writes an image's files."""
 
 
-def painted(picture: Array, mask: NDArray[np.uint8]) -> Array:
+def draw_masks(image: Array, mask: NDArray[np.uint8]) -> Array:
     """(H, W, 3) with each class of (H, W) in its colour, half transparent, outlined."""
-    blended = picture.copy()
+    blended = image.copy()
     for number in np.unique(mask[mask > 0]).tolist():
         inside = (mask == number).astype(np.uint8)
-        colour = COLOURS[(number - 1) % len(COLOURS)]
+        colour = CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
         blended[inside == 1] = (0.5 * blended[inside == 1] + 0.5 * np.array(colour)).astype(np.uint8)
         outlines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(blended, outlines, -1, colour, max(1, max(mask.shape) // 400))
     return blended
 
 
-def the_file(chosen: Format, name: str) -> str:
-    """A photograph's file, below the output folder, in a format that has one for all classes."""
+def the_file(chosen: str, name: str) -> str:
+    """An image's file, below the output folder, in a format that has one for all classes."""
     (file,) = files_of(chosen, name, ())
     return file
 
 
-def write_grey(path: Path, grey: NDArray[np.uint8]) -> None:
+def write_gray(path: Path, grey: NDArray[np.uint8]) -> None:
     """A grey PNG."""
     with atomic_write(path) as part:
         Image.fromarray(grey).save(part, format="PNG")

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Polygon = NDArray[np.float64]
-"""(N, 2) x and y in pixels; the upper left corner of the picture is (0, 0), a pixel's centre at a half."""
+"""(N, 2) x and y in pixels; the upper left corner of the image is (0, 0), a pixel's centre at a half."""
 
 
 def polygons(mask: NDArray[np.uint8]) -> list[Polygon]:

@@ -1,4 +1,4 @@
-"""What is kept of each photograph, so that a run goes on where it was cut off, and tables can be made of all."""
+"""What is kept of each image, so that a run goes on where it was cut off, and tables can be made of all."""
 
 import csv
 import hashlib
@@ -22,14 +22,14 @@ from datamodules.files.sources import Array
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.outputs.file_names import ANNOTATIONS, FOLDER, SHEET, TABLE, record_file
-from qgnet.outputs.formats import painted, write_text
+from qgnet.outputs.formats import draw_masks, write_text
 from qgnet.outputs.polygons import polygons
 from qgnet.outputs.segments import Result
 
 Record = dict[str, Any]
 COLUMNS = ("image", "class", "score", "area", "empty")
 SHOWN = 96
-"""Photographs on a contact sheet."""
+"""Images on a contact sheet."""
 ACROSS = 6
 CELL = 180
 CAPTION = 18
@@ -38,7 +38,7 @@ GREY = 128
 
 
 def record_of(path: Path, result: Result, run: str) -> Record:
-    """What is kept of a photograph that was segmented in a run of this fingerprint."""
+    """What is kept of an image that was segmented in a run of this fingerprint."""
     segments = []
     for segment in result.segments.values():
         runs = coco_masks.encode(np.asfortranarray(segment.mask))
@@ -49,18 +49,18 @@ def record_of(path: Path, result: Result, run: str) -> Record:
     return {"run": run, "file": str(path), "size": [height, width], "segments": segments}
 
 
-def unreadable(path: Path, error: str, run: str) -> Record:
-    """What is kept of a photograph that cannot be read."""
+def error_record(path: Path, error: str, run: str) -> Record:
+    """What is kept of an image that cannot be read."""
     return {"run": run, "file": str(path), "error": error}
 
 
-def keep(out: Path, name: str, record: Record) -> None:
-    """Write a photograph's record, after all its other files."""
+def write_record(out: Path, name: str, record: Record) -> None:
+    """Write an image's record, after all its other files."""
     write_text(out / record_file(name), json.dumps({"sha256": digest(record), "record": record}))
 
 
 def read_record(out: Path, name: str) -> Record | None:
-    """A photograph's record; None if there is none, or it is not as `keep` wrote it: then the photograph is done again.
+    """An image's record; None if there is none, or it is not as `write_record` wrote it: then the image is done again.
 
     That is one that is empty, torn or changed by hand, of an earlier version, or cannot be read.
     """
@@ -79,18 +79,18 @@ def digest(record: Record) -> str:
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
-def is_right(record: Record, path: Path, run: str) -> bool:
-    """Whether a record says what a run of this fingerprint would say of the photograph as it is now."""
+def is_current(record: Record, path: Path, run: str) -> bool:
+    """Whether a record says what a run of this fingerprint would say of the image as it is now."""
     return bool(record["run"] == run and os.path.exists(path) and record.get("stamp") == stamp(path))
 
 
-def is_whole(file: Path) -> bool:
+def is_complete(file: Path) -> bool:
     """Whether there is such a file; one that has no bytes was lost."""
     return file.is_file() and file.stat().st_size > 0
 
 
 def write_csv(out: Path, records: Mapping[str, Record]) -> None:
-    """``segments.csv``: a line per photograph and class."""
+    """``segments.csv``: a line per image and class."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -152,7 +152,7 @@ def write_contact_sheet(out: Path, records: Mapping[str, Record]) -> None:
 
 
 def thumbnail(record: Record) -> Array:
-    """A small picture of a photograph with its masks."""
+    """A small image of an image with its masks."""
     image = as_segmented(record)
     height, width = letterbox_size(image.shape[0], image.shape[1], CELL)
     mask = np.zeros(image.shape[:2], np.uint8)
@@ -160,11 +160,11 @@ def thumbnail(record: Record) -> Array:
         mask[decoded(record, segment) == 1] = number
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     labels = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-    return painted(small, labels.astype(np.uint8, copy=False))
+    return draw_masks(small, labels.astype(np.uint8, copy=False))
 
 
 def as_segmented(record: Record) -> Array:
-    """The photograph of a record; grey of its size if it was taken away, or exchanged for another, since."""
+    """The image of a record; grey of its size if it was taken away, or exchanged for another, since."""
     try:
         image = decode_image(Path(record["file"]), read_bytes(Path(record["file"])))
     except InputError:

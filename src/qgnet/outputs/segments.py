@@ -1,4 +1,4 @@
-"""What a Segmenter says of a photograph."""
+"""What a Segmenter says of an image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ def furthest_above(
     Args:
         probabilities: (H, W) of each class.
         thresholds: of each class.
-        there: whether the photograph shows the class at all.
+        there: whether the image shows the class at all.
 
     Returns:
         (H, W): which of the classes, counted from 0; -1 where none is above its threshold.
@@ -37,14 +37,14 @@ def furthest_above(
 
 @dataclass(frozen=True)
 class Segment:
-    """One class in a photograph of H x W px.
+    """One class in an image of H x W px.
 
     Attributes:
         name: of the class.
         mask: (H, W) uint8 in {0, 1}.
         probability: (H, W) float32 in [0, 1].
-        score: how sure it is that the photograph shows the class, in [0, 1].
-        maps: name → (h, w) float32 in [0, 1], the network's region maps at its positions; of a photograph in tiles
+        score: how sure it is that the image shows the class, in [0, 1].
+        maps: name → (h, w) float32 in [0, 1], the network's region maps at its positions; of an image in tiles
             those of the first one.
     """
 
@@ -67,7 +67,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Result:
-    """All classes in a photograph.
+    """All classes in an image.
 
     Attributes:
         segments: class name → what there is of it; the masks of two classes share no pixel.

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datamodules.episodes.protocols import Protocol
+from datamodules.datasets.protocols import Protocol
 from qgnet.common.digest import sha256
 
 if TYPE_CHECKING:  # `qgnet report` starts without Lightning
@@ -32,8 +32,8 @@ def conditions(data: "EpisodeDataModule", episodes: int, trained_classes: Sequen
         trained_classes: novel classes that the network was trained on; None if its checkpoint does not tell.
     """
     return {
-        "data": type(data).__name__,
-        "root": str(data.root) if hasattr(data, "root") else None,
+        "data": data.dataset_name,
+        "root": str(data.dataset.root) if hasattr(data.dataset, "root") else None,
         "images": data.test_images(),
         "fold": data.fold,
         "folds": len(data.folds),

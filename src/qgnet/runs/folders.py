@@ -8,7 +8,7 @@ from typing import Any
 from jsonargparse import Namespace
 from pytorch_lightning.utilities import rank_zero_only
 
-from datamodules.episodes.protocols import Protocol, default_seed
+from datamodules.datasets.protocols import Protocol, default_seed
 from qgnet.common.errors import InputError
 from qgnet.common.text import read_yaml
 from qgnet.runs.identity import CHECKPOINTS, Identity, read_identity

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from datamodules.episodes.protocols import Protocol
+from datamodules.datasets.protocols import Protocol
 from qgnet.common.errors import InputError
 from qgnet.runs.results import RESULTS
 from qgnet.runs.tables import align, collect

@@ -23,7 +23,7 @@ from qgnet.common.settings import Checked, Range
 from qgnet.networks.encoders import IMAGENET, Encoder, create_encoder
 from qgnet.networks.layers import constants
 from qgnet.networks.synchronised import synchronise_batch_norm
-from qgnet.tasks.finite import FiniteAnswers, not_finite
+from qgnet.tasks.finite import FiniteWatch, not_finite
 from qgnet.tasks.resuming import (
     OPTIMIZER,
     SCHEDULE,
@@ -32,9 +32,17 @@ from qgnet.tasks.resuming import (
     check_same_optimizer,
     check_same_schedule,
     check_same_stage,
-    sample,
+    sample_optimizer,
 )
-from qgnet.tasks.schedules import FACTORS, Schedule, check_length, check_schedule, follow_schedule, make_scheduler, told
+from qgnet.tasks.schedules import (
+    FACTORS,
+    Schedule,
+    check_length,
+    check_schedule,
+    describe_schedule,
+    follow_schedule,
+    make_scheduler,
+)
 
 FILES = "frozen_files"
 """Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
@@ -68,12 +76,12 @@ class Task(pl.LightningModule, metaclass=Checked):
         super().__init__()
         if optimizer is not None:
             check_optimizer(optimizer)
-            check_schedule(schedule, sample(optimizer))
+            check_schedule(schedule, sample_optimizer(optimizer))
         self._make_optimizer = optimizer
         self._schedule = schedule
         self.file_hashes: dict[str, str] = {}
         self.has_weights = False
-        self.answers = FiniteAnswers()
+        self.answers = FiniteWatch()
 
     @property
     def data(self) -> Any:
@@ -87,14 +95,14 @@ class Task(pl.LightningModule, metaclass=Checked):
     def check_data(self, data: Any) -> None:
         """InputError for a DataModule that this task cannot work on; asked before the data are looked at."""
 
-    def idle_settings(self) -> dict[str, list[str]]:
+    def unused_settings(self) -> dict[str, list[str]]:
         """Which settings do nothing beside others: the reason → their names."""
         return {}
 
-    def _warn_of_idle_settings(self) -> None:
+    def _warn_of_unused_settings(self) -> None:
         """Of those that are given, which a configuration on top of another may well do."""
         declared = inspect.signature(type(self).__init__).parameters
-        for reason, names in self.idle_settings().items():
+        for reason, names in self.unused_settings().items():
             given = [
                 name
                 for name in names
@@ -117,7 +125,7 @@ class Task(pl.LightningModule, metaclass=Checked):
                 f"--trainer.precision is {self.trainer.precision}; weights, losses and similarities need float32. Take "
                 f"one of {', '.join(PRECISIONS)}."
             )
-        self._warn_of_idle_settings()
+        self._warn_of_unused_settings()
         self.net = self.net.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
         if stage == "fit" and self.trainer.world_size > 1:
             self.net = synchronise_batch_norm(self.net, self.trainer.strategy.root_device.type)
@@ -154,14 +162,14 @@ class Task(pl.LightningModule, metaclass=Checked):
             number = [int(seed), self.current_epoch, batch_idx, 0]
             torch.manual_seed(int(np.random.SeedSequence(number).generate_state(1)[0]))
 
-    def note_answers(self, names: Sequence[str], answers: Tensor) -> None:
+    def watch_finite(self, names: Sequence[str], answers: Tensor) -> None:
         """Stop an evaluation, now or some batches later, if one of its answers (B, …) is not finite."""
         if self.answers.note(names, answers):
             self.require_finite()
 
     def require_finite(self) -> None:
         """InputError if an answer since the last look was not finite; waits for the device."""
-        name = self.answers.first_wrong()
+        name = self.answers.first_not_finite()
         if name is None:
             return
         trainer, settings = self.trainer, ("encoder_weights", "prior_weights", "prior_bank")
@@ -215,9 +223,9 @@ class Task(pl.LightningModule, metaclass=Checked):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the sha256 of the files that the frozen parts came from, and each encoder's normalisation."""
         if self._make_optimizer is not None:
-            optimizer = sample(self._make_optimizer)
+            optimizer = sample_optimizer(self._make_optimizer)
             checkpoint[OPTIMIZER] = type(optimizer).__name__
-            checkpoint[SCHEDULE] = told(self._schedule, optimizer)
+            checkpoint[SCHEDULE] = describe_schedule(self._schedule, optimizer)
         checkpoint[FILES] = dict(self.file_hashes)
         checkpoint[NORMALISATION] = {name: [*map(list, (e.mean, e.std))] for name, e in self._encoders()}
 
@@ -234,9 +242,9 @@ class Task(pl.LightningModule, metaclass=Checked):
         check_same_stage(self.state_dict(), checkpoint["state_dict"])
         trainer = trainer_of(self)
         if trainer is not None and trainer.state.fn == TrainerFn.FITTING and self._make_optimizer:
-            optimizer = sample(self._make_optimizer)
+            optimizer = sample_optimizer(self._make_optimizer)
             check_same_optimizer(optimizer, checkpoint)
-            check_same_schedule(told(self._schedule, optimizer), checkpoint)
+            check_same_schedule(describe_schedule(self._schedule, optimizer), checkpoint)
         self.file_hashes = renamed(checkpoint.get(FILES, {}))
         recorded = checkpoint.get(NORMALISATION, {})
         for name, encoder in self._encoders():  # before it was recorded, every encoder had ImageNet's
@@ -272,7 +280,7 @@ def is_logged(trainer: pl.Trainer, batch_idx: int) -> bool:
 
 
 @contextmanager
-def of_the_model() -> Iterator[None]:
+def as_setting_error() -> Iterator[None]:
     """What a network says of its arguments, said of the settings ``model.*`` that they come from."""
     try:
         yield
@@ -282,7 +290,7 @@ def of_the_model() -> Iterator[None]:
 
 def make_encoder(name: str, high_stage: int, dilated: bool = True) -> Encoder:
     """An encoder from the user's settings; InputError if there is none of that name or stage."""
-    with of_the_model():
+    with as_setting_error():
         return create_encoder(name, high_stage, dilated)
 
 

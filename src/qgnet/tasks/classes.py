@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from datamodules.episodes.classes import canonical_class
 from datamodules.episodic import EpisodeDataModule
+from datamodules.files.classes import canonical_class
 from qgnet.common.text import some
 
 CLASSES = "classes"
@@ -29,7 +29,7 @@ class TrainedClasses:
     @classmethod
     def of(cls, data: EpisodeDataModule, earlier: "TrainedClasses | None") -> "TrainedClasses":
         """Those of a training on ``data``, and of the one that it goes on from."""
-        modules, base = [type(data).__name__], names(data, data.base_classes)
+        modules, base = [data.dataset_name], names(data, data.base_classes)
         if earlier is not None:
             modules, base = [*earlier.data, *modules], [*earlier.base, *base]
         return cls(tuple(dict.fromkeys(modules)), tuple(dict.fromkeys(base)), tuple(names(data, data.novel_classes)))
@@ -46,7 +46,7 @@ class TrainedClasses:
 
     def among_novel(self, data: EpisodeDataModule) -> list[str]:
         """The novel classes of ``data`` that were trained on; those of another data set in whatever spelling."""
-        word = str.casefold if self.data == (type(data).__name__,) else canonical_class
+        word = str.casefold if self.data == (data.dataset_name,) else canonical_class
         trained = {word(name) for name in self.base}
         return [name for name in names(data, data.novel_classes) if word(name) in trained]
 

@@ -18,7 +18,9 @@ from qgnet.tasks.base import Task, normalise
 from qgnet.tasks.classes import TrainedClasses
 from qgnet.tasks.feature_cache import CachedInference
 
-UNTOLD = "This checkpoint does not tell its classes: see to it yourself that it was not trained on these novel ones."
+UNKNOWN_CLASSES = (
+    "The checkpoint does not record its training classes. Make sure that these novel ones are not among them."
+)
 
 LEAK_REMEDY = (
     "Choose the fold or --data.novel of its training, or give the checkpoint that belongs to this choice. If you mean "
@@ -76,10 +78,10 @@ class EpisodicTask(Task):
         self.controls: dict[str, ControlScore | None] = {}
         self.image_size: int | None = None
         self.trained: TrainedClasses | None = None
-        self.tells_classes = True
+        self.classes_known = True
         self.allow_trained_classes = False
 
-    def idle_settings(self) -> dict[str, list[str]]:
+    def unused_settings(self) -> dict[str, list[str]]:
         """The memory's size, where nothing is kept."""
         return {} if self.hparams.get("reuse", True) else {"model.reuse is false": ["reuse_mb"]}
 
@@ -113,7 +115,7 @@ class EpisodicTask(Task):
         """Take over the classes trained on, too."""
         super().on_load_checkpoint(checkpoint)
         self.trained = TrainedClasses.read(checkpoint)
-        self.tells_classes = self.trained is not None
+        self.classes_known = self.trained is not None
 
     def on_fit_start(self) -> None:
         """Load the starting weights; from here on the base classes are trained on.
@@ -123,7 +125,7 @@ class EpisodicTask(Task):
         """
         super().on_fit_start()
         self.leaked_classes(refuse=not self.allow_trained_classes)
-        if self.trainer.training and self.tells_classes:
+        if self.trainer.training and self.classes_known:
             self.trained = TrainedClasses.of(self.data, self.trained)
 
     on_validation_start = on_test_start = on_fit_start
@@ -139,8 +141,8 @@ class EpisodicTask(Task):
         Raises:
             InputError: if there are any and ``refuse`` is set.
         """
-        if not self.tells_classes:
-            rank_zero_warn(UNTOLD)
+        if not self.classes_known:
+            rank_zero_warn(UNKNOWN_CLASSES)
             return None
         if self.trained is None:
             return []
@@ -170,7 +172,7 @@ class EpisodicTask(Task):
     def predict_step(self, episode: Episode, batch_idx: int) -> Segmented:
         """Masks at the queries' own sizes."""
         output = self.encoded.segment(self.net, episode)
-        self.note_answers(episode.query_name, output.logits)
+        self.watch_finite(episode.query_name, output.logits)
         score_maps = output.logits[:, 1] - output.logits[:, 0]
         sizes = zip(score_maps, episode.content_size, episode.original_size, strict=True)
         full = [restore(score_map, fitted, size) for score_map, fitted, size in sizes]
@@ -180,10 +182,11 @@ class EpisodicTask(Task):
         """Segment and count."""
         segmented = self.predict_step(episode, batch_idx)
         for i, target in enumerate(episode.original_mask):
-            if episode.present[i]:
+            other = int(episode.control_of[i])
+            if other < 0:
                 self.metric.update(segmented.masks[i], target, int(episode.class_id[i]))
-            else:  # follows the same query under its own class's supports
-                self.control.update(segmented.masks[i - 1], segmented.masks[i], target)
+            else:
+                self.control.update(segmented.masks[other], segmented.masks[i], target)
         return segmented
 
     def test_step(self, episode: Episode, batch_idx: int) -> Segmented:  # type: ignore[override]

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from datamodules.episodes.episode import Episode
-from qgnet.networks.encoded import concatenated, tensors
 from qgnet.networks.few_shot import FewShotNetwork, Prediction
+from qgnet.networks.nested_tensors import all_tensors, concatenate
 from qgnet.tasks.base import normalise
 
 MB = 2**20
@@ -41,7 +41,7 @@ class FeatureCache:
             place.move_to_end(key)
             return place[key][0]
         value = encode()
-        size = sum(tensor.untyped_storage().nbytes() for tensor in tensors(value))
+        size = sum(tensor.untyped_storage().nbytes() for tensor in all_tensors(value))
         self.largest = self.largest if low_priority else max(self.largest, size)
         least = sum(bytes_of for _, bytes_of in self.kept.values()) if low_priority else 0
         if least + size <= self.max_bytes:
@@ -99,7 +99,7 @@ class CachedInference:
             net: in evaluation mode.
             episode: a batch, neither augmented nor inverted.
         """
-        return concatenated([self._one(net, episode, i) for i in range(len(episode.query_name))])
+        return concatenate([self._one(net, episode, i) for i in range(len(episode.query_name))])
 
     def _one(self, net: FewShotNetwork, episode: Episode, i: int) -> Prediction:
         name = ("query", episode.query_name[i])
@@ -124,4 +124,4 @@ class CachedInference:
         )
 
     def _shared(self, net: FewShotNetwork, name: str, image: Tensor) -> Any:
-        return self.memory.get(("shared", name), lambda: net.shared(normalise(image)), low_priority=True)
+        return self.memory.get(("shared", name), lambda: net.shared_features(normalise(image)), low_priority=True)

@@ -22,7 +22,7 @@ def not_finite(name: str, source: str) -> str:
     )
 
 
-class FiniteAnswers:
+class FiniteWatch:
     """Keeps of each picture whether the answer to it was finite, on the device, so that no batch waits for a GPU."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class FiniteAnswers:
         self.flags.append(torch.isfinite(answers).reshape(len(answers), -1).all(dim=1))
         return len(self.flags) >= EVERY
 
-    def first_wrong(self) -> str | None:
+    def first_not_finite(self) -> str | None:
         """Name of the first picture since the last look whose answer was not finite; waits for the device."""
         finite = torch.cat(self.flags).tolist() if self.flags else []
         name = self.names[finite.index(False)] if False in finite else None

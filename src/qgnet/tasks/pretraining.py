@@ -16,7 +16,7 @@ from datamodules.views.object_images import ObjectImages
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Count, Range, Share
 from qgnet.common.terminal import say
-from qgnet.losses import KINDS, contrastive_accuracy, global_local_loss, view_pairs
+from qgnet.losses import PAIR_KINDS, contrastive_accuracy, global_local_loss, view_pairs
 from qgnet.metrics import MapQuality, spread
 from qgnet.networks.batch_norm_folding import CALIBRATION_IMAGES, is_folded, recalibrate_batch_norm
 from qgnet.networks.contrast import MomentumPair
@@ -70,7 +70,7 @@ class PriorMaps:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) uint8 → (B, 1, S, S) float32 in [0, 1]."""
-        features = self.encoder.high_of(normalise(images))
+        features = self.encoder.encode_high(normalise(images))
         return resize(untrained_prior_map(features), (images.shape[2], images.shape[3]))
 
 
@@ -119,7 +119,7 @@ class GlobalLocalPretraining(Task):
         self.save_hyperparameters(ignore=["optimizer", "schedule"])
         self.encoder_weights = encoder_weights
         self.temperature = temperature
-        self.term_weights = dict(zip(KINDS, (global_global, local_global, local_local), strict=True))
+        self.term_weights = dict(zip(PAIR_KINDS, (global_global, local_global, local_local), strict=True))
         self.pending: list[Tensor] = []
         """Keys of this optimiser step that are not in the queue yet, (2, B, dim) each; with those of patches (4, …)."""
         self.map_quality = MapQuality()
@@ -139,7 +139,7 @@ class GlobalLocalPretraining(Task):
             say(f"{self.encoder_weights}: batch norms were folded; statistics from {len(images)} images.")
         self.net.copy_query_to_key()
 
-    def idle_settings(self) -> dict[str, list[str]]:
+    def unused_settings(self) -> dict[str, list[str]]:
         """The queue of patches' keys, where no term takes its negatives from it."""
         return {} if self.term_weights["local_local"] else {"model.local_local is 0": ["patch_queue"]}
 
@@ -215,11 +215,11 @@ class GlobalLocalPretraining(Task):
         """(B, 1, S, S) prior maps of photographs; nothing of views."""
         if isinstance(batch, Views):
             loss, _ = self._loss(batch, stage)
-            self.note_answers([f"a batch with {batch.name[0]}"], loss[None])
+            self.watch_finite([f"a batch with {batch.name[0]}"], loss[None])
             return None
         assert self.prior_maps is not None
         maps = self.prior_maps(batch.image)
-        self.note_answers(batch.name, maps)
+        self.watch_finite(batch.name, maps)
         for prior_map, objects in zip(maps[:, 0], batch.objects, strict=True):
             self.map_quality.update(prior_map, objects)
         return maps
@@ -287,7 +287,7 @@ class GlobalLocalPretraining(Task):
     def predict_step(self, views: Views, batch_idx: int) -> Descriptors:
         """A descriptor per image, from its first global view."""
         descriptors = self.net.key.descriptor(normalise(views.global_views[:, 0]))
-        self.note_answers(views.name, descriptors)
+        self.watch_finite(views.name, descriptors)
         return Descriptors(views.name, F.normalize(descriptors.float(), dim=1))
 
     def on_train_end(self) -> None:

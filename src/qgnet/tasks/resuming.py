@@ -17,7 +17,7 @@ SCHEDULE = "schedule"
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
-def sample(optimizer: MakeOptimizer) -> Optimizer:
+def sample_optimizer(optimizer: MakeOptimizer) -> Optimizer:
     """One over a single parameter, to look at its settings."""
     return optimizer([nn.Parameter(torch.zeros(1, 1))])
 
@@ -76,7 +76,7 @@ def check_same_schedule(schedule: str, checkpoint: dict[str, Any]) -> None:
 def check_optimizer(optimizer: MakeOptimizer) -> None:
     """InputError if one cannot be made, or a setting is infinite or NaN."""
     try:
-        made = sample(optimizer)
+        made = sample_optimizer(optimizer)
     except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"model.optimizer: {error}. Correct its settings.") from None
     for name, value in made.param_groups[0].items():

@@ -76,7 +76,7 @@ def check_schedule(schedule: Schedule, optimizer: Optimizer) -> None:
         )
 
 
-def told(schedule: Schedule, optimizer: Optimizer) -> str:
+def describe_schedule(schedule: Schedule, optimizer: Optimizer) -> str:
     """What a checkpoint keeps of it: its name, or its class and settings."""
     if isinstance(schedule, str):
         return schedule

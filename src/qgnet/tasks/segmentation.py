@@ -14,7 +14,7 @@ from qgnet.networks.batch_norm_folding import CALIBRATION_IMAGES, is_folded, rec
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank, QGNet, rename_old_weights
 from qgnet.networks.synchronised import synchronise_dropout
-from qgnet.tasks.base import HighStage, Weight, make_encoder, normalise, of_the_model
+from qgnet.tasks.base import HighStage, Weight, as_setting_error, make_encoder, normalise
 from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
 from qgnet.tasks.schedules import Schedule
 from qgnet.weights.store import RANDOM, load_encoder_weights, load_prior_bank
@@ -119,13 +119,13 @@ class FewShotSegmentation(EpisodicTask):
             score_maps,
             add_to_score_maps,
         )
-        with of_the_model():
+        with as_setting_error():
             self.net = QGNet(*network)
         if freeze_encoder:
             self.net.encoder.freeze()
         self.files = {"prior_weights": prior_weights, "prior_bank": prior_bank}
 
-    def idle_settings(self) -> dict[str, list[str]]:
+    def unused_settings(self) -> dict[str, list[str]]:
         """Those of priors where there are none or others, too."""
         size = self.net.prior_bank and len(self.net.prior_bank.vectors)
         if self.net.prior_bank is None and self.net.prior_encoder is None:
@@ -134,7 +134,7 @@ class FewShotSegmentation(EpisodicTask):
             reason, names = "model.bank_size is null", ["prior_bank"]
         else:
             reason, names = f"model.bank_size is {size}", ["prior_weights"]
-        return {reason: names, **super().idle_settings()}
+        return {reason: names, **super().unused_settings()}
 
     def setup(self, stage: str) -> None:
         """As in every task over episodes; several processes drop what one would."""

@@ -10,7 +10,7 @@ def is_full(error: OSError) -> bool:
     return error.errno in FULL
 
 
-def in_words(error: OSError) -> str:
+def disk_error_message(error: OSError) -> str:
     """What to tell the user, who was reading or writing: which of them only a full disk says."""
     if is_full(error):
         return f"{error.strerror}: it was not written, and what was there before stays. Make room, then try again."

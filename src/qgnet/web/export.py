@@ -5,7 +5,6 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,44 +12,40 @@ from PIL import Image
 
 from datamodules.files.image_paths import find_images
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import FORMATS, write_labelme
+from qgnet.outputs.formats import WRITERS, write_labelme
 from qgnet.outputs.records import record_of, write_coco, write_csv
 from qgnet.outputs.segments import Result, Segment, furthest_above
-from qgnet.web.images import Picture, Pictures
+from qgnet.web.images import FolderImage, ImageFolder
 from qgnet.web.session import Session
 
-Format = Literal["index", "coco", "labelme", "overlay"]
-"""As `qgnet segment` writes them."""
 
-
-def write_zip(session: Session, pictures: Pictures, presence: float, formats: Sequence[Format], to: Path) -> Path:
+def write_zip(session: Session, images: ImageFolder, presence: float, formats: Sequence[str], to: Path) -> Path:
     """Write ``masks.zip`` and return it. Nothing in it tells where the folder lies.
 
     Args:
         session: the work.
-        pictures: of the folder.
-        presence: least score of a picture that is not left empty.
+        images: of the folder.
+        presence: least score of an image that is not left empty.
         formats: to write.
         to: an empty folder.
 
     Raises:
-        InputError: if there is nothing to write, or a mask that was painted or found is broken, with the picture's
+        InputError: if there is nothing to write, or a mask that was painted or found is broken, with the image's
             name.
     """
     out = to / "masks"
     out.mkdir()
     names = session.names  # of this moment: they may be changed while this goes on
-    keys = {picture.path: picture for picture in pictures.find()}
+    keys = {image.path: image for image in images.find()}
     records = {}
-    for name, path in find_images([str(pictures.folder)], out).items():
+    for name, path in find_images([str(images.folder)], out).items():
         result = result_of(session, keys[path], names, presence) if path in keys else None
         if result is None:
             continue
-        records[name] = record_of(path, result, run="") | {"file": path.relative_to(pictures.folder).as_posix()}
-        for chosen in formats:
-            write = partial(write_labelme, image_path=path.name) if chosen == "labelme" else FORMATS[chosen]
-            if write is not None:
-                write(out, name, path, result)
+        records[name] = record_of(path, result, run="") | {"file": path.relative_to(images.folder).as_posix()}
+        writers = WRITERS | {"labelme": partial(write_labelme, image_path=path.name)}
+        for write in (writers[chosen] for chosen in formats if chosen in writers):
+            write(out, name, path, result)
     if not records:
         raise InputError("There is nothing to download yet. Paint an object and press Segment first.")
     write_csv(out, records)
@@ -69,39 +64,39 @@ def as_text(name: str) -> str:
     return re.sub("[\udc80-\udcff]", lambda byte: f"_{ord(byte[0]) - 0xDC00:02x}", name)
 
 
-def result_of(session: Session, picture: Picture, names: Mapping[int, str], presence: float) -> Result | None:
-    """What there is of a picture: the painted mask, or what was found at today's thresholds; None if nothing.
+def result_of(session: Session, image: FolderImage, names: Mapping[int, str], presence: float) -> Result | None:
+    """What there is of an image: the painted mask, or what was found at today's thresholds; None if nothing.
 
     Args:
         session: the work.
-        picture: of the folder.
+        image: of the folder.
         names: class number → name, in their order. The result has all of them, for an index mask counts them.
-        presence: least score of a class that the picture shows.
+        presence: least score of a class that the image shows.
 
     Raises:
-        InputError: if the picture's mask, or what was found in it, is gone or broken.
+        InputError: if the image's mask, or what was found in it, is gone or broken.
     """
-    if picture.key in session.kept.painted:
-        mask = session.mask(picture)
+    if image.key in session.state.painted:
+        mask = session.mask(image)
         return as_result(names, {n: (mask == n).astype(np.float32) for n in names}, {}, dict.fromkeys(names, 1.0), 0)
-    outcome = session.outcome(picture)
+    outcome = session.outcome(image)
     if outcome is None:
         return None
-    found = {n: probability_of(session, picture, n) for n in outcome.scores if n in names}
-    return as_result(names, found, outcome.thresholds | session.kept.settings.thresholds, outcome.scores, presence)
+    found = {n: probability_of(session, image, n) for n in outcome.scores if n in names}
+    return as_result(names, found, outcome.thresholds | session.state.settings.thresholds, outcome.scores, presence)
 
 
-def probability_of(session: Session, picture: Picture, number: int) -> NDArray[np.float32]:
-    """(H, W) of a class that was looked for; InputError with the picture's name if it is gone or broken."""
-    file = session.result_file(picture, number)
+def probability_of(session: Session, image: FolderImage, number: int) -> NDArray[np.float32]:
+    """(H, W) of a class that was looked for; InputError with the image's name if it is gone or broken."""
+    file = session.result_file(image, number)
     try:
         if file is None:
             raise FileNotFoundError(2, "it is gone")
-        with Image.open(file, formats=["PNG"]) as image:
-            return np.asarray(image).astype(np.float32) / np.float32(255)
+        with Image.open(file, formats=["PNG"]) as png:
+            return np.asarray(png).astype(np.float32) / np.float32(255)
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(
-            f"What was found in {session.title(picture)} cannot be read ({error}). Press Segment again."
+            f"What was found in {session.title(image)} cannot be read ({error}). Press Segment again."
         ) from None
 
 

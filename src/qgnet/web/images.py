@@ -1,4 +1,4 @@
-"""The pictures of the folder: by identifiers, never by paths, and nothing that lies outside of it."""
+"""The images of the folder: by identifiers, never by paths, and nothing that lies outside of it."""
 
 import hashlib
 import secrets
@@ -16,17 +16,17 @@ from qgnet.common.errors import InputError
 THUMBNAIL = 160
 """Longer side in pixels."""
 DISPLAY = 2560
-"""Longer side in pixels of what the page shows of a picture; masks keep the picture's own size."""
+"""Longer side in pixels of what the page shows of an image; masks keep the image's own size."""
 MOST_PIXELS = 100_000_000
-"""Of a picture that is dropped onto the page."""
+"""Of an image that is dropped onto the page."""
 DROPPED = "dropped"
-"""Folder for such pictures, in that of the photographs."""
+"""Folder for such images, in that of the images."""
 ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif"}
-"""Of pictures that may be dropped, by Pillow's names of their formats."""
+"""Of images that may be dropped, by Pillow's names of their formats."""
 
 
-class Picture(NamedTuple):
-    """A picture of the folder.
+class FolderImage(NamedTuple):
+    """An image of the folder.
 
     Attributes:
         key: made of its name; what the page calls it.
@@ -39,16 +39,16 @@ class Picture(NamedTuple):
     path: Path
 
 
-class Pictures:
-    """All pictures of a folder, as they are now.
+class ImageFolder:
+    """All images of a folder, as they are now.
 
     Args:
-        folder: of the photographs, with the folders in it.
+        folder: of the images, with the folders in it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.known: dict[str, Picture] = {}
+        self.known: dict[str, FolderImage] = {}
 
     def check_there(self) -> None:
         """Raise InputError if the folder was taken away."""
@@ -57,7 +57,7 @@ class Pictures:
                 f"The folder {self.folder} is gone. Put it back; nothing that you painted is lost with it."
             )
 
-    def find(self) -> list[Picture]:
+    def find(self) -> list[FolderImage]:
         """Search the folder; what is a link to elsewhere is left out. InputError if the folder is gone."""
         self.check_there()
         root = self.folder.resolve()
@@ -66,28 +66,28 @@ class Pictures:
             path = self.folder / name
             if path.resolve().is_relative_to(root):
                 key = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:16]
-                found[key] = Picture(key, name.encode(errors="surrogateescape").decode(errors="replace"), path)
+                found[key] = FolderImage(key, name.encode(errors="surrogateescape").decode(errors="replace"), path)
         self.known = found
         return list(found.values())
 
-    def get(self, key: str) -> Picture:
-        """The picture of this key; KeyError if there is none (any more) in the folder, InputError if that is gone."""
+    def get(self, key: str) -> FolderImage:
+        """The image of this key; KeyError if there is none (any more) in the folder, InputError if that is gone."""
         self.check_there()
-        picture = self.known[key]
-        if not picture.path.is_file() or not picture.path.resolve().is_relative_to(self.folder.resolve()):
+        image = self.known[key]
+        if not image.path.is_file() or not image.path.resolve().is_relative_to(self.folder.resolve()):
             raise KeyError(key)
-        return picture
+        return image
 
 
-def scaled(picture: Picture, side: int, to: Path) -> Path:
-    """A JPEG of the picture whose longer side is at most ``side``; made once, and again when the picture changes.
+def scaled(image: FolderImage, side: int, to: Path) -> Path:
+    """A JPEG of the image whose longer side is at most ``side``; made once, and again when the image changes.
 
     Raises:
-        InputError: if the picture cannot be read.
+        InputError: if the image cannot be read.
     """
-    file = to / f"{picture.key}-{picture.path.stat().st_mtime_ns}.jpg"
+    file = to / f"{image.key}-{image.path.stat().st_mtime_ns}.jpg"
     if not file.is_file():
-        pixels = read_image(picture.path)
+        pixels = read_image(image.path)
         if max(pixels.shape[:2]) > side:
             height, width = letterbox_size(pixels.shape[0], pixels.shape[1], side)
             pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
@@ -96,16 +96,16 @@ def scaled(picture: Picture, side: int, to: Path) -> Path:
     return file
 
 
-def add_dropped(folder: Path, content: bytes, to: Path) -> str:
-    """Store a picture that was dropped onto the page under a name of our own; its path below the folder.
+def store_dropped(folder: Path, content: bytes, to: Path) -> str:
+    """Store an image that was dropped onto the page under a name of our own; its path below the folder.
 
     Args:
-        folder: of the photographs.
+        folder: of the images.
         content: of the file.
-        to: folder for what is not known to be a picture yet.
+        to: folder for what is not known to be an image yet.
 
     Raises:
-        InputError: if it is no whole picture of a known format, or has too many pixels.
+        InputError: if it is no whole image of a known format, or has too many pixels.
     """
     made_up = secrets.token_hex(8)
     to.mkdir(exist_ok=True)

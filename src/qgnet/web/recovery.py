@@ -10,15 +10,15 @@ from PIL import Image
 from pydantic import ValidationError
 
 from datamodules.files.sources import IGNORE
-from qgnet.web.session_file import MOST_CLASSES, ClassEntry, Kept, Outcome, Painted, Settings
+from qgnet.web.session_file import MOST_CLASSES, ClassEntry, Outcome, PaintedMask, SessionState, Settings
 
 Data = dict[str, Any]
 
 
-def read_kept(file: Path, masks: Path) -> tuple[Kept, str]:
+def read_state(file: Path, masks: Path) -> tuple[SessionState, str]:
     """The session, and what is to be told of it; empty if all is well.
 
-    Of a broken file, of which a copy is kept, each value that can be read is taken. Where it or a picture's entry in it
+    Of a broken file, of which a copy is saved, each value that can be read is taken. Where it or an image's entry in it
     is lost, the painted masks are found by their files.
 
     Args:
@@ -29,35 +29,35 @@ def read_kept(file: Path, masks: Path) -> tuple[Kept, str]:
         OSError: if a file cannot be read or copied.
     """
     if not file.exists():
-        kept = with_masks(Kept(), masks)
-        return kept, f"{file} is missing. The masks beside it are taken as supports." if kept.painted else ""
+        state = with_masks(SessionState(), masks)
+        return state, f"{file} is missing. The masks beside it are taken as supports." if state.painted else ""
     content = file.read_bytes()
     try:
-        return Kept.model_validate_json(content), ""
+        return SessionState.model_validate_json(content), ""
     except ValidationError as error:
         why = error.errors()[0]["msg"]
     return with_masks(readable(content), masks), (
         f"{file} cannot be read whole ({why}). What can be read of it stays, and so do all painted masks; those "
-        f"without an entry are taken as supports. The file as it was lies in {put_aside(file, content)}."
+        f"without an entry are taken as supports. The file as it was lies in {store_broken(file, content)}."
     )
 
 
-def readable(content: bytes) -> Kept:
+def readable(content: bytes) -> SessionState:
     """What can be read of a session's file: values that are wrong or missing are left out, one by one."""
     try:
         data = json.loads(content.decode("utf-8-sig", errors="replace"))
     except (ValueError, RecursionError):
-        return Kept()
+        return SessionState()
     if not isinstance(data, dict):
-        return Kept()
+        return SessionState()
     while True:
         try:
-            return Kept.model_validate(data)
+            return SessionState.model_validate(data)
         except ValidationError as error:
-            take_out(data, error.errors()[0]["loc"])
+            remove_value(data, error.errors()[0]["loc"])
 
 
-def take_out(data: Data, place: Sequence[int | str]) -> None:
+def remove_value(data: Data, place: Sequence[int | str]) -> None:
     """Remove a value from nested lists and dictionaries; if there is none at this place, what should hold it."""
     holder: Any = None
     node: Any = data
@@ -69,22 +69,22 @@ def take_out(data: Data, place: Sequence[int | str]) -> None:
     del holder[last]
 
 
-def with_masks(kept: Kept, masks: Path) -> Kept:
+def with_masks(state: SessionState, masks: Path) -> SessionState:
     """The session with all painted masks that there are files of, and a class for each number in them."""
-    painted = dict(kept.painted)
+    painted = dict(state.painted)
     for file in sorted(masks.glob("*.png")):
         if file.stem not in painted:
             numbers = numbers_in(file)
-            painted[file.stem] = Painted(support=bool(numbers), classes=sorted(numbers))
-    known = {one.number for one in kept.settings.classes}
-    classes = [*kept.settings.classes]
+            painted[file.stem] = PaintedMask(support=bool(numbers), classes=sorted(numbers))
+    known = {one.number for one in state.settings.classes}
+    classes = [*state.settings.classes]
     for number in sorted({n for one in painted.values() for n in one.classes if 1 <= n <= MOST_CLASSES} - known):
         name = f"class {number}"
         while name in (one.name for one in classes):
             name += "'"
         classes.append(ClassEntry(number=number, name=name))
-    settings = Settings(classes=classes, thresholds=kept.settings.thresholds)
-    return kept.model_copy(update={"painted": painted, "settings": settings})
+    settings = Settings(classes=classes, thresholds=state.settings.thresholds)
+    return state.model_copy(update={"painted": painted, "settings": settings})
 
 
 def numbers_in(mask: Path) -> set[int]:
@@ -97,7 +97,7 @@ def numbers_in(mask: Path) -> set[int]:
 
 
 def read_outcomes(file: Path, classes: Set[int]) -> tuple[dict[str, Outcome], str]:
-    """The log's last word on each picture, and what is to be told; a last line without an end was cut off by a kill.
+    """The log's last word on each image, and what is to be told; a last line without an end was cut off by a kill.
 
     Args:
         file: of the log; it may be missing.
@@ -119,12 +119,12 @@ def read_outcomes(file: Path, classes: Set[int]) -> tuple[dict[str, Outcome], st
     if not broken:
         return outcomes, ""
     return outcomes, (
-        f"{broken} lines of {file} cannot be read. The pictures in them count as not segmented until the next run. The "
-        f"file as it was lies in {put_aside(file, content)}."
+        f"{broken} lines of {file} cannot be read. The images in them count as not segmented until the next run. The "
+        f"file as it was lies in {store_broken(file, content)}."
     )
 
 
-def put_aside(file: Path, content: bytes) -> str:
+def store_broken(file: Path, content: bytes) -> str:
     """Keep a broken file's content beside it, under a name of its own; that name."""
     number = 1
     while (aside := file.with_name(f"broken-{number}-{file.name}")).exists():

@@ -4,7 +4,7 @@ import io
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request
@@ -17,39 +17,42 @@ from starlette.background import BackgroundTask
 from datamodules.files import read_image_size
 from datamodules.files.images import count_pages
 from qgnet.common.errors import InputError
-from qgnet.web.export import Format, write_zip
-from qgnet.web.images import DISPLAY, THUMBNAIL, add_dropped, scaled
+from qgnet.outputs import CLASS_COLOURS, FORMATS
+from qgnet.web.export import write_zip
+from qgnet.web.images import DISPLAY, THUMBNAIL, scaled, store_dropped
 from qgnet.web.session import Labels
 from qgnet.web.session_file import Settings
-from qgnet.web.workspace import Work
+from qgnet.web.workspace import Workspace
 
 MOST_BYTES = 64 * 2**20
-"""Of a picture or mask that is sent here."""
-Kind = Literal["probability", "guided", "prior"]
+"""Of an image or mask that is sent here."""
+PAGE_FORMATS = {name: one.label for name, one in FORMATS.items() if one.on_page}
 NONE = HTTPException(404, "There is none.")
 
 
 class Begin(BaseModel):
-    """What is sent with a press of *Segment*: the picture that is looked at."""
+    """What is sent with a press of *Segment*: the image that is looked at."""
 
     first: str = ""
 
 
-def of_work(work: Work) -> APIRouter:
+def workspace_routes(work: Workspace) -> APIRouter:
     """The session, runs and the download."""
     router = APIRouter(prefix="/api")
 
     @router.get("/session")
     def read_session() -> dict[str, Any]:
-        kept = work.session.kept
+        state = work.session.state
         return {
             "folder": work.folder.resolve().name,
-            "settings": kept.settings.model_dump(),
-            "learnt": {number: learnt.model_dump() for number, learnt in kept.learnt.items()},
+            "settings": state.settings.model_dump(),
+            "learnt": {number: learnt.model_dump() for number, learnt in state.learnt.items()},
             "presence": work.presence,
             "maps": work.maps,
-            "told": work.session.told,
-            "pictures": [work.described(picture) for picture in work.pictures.find()],
+            "formats": PAGE_FORMATS,
+            "colours": CLASS_COLOURS,
+            "warnings": work.session.warnings,
+            "images": [work.described(image) for image in work.images.find()],
         }
 
     @router.put("/settings")
@@ -70,11 +73,14 @@ def of_work(work: Work) -> APIRouter:
         return StreamingResponse(work.worker.events(), media_type="text/event-stream", headers=headers)
 
     @router.post("/download")
-    def download(formats: Annotated[list[Format], Query(min_length=1)]) -> Response:
+    def download(formats: Annotated[list[str], Query(min_length=1)]) -> Response:
+        unknown = [name for name in formats if name not in PAGE_FORMATS]
+        if unknown:
+            raise InputError(f"There is no format {unknown[0]!r}; expected some of {', '.join(PAGE_FORMATS)}.")
         to = Path(tempfile.mkdtemp(prefix="qgnet-"))
         clean = BackgroundTask(shutil.rmtree, to)
         try:
-            archive = write_zip(work.session, work.pictures, work.presence, formats, to)
+            archive = write_zip(work.session, work.images, work.presence, formats, to)
         except BaseException:
             shutil.rmtree(to)
             raise
@@ -83,9 +89,9 @@ def of_work(work: Work) -> APIRouter:
     return router
 
 
-def of_pictures(work: Work) -> APIRouter:
-    """Pictures, their masks, and what was found in them."""
-    router = APIRouter(prefix="/api/pictures")
+def image_routes(work: Workspace) -> APIRouter:
+    """Images, their masks, and what was found in them."""
+    router = APIRouter(prefix="/api/images")
     session = work.session
 
     @router.post("")
@@ -95,25 +101,25 @@ def of_pictures(work: Work) -> APIRouter:
         def keep() -> dict[str, Any]:
             session.check_there()
             try:
-                stored = add_dropped(work.folder, content, session.folder / "incoming")
+                stored = store_dropped(work.folder, content, session.folder / "incoming")
             except InputError as error:
-                raise InputError(f"{name[:60] or 'The picture'} was not taken: {error}") from None
-            picture = next(p for p in work.pictures.find() if p.name == stored)
-            session.give_title(picture.key, name[:200] or stored)
-            return work.described(picture)
+                raise InputError(f"{name[:60] or 'The image'} was not taken: {error}") from None
+            image = next(p for p in work.images.find() if p.name == stored)
+            session.set_title(image.key, name[:200] or stored)
+            return work.described(image)
 
         return await run_in_threadpool(keep)
 
     @router.get("/{key}")
     def read_facts(key: str) -> dict[str, Any]:
-        picture = work.wanted(key)
-        height, width = read_image_size(picture.path)
-        return {"height": height, "width": width, "pages": count_pages(picture.path), **work.described(picture)}
+        image = work.wanted(key)
+        height, width = read_image_size(image.path)
+        return {"height": height, "width": width, "pages": count_pages(image.path), **work.described(image)}
 
     def jpeg(key: str, side: int, folder: str) -> Response:
-        picture = work.wanted(key)
+        image = work.wanted(key)
         session.check_there()
-        return FileResponse(scaled(picture, side, session.folder / folder), media_type="image/jpeg")
+        return FileResponse(scaled(image, side, session.folder / folder), media_type="image/jpeg")
 
     @router.get("/{key}/thumbnail.jpg")
     def read_thumbnail(key: str) -> Response:
@@ -125,10 +131,10 @@ def of_pictures(work: Work) -> APIRouter:
 
     @router.get("/{key}/mask.png")
     def read_mask(key: str, small: bool = False) -> Response:
-        picture = work.wanted(key)
-        if picture.key not in session.kept.painted:
+        image = work.wanted(key)
+        if image.key not in session.state.painted:
             raise NONE
-        session.mask(picture)  # whether it can be used
+        session.mask(image)  # whether it can be used
         return png(session.mask_file(key), Image.Resampling.NEAREST, small)
 
     @router.put("/{key}/mask.png")
@@ -136,22 +142,22 @@ def of_pictures(work: Work) -> APIRouter:
         content = await received(request)
 
         def keep() -> dict[str, Any]:
-            picture = work.wanted(key)
-            session.paint(key, decoded_mask(content, read_image_size(picture.path)), support)
-            return work.described(picture)
+            image = work.wanted(key)
+            session.paint(key, decoded_mask(content, read_image_size(image.path)), support)
+            return work.described(image)
 
         return await run_in_threadpool(keep)
 
     @router.delete("/{key}/mask.png")
     def clear(key: str) -> dict[str, Any]:
-        picture = work.wanted(key)
+        image = work.wanted(key)
         session.clear(key)
-        return work.described(picture)
+        return work.described(image)
 
     @router.get("/{key}/{number}/{kind}.png")
-    def read_result(key: str, number: int, kind: Kind, small: bool = False) -> Response:
+    def read_result(key: str, number: int, kind: str, small: bool = False) -> Response:
         file = session.result_file(work.wanted(key), number, kind)
-        if file is None:
+        if file is None or kind not in ("probability", *work.maps):
             raise NONE
         return png(file, Image.Resampling.BILINEAR, small)
 
@@ -176,7 +182,7 @@ def decoded_mask(content: bytes, size: tuple[int, int]) -> Labels:
             if (image.height, image.width, image.mode) != (*size, "L"):
                 raise InputError(
                     f"The mask is {image.width}x{image.height} px, {image.mode}; expected {size[1]}x{size[0]} px and "
-                    "grey. If the picture's file was changed, load the page again."
+                    "grey. If the image's file was changed, load the page again."
                 )
             return np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -14,17 +14,17 @@ from fastapi.staticfiles import StaticFiles
 
 from qgnet.common.errors import InputError
 from qgnet.inference.segmenter import Segmenter
-from qgnet.web.disk_errors import in_words, is_full
-from qgnet.web.routes import of_pictures, of_work
+from qgnet.web.disk_errors import disk_error_message, is_full
+from qgnet.web.routes import image_routes, workspace_routes
 from qgnet.web.security import Guard
-from qgnet.web.workspace import Work
+from qgnet.web.workspace import Workspace
 
 
 def make_app(folder: Path, segmenter: Segmenter, host: str = "127.0.0.1", token: str | None = None) -> FastAPI:
     """The application; its ``state.work`` is what it serves.
 
     Args:
-        folder: of the photographs.
+        folder: of the images.
         segmenter: finds what is painted.
         host: where it listens.
         token: needed in the address; None: none.
@@ -32,7 +32,7 @@ def make_app(folder: Path, segmenter: Segmenter, host: str = "127.0.0.1", token:
     Raises:
         InputError: if the folder does not exist, another server works on it, or no session can be kept in it.
     """
-    work = Work(folder, segmenter)
+    work = Workspace(folder, segmenter)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -40,11 +40,11 @@ def make_app(folder: Path, segmenter: Segmenter, host: str = "127.0.0.1", token:
         work.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
-    app.state.work = work
+    app.state.workspace = work
     app.add_middleware(Guard, host=host, token=token)
-    tell_errors(app)
-    app.include_router(of_work(work))
-    app.include_router(of_pictures(work))
+    report_errors(app)
+    app.include_router(workspace_routes(work))
+    app.include_router(image_routes(work))
     app.mount("/", Page(directory=str(files("qgnet.web") / "static"), html=True))
     return app
 
@@ -64,7 +64,7 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def tell_errors(app: FastAPI) -> None:
+def report_errors(app: FastAPI) -> None:
     """Every failure becomes ``{"error": message}``, for the page to show."""
 
     def answered(status: int, message: str) -> JSONResponse:
@@ -84,4 +84,4 @@ def tell_errors(app: FastAPI) -> None:
 
     @app.exception_handler(OSError)
     def failed(request: Request, error: OSError) -> Response:
-        return answered(507 if is_full(error) else 500, in_words(error))
+        return answered(507 if is_full(error) else 500, disk_error_message(error))

@@ -13,16 +13,16 @@ from PIL import Image
 from datamodules.files import read_image_size
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import write_grey, write_text
+from qgnet.outputs.formats import write_gray, write_text
 from qgnet.outputs.segments import Result
-from qgnet.web.disk_errors import in_words
-from qgnet.web.images import Picture
-from qgnet.web.recovery import read_kept, read_outcomes
+from qgnet.web.disk_errors import disk_error_message
+from qgnet.web.images import FolderImage
+from qgnet.web.recovery import read_outcomes, read_state
 from qgnet.web.server_lock import FILE, claim
-from qgnet.web.session_file import Learnt, Outcome, Painted, Settings
+from qgnet.web.session_file import FittedClass, Outcome, PaintedMask, Settings
 
 FOLDER = ".qgnet-page"
-"""In the folder of the photographs."""
+"""In the folder of the images."""
 Labels = NDArray[np.uint8]
 
 
@@ -30,11 +30,11 @@ class Session:
     """The work on a folder; every change is on disk before a call returns. May be used from several threads.
 
     Args:
-        folder: of the photographs.
+        folder: of the images.
 
     Attributes:
         told: what the user has to know of files that could not be read whole.
-        finding: numbers of the classes that the present run looks for, without those that were taken out since.
+        active_classes: numbers of the classes that the present run looks for, without those that were taken out since.
 
     Raises:
         InputError: if the folder for the session cannot be made or used, or another server works on it.
@@ -51,14 +51,14 @@ class Session:
             self.claim = claim(self.folder)
         except OSError as error:
             raise InputError(
-                f"{self.folder} cannot be made ({error.strerror}), and the work is kept there. Copy the photographs to "
+                f"{self.folder} cannot be made ({error.strerror}), and the work is kept there. Copy the images to "
                 "a folder that you may write to."
             ) from None
         try:
-            self.told = self._read()
+            self.warnings = self._read()
         except OSError as error:
             self.close()
-            raise InputError(in_words(error)) from None
+            raise InputError(disk_error_message(error)) from None
 
     def close(self) -> None:
         """Let another server work on the folder."""
@@ -66,13 +66,13 @@ class Session:
 
     def _read(self) -> list[str]:
         """Read what was kept; what is to be told of files that are broken."""
-        self.kept, told = read_kept(self.file, self.folder / "masks")
-        self.finding = set(self.names)
-        self.outcomes, of_log = read_outcomes(self.log_file, self.finding)
+        self.state, told = read_state(self.file, self.folder / "masks")
+        self.active_classes = set(self.names)
+        self.outcomes, of_log = read_outcomes(self.log_file, self.active_classes)
         if of_log:
             self._write_log()
         if told:
-            self.change(run=max([self.kept.run, *(outcome.run for outcome in self.outcomes.values())]))
+            self.change(run=max([self.state.run, *(outcome.run for outcome in self.outcomes.values())]))
         return [line for line in (told, of_log) if line]
 
     def _write_log(self) -> None:
@@ -87,14 +87,14 @@ class Session:
         """Write the session with these fields exchanged; it is left as it was where that fails."""
         with self.lock:
             self.check_there()
-            kept = self.kept.model_copy(update=changes)
-            write_text(self.file, kept.model_dump_json(indent=1))
-            self.kept = kept
+            state = self.state.model_copy(update=changes)
+            write_text(self.file, state.model_dump_json(indent=1))
+            self.state = state
 
     @property
     def names(self) -> dict[int, str]:
         """Class number → name, in their order."""
-        return {c.number: c.name for c in self.kept.settings.classes}
+        return {c.number: c.name for c in self.state.settings.classes}
 
     def set(self, settings: Settings) -> None:
         """Exchange the settings; InputError if a class that is painted somewhere would vanish.
@@ -104,55 +104,55 @@ class Session:
         """
         with self.lock:
             gone = self.names.keys() - {c.number for c in settings.classes}
-            painted = {number for painted in self.kept.painted.values() for number in painted.classes}
+            painted = {number for painted in self.state.painted.values() for number in painted.classes}
             for number in sorted(gone & painted):
                 name = self.names[number]
-                raise InputError(f"The class {name!r} is painted in a picture. Erase it there before you take it out.")
-            learnt = {number: learnt for number, learnt in self.kept.learnt.items() if number not in gone}
+                raise InputError(f"The class {name!r} is painted in an image. Erase it there before you take it out.")
+            learnt = {number: learnt for number, learnt in self.state.learnt.items() if number not in gone}
             self.change(settings=settings, learnt=learnt)
-            self.finding -= gone
+            self.active_classes -= gone
             if gone:
                 self.outcomes = {key: outcome.of(set(self.names)) for key, outcome in self.outcomes.items()}
                 self._write_log()
 
-    def title(self, picture: Picture) -> str:
-        """What the user calls a picture."""
-        return self.kept.titles.get(picture.key, picture.name)
+    def title(self, image: FolderImage) -> str:
+        """What the user calls an image."""
+        return self.state.titles.get(image.key, image.name)
 
-    def give_title(self, key: str, title: str) -> None:
-        """Remember the name under which a picture was dropped."""
+    def set_title(self, key: str, title: str) -> None:
+        """Remember the name under which an image was dropped."""
         with self.lock:
-            self.change(titles=self.kept.titles | {key: title})
+            self.change(titles=self.state.titles | {key: title})
 
     def mask_file(self, key: str) -> Path:
         """Of a painted mask."""
         return self.folder / "masks" / f"{key}.png"
 
-    def mask(self, picture: Picture) -> Labels:
-        """(H, W) of the picture's size: 0 background, 255 ignored, and class numbers.
+    def mask(self, image: FolderImage) -> Labels:
+        """(H, W) of the image's size: 0 background, 255 ignored, and class numbers.
 
         Raises:
-            InputError: with the picture's name, if its mask is gone, broken, or of another size; if the folder is gone.
+            InputError: with the image's name, if its mask is gone, broken, or of another size; if the folder is gone.
         """
         self.check_there()
-        whose = f"The painted mask of {self.title(picture)}"
-        anew = "Press Clear in this picture, then paint it again."
+        whose = f"The painted mask of {self.title(image)}"
+        anew = "Press Clear in this image, then paint it again."
         try:
-            with Image.open(self.mask_file(picture.key), formats=["PNG"]) as image:
-                mask = np.asarray(image)
+            with Image.open(self.mask_file(image.key), formats=["PNG"]) as png:
+                mask = np.asarray(png)
         except FileNotFoundError:
             raise InputError(f"{whose} is gone. {anew}") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"{whose} cannot be read ({error}). {anew}") from None
-        size = read_image_size(picture.path)
+        size = read_image_size(image.path)
         if mask.shape != size or mask.dtype != np.uint8:
             raise InputError(
-                f"{whose} is {mask.shape[1]}x{mask.shape[0]} px, {mask.dtype}, the picture {size[1]}x{size[0]} px. Put "
-                f"the earlier picture back, or: {anew}"
+                f"{whose} is {mask.shape[1]}x{mask.shape[0]} px, {mask.dtype}, the image {size[1]}x{size[0]} px. Put "
+                f"the earlier image back, or: {anew}"
             )
         return mask
 
-    def paint(self, key: str, mask: Labels, support: bool) -> Painted:
+    def paint(self, key: str, mask: Labels, support: bool) -> PaintedMask:
         """Keep a mask; InputError if it holds a number that is no class, or is to be a support and shows nothing."""
         classes = [number for number in np.unique(mask).tolist() if number not in (0, IGNORE)]
         if support and not classes:
@@ -162,84 +162,88 @@ class Session:
             if unknown:
                 raise InputError(f"The mask holds the number {unknown[0]}, which is no class.")
             self.check_there()
-            write_grey(self.mask_file(key), mask)
-            painted = Painted(support=support, classes=classes)
-            self.change(painted=self.kept.painted | {key: painted})
+            write_gray(self.mask_file(key), mask)
+            painted = PaintedMask(support=support, classes=classes)
+            self.change(painted=self.state.painted | {key: painted})
         return painted
 
     def clear(self, key: str) -> None:
         """Forget a painted mask."""
         with self.lock:
-            self.change(painted={k: painted for k, painted in self.kept.painted.items() if k != key})
+            self.change(painted={k: painted for k, painted in self.state.painted.items() if k != key})
             self.mask_file(key).unlink(missing_ok=True)
 
-    def supports(self) -> dict[str, Painted]:
-        """Those of a run that begins, by the pictures' keys: with the classes that there are now."""
+    def supports(self) -> dict[str, PaintedMask]:
+        """Those of a run that begins, by the images' keys: with the classes that there are now."""
         with self.lock:
-            self.finding = set(self.names)
-            return {key: painted for key, painted in self.kept.painted.items() if painted.support}
+            self.active_classes = set(self.names)
+            return {key: painted for key, painted in self.state.painted.items() if painted.support}
 
-    def begin(self, learnt: dict[int, Learnt]) -> None:
-        """Count a run; what earlier ones found stays until this one has found something in the same picture."""
+    def begin(self, learnt: dict[int, FittedClass]) -> None:
+        """Count a run; what earlier ones found stays until this one has found something in the same image."""
         with self.lock:
             self.check_there()
             self._write_log()
-            self.change(learnt={n: one for n, one in learnt.items() if n in self.finding}, run=self.kept.run + 1)
+            self.change(
+                learnt={n: one for n, one in learnt.items() if n in self.active_classes}, run=self.state.run + 1
+            )
 
-    def result_file(self, picture: Picture, number: int, kind: str = "probability") -> Path | None:
+    def result_file(self, image: FolderImage, number: int, kind: str = "probability") -> Path | None:
         """What was found of a class, None if there is nothing: grey, 0 … 255 for 0 … 1; ``probability`` at the
-        picture's size, the maps ``guided`` and ``prior`` small.
+        image's size, the maps ``guided`` and ``prior`` small.
         """  # noqa: D205
-        outcome = self.outcome(picture)
+        outcome = self.outcome(image)
         if outcome is None or number not in outcome.scores:
             return None
-        return self._results(picture.key, outcome.run) / f"{number}-{kind}.png"
+        return self._results(image.key, outcome.run) / f"{number}-{kind}.png"
 
     def _results(self, key: str, run: int) -> Path:
-        """The folder for what a run found in a picture."""
+        """The folder for what a run found in an image."""
         return self.folder / "results" / key / str(run)
 
-    def keep_result(self, picture: Picture, stamp: int, result: Result, maps: dict[str, dict[str, Labels]]) -> Outcome:
-        """Keep what a run said of a picture.
+    def write_result(
+        self, image: FolderImage, stamp: int, result: Result, maps: dict[str, dict[str, Labels]]
+    ) -> Outcome:
+        """Keep what a run said of an image.
 
         Args:
-            picture: that was segmented.
+            image: that was segmented.
             stamp: of its file when it was read.
             result: of the Segmenter, in which the classes are called by their numbers.
             maps: number of a class → kind of map → (h, w) uint8.
         """
         self.check_there()
-        folder = self._results(picture.key, self.kept.run)
+        folder = self._results(image.key, self.state.run)
         for number, segment in result.segments.items():
-            write_grey(folder / f"{number}-probability.png", eight_bits(segment.probability))
+            write_gray(folder / f"{number}-probability.png", eight_bits(segment.probability))
             for kind, values in maps[number].items():
-                write_grey(folder / f"{number}-{kind}.png", values)
+                write_gray(folder / f"{number}-{kind}.png", values)
         scores = {int(number): round(segment.score, 4) for number, segment in result.segments.items()}
-        thresholds = {n: learnt.threshold for n, learnt in self.kept.learnt.items()}
-        return self.log(picture, Outcome(scores=scores, thresholds=thresholds, stamp=stamp))
+        thresholds = {n: learnt.threshold for n, learnt in self.state.learnt.items()}
+        return self.log(image, Outcome(scores=scores, thresholds=thresholds, stamp=stamp))
 
-    def log(self, picture: Picture, outcome: Outcome) -> Outcome:
-        """Add the present run's word on a picture to the log, after all its files; only then take the earlier away."""
+    def log(self, image: FolderImage, outcome: Outcome) -> Outcome:
+        """Add the present run's word on an image to the log, after all its files; only then take the earlier away."""
         with self.lock:
             self.check_there()
-            outcome = outcome.of(self.finding).model_copy(update={"run": self.kept.run})
+            outcome = outcome.of(self.active_classes).model_copy(update={"run": self.state.run})
             with open(self.log_file, "a", encoding="utf-8") as log:
-                log.write(log_line(picture.key, outcome))
-            self.outcomes[picture.key] = outcome
-        new = self._results(picture.key, outcome.run)
+                log.write(log_line(image.key, outcome))
+            self.outcomes[image.key] = outcome
+        new = self._results(image.key, outcome.run)
         for old in new.parent.iterdir() if new.parent.is_dir() else []:
             if old != new:
                 shutil.rmtree(old, ignore_errors=True)
         return outcome
 
-    def outcome(self, picture: Picture) -> Outcome | None:
-        """What the last run that came to the picture said of it; None if it has changed since, or there is nothing."""
-        outcome = self.outcomes.get(picture.key)
-        return outcome if outcome is not None and outcome.stamp == stamp_of(picture) else None
+    def outcome(self, image: FolderImage) -> Outcome | None:
+        """What the last run that came to the image said of it; None if it has changed since, or there is nothing."""
+        outcome = self.outcomes.get(image.key)
+        return outcome if outcome is not None and outcome.stamp == stamp_of(image) else None
 
     def described(self, outcome: Outcome) -> dict[str, Any]:
         """What the page knows of an outcome; ``stale`` if a later run has begun since."""
-        return outcome.model_dump(exclude={"stamp", "run"}) | {"stale": outcome.run != self.kept.run}
+        return outcome.model_dump(exclude={"stamp", "run"}) | {"stale": outcome.run != self.state.run}
 
 
 def log_line(key: str, outcome: Outcome) -> str:
@@ -247,9 +251,9 @@ def log_line(key: str, outcome: Outcome) -> str:
     return json.dumps([key, outcome.model_dump()]) + "\n"
 
 
-def stamp_of(picture: Picture) -> int:
-    """Changes with the picture's file; 0 if it is gone."""
-    return picture.path.stat().st_mtime_ns if picture.path.exists() else 0
+def stamp_of(image: FolderImage) -> int:
+    """Changes with the image's file; 0 if it is gone."""
+    return image.path.stat().st_mtime_ns if image.path.exists() else 0
 
 
 def eight_bits(values: NDArray[np.float32]) -> Labels:

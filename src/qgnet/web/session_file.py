@@ -49,7 +49,7 @@ class Settings(BaseModel):
         return classes
 
 
-class Painted(BaseModel):
+class PaintedMask(BaseModel):
     """A painted mask: whether it is a support, and the numbers of the classes in it."""
 
     support: bool
@@ -57,11 +57,11 @@ class Painted(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What a run said of a picture, or why it could not be read.
+    """What a run said of an image, or why it could not be read.
 
     Attributes:
         run: number of that run.
-        scores: class number → how sure it is that the picture shows the class, in [0, 1].
+        scores: class number → how sure it is that the image shows the class, in [0, 1].
         thresholds: class number → the one, in [0, 1], that the run's supports chose.
         stamp: of the file at that time.
         error: empty if it could be read.
@@ -79,26 +79,26 @@ class Outcome(BaseModel):
         return self.model_copy(update={"scores": scores, "thresholds": thresholds})
 
 
-class Learnt(BaseModel):
+class FittedClass(BaseModel):
     """What the last run learnt of a class: its threshold and how well its supports find each other, as IoU."""
 
     threshold: Probability
     expected: Probability
 
 
-class Kept(BaseModel):
+class SessionState(BaseModel):
     """The session file.
 
     Attributes:
         settings: of the user.
-        painted: key of a picture → its mask.
+        painted: key of an image → its mask.
         learnt: class number → what the last run learnt.
         run: number of the last run that began.
-        titles: key of a picture that was dropped → its name on the user's machine.
+        titles: key of an image that was dropped → its name on the user's machine.
     """
 
     settings: Settings = Settings()
-    painted: dict[str, Painted] = {}
-    learnt: dict[Number, Learnt] = {}
+    painted: dict[str, PaintedMask] = {}
+    learnt: dict[Number, FittedClass] = {}
     run: int = Field(default=0, ge=0)
     titles: dict[str, str] = {}

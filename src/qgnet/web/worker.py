@@ -17,10 +17,10 @@ from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
 from qgnet.inference.segmenter import BATCH, Segmenter
 from qgnet.outputs.segments import Result
-from qgnet.web.disk_errors import in_words
-from qgnet.web.images import Picture, Pictures
+from qgnet.web.disk_errors import disk_error_message
+from qgnet.web.images import FolderImage, ImageFolder
 from qgnet.web.session import Labels, Session, eight_bits, stamp_of
-from qgnet.web.session_file import Learnt, Outcome
+from qgnet.web.session_file import FittedClass, Outcome
 
 MAP = 256
 """Longer side in pixels of the maps."""
@@ -29,7 +29,7 @@ ALIVE = 15.0
 
 
 class Job(TypedDict):
-    """The run as the page shows it: whether it goes on, how many pictures it has done of how many, what went wrong."""
+    """The run as the page shows it: whether it goes on, how many images it has done of how many, what went wrong."""
 
     running: bool
     done: int
@@ -38,12 +38,12 @@ class Job(TypedDict):
 
 
 class Worker:
-    """Runs the Segmenter over the folder's pictures, one run after the other, in a thread of its own."""
+    """Runs the Segmenter over the folder's images, one run after the other, in a thread of its own."""
 
-    def __init__(self, segmenter: Segmenter, session: Session, pictures: Pictures) -> None:
+    def __init__(self, segmenter: Segmenter, session: Session, images: ImageFolder) -> None:
         self.segmenter = segmenter
         self.session = session
-        self.pictures = pictures
+        self.images = images
         self.job = Job(running=False, done=0, total=0, error="")
         self.stopped = Event()
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="segmenter")
@@ -56,22 +56,22 @@ class Worker:
         """Begin a run, after ending the one that goes on.
 
         Args:
-            first: key of the picture that is looked at, which is segmented before all others.
+            first: key of the image that is looked at, which is segmented before all others.
 
         Raises:
             InputError: if there is no support.
         """
-        supports = {key for key, painted in self.session.kept.painted.items() if painted.support}
-        if not supports & self.pictures.known.keys():
-            raise InputError("Nothing is painted yet. Paint the object in at least one picture, then press Segment.")
+        supports = {key for key, painted in self.session.state.painted.items() if painted.support}
+        if not supports & self.images.known.keys():
+            raise InputError("Nothing is painted yet. Paint the object in at least one image, then press Segment.")
         with self.lock:
             self.stopped.set()
             stopped = self.stopped = Event()
-            self.tell_job(running=True, done=0, total=0, error="")
+            self.update_job(running=True, done=0, total=0, error="")
             self.future = self.thread.submit(self._run, first, stopped)
 
     def stop(self) -> None:
-        """End the run after the pictures that are in the network; at once if it has not begun."""
+        """End the run after the images that are in the network; at once if it has not begun."""
         with self.lock:
             self.stopped.set()
 
@@ -84,96 +84,96 @@ class Worker:
         error = ""
         try:
             if not stopped.is_set():
-                self.tell_job(running=True, done=0, total=0, error="")  # the run before may have told of itself since
+                self.update_job(running=True, done=0, total=0, error="")  # the run before may have told of itself since
                 if self._learn(stopped):
                     self._segment(first, stopped)
         except InputError as mistake:
             error = str(mistake)
         except OSError as failure:
-            error = in_words(failure)
+            error = disk_error_message(failure)
         except Exception as fault:
             error = f"The run ended by an error of the program: {fault!r}"
             raise
         finally:
             with self.lock:
                 if stopped is self.stopped:  # else another run waits, and is the one that is shown
-                    self.tell_job(running=False, error=error)
+                    self.update_job(running=False, error=error)
 
     def _learn(self, stopped: Event) -> bool:
         """Fit the Segmenter to all supports, classes by their numbers; whether the run goes on."""
         pairs: dict[int, list[tuple[Any, Any]]] = {}
-        pictures = {picture.key: picture for picture in self.pictures.find()}
+        images = {image.key: image for image in self.images.find()}
         supports = self.session.supports()
-        for picture in [pictures[key] for key in supports if key in pictures]:
-            pixels = read_image(picture.path)
-            for number, binary in self._binary_masks(picture).items():
+        for image in [images[key] for key in supports if key in images]:
+            pixels = read_image(image.path)
+            for number, binary in self._binary_masks(image).items():
                 pairs.setdefault(number, []).append((pixels, binary))
         self.segmenter.fit({str(number): pairs[number] for number in sorted(pairs)})
         if stopped.is_set():
             return False
         learnt = self.segmenter.learnt
         self.session.begin(
-            {int(one.name): Learnt(threshold=one.threshold, expected=one.expected_iou) for one in learnt}
+            {int(one.name): FittedClass(threshold=one.threshold, expected=one.expected_iou) for one in learnt}
         )
-        self.tell("learnt", {number: learnt.model_dump() for number, learnt in self.session.kept.learnt.items()})
+        self.send("learnt", {number: learnt.model_dump() for number, learnt in self.session.state.learnt.items()})
         return True
 
-    def _binary_masks(self, picture: Picture) -> dict[int, Labels]:
+    def _binary_masks(self, image: FolderImage) -> dict[int, Labels]:
         """Class number → (H, W) in {0, 1, 255} of a support; InputError with its name if it cannot be one."""
-        mask = self.session.mask(picture)
+        mask = self.session.mask(image)
         numbers = [number for number in self.session.names if (mask == number).any()]
         masks = {n: np.where(mask == IGNORE, IGNORE, mask == n).astype(np.uint8) for n in numbers}
         if not numbers or not all((binary == 0).any() for binary in masks.values()):
             raise InputError(
-                f"The painted mask of {self.session.title(picture)} marks {'everything' if numbers else 'nothing'}. A "
+                f"The painted mask of {self.session.title(image)} marks {'everything' if numbers else 'nothing'}. A "
                 "support must show the object and some background: correct it, or take it out of the supports."
             )
         return masks
 
     def _segment(self, first: str, stopped: Event) -> None:
-        """Segment all pictures that nothing is painted in; the first one alone, so that it is seen at once."""
-        waiting = [p for p in self.pictures.find() if p.key not in self.session.kept.painted]
-        waiting.sort(key=lambda picture: picture.key != first)
-        self.tell_job(total=len(waiting))
+        """Segment all images that nothing is painted in; the first one alone, so that it is seen at once."""
+        waiting = [p for p in self.images.find() if p.key not in self.session.state.painted]
+        waiting.sort(key=lambda image: image.key != first)
+        self.update_job(total=len(waiting))
         batches = [waiting[:1], *(waiting[i : i + BATCH] for i in range(1, len(waiting), BATCH))]
         for batch in batches:
             if stopped.is_set():
                 return
             self._segment_some(batch)
-            self.tell_job(done=self.job["done"] + len(batch))
+            self.update_job(done=self.job["done"] + len(batch))
 
-    def _segment_some(self, batch: Sequence[Picture]) -> None:
-        fitted: list[tuple[Picture, int, Letterboxed]] = []
-        for picture in batch:
-            stamp = stamp_of(picture)  # before it is read: a picture that is exchanged meanwhile counts as changed
+    def _segment_some(self, batch: Sequence[FolderImage]) -> None:
+        fitted: list[tuple[FolderImage, int, Letterboxed]] = []
+        for image in batch:
+            stamp = stamp_of(image)  # before it is read: an image that is exchanged meanwhile counts as changed
             try:
-                pixels = read_image(picture.path)
+                pixels = read_image(image.path)
             except InputError as error:
                 outcome = Outcome(stamp=stamp, error=str(error))
-                self._tell_outcome(picture, self.session.log(picture, outcome))
+                self._send_outcome(image, self.session.log(image, outcome))
                 continue
-            fitted.append((picture, stamp, letterbox_image(pixels, self.segmenter.model.image_size)))
+            fitted.append((image, stamp, letterbox_image(pixels, self.segmenter.model.image_size)))
         if not fitted:
             return
-        names = [picture.name for picture, _, _ in fitted]
+        names = [image.name for image, _, _ in fitted]
         results = self.segmenter.segment([f for _, _, f in fitted], names)
-        for (picture, stamp, f), result in zip(fitted, results, strict=True):
+        for (image, stamp, f), result in zip(fitted, results, strict=True):
             maps = maps_of(result, f, self.segmenter.model.image_size)
-            self._tell_outcome(picture, self.session.keep_result(picture, stamp, result, maps))
+            self._send_outcome(image, self.session.write_result(image, stamp, result, maps))
 
-    def _tell_outcome(self, picture: Picture, outcome: Outcome) -> None:
-        self.tell("result", {"key": picture.key, **self.session.described(outcome)})
+    def _send_outcome(self, image: FolderImage, outcome: Outcome) -> None:
+        self.send("result", {"key": image.key, **self.session.described(outcome)})
 
-    def tell_job(self, **changes: Any) -> None:
+    def update_job(self, **changes: Any) -> None:
         """Change the state of the run and tell it."""
         self.job = Job(**{**self.job, **changes})  # type: ignore[typeddict-item]
-        self.tell("job", self.job)
+        self.send("job", self.job)
 
-    def tell(self, event: str, content: object) -> None:
+    def send(self, event: str, content: object) -> None:
         """Send an event to all open pages; from any thread."""
         self._send(f"event: {event}\ndata: {json.dumps(content)}\n\n")
 
-    def end_events(self) -> None:
+    def close_events(self) -> None:
         """Let pages go, and those that still come: the server ends."""
         self.ended = True
         self._send(None)
@@ -198,9 +198,9 @@ class Worker:
             del self.pages[queue]
 
 
-def maps_of(result: Result, photograph: Letterboxed, side: int) -> dict[str, dict[str, Labels]]:
+def maps_of(result: Result, image: Letterboxed, side: int) -> dict[str, dict[str, Labels]]:
     """Class → its maps, without what lies over padding, at most `MAP` px long."""
-    shown = photograph.windows[0].content_size
+    shown = image.windows[0].content_size
     return {
         name: {kind: eight_bits(without_padding(values, shown, side)) for kind, values in segment.maps.items()}
         for name, segment in result.segments.items()
@@ -208,7 +208,7 @@ def maps_of(result: Result, photograph: Letterboxed, side: int) -> dict[str, dic
 
 
 def without_padding(values: NDArray[np.float32], shown: tuple[int, int], side: int) -> NDArray[np.float32]:
-    """A map (h, w) of the network's square → the part over the photograph, (h', w') of `shown`, at most `MAP` px."""
+    """A map (h, w) of the network's square → the part over the image, (h', w') of `shown`, at most `MAP` px."""
     square = cv2.resize(values, (side, side), interpolation=cv2.INTER_LINEAR)[: shown[0], : shown[1]]
     scale = min(1.0, MAP / max(shown))
     size = (max(1, round(shown[1] * scale)), max(1, round(shown[0] * scale)))

@@ -1,25 +1,24 @@
-"""The work on a folder, all of it: its pictures, what is kept of them, and the thread with the network."""
+"""The work on a folder, all of it: its images, what is kept of them, and the thread with the network."""
 
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
 
-from qgnet.inference.models import QGNET
 from qgnet.inference.segmenter import Segmenter
-from qgnet.web.images import Picture, Pictures
+from qgnet.web.images import FolderImage, ImageFolder
 from qgnet.web.session import Session
 from qgnet.web.worker import Worker
 
 MEMORY = 512
-"""MB for what the network makes of pictures: of those seen last it need not be made again in the next run."""
+"""MB for what the network makes of images: of those seen last it need not be made again in the next run."""
 
 
-class Work:
+class Workspace:
     """What the server is a thin layer over.
 
     Args:
-        folder: of the photographs.
+        folder: of the images.
         segmenter: finds what is painted.
 
     Raises:
@@ -28,33 +27,31 @@ class Work:
 
     def __init__(self, folder: Path, segmenter: Segmenter) -> None:
         self.folder = folder
-        self.pictures = Pictures(folder)
-        self.pictures.find()
+        self.images = ImageFolder(folder)
+        self.images.find()
         self.session = Session(folder)
-        self.worker = Worker(segmenter.remember(MEMORY), self.session, self.pictures)
+        self.worker = Worker(segmenter.remember(MEMORY), self.session, self.images)
         self.presence = segmenter.presence if segmenter.calibration is not None else 0.0
-        model = segmenter.model
-        has_prior = model.settings.get("self_correspondence", model.kind == QGNET)
-        self.maps = ["guided", "prior"] if has_prior else ["guided"]
+        self.maps = segmenter.model.net.map_names
 
     def close(self) -> None:
         """End the run and the thread, and let another server work on the folder."""
         self.worker.close()
         self.session.close()
 
-    def wanted(self, key: str) -> Picture:
-        """The picture of this key; 404 if it is not in the folder."""
+    def wanted(self, key: str) -> FolderImage:
+        """The image of this key; 404 if it is not in the folder."""
         try:
-            return self.pictures.get(key)
+            return self.images.get(key)
         except KeyError:
-            raise HTTPException(404, "This picture is no longer in the folder. Load the page again.") from None
+            raise HTTPException(404, "This image is no longer in the folder. Load the page again.") from None
 
-    def described(self, picture: Picture) -> dict[str, Any]:
-        """What the page knows of a picture."""
-        painted, outcome = self.session.kept.painted.get(picture.key), self.session.outcome(picture)
+    def described(self, image: FolderImage) -> dict[str, Any]:
+        """What the page knows of an image."""
+        painted, outcome = self.session.state.painted.get(image.key), self.session.outcome(image)
         return {
-            "key": picture.key,
-            "name": self.session.kept.titles.get(picture.key, picture.name),
+            "key": image.key,
+            "name": self.session.state.titles.get(image.key, image.name),
             "painted": painted and painted.model_dump(),
             "outcome": outcome and self.session.described(outcome),
         }

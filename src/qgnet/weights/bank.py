@@ -34,7 +34,7 @@ def build_bank(encoder: Encoder, images: Iterable[Tensor], size: int, method: Me
     rng = np.random.default_rng(seed)
     drawn = []
     for image in images:
-        features = encoder.high_of(image)[0].flatten(1).T
+        features = encoder.encode_high(image)[0].flatten(1).T
         drawn.append(features[rng.permutation(len(features))[:POSITIONS]])
     features = torch.cat(drawn) if drawn else torch.empty(0, encoder.high_channels)
     if len(features) < size:

@@ -175,7 +175,7 @@ def _download(name: str, setting: str) -> dict[str, Tensor]:
 
 
 def _fill(encoder: Encoder, state: dict[str, Tensor], origin: str, setting: str) -> None:
-    own, state = encoder.net.state_dict(), encoder.adapted(state)
+    own, state = encoder.net.state_dict(), encoder.adapt_weights(state)
     missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
     other = [k for k in own if k in state and own[k].shape != state[k].shape]
     if missing or extra or other:

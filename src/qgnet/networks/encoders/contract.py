@@ -52,7 +52,7 @@ class Encoder(nn.Module, ABC):
         levels: name → channels and stride, the finest first.
         mid_levels: levels of the mid-level feature, side by side on the grid of the first.
         matching_levels: levels whose positions support matching compares, the high-level one first, the others out of
-            `shared_levels`; side by side on the grid of the last.
+            `base_levels`; side by side on the grid of the last.
         high_level: level of the high-level feature.
         mean: of RGB in [0, 1], by which the weights want images to be normalised.
         std: standard deviation, the same.
@@ -91,14 +91,14 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def high(self, features: Features) -> Tensor:
-        """The high-level feature of images whose `shared_levels` are known; not computed again if it is among them."""
+        """The high-level feature of images whose `base_levels` are known; not computed again if it is among them."""
 
     @abstractmethod
     def masked_high(self, features: Features, mask: MaskAt) -> Tensor:
-        """The high-level feature of the object alone, zero outside it, from the `shared_levels` of its image."""
+        """The high-level feature of the object alone, zero outside it, from the `base_levels` of its image."""
 
     @abstractmethod
-    def takes(self, side: int) -> bool:
+    def accepts_side(self, side: int) -> bool:
         """Whether an image may have a side of so many pixels."""
 
     @abstractmethod
@@ -106,20 +106,16 @@ class Encoder(nn.Module, ABC):
         """Rows and columns of a level's positions for an image of this height and width."""
 
     @property
-    def shared_levels(self) -> tuple[str, ...]:
+    def base_levels(self) -> tuple[str, ...]:
         """What :meth:`mid`, :meth:`high` and :meth:`masked_high` start from: an image's encodings as a query and as a
         support have it in common.
         """  # noqa: D205
         return self.mid_levels
 
     def mid(self, features: Features) -> Tensor:
-        """The mid-level feature (B, `mid_channels`, h, w) of images whose `shared_levels` are known."""
+        """The mid-level feature (B, `mid_channels`, h, w) of images whose `base_levels` are known."""
         first = features[self.mid_levels[0]]
         return torch.cat([first, *(resize(features[level], size_of(first)) for level in self.mid_levels[1:])], dim=1)
-
-    def compared(self, features: Features) -> list[Tensor]:
-        """The features of `matching_levels` of images whose `shared_levels` are known."""
-        return [self.high(features) if x == self.high_level else features[x] for x in self.matching_levels]
 
     @property
     def mid_channels(self) -> int:
@@ -136,7 +132,7 @@ class Encoder(nn.Module, ABC):
         """Channels of the high-level feature."""
         return self.levels[self.high_level].channels
 
-    def high_of(self, images: Tensor) -> Tensor:
+    def encode_high(self, images: Tensor) -> Tensor:
         """The high-level feature of normalised images (B, 3, H, W)."""
         return self(images, [self.high_level])[self.high_level]
 
@@ -152,14 +148,14 @@ class Encoder(nn.Module, ABC):
     def check_side(self, side: int, what: str) -> None:
         """InputError, with the nearest sides that it takes, for a side of ``what`` that it does not take."""
         check_side(side, what)
-        if self.takes(side):
+        if self.accepts_side(side):
             return
-        below = next((x for x in range(side, 0, -1) if self.takes(x)), None)
-        above = next((x for x in range(side, LARGEST_SIDE + 1) if self.takes(x)), None)
+        below = next((x for x in range(side, 0, -1) if self.accepts_side(x)), None)
+        above = next((x for x in range(side, LARGEST_SIDE + 1) if self.accepts_side(x)), None)
         nearest = " or ".join(str(x) for x in (below, above) if x is not None)
         raise InputError(f"{what} is {side}, a side in pixels that {self.name} does not take. Take {nearest}.")
 
-    def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Published weights of this architecture by the keys of ``net``, without those that it does not have."""
         return state
 

@@ -5,7 +5,7 @@ from torch import nn
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
-def align(net: nn.Module) -> None:
+def align_grids(net: nn.Module) -> None:
     """Make each halving of 2n + 1 positions give n + 1, in place.
 
     Pools without padding round up (as in the released VGG), and strided convolutions of even kernel without padding

@@ -10,7 +10,7 @@ from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor
 
 from qgnet.networks.encoders.contract import IMAGENET, Encoder, Features, Level, MaskAt
-from qgnet.networks.encoders.dilation import align, dilate
+from qgnet.networks.encoders.dilation import align_grids, dilate
 from qgnet.networks.layers import size_of
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")
@@ -21,7 +21,7 @@ STRIDES = (4, 8, 16, 32)
 DILATED_STRIDES = (4, 8, 8, 8)
 """The same when stages 3 and 4 are dilated."""
 LEAST_SIDE = 17
-TAKE = "take a convolutional network in stages, e.g. resnet50, regnety_008, convnext_tiny or vgg16_bn."
+ADVICE = "take a convolutional network in stages, e.g. resnet50, regnety_008, convnext_tiny or vgg16_bn."
 """What to do about a refused one."""
 
 
@@ -59,7 +59,7 @@ class StagedEncoder(Encoder):
             del self.net[key]
         strides = dict(zip(STAGES, self.prepare(), strict=True))
         self.levels = {stage: Level(0, strides[stage]) for stage in self._stages}
-        self.levels = self._try((33, 65) if dilated else (32, 64))
+        self.levels = self._measure((33, 65) if dilated else (32, 64))
         self.high_level, before = STAGES[high_stage - 1], STAGES[high_stage - 2]
         self.mid_levels = ("stage3", "stage2")
         self.matching_levels = (self.high_level, before)
@@ -68,7 +68,7 @@ class StagedEncoder(Encoder):
         """Dilate and align the network in place if it is to be dilated; the strides of its stages."""
         if not self.dilated:
             return STRIDES
-        align(self.net)
+        align_grids(self.net)
         for stage, dilation in DILATION.items():
             for key in self._stages.get(stage, ()):
                 dilate(self.net[key], dilation)
@@ -79,10 +79,10 @@ class StagedEncoder(Encoder):
         """Keys of the modules that give the strides 4, 8, 16 and 32."""
         keys = {info["reduction"]: info["module"].replace(".", "_") for info in net.feature_info.info}
         if not set(STRIDES) <= set(keys):
-            raise ValueError(f"{name} has stages at strides {sorted(keys)} instead of 4, 8, 16 and 32; {TAKE}")
+            raise ValueError(f"{name} has stages at strides {sorted(keys)} instead of 4, 8, 16 and 32; {ADVICE}")
         return [keys[stride] for stride in STRIDES]
 
-    def _try(self, size: tuple[int, int]) -> dict[str, Level]:
+    def _measure(self, size: tuple[int, int]) -> dict[str, Level]:
         """The levels with their channels, found with a small image; ValueError if a grid is not what it should be."""
         self.eval()
         try:
@@ -90,7 +90,7 @@ class StagedEncoder(Encoder):
                 features = self(torch.zeros(1, 3, *size), list(self.levels))
         except Exception as error:  # a fixed image size, stages that are not a chain: each raises its own kind
             raise ValueError(
-                f"{self.name} does not run stage by stage on {size[0]} x {size[1]} px ({type(error).__name__}); {TAKE}"
+                f"{self.name} cannot run stage by stage on {size[0]} x {size[1]} px ({type(error).__name__}); {ADVICE}"
             ) from None
         self.train()
         for level, feature in features.items():
@@ -98,7 +98,7 @@ class StagedEncoder(Encoder):
             if found != expected:
                 raise ValueError(
                     f"Stage {level[-1]} of {self.name} gives {found} positions for an image of {size}, instead of "
-                    f"{expected}; {TAKE}"
+                    f"{expected}; {ADVICE}"
                 )
         return {level: Level(feature.shape[1], self.levels[level].stride) for level, feature in features.items()}
 
@@ -130,7 +130,7 @@ class StagedEncoder(Encoder):
         high = self.run_stage(self.high_level, before * mask(size_of(before)))
         return high * mask(size_of(high))
 
-    def takes(self, side: int) -> bool:
+    def accepts_side(self, side: int) -> bool:
         """Whether a side is 8n + 1: then the grids of all strides line up with the image's corners."""
         return side >= LEAST_SIDE and side % 8 == 1
 
@@ -139,7 +139,7 @@ class StagedEncoder(Encoder):
         height, width = (-(-side // self.levels[level].stride) for side in size)
         return height, width
 
-    def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Timm's weights. The encoder lists the children of some containers: ``stages.0.x`` is its ``stages_0.x``."""
         own = set(self.net.state_dict())
 
@@ -173,7 +173,7 @@ def _flat_list(name: str) -> FeatureListNet:
     except (RuntimeError, AssertionError):  # timm cannot give features of every architecture
         net = None
     if not isinstance(net, FeatureListNet):
-        raise ValueError(f"{name} is not a plain list of stages; {TAKE}")
+        raise ValueError(f"{name} is not a plain list of stages; {ADVICE}")
     return net
 
 

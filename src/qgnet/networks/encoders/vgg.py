@@ -3,7 +3,7 @@
 from timm.models import FeatureListNet
 from torch import nn
 
-from qgnet.networks.encoders.dilation import align
+from qgnet.networks.encoders.dilation import align_grids
 from qgnet.networks.encoders.staged import StagedEncoder
 
 
@@ -26,5 +26,5 @@ class VGGEncoder(StagedEncoder):
     def prepare(self) -> tuple[int, int, int, int]:
         """Let pools round up where QGNet takes it; the strides of its stages."""
         if self.dilated:
-            align(self.net)
+            align_grids(self.net)
         return 4, 8, 16, 16

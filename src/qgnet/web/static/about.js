@@ -1,11 +1,11 @@
-// What is said of the chosen picture, and which of its buttons can be pressed.
+// What is said of the chosen image, and which of its buttons can be pressed.
 
 import { $ } from "./dom.js";
-import { nameOf, picture, state } from "./state.js";
+import { nameOf, chosenImage, state } from "./state.js";
 import { stage } from "./tools.js";
 
 export function showAbout() {
-  const one = picture();
+  const one = chosenImage();
   const about = $("about");
   about.replaceChildren();
   $("accept").disabled = !one || !(state.mask || state.probabilities);
@@ -16,14 +16,14 @@ export function showAbout() {
   for (const node of document.querySelectorAll("[data-view]")) {
     node.disabled = ["guided", "prior"].includes(node.dataset.view) && !state.probabilities;
   }
-  $("stage").setAttribute("aria-label", one ? `${one.name}. Arrow keys move the brush, Space paints.` : "No picture");
+  $("stage").setAttribute("aria-label", one ? `${one.name}. Arrow keys move the brush, Space paints.` : "No image");
   if (!one) return;
   const name = document.createElement("strong");
   name.textContent = one.name;
   about.append(name, `${sizeText()}${pagesText(one)}${describe(one)}`);
 }
 
-const sizeText = () => (stage.picture && state.shown === state.key ? `${stage.picture.width} × ${stage.picture.height} px. ` : "");
+const sizeText = () => (stage.shown && state.shown === state.key ? `${stage.shown.width} × ${stage.shown.height} px. ` : "");
 
 const pagesText = ({ pages }) => (pages > 1 ? `Only the first of its ${pages} pages or frames is read. ` : "");
 

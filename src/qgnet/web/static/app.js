@@ -1,7 +1,7 @@
 // The page: what each of its controls calls, and how it begins.
 
 import { addClass, keepSettings, resetThreshold, setThreshold } from "./classes.js";
-import { $, arrows, check } from "./dom.js";
+import { $, arrows } from "./dom.js";
 import { download } from "./download.js";
 import { add, arrange, dropping } from "./folder.js";
 import { brushKeys, shortcut } from "./keys.js";
@@ -36,7 +36,7 @@ $("download-dialog").addEventListener("close", (event) => {
   if (event.target.returnValue === "ok") download();
   event.target.returnValue = "";
 });
-for (const id of ["choose", "add-pictures"]) $(id).addEventListener("click", () => $("files").click());
+for (const id of ["choose", "add-images"]) $(id).addEventListener("click", () => $("files").click());
 $("files").addEventListener("change", async (event) => {
   await add([...event.target.files]);
   event.target.value = "";
@@ -52,7 +52,6 @@ arrows($("tools").querySelector("[role=radiogroup]"), "tool", setTool);
 arrows($("views"), "view", setView);
 dropping();
 setTool("brush");
-check(document.querySelectorAll("[data-view]"), "mask", "view");
 showStatus();
 await tried(load);
 listen();

@@ -5,7 +5,7 @@ import { $, button } from "./dom.js";
 import { colourOf, IGNORE } from "./found.js";
 import { notice, tried } from "./notices.js";
 import { saveAll } from "./saving.js";
-import { changed, labels, open, showPicture, strip } from "./shown.js";
+import { changed, labels, open, showImage, strip } from "./shown.js";
 import { nameOf, state } from "./state.js";
 import { stage } from "./tools.js";
 
@@ -71,7 +71,7 @@ function facts(number) {
 export function choose(number) {
   state.number = number;
   showClasses();
-  if (["guided", "prior"].includes(state.view)) showPicture();
+  if (state.maps.includes(state.view)) showImage();
 }
 
 function rename(number, field) {
@@ -113,7 +113,7 @@ async function takeOut(number) {
 
 /** What was found of a class that was taken out: its number may be given to another. */
 function forgetFound(number) {
-  for (const one of state.pictures.values()) {
+  for (const one of state.images.values()) {
     if (!one.outcome) continue;
     const { [number]: _, ...scores } = one.outcome.scores;
     changed({ ...one, outcome: { ...one.outcome, scores } });
@@ -145,7 +145,7 @@ export function resetThreshold() {
   const { [state.number]: _, ...others } = state.chosen;
   state.chosen = others;
   showThreshold();
-  showPicture();
+  showImage();
   strip.redraw();
   keepSettings();
 }

@@ -1,4 +1,4 @@
-// The folder's pictures: their order in the strip, and those that are added.
+// The folder's images: their order in the strip, and those that are added.
 
 import { ask } from "./api.js";
 import { $ } from "./dom.js";
@@ -6,7 +6,7 @@ import { tried } from "./notices.js";
 import { open, strip } from "./shown.js";
 import { state } from "./state.js";
 
-/** How far all scores of a picture are from "as likely as not"; pictures without any come last. */
+/** How far all scores of an image are from "as likely as not"; images without any come last. */
 function certainty({ outcome, painted }) {
   const scores = Object.values(outcome?.scores || {});
   return painted || !scores.length ? 2 : Math.min(...scores.map((score) => Math.abs(score - 0.5)));
@@ -14,20 +14,20 @@ function certainty({ outcome, painted }) {
 
 /** Put the strip into the chosen order. */
 export function arrange() {
-  const pictures = [...state.pictures.values()];
-  if ($("order").value === "certain") pictures.sort((a, b) => certainty(a) - certainty(b));
-  strip.fill(pictures);
+  const images = [...state.images.values()];
+  if ($("order").value === "certain") images.sort((a, b) => certainty(a) - certainty(b));
+  strip.fill(images);
   strip.reveal();
-  $("count").textContent = pictures.length.toLocaleString("en");
+  $("count").textContent = images.length.toLocaleString("en");
 }
 
 export async function add(files) {
   let last = null;
   for (const file of files) {
-    const path = `/api/pictures?name=${encodeURIComponent(file.name.slice(0, 200))}`;
+    const path = `/api/images?name=${encodeURIComponent(file.name.slice(0, 200))}`;
     const one = await tried(async () => (await ask(path, { method: "POST", body: file })).json());
     if (!one) continue;
-    state.pictures.set(one.key, one);
+    state.images.set(one.key, one);
     last = one.key;
   }
   if (!last) return;
@@ -36,7 +36,7 @@ export async function add(files) {
   await open(last);
 }
 
-/** Pictures that are dropped anywhere on the page are added. */
+/** Images that are dropped anywhere on the page are added. */
 export function dropping() {
   let depth = 0;
   const carriesFiles = (event) => [...(event.dataTransfer?.types || [])].includes("Files");

@@ -2,47 +2,40 @@
 
 import { getBytes } from "./api.js";
 import { decodeGrey } from "./png.js";
+import { state } from "./state.js";
 
 export const IGNORE = 255;
-const COLOURS = [
-  [255, 90, 70],
-  [60, 150, 255],
-  [255, 190, 0],
-  [40, 190, 100],
-  [180, 100, 255],
-  [0, 195, 205],
-];
 
 /** [r, g, b] of a class's number; grey for what is ignored. */
-export const colourOf = (number) => (number === IGNORE ? [150, 150, 150] : COLOURS[(number - 1) % COLOURS.length]);
+export const colourOf = (number) =>
+  number === IGNORE ? [150, 150, 150] : state.colours[(number - 1) % state.colours.length];
 
-/** Probabilities of a picture by class number, as {number: {values, width, height}}; those that there are. */
+/** Probabilities of an image by class number, as {number: {values, width, height}}; those that there are. */
 export async function loadProbabilities(key, outcome, small) {
   const found = {};
   for (const number of Object.keys(outcome?.scores || {})) {
-    const bytes = await getBytes(`/api/pictures/${key}/${number}/probability.png${small ? "?small=true" : ""}`);
+    const bytes = await getBytes(`/api/images/${key}/${number}/probability.png${small ? "?small=true" : ""}`);
     if (bytes) found[number] = await decodeGrey(bytes);
   }
   return found;
 }
 
 /** Each pixel's class: the one furthest above its threshold, which is the run's unless the user has chosen one. A class
- * whose score is below `presence` is not there. */
-export function labelsOf(probabilities, outcome, chosen, presence) {
-  const { scores } = outcome;
+ * whose score is below `presence` is not there. In float32, as `furthest_above` of the server's `as_result` computes it. */
+export function labelsOf(probabilities, outcome, { classes, chosen, presence }) {
   const thresholds = { ...outcome.thresholds, ...chosen };
-  const numbers = Object.keys(probabilities).filter((n) => scores[n] >= presence && n in thresholds);
   const size = Object.values(probabilities)[0].values.length;
   const labels = new Uint8Array(size);
-  const best = numbers.length > 1 ? new Float32Array(size) : null;
-  for (const number of numbers) {
-    const values = probabilities[number].values;
-    const threshold = thresholds[number] * 255;
+  const best = new Float32Array(size);
+  for (const { number } of classes) {
+    if (!(number in probabilities) || !(outcome.scores[number] >= presence)) continue;
+    const { values } = probabilities[number];
+    const threshold = Math.fround(thresholds[number] ?? 0.5);
+    const above = Float32Array.from({ length: 256 }, (_, value) => Math.fround(value / 255) - threshold);
     for (let i = 0; i < size; i++) {
-      const above = values[i] - threshold;
-      if (above > (best ? best[i] : 0)) {
+      if (above[values[i]] > best[i]) {
         labels[i] = number;
-        if (best) best[i] = above;
+        best[i] = above[values[i]];
       }
     }
   }

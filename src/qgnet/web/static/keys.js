@@ -1,4 +1,4 @@
-// The keyboard: the brush on the picture, and shortcuts of the whole page.
+// The keyboard: the brush on the image, and shortcuts of the whole page.
 
 import { choose } from "./classes.js";
 import { $ } from "./dom.js";
@@ -11,9 +11,9 @@ import { setRadius, setTool, stage } from "./tools.js";
 /** The brush by keys: arrows move it, Space paints, Shift and arrows paint a line. */
 export function brushKeys(event) {
   const move = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key];
-  if (!stage.picture || state.shown !== state.key || (!move && event.key !== " ") || event.ctrlKey || event.metaKey) return;
+  if (!stage.shown || state.shown !== state.key || (!move && event.key !== " ") || event.ctrlKey || event.metaKey) return;
   event.preventDefault();
-  const { width, height } = stage.picture;
+  const { width, height } = stage.shown;
   const from = stage.point || { x: width / 2, y: height / 2 };
   const pace = Math.max(1, stage.radius);
   const within = (value, most) => Math.min(most, Math.max(0, value));

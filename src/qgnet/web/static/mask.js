@@ -1,4 +1,4 @@
-// A mask being painted: a byte per pixel of the picture (0 background, a class's number, 255 ignored), and its history.
+// A mask being painted: a byte per pixel of the image (0 background, a class's number, 255 ignored), and its history.
 
 const MOST_HISTORY = 96 * 2 ** 20; // bytes of earlier states that are kept
 

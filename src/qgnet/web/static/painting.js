@@ -5,14 +5,14 @@ import { $ } from "./dom.js";
 import { Mask } from "./mask.js";
 import { saveNow, saveSoon } from "./saving.js";
 import { labels, setView } from "./shown.js";
-import { picture, state } from "./state.js";
+import { chosenImage, state } from "./state.js";
 import { stage } from "./tools.js";
 
-/** A mask to paint in; of a picture with a prediction, the prediction to be corrected. */
+/** A mask to paint in; of an image with a prediction, the prediction to be corrected. */
 function ensureMask() {
-  if (!stage.picture || state.shown !== state.key) return null;
+  if (!stage.shown || state.shown !== state.key) return null;
   if (!state.mask) {
-    const { width, height } = stage.picture;
+    const { width, height } = stage.shown;
     state.mask = new Mask(width, height, labels());
   }
   if (state.view !== "mask") setView("mask");
@@ -61,5 +61,5 @@ export async function accept() {
   const mask = $("accept").disabled ? null : ensureMask();
   if (!mask) return;
   saveSoon(state.key, mask);
-  await saveNow(state.key, !picture().painted?.support);
+  await saveNow(state.key, !chosenImage().painted?.support);
 }

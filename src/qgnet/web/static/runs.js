@@ -7,7 +7,7 @@ import { arrange } from "./folder.js";
 import { forget, notice, tried } from "./notices.js";
 import { saveAll } from "./saving.js";
 import { load } from "./session.js";
-import { changed, open, showPicture, strip } from "./shown.js";
+import { changed, open, showImage, strip } from "./shown.js";
 import { state } from "./state.js";
 import { showStatus } from "./status.js";
 
@@ -44,17 +44,17 @@ export function listen() {
 /** The supports were learnt anew: what was found before is of an earlier run. */
 function learnt(byNumber) {
   state.learnt = byNumber;
-  for (const one of state.pictures.values()) {
-    if (one.outcome) state.pictures.set(one.key, { ...one, outcome: { ...one.outcome, stale: true } });
+  for (const one of state.images.values()) {
+    if (one.outcome) state.images.set(one.key, { ...one, outcome: { ...one.outcome, stale: true } });
   }
-  strip.mark(state.pictures);
+  strip.mark(state.images);
   showClasses();
-  showPicture();
+  showImage();
 }
 
-/** A picture's outcome is there. */
+/** An image's outcome is there. */
 function result({ key, ...outcome }) {
-  const one = state.pictures.get(key);
+  const one = state.images.get(key);
   if (!one) return;
   changed({ ...one, outcome });
   if (key === state.key) open(key);

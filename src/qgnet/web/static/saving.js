@@ -4,7 +4,7 @@ import { showAbout } from "./about.js";
 import { ask } from "./api.js";
 import { forget, notice, tried } from "./notices.js";
 import { encodeGrey } from "./png.js";
-import { changed, showPicture } from "./shown.js";
+import { changed, showImage } from "./shown.js";
 import { state } from "./state.js";
 import { showStatus } from "./status.js";
 
@@ -45,15 +45,15 @@ export async function saveNow(key, support) {
 }
 
 async function sendMask(key, mask, wanted) {
-  const { painted, outcome } = state.pictures.get(key);
+  const { painted, outcome } = state.images.get(key);
   const found = Object.keys(outcome?.scores || {}).length > 0;
   const { isEmpty } = mask;
   if (isEmpty && !found && wanted === undefined) {
-    return (await ask(`/api/pictures/${key}/mask.png`, { method: "DELETE" })).json();
+    return (await ask(`/api/images/${key}/mask.png`, { method: "DELETE" })).json();
   }
   const support = wanted ?? ((painted ? painted.support : !found) && !isEmpty);
   const body = await encodeGrey(mask.values, mask.width, mask.height);
-  return (await ask(`/api/pictures/${key}/mask.png?support=${support}`, { method: "PUT", body })).json();
+  return (await ask(`/api/images/${key}/mask.png?support=${support}`, { method: "PUT", body })).json();
 }
 
 export async function saveAll() {
@@ -68,12 +68,12 @@ export async function clear() {
     await save.running?.catch(() => {});
     state.saves.delete(key);
   }
-  const one = await tried(async () => (await ask(`/api/pictures/${key}/mask.png`, { method: "DELETE" })).json());
+  const one = await tried(async () => (await ask(`/api/images/${key}/mask.png`, { method: "DELETE" })).json());
   if (!one) return;
   changed(one);
   if (key === state.key) {
     state.mask = null;
-    showPicture();
+    showImage();
   }
   showStatus();
 }

@@ -2,7 +2,7 @@
 
 import { getJson } from "./api.js";
 import { showClasses } from "./classes.js";
-import { $ } from "./dom.js";
+import { $, check } from "./dom.js";
 import { arrange } from "./folder.js";
 import { notice } from "./notices.js";
 import { open, strip } from "./shown.js";
@@ -16,14 +16,41 @@ export async function load() {
   state.chosen = session.settings.thresholds;
   state.learnt = session.learnt;
   state.presence = session.presence;
-  state.pictures = new Map(session.pictures.map((one) => [one.key, one]));
+  state.images = new Map(session.images.map((one) => [one.key, one]));
   if (!state.classes.some((one) => one.number === state.number)) state.number = state.classes[0].number;
-  document.querySelector('[data-view="prior"]').hidden = !session.maps.includes("prior");
-  for (const one of session.pictures) strip.update(one);
+  state.colours = session.colours;
+  state.maps = session.maps;
+  const views = $("views").children;
+  $("views").replaceChildren(views[0], ...session.maps.map(mapButton), views[views.length - 1]);
+  check($("views").children, state.view, "view");
+  $("formats").replaceChildren(...Object.entries(session.formats).map(formatBox));
+  for (const one of session.images) strip.update(one);
   arrange();
   showClasses();
-  for (const text of session.told) notice(text);
-  $("empty").hidden = state.pictures.size > 0;
-  const key = state.pictures.has(state.key) ? state.key : strip.order[0];
+  for (const text of session.warnings) notice(text);
+  $("empty").hidden = state.images.size > 0;
+  const key = state.images.has(state.key) ? state.key : strip.order[0];
   if (key) await open(key);
+}
+
+const MEANINGS = { guided: "How similar each place is to what is painted", prior: "What stands out by itself" };
+
+/** The button that shows a map of the network. */
+function mapButton(name) {
+  const node = document.createElement("button");
+  node.type = "button";
+  node.setAttribute("role", "radio");
+  node.dataset.view = name;
+  node.title = MEANINGS[name] || "";
+  node.textContent = name[0].toUpperCase() + name.slice(1);
+  return node;
+}
+
+/** The box that chooses a format to download; the first one is chosen. */
+function formatBox([name, text], i) {
+  const box = document.createElement("input");
+  Object.assign(box, { type: "checkbox", name: "format", value: name, checked: i === 0 });
+  const node = document.createElement("label");
+  node.append(box, ` ${text}`);
+  return node;
 }

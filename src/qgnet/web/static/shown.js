@@ -1,4 +1,4 @@
-// The chosen picture on the stage and in the strip, with what is laid over it: its mask, what was found, or a map.
+// The chosen image on the stage and in the strip, with what is laid over it: its mask, what was found, or a map.
 
 import { showAbout } from "./about.js";
 import { getBytes, getJson } from "./api.js";
@@ -7,15 +7,15 @@ import { labelsOf, loadProbabilities } from "./found.js";
 import { Mask } from "./mask.js";
 import { notice, tried } from "./notices.js";
 import { decodeGrey } from "./png.js";
-import { picture, state } from "./state.js";
+import { chosenImage, state } from "./state.js";
 import { Strip } from "./strip.js";
 import { setRadius, stage } from "./tools.js";
 
-export const strip = new Strip($("strip"), open, () => ({ chosen: state.chosen, presence: state.presence }));
+export const strip = new Strip($("strip"), open);
 
-/** A picture is described anew. */
+/** An image is described anew. */
 export function changed(one) {
-  state.pictures.set(one.key, one);
+  state.images.set(one.key, one);
   strip.update(one);
 }
 
@@ -30,8 +30,8 @@ export async function open(key) {
     showAbout();
   }
   try {
-    const facts = await getJson(`/api/pictures/${key}`);
-    const image = again ? stage.picture.image : await loadImage(`/api/pictures/${key}/display.jpg`);
+    const facts = await getJson(`/api/images/${key}`);
+    const image = again ? stage.shown.image : await loadImage(`/api/images/${key}/display.jpg`);
     const mask = state.mask || (facts.painted ? await loadMask(facts) : null);
     const probabilities = await loadProbabilities(key, facts.outcome, false);
     if (turn !== state.opening) return;
@@ -53,25 +53,25 @@ export async function open(key) {
     $("trouble").textContent = error.message;
     $("trouble").hidden = false;
   }
-  showPicture();
+  showImage();
 }
 
 function loadImage(url) {
   return new Promise((resolve, reject) => {
     const image = new Image();
     image.onload = () => resolve(image);
-    image.onerror = () => getBytes(url).then(() => reject(new Error("This picture cannot be shown.")), reject);
+    image.onerror = () => getBytes(url).then(() => reject(new Error("This image cannot be shown.")), reject);
     image.src = url;
   });
 }
 
 async function loadMask({ key, width, height }) {
   try {
-    const bytes = await getBytes(`/api/pictures/${key}/mask.png`);
+    const bytes = await getBytes(`/api/images/${key}/mask.png`);
     return bytes && new Mask(width, height, (await decodeGrey(bytes)).values);
   } catch (error) {
     if (error.status !== 422) throw error;
-    notice(error.message); // the mask is broken, or the picture was exchanged: it can be cleared
+    notice(error.message); // the mask is broken, or the image was exchanged: it can be cleared
     return null;
   }
 }
@@ -80,15 +80,15 @@ async function loadMask({ key, width, height }) {
 export function labels() {
   if (state.mask) return state.mask.values;
   const found = state.probabilities;
-  return found && labelsOf(found, picture().outcome, state.chosen, state.presence);
+  return found && labelsOf(found, chosenImage().outcome, state);
 }
 
-export async function showPicture() {
+export async function showImage() {
   showAbout();
   stage.labels = state.view === "mask" ? labels() : null;
   stage.map = null;
   stage.draw();
-  if (["guided", "prior"].includes(state.view)) {
+  if (state.maps.includes(state.view)) {
     const { key, view, number } = state;
     const map = await tried(() => loadMap(key, number, view));
     if (key === state.key && view === state.view && number === state.number) {
@@ -100,7 +100,7 @@ export async function showPicture() {
 
 /** A map as a canvas in colours from dark blue (0) to yellow (1). */
 async function loadMap(key, number, kind) {
-  const bytes = await getBytes(`/api/pictures/${key}/${number}/${kind}.png`);
+  const bytes = await getBytes(`/api/images/${key}/${number}/${kind}.png`);
   if (!bytes) return null;
   const { values, width, height } = await decodeGrey(bytes);
   const data = new ImageData(width, height);
@@ -116,5 +116,5 @@ async function loadMap(key, number, kind) {
 export function setView(view) {
   state.view = view;
   check(document.querySelectorAll("[data-view]"), view, "view");
-  showPicture();
+  showImage();
 }

@@ -1,8 +1,8 @@
-// The large canvas: a picture, what lies over it, zoom and pan, and pointers turned into strokes.
+// The large canvas: an image, what lies over it, zoom and pan, and pointers turned into strokes.
 
 import { colourOf } from "./found.js";
 
-const MOST_ZOOM = 64; // screen pixels per pixel of the picture
+const MOST_ZOOM = 64; // screen pixels per pixel of the image
 const INSIDE = 115; // opacity of a mask, of 255
 
 export class Stage {
@@ -10,13 +10,13 @@ export class Stage {
     this.canvas = canvas;
     this.cursor = cursor;
     this.on = null; // is told of what the user does: begin(), stroke(from, to, erase), end(), cancel(), fill(point)
-    this.picture = null; // {image, width, height}: what is shown, and the picture's own size
-    this.labels = null; // bytes at the picture's own size
-    this.map = null; // a canvas that is laid over the picture instead
-    this.view = { scale: 1, x: 0, y: 0 }; // screen = picture * scale + (x, y)
+    this.shown = null; // {image, width, height}: what is shown, and the image's own size
+    this.labels = null; // bytes at the image's own size
+    this.map = null; // a canvas that is laid over the image instead
+    this.view = { scale: 1, x: 0, y: 0 }; // screen = image * scale + (x, y)
     this.tool = "brush";
-    this.radius = 10; // in pixels of the picture
-    this.point = null; // where the cursor is, in pixels of the picture
+    this.radius = 10; // in pixels of the image
+    this.point = null; // where the cursor is, in pixels of the image
     this.pointers = new Map(); // id → where it is on the screen, of all that are pressed and count
     this.held = null; // id of the pen or mouse that is pressed
     this.stroking = null; // {id, point, erase}
@@ -30,8 +30,8 @@ export class Stage {
     this.listen();
   }
 
-  show(picture) {
-    this.picture = picture;
+  show(image) {
+    this.shown = image;
     this.labels = null;
     this.map = null;
     this.point = null;
@@ -65,10 +65,10 @@ export class Stage {
     this.draw();
   }
 
-  /** The whole picture in the middle. */
+  /** The whole image in the middle. */
   fit() {
-    if (!this.picture) return this.draw();
-    const { width, height } = this.picture;
+    if (!this.shown) return this.draw();
+    const { width, height } = this.shown;
     const scale = Math.min(this.canvas.clientWidth / width, this.canvas.clientHeight / height) || 1;
     this.view = {
       scale,
@@ -81,10 +81,10 @@ export class Stage {
 
   /** Zoom by a factor, with a point of the screen (relative to the canvas) staying where it is. */
   zoom(factor, at = { x: this.canvas.clientWidth / 2, y: this.canvas.clientHeight / 2 }) {
-    if (!this.picture) return;
+    if (!this.shown) return;
     const least = 0.5 * Math.min(
-      this.canvas.clientWidth / this.picture.width,
-      this.canvas.clientHeight / this.picture.height,
+      this.canvas.clientWidth / this.shown.width,
+      this.canvas.clientHeight / this.shown.height,
       1,
     );
     const scale = Math.min(MOST_ZOOM, Math.max(least, this.view.scale * factor));
@@ -101,7 +101,7 @@ export class Stage {
     this.draw();
   }
 
-  toPicture({ x, y }) {
+  toImage({ x, y }) {
     return { x: (x - this.view.x) / this.view.scale, y: (y - this.view.y) / this.view.scale };
   }
 
@@ -125,8 +125,8 @@ export class Stage {
     const context = this.canvas.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-    if (!this.picture) return;
-    const { image, width, height } = this.picture;
+    if (!this.shown) return;
+    const { image, width, height } = this.shown;
     const scale = this.view.scale * this.ratio;
     context.setTransform(scale, 0, 0, scale, this.view.x * this.ratio, this.view.y * this.ratio);
     context.imageSmoothingEnabled = scale < 3;
@@ -141,7 +141,7 @@ export class Stage {
 
   /** Labels are looked up for each pixel of the screen: masks of any size cost the same. */
   drawLabels(context, scale) {
-    const { width, height } = this.picture;
+    const { width, height } = this.shown;
     const ox = this.view.x * this.ratio;
     const oy = this.view.y * this.ratio;
     const left = Math.max(0, Math.floor(ox));
@@ -191,7 +191,7 @@ export class Stage {
     const context = this.cursor.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.cursor.width, this.cursor.height);
-    if (!this.point || !this.picture || this.tool === "hand") return;
+    if (!this.point || !this.shown || this.tool === "hand") return;
     const { x, y } = this.onScreen(this.point);
     const radius = this.tool === "fill" ? 4 : Math.max(2, this.radius * this.view.scale);
     context.scale(this.ratio, this.ratio);
@@ -217,7 +217,7 @@ export class Stage {
       this.zoom(Math.exp(-pixels * (event.ctrlKey ? 0.01 : 0.002)), where(event));
     }, { passive: false });
     canvas.addEventListener("pointerdown", (event) => {
-      if (!this.picture) return;
+      if (!this.shown) return;
       event.preventDefault();
       const touches = event.pointerType === "touch";
       if (touches && this.held !== null) return; // the palm of the hand that draws
@@ -231,13 +231,13 @@ export class Stage {
         this.panning = where(event);
         return;
       }
-      this.press(event, this.toPicture(where(event)));
+      this.press(event, this.toImage(where(event)));
     });
     canvas.addEventListener("pointermove", (event) => {
       const known = this.pointers.has(event.pointerId);
       if (this.stroking ? event.pointerId !== this.stroking.id : event.pointerType === "touch" && !known) return;
       const at = where(event);
-      this.point = this.toPicture(at);
+      this.point = this.toImage(at);
       if (known) this.pointers.set(event.pointerId, at);
       if (this.pinch) this.movePinch();
       else if (this.panning && known) {
@@ -245,7 +245,7 @@ export class Stage {
         this.panning = at;
       } else if (this.stroking) {
         const parts = event.getCoalescedEvents?.() || [];
-        for (const one of parts.length ? parts : [event]) this.drag(this.toPicture(where(one)));
+        for (const one of parts.length ? parts : [event]) this.drag(this.toImage(where(one)));
       }
       this.drawCursor();
     });

@@ -1,23 +1,25 @@
 // What the page knows: the server's answers, and what the user has chosen.
 
 export const state = {
-  pictures: new Map(), // key → as the server describes it
+  images: new Map(), // key → as the server describes it
   classes: [],
+  colours: [], // [r, g, b] of the classes, in turn
+  maps: [], // names of the network's region maps
   chosen: {}, // class number → threshold that the user set
   learnt: {}, // class number → {threshold, expected} of the last run
   presence: 0,
   job: { running: false, done: 0, total: 0, error: "" },
-  key: null, // of the picture that is chosen
+  key: null, // of the image that is chosen
   shown: null, // of the one on the stage, which may still be the one before
   opening: 0, // counts, so that what arrives late for an earlier choice is left
-  mask: null, // of the chosen picture, once something is painted
-  probabilities: null, // of the chosen picture
+  mask: null, // of the chosen image, once something is painted
+  probabilities: null, // of the chosen image
   view: "mask",
   number: 1, // of the class that is painted
   saves: new Map(), // key → {mask, dirty, timer, running}: masks that are not kept yet
 };
 
-/** The chosen picture, as the server describes it. */
-export const picture = () => state.pictures.get(state.key);
+/** The chosen image, as the server describes it. */
+export const chosenImage = () => state.images.get(state.key);
 
 export const nameOf = (number) => state.classes.find((one) => one.number === Number(number))?.name || "ignored";

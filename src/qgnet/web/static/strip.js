@@ -1,16 +1,16 @@
-// The folder's pictures, small, in one row; what is out of sight is not loaded.
+// The folder's images, small, in one row; what is out of sight is not loaded.
 
 import { getBytes } from "./api.js";
 import { labelsOf, loadProbabilities, paintLabels } from "./found.js";
 import { decodeGrey } from "./png.js";
+import { state } from "./state.js";
 
 export class Strip {
-  /** `choose(key)` is called when the user picks one; `settings()` gives {chosen, presence}. */
-  constructor(list, choose, settings) {
+  /** `choose(key)` is called when the user picks one. */
+  constructor(list, choose) {
     this.list = list;
     this.choose = choose;
-    this.settings = settings;
-    this.items = new Map(); // key → {picture, node, image, layer, badge, small, seen}
+    this.items = new Map(); // key → {image, node, thumbnail, layer, badge, small, seen}
     this.current = null;
     this.observer = new IntersectionObserver((entries) => entries.forEach((entry) => this.sight(entry)), {
       root: list,
@@ -27,16 +27,16 @@ export class Strip {
     return [...this.list.children].map((node) => node.dataset.key);
   }
 
-  /** Show these pictures in this order. */
-  fill(pictures) {
-    const nodes = pictures.map((picture) => {
-      const item = this.items.get(picture.key) || this.make(picture);
-      item.picture = picture;
+  /** Show these images in this order. */
+  fill(images) {
+    const nodes = images.map((image) => {
+      const item = this.items.get(image.key) || this.make(image);
+      item.image = image;
       this.describe(item);
       return item.node;
     });
     this.list.replaceChildren(...nodes);
-    const left = new Set(pictures.map(({ key }) => key));
+    const left = new Set(images.map(({ key }) => key));
     for (const [key, item] of this.items) {
       if (left.has(key)) continue;
       this.observer.unobserve(item.node);
@@ -44,36 +44,36 @@ export class Strip {
     }
   }
 
-  make(picture) {
+  make(image) {
     const node = document.createElement("li");
     node.setAttribute("role", "option");
     node.setAttribute("aria-selected", "false");
-    node.dataset.key = picture.key;
+    node.dataset.key = image.key;
     node.tabIndex = -1;
     const frame = document.createElement("span");
     frame.className = "frame";
-    const image = document.createElement("img");
-    image.alt = "";
-    image.hidden = true;
-    image.addEventListener("load", () => (image.hidden = false));
-    image.addEventListener("error", () => node.classList.add("broken"));
+    const thumbnail = document.createElement("img");
+    thumbnail.alt = "";
+    thumbnail.hidden = true;
+    thumbnail.addEventListener("load", () => (thumbnail.hidden = false));
+    thumbnail.addEventListener("error", () => node.classList.add("broken"));
     const layer = document.createElement("canvas");
     layer.setAttribute("aria-hidden", "true");
     const badge = document.createElement("span");
     badge.className = "badge";
     const name = document.createElement("span");
     name.className = "name";
-    frame.append(image, layer, badge);
+    frame.append(thumbnail, layer, badge);
     node.append(frame, name);
-    const item = { picture, node, image, layer, badge, name, small: null, seen: false };
-    this.items.set(picture.key, item);
+    const item = { image, node, thumbnail, layer, badge, name, small: null, seen: false };
+    this.items.set(image.key, item);
     this.observer.observe(node);
     return item;
   }
 
-  /** What is said of a picture: its score, or that it is painted. */
+  /** What is said of an image: its score, or that it is painted. */
   describe(item) {
-    const { painted, outcome, name } = item.picture;
+    const { painted, outcome, name } = item.image;
     const scores = Object.values(outcome?.scores || {});
     let text = "";
     let kind = "";
@@ -90,21 +90,21 @@ export class Strip {
     item.node.setAttribute("aria-label", [name, said].filter(Boolean).join(", "));
   }
 
-  /** A picture has changed: what is laid over it, too. */
-  update(picture) {
-    const item = this.items.get(picture.key);
+  /** An image has changed: what is laid over it, too. */
+  update(image) {
+    const item = this.items.get(image.key);
     if (!item) return;
-    item.picture = picture;
+    item.image = image;
     item.small = null;
     this.describe(item);
     if (item.seen) this.overlay(item);
   }
 
-  /** What is said of the pictures has changed, but not what is laid over them. */
-  mark(pictures) {
+  /** What is said of the images has changed, but not what is laid over them. */
+  mark(images) {
     for (const [key, item] of this.items) {
-      if (item.picture === pictures.get(key)) continue;
-      item.picture = pictures.get(key);
+      if (item.image === images.get(key)) continue;
+      item.image = images.get(key);
       this.describe(item);
       if (item.seen) this.overlay(item);
     }
@@ -117,21 +117,20 @@ export class Strip {
       item.small = null;
       return;
     }
-    if (!item.image.src) item.image.src = `/api/pictures/${item.picture.key}/thumbnail.jpg`;
+    if (!item.thumbnail.src) item.thumbnail.src = `/api/images/${item.image.key}/thumbnail.jpg`;
     this.overlay(item);
   }
 
-  /** Draw what was painted or found over the small picture. */
+  /** Draw what was painted or found over the small image. */
   async overlay(item) {
-    const { picture } = item;
-    item.small ||= this.load(picture);
+    const { image } = item;
+    item.small ||= this.load(image);
     const small = await item.small;
-    if (item.picture !== picture) return;
-    const { chosen, presence } = this.settings();
+    if (item.image !== image) return;
     const layer = item.layer;
     if (!small) return layer.getContext("2d").clearRect(0, 0, layer.width, layer.height);
     [layer.width, layer.height] = [small.width, small.height];
-    const labels = small.labels || labelsOf(small.probabilities, picture.outcome, chosen, presence);
+    const labels = small.labels || labelsOf(small.probabilities, image.outcome, state);
     const data = new ImageData(small.width, small.height);
     paintLabels(data.data, labels, small.width, small.height);
     layer.getContext("2d").putImageData(data, 0, 0);
@@ -140,7 +139,7 @@ export class Strip {
   async load({ key, painted, outcome }) {
     try {
       if (painted) {
-        const bytes = await getBytes(`/api/pictures/${key}/mask.png?small=true`);
+        const bytes = await getBytes(`/api/images/${key}/mask.png?small=true`);
         if (!bytes) return null;
         const { values, width, height } = await decodeGrey(bytes);
         return { labels: values, width, height };
@@ -155,7 +154,7 @@ export class Strip {
 
   /** The thresholds have changed. */
   redraw() {
-    for (const item of this.items.values()) if (item.seen && !item.picture.painted) this.overlay(item);
+    for (const item of this.items.values()) if (item.seen && !item.image.painted) this.overlay(item);
   }
 
   select(key) {
@@ -172,7 +171,7 @@ export class Strip {
     this.reveal();
   }
 
-  /** Bring the chosen picture into sight, without moving the page. */
+  /** Bring the chosen image into sight, without moving the page. */
   reveal() {
     const node = this.items.get(this.current)?.node;
     if (!node) return;

@@ -12,8 +12,8 @@ export function setTool(tool) {
   stage.drawCursor();
 }
 
-/** Radius in pixels of the picture ↔ the slider's 0 … 100, of which each step is as much larger as the one before. */
-const largest = () => Math.max(4, Math.max(stage.picture?.width || 0, stage.picture?.height || 0) / 6);
+/** Radius in pixels of the image ↔ the slider's 0 … 100, of which each step is as much larger as the one before. */
+const largest = () => Math.max(4, Math.max(stage.shown?.width || 0, stage.shown?.height || 0) / 6);
 
 export function setRadius(radius) {
   stage.radius = Math.min(largest(), Math.max(0.5, radius));

@@ -1,6 +1,6 @@
 """Names of classes: when two of them mean one class, and which can be used."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
@@ -44,13 +44,3 @@ def check_distinct(names: Mapping[int, str], where: str) -> None:
                 f"{where} gives the classes {other} and {number} one name, {names[other]} and {name}: with one chosen "
                 "as novel, the other would be trained on. Rename one, or give both masks one number."
             )
-
-
-def check_split(names: Mapping[int, str], base: Iterable[int], novel: Iterable[int], where: str) -> None:
-    """InputError if a base class of the DataModule ``where`` is one of its novel classes, too."""
-    both = sorted(set(base) & set(novel))
-    if both:
-        raise InputError(
-            f"{names[both[0]]} is a base class and a novel class of {where} ({len(both)} such class(es)). Take it out "
-            "of one of the lists."
-        )

@@ -1,16 +1,18 @@
-"""Makes data sets ready: downloads what is missing, converts it, indexes it, and counts."""
+"""What a preparation ends with: indexes of all masks, and counts beside the literature's."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from datamodules.files.index import MaskIndex, fingerprint
-from datamodules.files.sources import LabelledImages
+from datamodules import files
+from datamodules.datasets.spec import DatasetSpec, Split
+
+if TYPE_CHECKING:
+    from datamodules.files.index import MaskIndex
 
 MIN_AREA = 2048
 """Pixels, 2 · 32 · 32: PFENet's rule."""
-DOWNLOADS = "downloads"
 
 
 class Count(NamedTuple):
@@ -29,22 +31,18 @@ class Count(NamedTuple):
 
 @dataclass(frozen=True)
 class Indexed:
-    """An index and where it is kept.
+    """Images, the index of their masks, made from whole files, and its file."""
 
-    Attributes:
-        source: the images.
-        file: of the index.
-        index: of their masks, made from whole files.
-    """
-
-    source: LabelledImages
+    images: Any
     file: Path
-    index: MaskIndex
+    index: "MaskIndex"
 
     @classmethod
-    def of(cls, source: LabelledImages, file: Path, split: str) -> "Indexed":
-        """The index in the file, or built and kept there."""
-        return cls(source, file, MaskIndex.cached(source, file, f"Reading {split}", whole=True))
+    def of(cls, dataset: DatasetSpec, split: Split, title: str) -> "Indexed":
+        """The index that is stored, or built and stored now."""
+        images, file = dataset.images(split), dataset.index_file(split)
+        assert file is not None
+        return cls(images, file, files.MaskIndex.cached(images, file, f"Reading {title}", whole=True))
 
 
 class Prepared(NamedTuple):
@@ -61,9 +59,9 @@ class Prepared(NamedTuple):
     notices: Sequence[str] = ()
 
     def bad_files(self) -> dict[str, str]:
-        """{split: image → why it is bad} as one flat table."""
+        """{split and image: why it is bad}."""
         return {
-            f"{split} {indexed.source.names[i]}": reason
+            f"{split} {indexed.images.names[i]}": reason
             for split, indexed in self.indexes.items()
             for i, reason in indexed.index.bad.items()
         }
@@ -72,23 +70,30 @@ class Prepared(NamedTuple):
         """Record whether later commands may go on without the bad images."""
         for indexed in self.indexes.values():
             if indexed.index.accepted != accepted:
-                kept = replace(indexed.index, accepted=accepted)
-                kept.save(indexed.file, fingerprint(indexed.source))
+                replace(indexed.index, accepted=accepted).save(indexed.file, files.fingerprint(indexed.images))
 
 
-# Images with a base class of at least 2,048 px by PFENet's rule; those left when images that show a novel class are
-# dropped (BAM); test pairs of image and class, and their images (BAM).
-# BAM's, on COCO 2014 with interleaved folds
+def prepared_folds(
+    dataset: DatasetSpec, expected: Mapping[str, tuple[int, ...]], notices: Sequence[str] = ()
+) -> Prepared:
+    """Both splits indexed, and counted for each fold."""
+    train, val = (Indexed.of(dataset, split, split) for split in ("train", "val"))
+    counts = fold_counts(train.index, val.index, dataset.folds, dataset.class_names, expected)
+    return Prepared(counts, {"train": train, "val": val}, notices)
 
 
 def fold_counts(
-    train: MaskIndex,
-    test: MaskIndex,
+    train: "MaskIndex",
+    test: "MaskIndex",
     folds: Sequence[Sequence[int]],
     classes: Collection[int],
     expected: Mapping[str, tuple[int, ...]],
 ) -> list[Count]:
-    """What the literature counts, for each fold."""
+    """What the literature counts, for each fold.
+
+    Images with a base class of at least 2,048 px by PFENet's rule; those left when images that show a novel class are
+    dropped (BAM); test pairs of image and class, and their images (BAM).
+    """
     counts = []
     for fold, novel in enumerate(folds):
         base = [c for c in classes if c not in novel]

@@ -5,18 +5,16 @@ different classes, so nothing but the support tells which of them is meant.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.episodic import EpisodeDataModule
+from datamodules.datasets.protocols import Protocol
+from datamodules.datasets.spec import DatasetSpec, Split
 from datamodules.files.sources import Array, MaskFacts, binary_mask
-from datamodules.unlabeled import ViewDataModule
-from datamodules.views.object_images import ObjectImageDataset
-from qgnet.common.settings import Count, Range
 
 SHAPES = ("disc", "square", "triangle", "star", "cross")
 SURFACES = ("striped", "dotted", "checked", "marbled", "wavy", "ringed", "netted", "plain")
@@ -36,6 +34,54 @@ SPLITS = {"train": 0, "val": 1, "unlabeled": 2}
 NOISE = 5.0
 """Standard deviation of the pixel noise, of 255."""
 Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Synthetic(DatasetSpec):
+    """Built-in scenes in four folds of ten classes; training scenes show base classes only.
+
+    Args:
+        scenes: number of training scenes; a quarter as many for the test.
+        image_size: their side in pixels, and by default that of the network's square.
+        seed: of all scenes.
+    """
+
+    min_class_area = 400
+    fixed_images = False
+
+    scenes: int = 2000
+    image_size: int = 129
+    seed: int = 321
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """Such as ``striped star``."""
+        return {c: f"{surface} {shape}" for c, (shape, surface) in CLASSES.items()}
+
+    @property
+    def folds(self) -> Sequence[Sequence[int]]:
+        """Four folds of ten classes."""
+        return FOLDS
+
+    @property
+    def image_choices(self) -> dict[str, int]:
+        """How many scenes the test has; they are drawn anew with each seed."""
+        return {"scenes": self.test_scenes}
+
+    @property
+    def test_scenes(self) -> int:
+        """A quarter as many as for training."""
+        return max(1, self.scenes // 4)
+
+    def under(self, protocol: Protocol, seed: int) -> "Synthetic":
+        """With scenes of this seed."""
+        return replace(self, seed=seed)
+
+    def images(self, split: Split, fold: int = 0) -> "SyntheticScenes":
+        """Scenes of base classes for training, of all classes for the test."""
+        if split == "train":
+            return SyntheticScenes(self.base_classes(fold), self.image_size, self.scenes, self.seed, split)
+        return SyntheticScenes(list(CLASSES), self.image_size, self.test_scenes, self.seed, split)
 
 
 class SyntheticScenes:
@@ -187,98 +233,3 @@ def hsv_to_rgb(hue: int, saturation: int, value: int) -> NDArray[np.float32]:
     """One colour, (3,) float in 0 … 255; hue in half degrees, the others 0 … 255."""
     pixel = np.array([[[hue, saturation, value]]], np.uint8)
     return cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)
-
-
-class SyntheticDataModule(EpisodeDataModule):
-    """Episodes from built-in scenes; training scenes show base classes only.
-
-    Args:
-        batch_size: episodes per process and step.
-        image_size: side of the scenes in pixels.
-        min_class_area: pixels a class must cover in a scene to count there.
-        scenes: number of training scenes; a quarter as many for the test.
-        **kwargs: settings of every EpisodeDataModule.
-    """
-
-    most_workers = 2
-
-    def __init__(
-        self,
-        batch_size: int = 8,
-        image_size: int = 129,
-        min_class_area: int = 400,
-        scenes: Count = 2000,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            image_size=image_size,
-            min_class_area=min_class_area,
-            **kwargs,
-        )
-        self.scenes = scenes
-
-    @property
-    def class_names(self) -> dict[int, str]:
-        """Such as ``striped star``."""
-        return {c: f"{surface} {shape}" for c, (shape, surface) in CLASSES.items()}
-
-    @property
-    def folds(self) -> Sequence[Sequence[int]]:
-        """Four folds of ten classes."""
-        return FOLDS
-
-    def test_images(self) -> dict[str, int]:
-        """How many scenes the test has; they are drawn anew with each seed."""
-        return {"scenes": len(self.data["val"].source.names)}
-
-    def source(self, split: str) -> SyntheticScenes:
-        """Scenes of base classes for training, of all classes for the test."""
-        if split == "train":
-            return SyntheticScenes(self.base_classes, self.image_size, self.scenes, self.seed, split)
-        return SyntheticScenes(list(CLASSES), self.image_size, max(1, self.scenes // 4), self.seed, split)
-
-
-class SyntheticViewsDataModule(ViewDataModule):
-    """Views and patches of built-in scenes for stage 1; no label is read.
-
-    Args:
-        scenes: number of scenes.
-        scene_size: their side in pixels.
-        batch_size: images per process and step.
-        global_size: side of the global views in pixels.
-        local_size: side of the local patches in pixels.
-        map_size: side of the squares that prior maps are drawn for, in pixels.
-        **kwargs: settings of every ViewDataModule.
-    """
-
-    most_workers = 2
-
-    def __init__(
-        self,
-        scenes: Count = 2000,
-        scene_size: Annotated[int, Range(32)] = 129,
-        batch_size: int = 64,
-        global_size: int = 96,
-        local_size: int = 48,
-        map_size: int = 129,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            global_size=global_size,
-            local_size=local_size,
-            map_size=map_size,
-            **kwargs,
-        )
-        self.scenes = scenes
-        self.scene_size = scene_size
-
-    def source(self) -> SyntheticScenes:
-        """Scenes of all classes, other ones than those of the episodes."""
-        return SyntheticScenes(list(CLASSES), self.scene_size, self.scenes, self.seed, "unlabeled")
-
-    def object_images(self) -> ObjectImageDataset:
-        """The scenes held out, with their objects."""
-        scenes = self.source()
-        return ObjectImageDataset(scenes, self.data["val"].members, scenes.labels, self.map_size)

@@ -1,0 +1,1 @@
+"""What each data set is, in one object and one file; no torch, so that preparing needs none."""

@@ -1,0 +1,10 @@
+"""What may be chosen of a preparation; read before anything slow is imported."""
+
+from typing import Literal
+
+Parts = Literal["full", "first-polygon"]
+"""Of each of COCO's instances."""
+Crowds = Literal["ignore", "background"]
+"""What becomes of COCO's crowds."""
+Tool = Literal["labelme", "coco", "cvat"]
+"""Whose labels become a folder of images and masks."""

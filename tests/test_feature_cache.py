@@ -56,7 +56,7 @@ WAYS = {
 }
 
 
-def test_the_same_integers_for_any_batch_size_workers_processes_and_memory(
+def test_the_same_integers_for_any_batch_size_workers_processes_and_cache(
     episodic: Arguments, trained: list[str]
 ) -> None:
     test = [*trained, "--data.negative=0.5", "--data.shots=2"]
@@ -172,47 +172,47 @@ def test_a_negative_memory_is_refused(command: Command, capsys: pytest.CaptureFi
 def test_the_memory_never_holds_more_than_its_room_and_forgets_the_oldest(
     asked: list[tuple[int, int]], room: int
 ) -> None:
-    memory, order = FeatureCache(room), []
+    cache, order = FeatureCache(room), []
     for key, size in asked:
         known = key in order
-        value = memory.get(key, lambda size=size: [(torch.zeros(size, dtype=torch.uint8),), None])
+        value = cache.get(key, lambda size=size: [(torch.zeros(size, dtype=torch.uint8),), None])
         if known:
             order.remove(key)
         if value[0][0].numel() <= room:
             order.append(key)
-        kept = [k for k in order if k in memory.kept]
-        assert kept == list(memory.kept) == order[len(order) - len(kept) :]
+        kept = [k for k in order if k in cache.entries]
+        assert kept == list(cache.entries) == order[len(order) - len(kept) :]
         order = kept
-        assert memory.used == sum(n for _, n in memory.kept.values()) <= room
-    memory.clear()
-    assert memory.used == 0
+        assert cache.used == sum(n for _, n in cache.entries.values()) <= room
+    cache.clear()
+    assert cache.used == 0
 
 
 def test_what_is_kept_counts_with_the_storage_behind_it() -> None:
-    memory = FeatureCache(50)
-    memory.get("part", lambda: torch.zeros(100, dtype=torch.uint8)[:10])
-    assert (memory.used, memory.largest) == (0, 100)
+    cache = FeatureCache(50)
+    cache.get("part", lambda: torch.zeros(100, dtype=torch.uint8)[:10])
+    assert (cache.used, cache.largest) == (0, 100)
 
 
 def test_low_priority_takes_only_what_nothing_else_needs() -> None:
-    memory = FeatureCache(100)
+    cache = FeatureCache(100)
 
     def ask(key: str, size: int, low_priority: bool = False) -> None:
-        memory.get(key, lambda: {2: torch.zeros(size, dtype=torch.uint8)}, low_priority)
-        assert memory.used == sum(n for place in (memory.kept, memory.low_priority) for _, n in place.values()) <= 100
+        cache.get(key, lambda: {2: torch.zeros(size, dtype=torch.uint8)}, low_priority)
+        assert cache.used == sum(n for place in (cache.entries, cache.low_priority) for _, n in place.values()) <= 100
 
     ask("a", 30)
     ask("x", 40, low_priority=True)
     ask("y", 50, low_priority=True)
-    assert [*memory.kept, *memory.low_priority] == ["a", "y"]
+    assert [*cache.entries, *cache.low_priority] == ["a", "y"]
     ask("b", 60)
-    assert [*memory.kept, *memory.low_priority] == ["a", "b"]
+    assert [*cache.entries, *cache.low_priority] == ["a", "b"]
     ask("x", 40, low_priority=True)  # there is room for 10
     ask("z", 200, low_priority=True)
-    assert [*memory.kept, *memory.low_priority] == ["a", "b"]
-    assert memory.largest == 60
+    assert [*cache.entries, *cache.low_priority] == ["a", "b"]
+    assert cache.largest == 60
     ask("c", 20)
-    assert [*memory.kept] == ["b", "c"]
+    assert [*cache.entries] == ["b", "c"]
 
 
 @given(st.lists(st.integers(0, 5), max_size=40), st.integers(0, 40), st.integers(1, 4))

@@ -35,7 +35,7 @@ def test_an_evaluation(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureF
         main([subcommand, *EPISODIC, f"--ckpt_path={checkpoint}", f"--run={tmp_path / 'run'}"])
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert f"{NOT_FINITE}, so it says nothing. Its weights are of {checkpoint}." in error
+    assert f"{NOT_FINITE}. Its weights are of {checkpoint}." in error
     assert not list(tmp_path.rglob("results.json"))
     assert not list(tmp_path.rglob("predictions/*.png"))
 
@@ -53,13 +53,13 @@ def test_images(
         qgnet(command)
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert f"The network's answer to support 1 of 'object' {NOT_FINITE}" in error
+    assert f"The network's output for support 1 of 'object' {NOT_FINITE}" in error
     assert f"Its weights are of {checkpoint}" in error
     monkeypatch.setattr("qgnet.inference.segmenter.Segmenter._learn", learn_anyway)
     with pytest.raises(SystemExit) as stop:
         qgnet(command)
     assert stop.value.code == 2
-    assert f"The network's answer to photos/0.jpg {NOT_FINITE}" in capsys.readouterr().err
+    assert f"The network's output for photos/0.jpg {NOT_FINITE}" in capsys.readouterr().err
     assert not list(Path("out").rglob("*.png"))
 
 
@@ -83,13 +83,13 @@ def test_stage_1(command: Command, capsys: pytest.CaptureFixture) -> None:
         with pytest.raises(SystemExit) as stop:
             command(subcommand, "demo/pretrain.yaml", "--ckpt_path=nan.ckpt", f"--run=runs/{subcommand}")
         assert stop.value.code == 2
-        assert f"{NOT_FINITE}, so it says nothing. Its weights are of nan.ckpt." in capsys.readouterr().err
+        assert f"{NOT_FINITE}. Its weights are of nan.ckpt." in capsys.readouterr().err
     assert not list(Path("runs").rglob("descriptors.npz"))
 
 
 def test_a_device_is_waited_for_now_and_then() -> None:
-    answers = FiniteWatch()
-    times = [answers.note([f"{i}a", f"{i}b"], torch.tensor([[1.0], [np.nan if i == 7 else 2.0]])) for i in range(EVERY)]
+    watch = FiniteWatch()
+    times = [watch.add([f"{i}a", f"{i}b"], torch.tensor([[1.0], [np.nan if i == 7 else 2.0]])) for i in range(EVERY)]
     assert times == [False] * (EVERY - 1) + [True]
-    assert answers.first_not_finite() == "7b"
-    assert answers.first_not_finite() is None
+    assert watch.first_not_finite() == "7b"
+    assert watch.first_not_finite() is None

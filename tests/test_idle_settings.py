@@ -13,7 +13,7 @@ from qgnet.weights.store import save_prior_bank
 BANK = "--model.prior_bank=bank.pt"
 FIT = ["fit", "demo/qgnet.yaml"]
 WITHOUT_SELF = "--config=lightning_configs/ablations/without_self.yaml"
-NOTHING = "so this does nothing: "
+NOTHING = "so this has no effect: "
 
 
 def told(recwarn: pytest.WarningsRecorder) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from datamodules.files.writing import atomic_write, remove_parts
-from qgnet.weights.store import save_tensors
+from qgnet.weights.files import save_tensors
 
 
 def write(path: Path, text: str) -> None:

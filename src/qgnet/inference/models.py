@@ -18,8 +18,9 @@ from qgnet.runs.folders import checkpoint_run, saved_settings
 from qgnet.tasks.episodic import IMAGE_SIZE
 from qgnet.tasks.matching import SupportMatching
 from qgnet.tasks.segmentation import FewShotSegmentation
+from qgnet.weights.files import read_tensors
 from qgnet.weights.packaged import ENCODER
-from qgnet.weights.store import PACKAGED, PRIOR_FORMAT, read_tensors
+from qgnet.weights.store import PACKAGED, PRIOR_FORMAT
 
 QGNET = "qgnet"
 KINDS = (MATCHING, QGNET)

@@ -14,8 +14,9 @@ from qgnet.common.errors import InputError
 from qgnet.inference import model_names
 from qgnet.inference.presence import Calibration
 from qgnet.tasks.segmentation import FewShotSegmentation
+from qgnet.weights.files import read_tensors, save_tensors
 from qgnet.weights.packaged import ENCODER
-from qgnet.weights.store import IMAGENET, PACKAGED, RANDOM, read_tensors, save_tensors
+from qgnet.weights.store import IMAGENET, PACKAGED, RANDOM
 
 FORMAT = "qgnet-head-1"
 NAMED = (PACKAGED, IMAGENET)

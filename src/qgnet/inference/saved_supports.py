@@ -30,7 +30,7 @@ from qgnet.inference.validation import (
     parse_calibration,
 )
 from qgnet.networks.encoders import Encoder
-from qgnet.weights.store import read_tensors, save_tensors
+from qgnet.weights.files import read_tensors, save_tensors
 
 FORMAT = "qgnet-segmenter-1"
 CHECKSUM = "sha256"

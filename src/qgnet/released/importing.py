@@ -11,7 +11,8 @@ from qgnet.common.errors import InputError
 from qgnet.networks.qgnet import QGNet
 from qgnet.released.names import PRETRAINED, State, backbone, read_state, released_key, resnet, take
 from qgnet.tasks.segmentation import FewShotSegmentation
-from qgnet.weights.store import save_prior_extractor, save_tensors
+from qgnet.weights.files import save_tensors
+from qgnet.weights.store import save_prior_extractor
 
 
 def import_weights(source: Path, output: Path, levels: Sequence[float]) -> str:

@@ -7,7 +7,6 @@ WXinlong/DenseCL (``openselfsup/models/densecl.py``).
 """
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from qgnet.common.errors import InputError
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import QGNet
 from qgnet.tasks.base import make_encoder
-from qgnet.weights.wrappers import unwrapped
+from qgnet.weights.files import read_tensors
 
 State = dict[str, Tensor]
 
@@ -83,36 +82,18 @@ def read_state(path: Path) -> State:
         raise InputError(
             f"{path} does not exist. Give a file of weights written by torch.save (.pth, .pth.tar, .ckpt)."
         )
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
-        raise InputError(_unreadable(path, error)) from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    content = read_tensors(path, "source")
+    state = content.get("state_dict", content)
     if not isinstance(state, dict) or not state or not all(map(_is_named_tensor, state.items())):
-        found = f"a dictionary of {_some(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise InputError(
-            f"{path} holds {found}. Expected: tensors by name, at the top or under `state_dict`. Save the model's "
-            "state_dict() with torch.save and give that file."
+            f"{path} holds a dictionary of {_some(content)}. Expected: tensors by name, at the top or under "
+            "`state_dict`. Save the model's state_dict() with torch.save and give that file."
         )
-    return unwrapped(state, str(path))
+    return state
 
 
 def _is_named_tensor(item: tuple[Any, Any]) -> bool:
     return isinstance(item[0], str) and isinstance(item[1], Tensor)
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))  # how torch names the object that it will not make
-    if found:
-        return (
-            f"{path} is refused: it holds more than tensors and numbers (`{found[1]}`), and loading that could run "
-            "code. Files are only read with torch.load(…, weights_only=True). If you trust its author, load it "
-            "yourself with weights_only=False, save its state_dict alone with torch.save, and give that file."
-        )
-    return (
-        f"{path} cannot be read as a checkpoint ({type(error).__name__}); it may be cut off, or of another format. "
-        "Expected: a file written by torch.save that loads with weights_only=True."
-    )
 
 
 def resnet(state: State, source: Path) -> Encoder:

@@ -29,6 +29,7 @@ from qgnet.tasks.resuming import (
     SCHEDULE,
     MakeOptimizer,
     check_optimizer,
+    check_same_network,
     check_same_optimizer,
     check_same_schedule,
     check_same_stage,
@@ -68,11 +69,7 @@ class Task(pl.LightningModule, metaclass=Checked):
     prefix = "model"
     net: nn.Module
 
-    def __init__(
-        self,
-        optimizer: MakeOptimizer | None = None,
-        schedule: Schedule = "constant",
-    ) -> None:
+    def __init__(self, optimizer: MakeOptimizer | None = None, schedule: Schedule = "constant") -> None:
         super().__init__()
         if optimizer is not None:
             check_optimizer(optimizer)
@@ -81,12 +78,17 @@ class Task(pl.LightningModule, metaclass=Checked):
         self._schedule = schedule
         self.file_hashes: dict[str, str] = {}
         self.has_weights = False
-        self.answers = FiniteWatch()
+        self.finite_watch = FiniteWatch()
 
     @property
     def data(self) -> Any:
         """The run's DataModule."""
         return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    @property
+    def evaluation(self) -> str:
+        """``test`` or ``val``: what the scores of the evaluation that runs are logged under."""
+        return "test" if self.trainer.testing else "val"
 
     def load_starting_weights(self) -> None:
         """Fill the network from the files that the settings name; InputError if that cannot be done."""
@@ -96,24 +98,20 @@ class Task(pl.LightningModule, metaclass=Checked):
         """InputError for a DataModule that this task cannot work on; asked before the data are looked at."""
 
     def unused_settings(self) -> dict[str, list[str]]:
-        """Which settings do nothing beside others: the reason → their names."""
+        """Settings that have no effect because of others: the reason → their names."""
         return {}
 
     def _warn_of_unused_settings(self) -> None:
-        """Of those that are given, which a configuration on top of another may well do."""
-        declared = inspect.signature(type(self).__init__).parameters
+        """Of those that differ from their defaults; a configuration on top of another may well have some."""
+        defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
         for reason, names in self.unused_settings().items():
-            given = [
-                name
-                for name in names
-                if name in declared and self.hparams.get(name) not in (None, declared[name].default)
-            ]
-            if given:
-                shown = ", ".join(f"model.{name} ({self.hparams[name]})" for name in given)
-                rank_zero_warn(f"{reason}, so this does nothing: {shown}.")
+            values = {name: self.hparams.get(name) for name in names if name in defaults}
+            shown = [f"model.{name} ({x})" for name, x in values.items() if x not in (None, defaults[name])]
+            if shown:
+                rank_zero_warn(f"{reason}, so this has no effect: {', '.join(shown)}.")
 
     def setup(self, stage: str) -> None:
-        """Lay convolutions out for speed; let several processes train one network. Warn of settings that do nothing.
+        """Lay convolutions out for speed; let several processes train one network; warn of settings without effect.
 
         Their batch norms are synchronised, and their buffers are equal without being sent.
 
@@ -153,23 +151,23 @@ class Task(pl.LightningModule, metaclass=Checked):
             follow_schedule(scheduler, scheduler.optimizer)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Draw dropout from ``seed_everything``, epoch and batch alone: a resumed run goes on exactly.
+        """Seed dropout by ``seed_everything``, epoch and batch alone, so that a resumed run repeats it exactly.
 
-        Processes draw the same, and each takes what is of its share of the batch.
+        All processes draw the same, and each takes what belongs to its share of the batch.
         """
         seed = os.environ.get("PL_GLOBAL_SEED")
         if seed is not None:
             number = [int(seed), self.current_epoch, batch_idx, 0]
             torch.manual_seed(int(np.random.SeedSequence(number).generate_state(1)[0]))
 
-    def watch_finite(self, names: Sequence[str], answers: Tensor) -> None:
-        """Stop an evaluation, now or some batches later, if one of its answers (B, …) is not finite."""
-        if self.answers.note(names, answers):
+    def check_finite(self, names: Sequence[str], outputs: Tensor) -> None:
+        """Stop an evaluation, now or some batches later, if one of its outputs (B, …) is not finite."""
+        if self.finite_watch.add(names, outputs):
             self.require_finite()
 
     def require_finite(self) -> None:
-        """InputError if an answer since the last look was not finite; waits for the device."""
-        name = self.answers.first_not_finite()
+        """InputError if an output since the last look was not finite; waits for the device."""
+        name = self.finite_watch.first_not_finite()
         if name is None:
             return
         trainer, settings = self.trainer, ("encoder_weights", "prior_weights", "prior_bank")
@@ -195,18 +193,13 @@ class Task(pl.LightningModule, metaclass=Checked):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _factor(self, step: int) -> float:
-        """Of the learning rate, where the schedule has a name."""
-        return FACTORS[str(self._schedule)](self._progress(step))
+        """Of the learning rate at a step, where the schedule has a name.
 
-    def _progress(self, step: int) -> float:
-        """Of the training, from 0 to 1.
-
-        The number of steps is asked for as late as possible: Lightning draws the first batches for it, which a run that
-        goes on in the middle of an epoch can do only when its checkpoint has been loaded.
+        The number of steps is asked for as late as possible: Lightning draws the first batches for it, which a resumed
+        run in the middle of an epoch can do only when its checkpoint has been loaded.
         """
-        if not step:
-            return 0.0
-        return min(1.0, step / max(1, int(self.trainer.estimated_stepping_batches)))
+        progress = min(1.0, step / max(1, int(self.trainer.estimated_stepping_batches))) if step else 0.0
+        return FACTORS[str(self._schedule)](progress)
 
     def log_means(self, stage: str, values: dict[str, Tensor], batch_size: int) -> None:
         """Log scalars by the names ``<stage>/…``, as their means over all processes.
@@ -236,8 +229,7 @@ class Task(pl.LightningModule, metaclass=Checked):
         """Take over the recorded sha256 and normalisation; subclasses compare the former with their settings.
 
         Raises:
-            InputError: for another stage's or network's checkpoint, or one that is to go on with another optimiser or
-                schedule than it began with.
+            InputError: for another stage's or network's checkpoint, or to resume with another optimiser or schedule.
         """
         check_same_stage(self.state_dict(), checkpoint["state_dict"])
         if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING and self._make_optimizer:
@@ -250,22 +242,7 @@ class Task(pl.LightningModule, metaclass=Checked):
             mean, std = recorded.get(name, IMAGENET)
             encoder.mean, encoder.std = tuple(mean), tuple(std)
         self.has_weights = True
-        own, found = self.state_dict(), checkpoint["state_dict"]
-        wrong = [k for k in own if k not in found or found[k].shape != own[k].shape] + [
-            k for k in found if k not in own
-        ]
-        if wrong:
-            theirs = renamed(dict(checkpoint.get("hyper_parameters", {})))
-            differing = [
-                f"{key} is {self.hparams[key]!r}, in the checkpoint {theirs[key]!r}"
-                for key in self.hparams
-                if key in theirs and theirs[key] != self.hparams[key] and not key.startswith("_")
-            ]
-            raise InputError(
-                f"The checkpoint is of another network: {len(wrong)} weights differ, e.g. {wrong[0]}. "
-                + ("Settings that differ: " + "; ".join(differing) + ". " if differing else "")
-                + "Use the configuration it was trained with (config.yaml in its run's folder)."
-            )
+        check_same_network(self.state_dict(), self.hparams, checkpoint)
 
 
 def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
@@ -280,7 +257,7 @@ def is_logged(trainer: pl.Trainer, batch_idx: int) -> bool:
 
 @contextmanager
 def as_setting_error() -> Iterator[None]:
-    """What a network says of its arguments, said of the settings ``model.*`` that they come from."""
+    """Raise a network's ValueError about its arguments as an InputError about the settings ``model.*``."""
     try:
         yield
     except ValueError as error:

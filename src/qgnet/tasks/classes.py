@@ -28,7 +28,7 @@ class TrainedClasses:
 
     @classmethod
     def of(cls, data: EpisodeDataModule, earlier: "TrainedClasses | None") -> "TrainedClasses":
-        """Those of a training on ``data``, and of the one that it goes on from."""
+        """Those of a training on ``data``, and of an earlier one that it resumes."""
         modules, base = [data.dataset_name], names(data, data.base_classes)
         if earlier is not None:
             modules, base = [*earlier.data, *modules], [*earlier.base, *base]
@@ -40,7 +40,7 @@ class TrainedClasses:
         found = checkpoint.get(CLASSES)
         return cls(**{key: tuple(value) for key, value in found.items()}) if found else None
 
-    def keep(self, checkpoint: dict[str, Any]) -> None:
+    def write(self, checkpoint: dict[str, Any]) -> None:
         """Put them into a checkpoint."""
         checkpoint[CLASSES] = {key: list(value) for key, value in asdict(self).items()}
 
@@ -50,8 +50,8 @@ class TrainedClasses:
         trained = {word(name) for name in self.base}
         return [name for name in names(data, data.novel_classes) if word(name) in trained]
 
-    def say(self, leaked: Sequence[str]) -> str:
-        """That classes were trained on."""
+    def message(self, leaked: Sequence[str]) -> str:
+        """The message about novel classes that were trained on."""
         return (
             f"{some(leaked)}: asked for as novel, but this checkpoint was trained on "
             f"{'it' if len(leaked) == 1 else 'them'} ({', '.join(self.data)}; it kept {some(self.novel)} out)."

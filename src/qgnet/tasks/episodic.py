@@ -31,7 +31,7 @@ IMAGE_SIZE = "image_size"
 
 
 class Segmented(NamedTuple):
-    """What a test or predict step gives to callbacks.
+    """What an evaluation's step gives to callbacks.
 
     Attributes:
         output: of the network.
@@ -50,8 +50,8 @@ class EpisodicTask(Task):
     """Segments the queries of episodes and scores the result.
 
     Args:
-        reuse: an evaluation encodes each image once and keeps what it needs of it. False encodes it for each episode;
-            the result is the same.
+        reuse: an evaluation encodes each image once and caches the features. False encodes it for each episode; the
+            result is the same.
         reuse_mb: how much is kept at most, in MB per process and on its device.
         args: as for :class:`Task`.
 
@@ -62,7 +62,7 @@ class EpisodicTask(Task):
         scores: of the last ``val`` and ``test``.
         controls: of the last ``val`` and ``test``; None without episodes whose supports show an absent class.
         image_size: side of the square that it is used with, in pixels; None before its first run.
-        trained: the classes that it was trained on; None before a training, and if its checkpoint does not tell.
+        trained: the classes that it was trained on; None before a training, and if its checkpoint records none.
         allow_trained_classes: whether a test may ask for classes that it was trained on.
     """
 
@@ -73,7 +73,7 @@ class EpisodicTask(Task):
 
     def __init__(self, reuse: bool, reuse_mb: Natural, *args: Any) -> None:
         super().__init__(*args)
-        self.encoded = CachedInference(reuse_mb if reuse else 0)
+        self.inference = CachedInference(reuse_mb if reuse else 0)
         self.scores: dict[str, EpisodeScore] = {}
         self.controls: dict[str, ControlScore | None] = {}
         self.image_size: int | None = None
@@ -82,7 +82,7 @@ class EpisodicTask(Task):
         self.allow_trained_classes = False
 
     def unused_settings(self) -> dict[str, list[str]]:
-        """The memory's size, where nothing is kept."""
+        """The cache's size, where nothing is cached."""
         return {} if self.hparams.get("reuse", True) else {"model.reuse is false": ["reuse_mb"]}
 
     def check_data(self, data: Any) -> None:
@@ -104,12 +104,12 @@ class EpisodicTask(Task):
         super().setup(stage)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the image size, too, which a network is best used with, and the classes trained on."""
+        """Keep the image size, too, and the classes trained on."""
         super().on_save_checkpoint(checkpoint)
         if self.image_size is not None:
             checkpoint[IMAGE_SIZE] = self.image_size
         if self.trained is not None:
-            self.trained.keep(checkpoint)
+            self.trained.write(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the classes trained on, too."""
@@ -131,12 +131,12 @@ class EpisodicTask(Task):
     on_validation_start = on_test_start = on_fit_start
 
     def on_predict_start(self) -> None:
-        """As before a test, but classes that were trained on are only told of."""
+        """As before a test, but for classes that were trained on there is only a warning."""
         super().on_fit_start()
         self.leaked_classes(refuse=False)
 
     def leaked_classes(self, refuse: bool) -> list[str] | None:
-        """The novel classes of this data that the network was trained on; None if its checkpoint does not tell.
+        """The novel classes of this data that the network was trained on; None if its checkpoint records none.
 
         Raises:
             InputError: if there are any and ``refuse`` is set.
@@ -148,9 +148,9 @@ class EpisodicTask(Task):
             return []
         leaked = self.trained.among_novel(self.data)
         if leaked and refuse:
-            raise InputError(f"{self.trained.say(leaked)} {LEAK_REMEDY}")
+            raise InputError(f"{self.trained.message(leaked)} {LEAK_REMEDY}")
         if leaked:
-            rank_zero_warn(self.trained.say(leaked))
+            rank_zero_warn(self.trained.message(leaked))
         return leaked
 
     def forward(self, episode: Episode) -> Prediction:
@@ -171,11 +171,10 @@ class EpisodicTask(Task):
 
     def predict_step(self, episode: Episode, batch_idx: int) -> Segmented:
         """Masks at the queries' own sizes."""
-        output = self.encoded.segment(self.net, episode)
-        self.watch_finite(episode.query_name, output.logits)
-        score_maps = output.logits[:, 1] - output.logits[:, 0]
-        sizes = zip(score_maps, episode.content_size, episode.original_size, strict=True)
-        full = [restore(score_map, fitted, size) for score_map, fitted, size in sizes]
+        output = self.inference.segment(self.net, episode)
+        self.check_finite(episode.query_name, output.logits)
+        sizes = zip(output.logits[:, 1] - output.logits[:, 0], episode.content_size, episode.original_size, strict=True)
+        full = [restore(score_map, content_size, size) for score_map, content_size, size in sizes]
         return Segmented(output, [(score_map > 0).to(torch.uint8) for score_map in full])
 
     def validation_step(self, episode: Episode, batch_idx: int) -> Segmented:  # type: ignore[override]
@@ -189,40 +188,29 @@ class EpisodicTask(Task):
                 self.control.update(segmented.masks[other], segmented.masks[i], target)
         return segmented
 
-    def test_step(self, episode: Episode, batch_idx: int) -> Segmented:  # type: ignore[override]
-        """As in validation."""
-        return self.validation_step(episode, batch_idx)
+    test_step = validation_step
 
     def on_validation_epoch_start(self) -> None:
-        """Forget what other weights have made of the images."""
-        self.encoded.clear()
+        """Clear the cache: the weights may have changed."""
+        self.inference.clear()
 
     on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
 
     def on_predict_epoch_end(self) -> None:
-        """Free the memory of encoded images."""
-        self._free()
-
-    def _free(self) -> None:
+        """Clear the cache; InputError if an output was not finite."""
         self.require_finite()
-        missing = self.encoded.missing()
-        if missing:
+        needed = self.inference.needed_mb()
+        if needed:
             rank_zero_warn(
-                f"model.reuse_mb is too small for the largest encoded image, which takes {missing} MB, so it was "
+                f"model.reuse_mb is too small for the largest encoded image, which takes {needed} MB, so it was "
                 "encoded anew for each episode. The result is the same; with a larger model.reuse_mb it is faster."
             )
-        self.encoded.clear()
+        self.inference.clear()
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val/miou``, ``val/fb_iou``, each class's IoU, and the control of the support if there is one."""
-        self._log_score("val")
-
-    def on_test_epoch_end(self) -> None:
-        """As after a validation, by the name of ``test``."""
-        self._log_score("test")
-
-    def _log_score(self, stage: str) -> None:
-        self._free()
+        self.on_predict_epoch_end()
+        stage = self.evaluation
         score, control = self.metric.compute(), self.control.compute()
         self.metric.reset()
         self.control.reset()
@@ -232,3 +220,5 @@ class EpisodicTask(Task):
             self.log(f"{stage}/iou/{self.class_names[class_id]}", iou)
         if control is not None:
             self.log_dict({f"{stage}/{name}": value for name, value in control._asdict().items()})
+
+    on_test_epoch_end = on_validation_epoch_end

@@ -127,7 +127,7 @@ class GlobalLocalPretraining(Task):
         self.net = MomentumPair(pair, dim, queue_size, momentum, patch_queue)
 
     def load_starting_weights(self) -> None:
-        """Both encoders from ``encoder_weights``; folded batch norms get statistics of the first training images."""
+        """Both encoders from ``encoder_weights``; folded batch norms are recalibrated on the first training images."""
         encoder = self.net.query.encoder
         digest = load_encoder_weights(encoder, self.encoder_weights, "model.encoder_weights")
         if digest:
@@ -136,7 +136,7 @@ class GlobalLocalPretraining(Task):
             views = self.data.data["train"]
             images = [views[i].global_views[0] for i in range(min(CALIBRATION_IMAGES, len(views)))]
             recalibrate_batch_norm(encoder, normalise(torch.stack(images).to(self.device)))
-            say(f"{self.encoder_weights}: batch norms were folded; statistics from {len(images)} images.")
+            say(f"{self.encoder_weights}: batch norms were folded; recalibrated on {len(images)} images.")
         self.net.copy_query_to_key()
 
     def unused_settings(self) -> dict[str, list[str]]:
@@ -204,52 +204,42 @@ class GlobalLocalPretraining(Task):
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Views | ObjectImages, batch_idx: int, dataloader_idx: int = 0) -> Tensor | None:
-        """The same terms on held-out images, without touching the queue; of photographs the prior maps."""
-        return self._evaluate(batch, "val")
-
-    def test_step(self, batch: Views | ObjectImages, batch_idx: int, dataloader_idx: int = 0) -> Tensor | None:
-        """As in validation."""
-        return self._evaluate(batch, "test")
-
-    def _evaluate(self, batch: Views | ObjectImages, stage: str) -> Tensor | None:
-        """(B, 1, S, S) prior maps of photographs; nothing of views."""
+        """The same terms on held-out views, without touching the queue; the prior maps (B, 1, S, S) of other images."""
         if isinstance(batch, Views):
-            loss, _ = self._loss(batch, stage)
-            self.watch_finite([f"a batch with {batch.name[0]}"], loss[None])
+            loss, _ = self._loss(batch, self.evaluation)
+            self.check_finite([f"a batch with {batch.name[0]}"], loss[None])
             return None
         assert self.prior_maps is not None
         maps = self.prior_maps(batch.image)
-        self.watch_finite(batch.name, maps)
+        self.check_finite(batch.name, maps)
         for prior_map, objects in zip(maps[:, 0], batch.objects, strict=True):
             self.map_quality.update(prior_map, objects)
         return maps
 
+    test_step = validation_step
+
     def on_validation_epoch_end(self) -> None:
-        """Log the prior maps' quality, and say so if the features have collapsed."""
-        self._log_map_quality("val")
+        """Log the prior maps' quality, and warn if the features have collapsed."""
+        self.on_test_epoch_end()
         spread = float(self.trainer.callback_metrics.get("val/spread", 1.0))
-        several = (
-            min(self.data.batch_size, len(self.data.data["val"]) // self.trainer.world_size) > 1
-        )  # one alone has no spread
-        if spread < COLLAPSED and several and not self.trainer.sanity_checking:
+        per_batch = min(self.data.batch_size, len(self.data.data["val"]) // self.trainer.world_size)
+        if spread < COLLAPSED and per_batch > 1 and not self.trainer.sanity_checking:  # a single one has no spread
             rank_zero_warn(
                 f"The embeddings have collapsed: their spread is {spread:.3f} (1: all over the sphere, 0: one point). "
                 "Lower the learning rate or the momentum of the key encoder, or enlarge the queue."
             )
 
     def on_test_epoch_end(self) -> None:
-        """As in validation."""
-        self._log_map_quality("test")
-
-    def on_predict_epoch_end(self) -> None:
-        """Look at the last descriptors."""
-        self.require_finite()
-
-    def _log_map_quality(self, stage: str) -> None:
+        """Log the prior maps' quality."""
         self.require_finite()
         score = self.map_quality.compute()
         if not math.isnan(score.average_precision):
+            stage = self.evaluation
             self.log_dict({f"{stage}/prior_ap": score.average_precision, f"{stage}/prior_iou": score.iou})
+
+    def on_predict_epoch_end(self) -> None:
+        """InputError if a descriptor is not finite."""
+        self.require_finite()
 
     def _loss(self, views: Views, stage: str) -> tuple[Tensor, Tensor]:
         """Loss, and the (2, B, dim) keys of the global views; (4, B, dim) with those of patches, if they are kept."""
@@ -287,7 +277,7 @@ class GlobalLocalPretraining(Task):
     def predict_step(self, views: Views, batch_idx: int) -> Descriptors:
         """A descriptor per image, from its first global view."""
         descriptors = self.net.key.descriptor(normalise(views.global_views[:, 0]))
-        self.watch_finite(views.name, descriptors)
+        self.check_finite(views.name, descriptors)
         return Descriptors(views.name, F.normalize(descriptors.float(), dim=1))
 
     def on_train_end(self) -> None:

@@ -1,13 +1,14 @@
-"""What must be the same where a training goes on: the stage, the optimiser, the schedule."""
+"""What must be as in the checkpoint: the stage, the network; to resume a training, its optimiser and schedule, too."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from qgnet.common.errors import InputError
+from qgnet.common.renamed import renamed
 from qgnet.common.settings import FINITE, check
 
 OPTIMIZER = "optimizer"
@@ -37,11 +38,30 @@ def check_same_stage(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         )
 
 
+def check_same_network(own: Mapping[str, Tensor], settings: Mapping[str, Any], checkpoint: dict[str, Any]) -> None:
+    """InputError, with the settings that differ, for weights of other names or shapes."""
+    found = checkpoint["state_dict"]
+    wrong = [k for k in own if k not in found or found[k].shape != own[k].shape] + [k for k in found if k not in own]
+    if not wrong:
+        return
+    theirs = renamed(dict(checkpoint.get("hyper_parameters", {})))
+    differing = [
+        f"{key} is {value!r}, in the checkpoint {theirs[key]!r}"
+        for key, value in settings.items()
+        if key in theirs and theirs[key] != value and not key.startswith("_")
+    ]
+    raise InputError(
+        f"The checkpoint is of another network: {len(wrong)} weights differ, e.g. {wrong[0]}. "
+        + ("Settings that differ: " + "; ".join(differing) + ". " if differing else "")
+        + "Use the configuration it was trained with (config.yaml in its run's folder)."
+    )
+
+
 def check_same_optimizer(optimizer: Optimizer, checkpoint: dict[str, Any]) -> None:
-    """InputError unless the training that goes on had this optimiser: its state, settings included, is restored."""
+    """InputError unless the training to resume had this optimiser: its state, settings included, is restored."""
     if "optimizer_states" not in checkpoint:
         raise InputError(
-            "The checkpoint holds weights alone (save_weights_only): a training can't go on from it. Give "
+            "The checkpoint holds weights alone (save_weights_only): a training can't be resumed from it. Give "
             "checkpoints/last.ckpt of its run; a test takes weights alone."
         )
     if not checkpoint["optimizer_states"]:  # imported weights, with which a training begins
@@ -58,18 +78,18 @@ def check_same_optimizer(optimizer: Optimizer, checkpoint: dict[str, Any]) -> No
     ]
     if differing:
         raise InputError(
-            f"model.optimizer {'; '.join(differing)}: a training goes on with the optimiser it began with. Give its "
+            f"model.optimizer {'; '.join(differing)}: a training is resumed with the optimiser it began with. Give its "
             "settings (config.yaml in its run's folder), or start a new training without --ckpt_path."
         )
 
 
 def check_same_schedule(schedule: str, checkpoint: dict[str, Any]) -> None:
-    """InputError unless the training that goes on had this schedule, whose state is restored."""
+    """InputError unless the training to resume had this schedule, whose state is restored."""
     had = checkpoint.get(SCHEDULE, schedule)
     if checkpoint["lr_schedulers"] and had != schedule:  # imported weights have none
         raise InputError(
-            f"model.schedule is {schedule}, was {had}: a training goes on with the schedule it began with. Give that "
-            "one (config.yaml in its run's folder), or start a new training without --ckpt_path."
+            f"model.schedule is {schedule}, was {had}: a training is resumed with the schedule it began with. Give "
+            "that one (config.yaml in its run's folder), or start a new training without --ckpt_path."
         )
 
 

@@ -115,17 +115,9 @@ class FewShotSegmentation(EpisodicTask):
             priors.freeze()
             if bank_size is not None:
                 priors = PriorBank(bank_size, priors.high_channels)
-        network = (
-            make_encoder(encoder, high_stage, dilated),
-            priors,
-            width,
-            levels,
-            cross_correspondence,
-            score_maps,
-            add_to_score_maps,
-        )
+        encoder_net = make_encoder(encoder, high_stage, dilated)
         with as_setting_error():
-            self.net = QGNet(*network)
+            self.net = QGNet(encoder_net, priors, width, levels, cross_correspondence, score_maps, add_to_score_maps)
         if freeze_encoder:
             self.net.encoder.freeze()
         self.files = {"prior_weights": prior_weights, "prior_bank": prior_bank}

@@ -10,7 +10,8 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 from qgnet.runs.folders import LAST, SIGNAL, checkpoint_run
-from qgnet.weights.store import PRIOR_FORMAT, read_tensors
+from qgnet.weights.files import read_tensors
+from qgnet.weights.store import PRIOR_FORMAT
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

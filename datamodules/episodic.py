@@ -129,11 +129,7 @@ class EpisodeDataModule(BaseDataModule):
         return {**self.dataset.image_choices, "number": len(areas), "sha256": digest}
 
     def prepare_data(self) -> None:
-        """Index the masks in one process of each machine; the others read what it has stored.
-
-        Raises:
-            InputError: as `setup`.
-        """
+        """Index the masks in one process of each machine; the others read what it has stored."""
         self.dataset.check_fold(self.fold)
         training = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         splits: tuple[Split, ...] = ("train", "val") if training else ("val",)
@@ -142,11 +138,7 @@ class EpisodeDataModule(BaseDataModule):
                 self._indexes[split] = self.dataset.index(self.images(split), split)
 
     def setup(self, stage: str) -> None:
-        """Build what this stage needs.
-
-        Raises:
-            InputError: for a fold or data that cannot be used.
-        """
+        """Build what this stage needs; InputError for a fold or data that cannot be used."""
         if stage == "fit" and "train" not in self.data:
             self.data["train"] = self._episodes("train", self.train_episodes, self.negative)
         if "val" not in self.data:

@@ -153,7 +153,7 @@ def test_every_datamodule_takes_the_settings_of_its_kind_and_no_others(
         main(["fit", f"--data.help={module.__name__}"])
     printed = capsys.readouterr().out
     base = EpisodeDataModule if module in EPISODES else ViewDataModule
-    for name in set(declared(base)) - {"return", "protocol", "patches", "augmentation"}:
+    for name in set(declared(base)) - {"return", "protocol", "patches", "augmentation", "dataset"}:
         assert f"--data.{name} " in printed, name
     assert "at least 1" in printed
     with pytest.raises(SystemExit, match="2"):

@@ -125,16 +125,7 @@ class Views(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """An image and what is cut out of it, before that is augmented.
-
-    Attributes:
-        name: of the image.
-        image: (H, W, 3) uint8 RGB.
-        regions: (h, w) uint8, its region map; None if patches are drawn at random places.
-        views: what the two global views show.
-        patches: where the two local patches are cut out.
-        seeds: of the augmentation of the two global views and the two patches.
-    """
+    """An image, its region map (None for random places), and what is cut out of it, to be augmented by the seeds."""
 
     name: str
     image: Array
@@ -145,18 +136,9 @@ class Drawn(NamedTuple):
 
 
 class ViewDataset(Dataset[Views]):
-    """Views of image ``i mod len``, drawn from ``stream(seed, i, 0)`` and so from nothing else.
+    """Views of image ``i mod len`` of the members, drawn from ``stream(seed, i, 0)`` and so from nothing else.
 
-    Args:
-        source: images.
-        members: which of them.
-        regions: gives the region map of an image.
-        rule: how patches are drawn from it.
-        augmentation: of views and patches.
-        seed: of all draws.
-        global_size: side of the global views in pixels.
-        local_size: side of the local patches in pixels.
-        shuffled: a new order in each walk through the members.
+    ``shuffled`` walks the members in a new order each time.
     """
 
     def __init__(

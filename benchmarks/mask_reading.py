@@ -125,8 +125,7 @@ def compare_episodes(args: list[str], folder: Path) -> None:
 
         def look(source: IndexMasks) -> None:
             for i in range(min(MASKS, len(source.names))):
-                facts = source.facts(i)
-                source.check_image(i, (facts.height, facts.width), whole=False)
+                source.facts(i)
 
         for what, way, count in (("episode", draw, EPISODES), ("index, a mask", look, min(MASKS, len(source.names)))):
             found = medians({name: lambda s=s, way=way: way(s) for name, s in sources.items()})  # type: ignore[misc]

@@ -40,7 +40,7 @@ class IndexSampler(DistributedSampler[int]):
         self.visits = visits
         self.training = batch_size is not None
         self.done = 0
-        """Numbers of the next epoch that this rank has already had, in the run that is gone on with."""
+        """Numbers of the next epoch that this rank has already had, in the run that is resumed."""
         self.total = len(data)
         if batch_size is not None:
             step = batch_size * ranks
@@ -63,14 +63,7 @@ class IndexSampler(DistributedSampler[int]):
 
 
 class TrainingLoader(DataLoader[Any]):
-    """A DataLoader whose state is kept in checkpoints, so that a training goes on in the middle of an epoch.
-
-    Args:
-        data: the data set.
-        sampler: an IndexSampler.
-        trainer: counts the batches that were trained on; those only fetched do not count.
-        options: of the DataLoader.
-    """
+    """A DataLoader whose place in the epoch stands in checkpoints; what was only fetched does not count."""
 
     def __init__(self, data: Dataset[Any], sampler: IndexSampler, trainer: pl.Trainer, **options: Any) -> None:
         super().__init__(data, sampler=sampler, **options)
@@ -86,7 +79,7 @@ class TrainingLoader(DataLoader[Any]):
     def __iter__(self) -> Any:
         """The batches of this epoch.
 
-        Lightning sets the sampler's epoch too late for a run that goes on after a whole epoch: workers fetch ahead.
+        Lightning sets the sampler's epoch too late for a run that is resumed after a whole epoch: workers fetch ahead.
         """
         assert isinstance(self.sampler, IndexSampler)
         self.sampler.set_epoch(self.epoch + self.ahead)

@@ -19,7 +19,7 @@ from datamodules.episodes.manifest import read_manifest
 from datamodules.episodes.plan import limited, shares, visiting_order
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import LabelledImages
-from qgnet.common.settings import Count, Natural, Range, Rising, Share, Side
+from qgnet.common.settings import INCREASING, Count, Natural, Range, Share, Side
 from qgnet.common.terminal import warn
 
 ON_HOST = ("support_masks", "class_id", "present", "control_of")
@@ -60,9 +60,9 @@ class EpisodeDataModule(BaseDataModule):
         episodes: Count | None = None,
         batch_size: Count = 4,
         num_workers: Natural | None = None,
-        image_size: Annotated[int, Side()] | None = None,
+        image_size: Side | None = None,
         min_class_area: Count | None = None,
-        scale: Annotated[tuple[float, float], Range(0.1, 10), Rising()] | None = None,
+        scale: Annotated[tuple[float, float], Range(0.1, 10), INCREASING] | None = None,
         train_episodes: Count | None = None,
         episode_file: str | None = None,
         negative: Share = 0.0,
@@ -129,11 +129,7 @@ class EpisodeDataModule(BaseDataModule):
         return {**self.dataset.image_choices, "number": len(areas), "sha256": digest}
 
     def prepare_data(self) -> None:
-        """Index the masks in one process of each machine; the others read what it has stored.
-
-        Raises:
-            InputError: as `setup`.
-        """
+        """Index the masks in one process of each machine; the others read what it has stored."""
         self.dataset.check_fold(self.fold)
         training = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         splits: tuple[Split, ...] = ("train", "val") if training else ("val",)
@@ -142,11 +138,7 @@ class EpisodeDataModule(BaseDataModule):
                 self._indexes[split] = self.dataset.index(self.images(split), split)
 
     def setup(self, stage: str) -> None:
-        """Build what this stage needs.
-
-        Raises:
-            InputError: for a fold or data that cannot be used.
-        """
+        """Build what this stage needs; InputError for a fold or data that cannot be used."""
         if stage == "fit" and "train" not in self.data:
             self.data["train"] = self._episodes("train", self.train_episodes, self.negative)
         if "val" not in self.data:

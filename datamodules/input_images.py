@@ -35,13 +35,7 @@ class InputImage(NamedTuple):
 
 
 class InputImages(Dataset[InputImage]):
-    """Images brought to the network's square, one after another.
-
-    Args:
-        files: name → file.
-        side: of the network's square, in pixels.
-        tile: slide the square over larger images.
-    """
+    """Images brought to the network's square of ``side`` px, or cut into tiles of it."""
 
     def __init__(self, files: dict[str, Path], side: int, tile: bool) -> None:
         self.files = list(files.items())

@@ -14,7 +14,6 @@ from datamodules.datasets.synthetic import CLASSES, SyntheticScenes
 from datamodules.episodes.streams import stream
 from datamodules.files import find_files, read_image
 from datamodules.files.finding import ENDINGS, normalized_name
-from datamodules.files.images import verify_image
 from datamodules.files.lists import read_lines
 from datamodules.files.sources import Array
 from datamodules.views.dataset import Augmentation, ViewDataset, Views, collate_views
@@ -37,7 +36,7 @@ class ViewDataModule(BaseDataModule):
         local_size: side of the local patches in pixels.
         regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
         region_count: about how many regions an image is cut into.
-        region_cache: folder in which the region maps are kept; null computes them each time.
+        region_cache: folder in which the region maps are stored; null computes them each time.
         patches: how patches are drawn from the regions, e.g. ``--data.patches.choice one_region``.
         augmentation: of views and patches, e.g. ``--data.augmentation.hue 0``.
         held_out: number of images kept from training, for validation, test and figures.
@@ -59,7 +58,7 @@ class ViewDataModule(BaseDataModule):
         patches: PatchRule = PatchRule(),  # noqa: B008  (frozen)
         augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
         held_out: Count = 64,
-        map_size: Annotated[int, Side()] = 225,
+        map_size: Side = 225,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         self.global_size = global_size
@@ -73,7 +72,9 @@ class ViewDataModule(BaseDataModule):
         self.map_size = map_size
         self.data: dict[str, ViewDataset] = {}
         if region_cache and not self.region_maps().file:
-            warn(f"data.region_cache {region_cache} does nothing: region maps of data.regions {regions} are not kept.")
+            warn(
+                f"data.region_cache {region_cache} does nothing: region maps of data.regions {regions} are not stored."
+            )
         if regions == "random" and patches.min_area != PatchRule.min_area:
             warn(f"data.patches.min_area {patches.min_area} does nothing: data.regions random has no regions.")
 
@@ -143,15 +144,10 @@ class ViewDataModule(BaseDataModule):
 
 
 class ImageFolder:
-    """All images under a folder, or those that a list names.
-
-    Args:
-        root: searched through all its folders.
-        list_file: one name per line, with or without its folders below ``root`` and its ending; None takes every image.
+    """All images below a folder, or those that a list names, with or without their folders and endings.
 
     Raises:
-        InputError: if the folder or list is missing, there is no image, or a listed one is missing, may be one of
-            several or is listed twice.
+        InputError: if there is no image, or a listed one is missing, may be one of several or is listed twice.
     """
 
     def __init__(self, root: Path, list_file: Path | None) -> None:
@@ -162,8 +158,10 @@ class ImageFolder:
         if list_file is not None:
             found = self._listed(found, list_file)
         if not found:
-            told = searched.left_out_message(root)
-            raise InputError(f"{root} holds no image ({', '.join(sorted(ENDINGS))}). {told} Point --data.root to some.")
+            left_out = searched.left_out_message(root)
+            raise InputError(
+                f"{root} holds no image ({', '.join(sorted(ENDINGS))}). {left_out} Point --data.root to some."
+            )
         if list_file is None:
             say(searched.left_out_message(root))
         self.root = root
@@ -172,24 +170,24 @@ class ImageFolder:
     @staticmethod
     def _listed(found: Sequence[str], list_file: Path) -> list[str]:
         wanted = [normalized_name(line).replace("\\", "/").removeprefix("./") for line in read_lines(list_file)]
-        known: dict[str, list[str]] = {}
+        by_name: dict[str, list[str]] = {}
         for file in found:
             path = PurePosixPath(normalized_name(file))
             for name in {str(path), str(path.with_suffix("")), path.name, path.stem}:
-                known.setdefault(name, []).append(file)
-        missing = [name for name in wanted if name not in known]
+                by_name.setdefault(name, []).append(file)
+        missing = [name for name in wanted if name not in by_name]
         if missing:
             raise InputError(
                 f"{list_file} names {len(missing)} image(s) that are not under data.root, e.g. {missing[0]}. "
                 "Correct the list or data.root."
             )
-        unclear = [name for name in wanted if len(known[name]) > 1]
+        unclear = [name for name in wanted if len(by_name[name]) > 1]
         if unclear:
             raise InputError(
-                f"{list_file} names {unclear[0]}, which may be {' or '.join(known[unclear[0]][:2])}. Give the path "
+                f"{list_file} names {unclear[0]}, which may be {' or '.join(by_name[unclear[0]][:2])}. Give the path "
                 "below data.root."
             )
-        listed = [known[name][0] for name in wanted]
+        listed = [by_name[name][0] for name in wanted]
         if len(set(listed)) < len(listed):
             raise InputError(f"{list_file} names {len(listed) - len(set(listed))} image(s) more than once.")
         return listed
@@ -202,10 +200,6 @@ class ImageFolder:
         """Size and time of change, to the nanosecond: an image may change twice within a second."""
         status = os.stat(os.path.join(self.root, self.names[i]))
         return f"{status.st_size} {status.st_mtime_ns}"
-
-    def check(self, i: int) -> None:
-        """InputError if the file is broken, be it only at its end."""
-        verify_image(self.root / self.names[i])
 
 
 class UnlabeledDataModule(ViewDataModule):

@@ -74,7 +74,7 @@ def test_a_full_disk_or_no_home_for_the_index_stops_nothing(tmp_path: Path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.warns(UserWarning, match=r"cannot be kept .*No space left on device"):
+    with pytest.warns(UserWarning, match=r"cannot be stored .*No space left on device"):
         assert set_up(root).data["val"].queries == [0, 1, 2, 3]
     assert not list((root / "mask_index").iterdir())
 

@@ -106,7 +106,7 @@ def test_a_server_without_ranges_begins_anew(server: Server, tmp_path: Path) -> 
 def test_a_later_call_goes_on(server: Server, tmp_path: Path) -> None:
     server.breaks, server.after = 100, 0
     (tmp_path / "archive.tar.part").write_bytes(CONTENT[:700_000])
-    with pytest.raises(InputError, match="it goes on where it broke off") as error:
+    with pytest.raises(InputError, match="it resumes where it broke off") as error:
         download.download(server.file, tmp_path)
     assert str(tmp_path / "archive.tar") in str(error.value)
     assert left(tmp_path) == ["archive.tar.part"]
@@ -138,7 +138,7 @@ def test_a_network_that_fails_while_reading_is_not_taken_for_the_disk(
         raise OSError(errno.EHOSTUNREACH, "No route to host")
 
     monkeypatch.setattr(http.client.HTTPResponse, "read", unreachable)
-    with pytest.raises(InputError, match=r"No route to host.*it goes on where it broke off"):
+    with pytest.raises(InputError, match=r"No route to host.*it resumes where it broke off"):
         download.download(server.file, tmp_path)
     assert len(server.asked) == download.ATTEMPTS
 
@@ -156,7 +156,7 @@ def test_wrong_checksum_leaves_nothing(server: Server, tmp_path: Path) -> None:
 
 def test_not_found_and_no_network(server: Server, tmp_path: Path) -> None:
     server.status = 404
-    with pytest.raises(InputError, match="the server answers 404") as error:
+    with pytest.raises(InputError, match="the server responds with 404") as error:
         download.download(server.file, tmp_path)
     assert f"put it to {tmp_path / 'archive.tar'} (md5 {MD5})" in str(error.value)
     with socket.create_server(("127.0.0.1", 0)) as listening:

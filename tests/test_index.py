@@ -78,9 +78,9 @@ class Counting:
     def __getattr__(self, name: str) -> object:
         return getattr(self.source, name)
 
-    def facts(self, i: int) -> object:
+    def facts(self, i: int, whole: bool) -> object:
         self.read += 1
-        return self.source.facts(i)
+        return self.source.facts(i, whole)
 
 
 def read_again(root: Path, file: Path, whole: bool = False) -> tuple[int, MaskIndex]:

@@ -125,7 +125,7 @@ def test_coco_of_labelling_tools(tmp_path: Path, named: str, capsys: pytest.Capt
     assert "1 skipped, annotation of the unknown category 99: 91" in printed
     assert "1 skipped, annotation of an unknown image: 92" in printed
     assert "1 skipped, annotation with run lengths of another size than the image's: 93" in printed
-    assert "3 skipped, polygon of less than three points beside others of its annotation: 0, 10, 20" in printed
+    assert "3 skipped, polygon of less than three points besides others of its annotation: 0, 10, 20" in printed
     assert "1 skipped, image without a label: bare" in printed
     assert "gone.jpg" in printed
     data = FolderDataModule(str(root), image_size=65)

@@ -204,7 +204,7 @@ def test_a_full_disk_stops_nothing(
 
     with monkeypatch.context() as patched:
         patched.setattr(*((RegionMaps, "_fill") if moment == "_fill" else (sqlite3, "connect")), full)
-        with pytest.warns(UserWarning, match="cannot be kept .*much slower"):
+        with pytest.warns(UserWarning, match="cannot be stored .*much slower"):
             maps, images = filled(photographs, tmp_path)
     with pytest.warns(UserWarning, match="has no region map of some images"):
         found = maps.of(images.image(0), "0.png", images.identity(0))

@@ -32,9 +32,10 @@ from datamodules.episodic import EpisodeDataModule
 from datamodules.unlabeled import ViewDataModule
 from datamodules.views.dataset import Augmentation
 from datamodules.views.regions import Method
-from qgnet.cli import build, main
+from qgnet.cli import main
 from qgnet.common.errors import InputError
 from qgnet.common.settings import declared
+from qgnet.config.command_line import CommandLine
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation
 
@@ -152,7 +153,7 @@ def test_every_datamodule_takes_the_settings_of_its_kind_and_no_others(
         main(["fit", f"--data.help={module.__name__}"])
     printed = capsys.readouterr().out
     base = EpisodeDataModule if module in EPISODES else ViewDataModule
-    for name in set(declared(base)) - {"return", "protocol", "patches", "augmentation"}:
+    for name in set(declared(base)) - {"return", "protocol", "patches", "augmentation", "dataset"}:
         assert f"--data.{name} " in printed, name
     assert "at least 1" in printed
     with pytest.raises(SystemExit, match="2"):
@@ -283,7 +284,7 @@ def test_a_whole_number_of_batches_is_no_share(workdir: Path, way: str, written:
     Path("x.yaml").write_text("trainer:\n" + "".join(f"  {name}: {written}\n" for name in LIMITS))
     line = [f"--trainer.{name}={written}" for name in LIMITS]
     arguments = [argument for argument in EPISODIC if not argument.startswith("--trainer.limit_")]
-    config = build([*arguments, *(["--config=x.yaml"] if way == "YAML" else line)], run=False).config
+    config = CommandLine("fit", [*arguments, *(["--config=x.yaml"] if way == "YAML" else line)]).config
     for name in LIMITS:
         assert config.trainer[name] == float(written)
         assert type(config.trainer[name]) is expected, name

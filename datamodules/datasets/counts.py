@@ -16,13 +16,7 @@ MIN_AREA = 2048
 
 
 class Count(NamedTuple):
-    """One line of the table that is printed at the end.
-
-    Attributes:
-        what: is counted.
-        found: in the data.
-        expected: by the literature; None where nothing is known.
-    """
+    """What is counted, in the data and by the literature (None where nothing is known)."""
 
     what: str
     found: int
@@ -46,13 +40,7 @@ class Indexed:
 
 
 class Prepared(NamedTuple):
-    """Result of a preparation.
-
-    Attributes:
-        counts: what was counted.
-        indexes: {list or split: its index}.
-        notices: what is unusual, a line each.
-    """
+    """A preparation's counts, {split: its index}, and what is unusual, a line each."""
 
     counts: list[Count]
     indexes: dict[str, Indexed]

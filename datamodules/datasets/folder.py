@@ -136,11 +136,7 @@ class Layout(NamedTuple):
 
 
 def read_layout(root: Path) -> Layout:
-    """Find the masks and the classes.
-
-    Raises:
-        InputError: if the folder is not laid out as expected, or ``classes.yaml`` is not what it should be.
-    """
+    """Find the masks and the classes; InputError if the folder or ``classes.yaml`` is not laid out as expected."""
     for path in (root, root / IMAGES, root / MASKS):
         files.require_folder(path, "data.root", LAYOUT)
     folders = {name: find_files(root / MASKS / name, deep=False) for name in subfolders(root / MASKS)}
@@ -177,11 +173,7 @@ def read_layout(root: Path) -> Layout:
 
 
 def folder_images(root: Path, suffix: str = "") -> "IndexMasks | BinaryMasks":
-    """All images that have a mask; says how many have none, and what else is left out.
-
-    Args:
-        root: folder with ``images/`` and ``masks/``.
-        suffix: what follows an image's name in its mask's.
+    """All images that have a mask; says what is left out.
 
     Raises:
         InputError: if a mask has no image, two images or masks have one name, or there is no mask.

@@ -121,7 +121,7 @@ class PreparableDataset(DatasetSpec):
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """Options of ``qgnet prepare`` for parameters beside ``root``, by their names."""
+        """Options of ``qgnet prepare`` for parameters besides ``root``, by their names."""
 
     @classmethod
     def from_options(cls, options: argparse.Namespace) -> "PreparableDataset":

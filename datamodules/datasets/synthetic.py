@@ -4,9 +4,8 @@ A class is a shape family *and* a surface; scene ``i`` is a function of (seed, i
 different classes, so nothing but the support tells which of them is meant.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from datamodules.datasets.protocols import Protocol
 from datamodules.datasets.spec import DatasetSpec, Split
-from datamodules.files.sources import Array, MaskFacts, binary_mask
+from datamodules.files.sources import Array, LabelledImages, MaskFacts, binary_mask
 
 SHAPES = ("disc", "square", "triangle", "star", "cross")
 SURFACES = ("striped", "dotted", "checked", "marbled", "wavy", "ringed", "netted", "plain")
@@ -84,16 +83,8 @@ class Synthetic(DatasetSpec):
         return SyntheticScenes(list(CLASSES), self.image_size, self.test_scenes, self.seed, split)
 
 
-class SyntheticScenes:
-    """Scenes with 2 to 4 objects, each of another class, over a textured background.
-
-    Args:
-        classes: class numbers that may appear.
-        size: side of the square scenes in pixels.
-        count: number of scenes.
-        seed: of all scenes.
-        split: ``train``, ``val`` or ``unlabeled``; different scenes each.
-    """
+class SyntheticScenes(LabelledImages):
+    """``count`` square scenes of 2 to 4 objects, each of another of the classes, over a textured background."""
 
     def __init__(self, classes: Sequence[int], size: int, count: int, seed: int, split: str) -> None:
         self.classes = list(classes)
@@ -113,22 +104,12 @@ class SyntheticScenes:
         """(size, size) uint8: 1 the class, 255 the classes ``ignored``, 0 the rest."""
         return binary_mask(self.labels(i), class_id, ignored)
 
-    def facts(self, i: int) -> MaskFacts:
+    def facts(self, i: int, whole: bool = False) -> MaskFacts:
         """Size and class areas."""
         classes, pixels = np.unique(self.labels(i), return_counts=True)
         areas = dict(zip(classes.tolist(), pixels.tolist(), strict=True))
         areas.pop(0, None)
         return MaskFacts(self.size, self.size, areas)
-
-    def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
-        """Nothing to check: a scene is made, not read."""
-
-    def check(self, i: int) -> None:
-        """Nothing to check: a scene is made, not read."""
-
-    def files(self, i: int) -> Mapping[str, Path]:
-        """None."""
-        return {}
 
     def identity(self, i: int) -> str:
         """Size and seed."""

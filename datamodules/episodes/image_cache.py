@@ -6,12 +6,9 @@ from datamodules.files.sources import Array
 
 
 class ImageCache:
-    """Decoded images and masks of one loader process; when it is full, nothing more is added.
+    """Decoded images and masks of one loader process, up to ``max_bytes``; then nothing more is added.
 
     Episodes draw at random from one set, so what came first is as good to keep as what came last.
-
-    Args:
-        max_bytes: the default holds a small data set whole, some hundred of VOC's images.
     """
 
     def __init__(self, max_bytes: int = 256 * 2**20) -> None:

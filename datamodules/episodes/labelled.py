@@ -25,13 +25,7 @@ class LabelledImage(NamedTuple):
 
 
 class LabelledDataset(Dataset[LabelledImage]):
-    """The images of a split of a data set; those of another size go into a batch by ``collate_fn=list``.
-
-    Args:
-        dataset: whose images they are.
-        split: ``train`` or ``val``.
-        fold: of the data sets whose images depend on it.
-    """
+    """The images of a split of a data set, each at its own size: ``batch_size=None``, or ``collate_fn=list``."""
 
     def __init__(self, dataset: DatasetSpec, split: Split = "val", fold: int = 0) -> None:
         dataset.check_fold(fold)

@@ -16,15 +16,7 @@ OVERLAP = 0.25
 
 
 class Window(NamedTuple):
-    """A part of an image and where it lies in its square.
-
-    Attributes:
-        top: in the image, in pixels, as the next three.
-        left: likewise.
-        height: likewise.
-        width: likewise.
-        content_size: (h, w), the upper left part of the square that holds it; the rest is padding.
-    """
+    """A part of an image, in its pixels, and the (h, w) of the square's upper left part that holds it."""
 
     top: int
     left: int
@@ -34,13 +26,7 @@ class Window(NamedTuple):
 
 
 class Letterboxed(NamedTuple):
-    """An image as the network takes it.
-
-    Attributes:
-        squares: (T, 3, S, S) uint8; T is 1 unless it was cut into tiles.
-        windows: T parts that they show.
-        size: (H, W) of the image.
-    """
+    """An image of ``size`` (H, W) as (T, 3, S, S) uint8 squares, and the T parts that they show, 1 without tiles."""
 
     squares: Tensor
     windows: list[Window]
@@ -55,13 +41,7 @@ class Letterboxed(NamedTuple):
 
 
 def letterbox_image(image: Array, side: int, tile: bool = False) -> Letterboxed:
-    """(H, W, 3) uint8 RGB → squares of ``side`` px.
-
-    Args:
-        image: the image.
-        side: of the network's square.
-        tile: slide the square over an image that is larger, instead of bringing it to the square.
-    """
+    """(H, W, 3) uint8 RGB → squares of ``side`` px; ``tile`` slides the square over an image that is larger."""
     height, width = image.shape[:2]
     sides = [(start, min(side, n)) for n in (height, width) for start in starts(n, side)] if tile else []
     rows, columns = (sides[: len(starts(height, side))], sides[len(starts(height, side)) :])
@@ -107,17 +87,9 @@ def _around(start: int, end: int, length: int, side: int) -> slice:
 
 
 def restore(values: Tensor, content_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Values at an image's own size, from the square that it was letterboxed into: the inverse of `Letterbox`.
+    """(S, S) values → (H, W) float32 at the image's own ``size``: the inverse of `Letterbox`.
 
-    The padding is cut off first, so the scale is exact.
-
-    Args:
-        values: (S, S).
-        content_size: (h, w) of the square's part without padding.
-        size: (H, W) of the image.
-
-    Returns:
-        (H, W) float32.
+    The padding around the content is cut off first, so the scale is exact.
     """
     without_padding = values[None, None, : content_size[0], : content_size[1]].float()
     return F.interpolate(without_padding, size, mode="bilinear", align_corners=False)[0, 0]

@@ -32,11 +32,7 @@ def write_manifest(path: Path, draws: Sequence[NamedDraw]) -> str:
 
 
 def read_manifest(path: Path) -> list[NamedDraw]:
-    """The episodes of a manifest.
-
-    Raises:
-        InputError: if the file is missing, is no manifest, or was changed after it was written.
-    """
+    """The episodes of a manifest; InputError if it is missing, is none, or was changed after it was written."""
     if not path.is_file():
         raise InputError(f"{path} does not exist; expected a manifest written by `qgnet episodes`.")
     first, _, body = read_text(path).partition("\n")

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 def visiting_order(queries: Sequence[int], first: int) -> list[int]:
     """Numbers of episodes, those of one query together, in the order of each query's first episode.
 
-    Args:
-        queries: of each episode, its query.
-        first: so many episodes stay the first, whatever their order: all that a limited evaluation gets to see.
+    The ``first`` episodes stay the first: a limited evaluation gets to see no others.
     """
     return [i for part in (range(first), range(first, len(queries))) for i in _grouped(queries, part)]
 

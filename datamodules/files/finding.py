@@ -21,12 +21,7 @@ SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle"
 
 
 class Found(NamedTuple):
-    """Files of a folder.
-
-    Attributes:
-        files: names relative to the folder, with ``/`` between folders, sorted.
-        left_out: {kind of file, for a message: how many}.
-    """
+    """Sorted file names relative to a folder, with ``/``, and how many of which kind were left out, for a message."""
 
     files: list[str]
     left_out: Counter[str]
@@ -38,17 +33,10 @@ class Found(NamedTuple):
 
 
 def find_files(folder: Path, deep: bool = True) -> Found:
-    """All image files in a folder, masks included.
+    """All image files in a folder, and in those below it if ``deep``; masks included.
 
     Endings are compared without regard to case; hidden files and what systems leave behind are skipped; links to
     folders are followed, each folder being walked once, under its own name where it has one here.
-
-    Args:
-        folder: to search.
-        deep: also search the folders in it.
-
-    Raises:
-        InputError: if a folder cannot be read.
     """
     files: list[str] = []
     left_out: Counter[str] = Counter()

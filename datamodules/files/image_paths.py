@@ -13,10 +13,6 @@ from qgnet.common.errors import InputError
 def find_images(given: Sequence[str], out: Path) -> dict[str, Path]:
     """Name → file of all images that folders, files and patterns (``*.jpg``, ``**``) stand for.
 
-    Args:
-        given: of the user.
-        out: where results will go; nothing of it may be among the images.
-
     Raises:
         InputError: if one does not exist, there is no image, ``out`` lies in a folder of images or holds one,
             or the results of two images would have one name.

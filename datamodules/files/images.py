@@ -68,11 +68,7 @@ def first_page(path: Path, data: bytes) -> tuple[Array, int]:
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
-    """(height, width) of what :func:`read_image` gives, from the file's head alone.
-
-    Raises:
-        InputError: if the file is missing, its head is broken, or it is too large.
-    """
+    """(height, width) of what :func:`read_image` gives, from the file's head alone."""
     try:
         with open(path, "rb") as stream:
             head = read_head(stream)
@@ -87,11 +83,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
 
 
 def verify_image(path: Path) -> tuple[int, int]:
-    """(height, width) of an image that has been read to its end, a JPEG at an eighth of its resolution.
-
-    Raises:
-        InputError: as :func:`read_image`.
-    """
+    """(height, width) of an image that has been read to its end, a JPEG at an eighth of its resolution."""
     data = read_bytes(path)
     head = jpeg_head(path, data)
     if head is None:
@@ -102,11 +94,7 @@ def verify_image(path: Path) -> tuple[int, int]:
 
 
 def stamp(path: Path) -> list[int]:
-    """What changes with a file's content: its size in bytes and its time in nanoseconds.
-
-    Raises:
-        InputError: if there is no such file any more.
-    """
+    """What changes with a file's content: its size in bytes and its time in nanoseconds."""
     try:
         status = path.stat()
     except OSError as error:
@@ -119,9 +107,6 @@ def count_pages(path: Path) -> int:
 
     Smaller copies of a TIFF's page are none, nor are the further images in a JPEG (depth, brightness), nor what
     follows a place where a TIFF is broken.
-
-    Raises:
-        InputError: if the file is missing, or its head is broken.
     """
     try:
         with open(path, "rb") as stream, open_image(path, stream) as file:
@@ -193,11 +178,7 @@ def as_rgb(path: Path, found: Samples) -> Array:
 
 
 def stretched(path: Path, values: Array) -> Array:
-    """Values of more than 8 bits → uint8, the lowest becoming 0 and the highest 255; one value alone becomes 0.
-
-    Raises:
-        InputError: if a value is no finite number.
-    """
+    """Finite values of more than 8 bits → uint8, the lowest becoming 0, the highest 255; one value alone becomes 0."""
     lowest, highest = float(values.min()), float(values.max())
     if not np.isfinite([lowest, highest]).all():
         raise InputError(f"{path} holds values from {lowest} to {highest}; expected finite numbers. Replace others.")

@@ -43,16 +43,7 @@ class MaskIndex:
 
     @classmethod
     def build(cls, source: LabelledImages, title: str = "Reading masks", whole: bool = False) -> "MaskIndex":
-        """Read every mask once, in several processes if there are many, with a progress bar.
-
-        Args:
-            source: labelled images.
-            title: of the progress bar.
-            whole: also decode each image to its end.
-
-        Returns:
-            The index; unusable images are in ``bad``.
-        """
+        """Read every mask once, in several processes if there are many; ``whole``: and each image to its end."""
         return cls([NO_FACTS] * len(source.names), whole=whole).with_read(source, range(len(source.names)), title)
 
     def with_read(self, source: LabelledImages, numbers: Sequence[int], title: str) -> "MaskIndex":
@@ -71,7 +62,7 @@ class MaskIndex:
     def cached(
         cls, source: LabelledImages, file: Path, title: str = "Reading masks", whole: bool = False
     ) -> "MaskIndex":
-        """The index kept in ``file``, or built and kept there if it is of other masks.
+        """The index stored in ``file``, or built and stored there if it is of other masks.
 
         Images that were bad are looked at again, unless they have been accepted. Where the folder cannot be written
         to, the index goes to ``~/.cache/qgnet`` (or ``$XDG_CACHE_HOME/qgnet``).
@@ -101,7 +92,7 @@ class MaskIndex:
                 reasons.append(f"{place}: {error.strerror}")
             else:
                 return
-        warn(f"The masks are read at each start, since their index cannot be kept ({'; '.join(reasons)}).")
+        warn(f"The masks are read at each start, since their index cannot be stored ({'; '.join(reasons)}).")
 
     def raise_bad(self, remedy: str) -> None:
         """InputError with the first bad image and the number of others, if there are any."""
@@ -129,9 +120,7 @@ def read_facts(source: LabelledImages, whole: bool, numbers: Sequence[int]) -> l
     found: list[MaskFacts | str] = []
     for i in numbers:
         try:
-            facts = source.facts(i)
-            source.check_image(i, (facts.height, facts.width), whole)
-            found.append(facts)
+            found.append(source.facts(i, whole))
         except InputError as error:
             found.append(str(error))
     return found

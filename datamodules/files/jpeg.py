@@ -15,15 +15,7 @@ FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 class JpegHead(NamedTuple):
-    """The head of a JPEG file.
-
-    Attributes:
-        height: in pixels, as stored, before any turn.
-        width: in pixels, as stored.
-        channels: 1 grey, 3 colour, 4 CMYK.
-        orientation: EXIF's 1 … 8.
-        scan: where the compressed pixels begin, in bytes.
-    """
+    """Size as stored, before any turn; channels (1 grey, 3 colour, 4 CMYK); EXIF's 1 … 8; where the pixels begin."""
 
     height: int
     width: int

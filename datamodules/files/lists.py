@@ -15,11 +15,7 @@ PAIR = re.compile(r"(.+)__\d+")
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, stripped, without empty ones and those that begin with ``#``.
-
-    Raises:
-        InputError: if the file is missing, is no UTF-8 text (with or without a byte order mark), or holds no line.
-    """
+    """The lines of a UTF-8 file, stripped, without empty ones and those that begin with ``#``; InputError for none."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (FileNotFoundError, IsADirectoryError):
@@ -38,14 +34,11 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_list(path: Path) -> list[str]:
-    """The image ids of a list file.
+    """The image ids of a list file; InputError if an image is named twice, or a line names two.
 
     A line may be an id (``2007_000033``), a file (``JPEGImages/2007_000033.jpg``), PFENet's image and mask file
     (``JPEGImages/2007_000033.jpg SegmentationClassAug/2007_000033.png``), or HSNet's id and class
     (``2007_000033__01``), of which an image may have several.
-
-    Raises:
-        InputError: if the file is missing, empty or no text, names an image twice, or a line names two images.
     """
     names: dict[str, bool] = {}
     for line in read_lines(path):
@@ -70,11 +63,7 @@ def stem(column: str) -> str:
 
 
 def read_classes(path: Path) -> dict[int, str]:
-    """Class number → name of a ``classes.yaml``; names are text as written, be it ``no``, ``007`` or ``null``.
-
-    Raises:
-        InputError: if the file is missing or no such lines, or a number is there twice.
-    """
+    """Class number → name of a ``classes.yaml``; names are text as written, be it ``no``, ``007`` or ``null``."""
     expected = f"{path} is not `number: name` lines"
     try:
         content = yaml.compose(path.read_bytes(), yaml.BaseLoader)

@@ -26,19 +26,13 @@ NAMED = 6
 
 
 def read_mask(path: Path, halve: bool = False) -> NDArray[np.bool_]:
-    """The object of a binary mask, (H, W).
+    """The object of a binary mask, (H, W); InputError that names the values if they mean anything else.
 
     - Two values or colours, one of them 0 or black: the other is the object. One alone: the object, unless it is 0.
     - A palette: black and transparent are background, or index 0 where no colour is black.
     - An alpha channel: the object where it alone varies; else what is transparent is background.
-    - Soft edges (few pixels between background and object, JPEG's included): the brighter half.
-
-    Args:
-        path: the file.
-        halve: take the brighter half of a mask of any other values, too, as HSNet does.
-
-    Raises:
-        InputError: if the file cannot be read, or its values mean anything else; they are named.
+    - Soft edges (few pixels between background and object, JPEG's included): the brighter half; ``halve`` takes it of
+      any other values, too, as HSNet does.
     """
     return object_of(path, read_samples(path), halve)
 
@@ -62,9 +56,6 @@ def read_index_mask(path: Path) -> NDArray[np.uint8]:
     """An index mask's class numbers, (H, W), 0 background, 255 ignore, maybe read-only.
 
     Palette indices or greys of any bit depth, also where a tool has saved grey as RGB(A).
-
-    Raises:
-        InputError: if the file cannot be read, is in colour, or holds numbers that are not from 0 to 255.
     """
     return decode_index_mask(path, read_bytes(path))
 
@@ -167,7 +158,7 @@ def object_of_greys(path: Path, values: Array, lossy: bool, halve: bool) -> NDAr
 
 
 def several_values(path: Path, values: Array) -> InputError:
-    """What to tell of a binary mask of which nobody knows what the object is."""
+    """The error of a binary mask of which nobody knows what the object is."""
     return InputError(
         f"The mask {path} holds {some_values(values)}; expected one object: two values of which 0 is the background, "
         "one colour on black, or an alpha channel. Save the object alone in white on black; masks of class numbers go "

@@ -47,7 +47,7 @@ class Samples(NamedTuple):
 
 
 def read_error(path: Path, error: Exception) -> InputError:
-    """What to tell of a file that cannot be opened or decoded."""
+    """The error of a file that cannot be opened or decoded."""
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path} does not exist, though the list names it. Add it, or take the name out of the list.")
     if isinstance(error, PermissionError):
@@ -61,7 +61,7 @@ def read_error(path: Path, error: Exception) -> InputError:
 
 
 def too_large_error(path: Path, found: str) -> InputError:
-    """What to tell of an image with more pixels than are read."""
+    """The error of an image with more pixels than are read."""
     return InputError(
         f"{path} is too large ({found}); at most {LARGEST:,} pixels are read, e.g. 16384x16384. Cut it into tiles, or "
         "make it smaller."
@@ -112,11 +112,7 @@ def upright(values: Array, orientation: int) -> Array:
 
 
 def read_samples(path: Path) -> Samples:
-    """The pixels of any file as they are stored, upright.
-
-    Raises:
-        InputError: if the file is missing, broken, cut off, too large, or of a kind that is not read.
-    """
+    """The pixels of any file as they are stored, upright; InputError if they cannot be read whole."""
     return decode_samples(path, read_bytes(path))
 
 
@@ -138,8 +134,8 @@ def samples(path: Path, file: ImageFile.ImageFile, data: bytes) -> Samples:
     file.load()
     if file.mode == "P":
         return Samples(upright(np.asarray(file), turn), False, palette_of(file), 1, lossy)
-    kept = file.mode in AS_STORED
-    image = file if kept else file.convert("RGBA" if file.mode in ("PA", "La", "RGBa") else "RGB")
+    unconverted = file.mode in AS_STORED
+    image = file if unconverted else file.convert("RGBA" if file.mode in ("PA", "La", "RGBa") else "RGB")
     values = np.asarray(image)
     values = values.astype(np.uint8) if values.dtype == bool else values
     return Samples(upright(values, turn), image.mode in ALPHA, None, step, lossy)

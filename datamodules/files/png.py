@@ -27,7 +27,7 @@ PALETTE = [int(f"{i:08b}"[::-1][c::3].ljust(8, "0")[:8], 2) for i in range(256) 
 
 
 def write_plain_png(path: Path, labels: NDArray[np.uint8]) -> None:
-    """Write class numbers (H, W) in VOC's colours, as :func:`decode_plain_png` reads them; appears by rename."""
+    """Write class numbers (H, W) in VOC's colours, as :func:`decode_plain_png` reads them, atomically."""
     image = Image.fromarray(labels)
     image.putpalette(PALETTE)
     with atomic_write(path) as part:
@@ -35,11 +35,9 @@ def write_plain_png(path: Path, labels: NDArray[np.uint8]) -> None:
 
 
 def decode_plain_png(data: bytes) -> NDArray[np.uint8] | None:
-    """The (H, W) uint8 values of the bytes of an 8-bit palette or grey PNG without row filters, read-only.
+    """The (H, W) uint8 values of the bytes of an 8-bit palette or grey PNG without row filters, read-only, checked.
 
-    Returns:
-        None of any other file, a broken or turned one included: those are left to a full decoder. What is
-        returned has passed the stream's checksum.
+    None of any other file, a broken or turned one included: those are left to a full decoder.
     """
     if data[:8] != SIGNATURE or len(data) < HEAD:
         return None

@@ -1,8 +1,9 @@
 """Where labelled images come from: the interface that folders and drawn scenes share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,40 +19,59 @@ IGNORE = 255
 
 
 class MaskFacts(NamedTuple):
-    """What one pass over an image's mask tells.
-
-    Attributes:
-        height: in pixels.
-        width: in pixels.
-        areas: {class number: pixels}, without background and ignored pixels.
-    """
+    """An image's size and {class number: pixels}, without background and ignored pixels."""
 
     height: int
     width: int
     areas: dict[int, int]
 
 
-class LabelledImages(Protocol):
-    """Numbered images with masks."""
+class LabelledImages(ABC):
+    """Numbered images with masks, each with a unique name."""
 
-    @property
-    def names(self) -> Sequence[str]:
-        """One unique name per image."""
+    names: Sequence[str]
 
+    @abstractmethod
     def image(self, i: int) -> Array:
         """(H, W, 3) uint8 RGB."""
 
+    @abstractmethod
     def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
         """(H, W) uint8: 1 the class, 255 what is ignored and the classes ``ignored``, 0 the rest."""
 
-    def facts(self, i: int) -> MaskFacts:
-        """Size and class areas of the mask; InputError if it cannot be used."""
-
-    def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
-        """InputError unless image ``i`` is of ``size`` (height, width); ``whole`` also decodes its pixels."""
+    @abstractmethod
+    def facts(self, i: int, whole: bool = False) -> MaskFacts:
+        """Size and class areas of the mask; InputError if it or the image, decoded if ``whole``, cannot be used."""
 
     def files(self, i: int) -> Mapping[str, Path]:
         """What image ``i`` and its facts are read from, by what each file is; nothing if it is drawn."""
+        return {}
+
+
+class ImageFiles(LabelledImages):
+    """Images in files."""
+
+    images: Sequence[Path]
+
+    def image(self, i: int) -> Array:
+        """(H, W, 3) uint8 RGB."""
+        return read_image(self.images[i])
+
+    def facts(self, i: int, whole: bool = False) -> MaskFacts:
+        """Those of the mask; InputError unless the image has its size and, if read ``whole``, is not cut off."""
+        facts, path = self.mask_facts(i), self.images[i]
+        height, width = verify_image(path) if whole else read_image_size(path)
+        if (height, width) != (facts.height, facts.width):
+            raise InputError(
+                f"{path} is {width}x{height} px (as a viewer shows it) but its mask is {facts.width}x{facts.height} "
+                "px. Both must be of one size; resize the mask with nearest-neighbour, or restore the pair from its "
+                "source."
+            )
+        return facts
+
+    @abstractmethod
+    def mask_facts(self, i: int) -> MaskFacts:
+        """Size and class areas of the mask; InputError if it cannot be used."""
 
 
 def binary_mask(labels: Array, class_id: int, ignored: Collection[int] = ()) -> Array:
@@ -62,15 +82,8 @@ def binary_mask(labels: Array, class_id: int, ignored: Collection[int] = ()) -> 
     return cv2.LUT(labels, table)
 
 
-class IndexMasks:
-    """Images with one index mask each, whose pixels are class numbers.
-
-    Args:
-        names: one per image.
-        images: their files.
-        masks: a palette or grey file each.
-        classes: the class numbers that may occur, beside 0 background and 255 ignore.
-    """
+class IndexMasks(ImageFiles):
+    """Images with one index mask each: 0 background, 255 ignore, else one of the class numbers ``classes``."""
 
     def __init__(
         self, names: Sequence[str], images: Sequence[Path], masks: Sequence[Path], classes: Collection[int]
@@ -80,10 +93,6 @@ class IndexMasks:
         self.masks = masks
         self.classes = frozenset(classes)
 
-    def image(self, i: int) -> Array:
-        """(H, W, 3) uint8 RGB."""
-        return read_image(self.images[i])
-
     def labels(self, i: int) -> Array:
         """(H, W) uint8 class numbers, 0 background, 255 ignore; InputError if they cannot be read."""
         return read_index_mask(self.masks[i])
@@ -92,7 +101,7 @@ class IndexMasks:
         """(H, W) uint8: 1 the class, 255 what is ignored and the classes ``ignored``, 0 the rest."""
         return binary_mask(self.labels(i), class_id, ignored)
 
-    def facts(self, i: int) -> MaskFacts:
+    def mask_facts(self, i: int) -> MaskFacts:
         """Size and class areas; InputError if the mask is missing, broken, coloured or holds an unknown value."""
         labels = self.labels(i)
         areas = class_areas(labels)
@@ -105,16 +114,12 @@ class IndexMasks:
             )
         return MaskFacts(labels.shape[0], labels.shape[1], areas)
 
-    def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
-        """InputError unless image ``i`` exists and has the mask's size; ``whole`` also finds truncated files."""
-        check_image(self.images[i], size, whole)
-
     def files(self, i: int) -> Mapping[str, Path]:
         """The image and its mask."""
         return {"image": self.images[i], "mask": self.masks[i]}
 
 
-class BinaryMasks:
+class BinaryMasks(ImageFiles):
     """Images with a mask file per class, each as :func:`datamodules.files.read_mask` reads it.
 
     Args:
@@ -137,10 +142,6 @@ class BinaryMasks:
         self.masks = masks
         self.as_hsnet = as_hsnet
 
-    def image(self, i: int) -> Array:
-        """(H, W, 3) uint8 RGB."""
-        return read_image(self.images[i])
-
     def mask(self, i: int, class_id: int, ignored: Collection[int] = ()) -> Array:
         """(H, W) uint8: 1 the class, 255 the classes ``ignored``, 0 the rest."""
         mask = self.read(i, class_id).astype(np.uint8)
@@ -155,7 +156,7 @@ class BinaryMasks:
             return cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
         return mask
 
-    def facts(self, i: int) -> MaskFacts:
+    def mask_facts(self, i: int) -> MaskFacts:
         """Size and class areas; InputError if a mask is missing or broken, or two differ in size."""
         sizes, areas = {}, {}
         for class_id, path in self.masks[i].items():
@@ -169,10 +170,6 @@ class BinaryMasks:
         height, width = next(iter(sizes.values()))
         return MaskFacts(height, width, areas)
 
-    def check_image(self, i: int, size: tuple[int, int], whole: bool) -> None:
-        """InputError unless image ``i`` exists and has the mask's size; ``whole`` also finds truncated files."""
-        check_image(self.images[i], size, whole)
-
     def files(self, i: int) -> Mapping[str, Path]:
         """The image and its masks."""
         return {"image": self.images[i]} | {f"class {c}": path for c, path in self.masks[i].items()}
@@ -184,16 +181,6 @@ def class_areas(labels: Array) -> dict[int, int]:
     ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
     pixels = np.bincount(flat[ends], np.diff(ends, prepend=-1), 256).astype(int)
     return {int(c): int(pixels[c]) for c in np.flatnonzero(pixels) if c not in (0, IGNORE)}
-
-
-def check_image(path: Path, size: tuple[int, int], whole: bool) -> None:
-    """InputError unless the image is there, and shown in ``size`` (height, width); ``whole`` reads it to its end."""
-    height, width = verify_image(path) if whole else read_image_size(path)
-    if (height, width) != size:
-        raise InputError(
-            f"{path} is {width}x{height} px (as a viewer shows it) but its mask is {size[1]}x{size[0]} px. Both must "
-            "be of one size; resize the mask with nearest-neighbour, or restore the pair from its source."
-        )
 
 
 def require_folder(path: Path, setting: str, expected: str) -> None:

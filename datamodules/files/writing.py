@@ -16,9 +16,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Any number of threads and processes may write the same file at once: each writes its own, and the last one stays.
     The unique name is short and does not grow with that of the file, so a file may have the longest name there is.
 
-    Args:
-        path: of the file; its folder is made.
-
     Raises:
         OSError: if it cannot be written, with ``path`` as its ``filename``; an earlier file stays as it was.
     """

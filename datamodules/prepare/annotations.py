@@ -16,14 +16,7 @@ NAMED = 5
 
 
 class AnnotatedImage(NamedTuple):
-    """An image with its labels.
-
-    Attributes:
-        name: that image and mask shall have.
-        image: its file, or what the file held.
-        ending: of the file, with its dot.
-        mask: (H, W) uint8 class numbers; None if it has no label.
-    """
+    """An image, its file or what the file held, and its mask (H, W) of class numbers; None if it has no label."""
 
     name: str
     image: Path | bytes
@@ -32,7 +25,7 @@ class AnnotatedImage(NamedTuple):
 
 
 class Skipped:
-    """What could not be used, with the names of it, by reason, and what else is to be told."""
+    """What could not be used, with the names of it, by reason, and further notes."""
 
     def __init__(self) -> None:
         self.names: dict[str, list[str]] = defaultdict(list)
@@ -75,11 +68,7 @@ def json_files(folder: Path) -> list[Path]:
 
 
 class Files:
-    """Files below a folder, found by the ends of their paths.
-
-    Args:
-        files: relative, with ``/`` between folders.
-    """
+    """Relative names of files, found by the ends of their paths."""
 
     def __init__(self, files: Iterable[str]) -> None:
         self.ending_in: dict[str, list[str]] = defaultdict(list)
@@ -110,8 +99,7 @@ class Files:
 def number_classes(labels: Iterable[str], skipped: Skipped) -> tuple[dict[int, str], dict[str, int]]:
     """Class number → name, and label → what it writes into masks.
 
-    ``background`` and ``ignore``, in whatever case and within underscores, are no classes: they write 0 and 255, of
-    which ``skipped`` gets a note.
+    ``background`` and ``ignore``, in whatever case and within underscores, write 0 and 255; ``skipped`` gets a note.
     """
     names = list(dict.fromkeys(labels))
     reserved = {name: number for name in names if (number := reserved_number(name)) is not None}

@@ -21,13 +21,7 @@ from qgnet.common.errors import InputError
 
 
 class Contents(NamedTuple):
-    """What one COCO file says.
-
-    Attributes:
-        images: {id: (file, height, width)}; None where it does not say.
-        categories: {id: name}, of those that are used.
-        annotations: all, in the file's order.
-    """
+    """Of a COCO file: {id: (file, height, width)}, {id: name} of the categories in use, all annotations in order."""
 
     images: dict[Any, tuple[str, Any, Any]]
     categories: dict[Any, str]
@@ -52,9 +46,9 @@ def read_coco(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[
     read = read_contents(path, content)
     classes, value = number_classes(read.categories.values(), skipped)
     of_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    known = {annotation["category_id"] for annotation in read.annotations} & read.categories.keys()
+    used = {annotation["category_id"] for annotation in read.annotations} & read.categories.keys()
     for annotation in read.annotations:
-        if annotation["category_id"] not in known:
+        if annotation["category_id"] not in used:
             skipped.add(f"annotation of the unknown category {annotation['category_id']}", annotation.get("id"))
         elif annotation["image_id"] not in read.images:
             skipped.add("annotation of an unknown image", annotation.get("id"))

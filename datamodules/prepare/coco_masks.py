@@ -21,15 +21,9 @@ from qgnet.common.progress import progress
 
 
 def draw_masks(annotations: Path, masks: Path, split: str, parts: Parts, crowds: Crowds) -> Skipped:
-    """Draw the index mask of every annotated image, in parallel; masks already there are not drawn again.
+    """Write ``masks/<split>/<image>.png`` of every annotated image, in parallel, then the list ``masks/<split>.txt``.
 
-    Writes ``masks/<split>/<image>.png`` and, when all are there, the list ``masks/<split>.txt``.
-
-    Returns:
-        The annotations that cannot be drawn, of the masks that were drawn now.
-
-    Raises:
-        InputError: if the annotation file is missing or not COCO's.
+    Masks already there are not drawn again. Returns the annotations that cannot be drawn.
     """
     try:
         coco = COCO(annotations)
@@ -69,7 +63,7 @@ def write_mask(
     parts: Parts,
     crowds: Crowds,
 ) -> Skipped:
-    """Draw one image's mask to ``path``, which appears by rename; returns the annotations that cannot be drawn."""
+    """Draw one image's mask to ``path``, atomically; returns the annotations that cannot be drawn."""
     skipped = Skipped()
     mask = draw_mask(image["height"], image["width"], annotations, class_of, skipped, parts, crowds)
     write_plain_png(path, mask)
@@ -85,16 +79,9 @@ def draw_mask(
     parts: Parts = "full",
     crowds: Crowds = "ignore",
 ) -> Array:
-    """Instances → (height, width) uint8 class numbers; later instances lie over earlier ones, all over crowds.
+    """COCO's annotations → (height, width) uint8 class numbers; later instances lie over earlier ones, all over crowds.
 
-    Args:
-        height: of the image.
-        width: of the image.
-        annotations: COCO's, in the file's order.
-        class_of: category id → class number.
-        skipped: gets the annotations that cannot be drawn.
-        parts: all polygons of an instance, or the first only.
-        crowds: 255 where a crowd is and no instance, or background.
+    ``class_of`` maps category ids to class numbers; ``skipped`` gets the annotations that cannot be drawn.
     """
     mask = np.zeros((height, width), np.uint8)
     for annotation in sorted(annotations, key=lambda a: not a.get("iscrowd")):
@@ -111,11 +98,7 @@ def draw_mask(
 
 
 def instance(annotation: Mapping[str, Any], height: int, width: int, parts: Parts, skipped: Skipped) -> Array:
-    """(height, width) bool: one instance; polygons that are none go to ``skipped``.
-
-    Raises:
-        ShapeError: if it cannot be drawn.
-    """
+    """(height, width) bool: one instance, or a ShapeError; polygons that are none go to ``skipped``."""
     shape = annotation.get("segmentation")
     if isinstance(shape, dict) and "counts" in shape:
         return draw_runs(shape, height, width)
@@ -127,5 +110,5 @@ def instance(annotation: Mapping[str, Any], height: int, width: int, parts: Part
         fault = next((fault for fault in faults if fault != TOO_FEW), "")
         raise ShapeError(f"with a polygon {fault}" if fault else "without a polygon of three points")
     for fault in filter(None, faults):
-        skipped.add(f"polygon {fault} beside others of its annotation", annotation.get("id"))
+        skipped.add(f"polygon {fault} besides others of its annotation", annotation.get("id"))
     return draw_polygons(good if parts == "full" else good[:1], height, width)

@@ -49,11 +49,7 @@ def other_export(source: Path) -> str:
 
 
 def read_colours(path: Path) -> dict[str, Colour]:
-    """Label → colour of a ``labelmap.txt``.
-
-    Raises:
-        InputError: for a line that is none, and where a label, or a colour, is there twice.
-    """
+    """Label → colour of a ``labelmap.txt``; InputError for a label, or a colour, that is there twice."""
     colours: dict[str, Colour] = {}
     for line in read_lines(path):  # name:r,g,b:parts:actions
         name, text = [*line.split(":"), ""][:2]

@@ -30,7 +30,7 @@ DOWNLOADS = "downloads"
 TIMEOUT = 30.0
 """Seconds without a byte."""
 ATTEMPTS = 10
-"""So often a broken connection is taken up before the command gives up."""
+"""So often a broken connection is resumed before the command gives up."""
 
 Wanted = Callable[[str], Path | None]
 """Name of an archive's member → where it goes; None leaves it out."""
@@ -50,12 +50,9 @@ class RemoteFile:
 
 
 def download(file: RemoteFile, folder: Path) -> Path:
-    """Fetch a file into ``folder`` with a progress bar, going on where an earlier call broke off.
+    """Fetch a file into ``folder`` with a progress bar, resuming where an earlier call broke off; return its path.
 
-    The file appears under its name only when it is complete and its md5 is right; until then it is ``<name>.part``.
-
-    Returns:
-        ``folder / file.name``.
+    It appears under its name only when it is complete and its md5 is right; until then it is ``<name>.part``.
 
     Raises:
         InputError: if it cannot be had, the disk is full, or what came (or lies there) is not the right file.
@@ -69,10 +66,10 @@ def download(file: RemoteFile, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         fetch(file.url, part)
     except urllib.error.HTTPError as error:
-        reason = f"the server answers {error.code} {error.reason}"
+        reason = f"the server responds with {error.code} {error.reason}"
         raise InputError(f"{file.url} cannot be had: {reason}. {manual_download(file, target)}") from None
     except (urllib.error.URLError, ConnectionError, HTTPException) as error:
-        again = "Run this again: it goes on where it broke off."
+        again = "Run this again: it resumes where it broke off."
         raise InputError(f"{file.url} cannot be had ({error}). {again} {manual_download(file, target)}") from None
     except OSError as error:
         raise InputError(write_error(error, part)) from None
@@ -89,14 +86,14 @@ def manual_download(file: RemoteFile, target: Path) -> str:
 def write_error(error: OSError, path: Path) -> str:
     """Message for a file that cannot be written; everything else is passed on."""
     if error.errno == errno.ENOSPC:
-        return f"The disk is full: {path} cannot be written. Make room and run this again: it goes on from there."
+        return f"The disk is full: {path} cannot be written. Free space and run this again: it resumes there."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
         return f"{path} cannot be written ({error.strerror}). Choose another --root, or get the right to write there."
     raise error
 
 
 def fetch(url: str, part: Path) -> None:
-    """Bring ``part`` to its full length; a broken connection is taken up again."""
+    """Bring ``part`` to its full length; a broken connection is resumed."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             fetch_rest(url, part, part.stat().st_size if part.exists() else 0)
@@ -107,33 +104,33 @@ def fetch(url: str, part: Path) -> None:
 
 
 def fetch_rest(url: str, part: Path, start: int) -> None:
-    """Append what is missing from byte ``start``; ConnectionError if the answer is cut off."""
+    """Append what is missing from byte ``start``; ConnectionError if the response is cut off."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == 416 and start:  # nothing beyond: the part is complete, or of another file
             return
         raise
-    with answer:
-        if answer.status != 206:  # the server gives the whole file only
+    with response:
+        if response.status != 206:  # the server gives the whole file only
             start = 0
-        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise ConnectionError(f"asked for the bytes from {start:,} on, the server gives others")
-        length = answer.headers.get("Content-Length")
+        length = response.headers.get("Content-Length")
         total = None if length is None else start + int(length)
         with open(part, "ab" if start else "wb") as stream, download_bar(part, start, total) as got:
-            while block := read(answer):
+            while block := read(response):
                 stream.write(block)
                 got.update(len(block))
     if total is not None and part.stat().st_size < total:
         raise ConnectionError(f"the connection broke after {part.stat().st_size:,} of {total:,} bytes")
 
 
-def read(answer: IO[bytes]) -> bytes:
+def read(response: IO[bytes]) -> bytes:
     """The next block; every failure of the network is a ConnectionError, unlike one of the disk."""
     try:
-        return answer.read(BLOCK)
+        return response.read(BLOCK)
     except (OSError, HTTPException) as error:
         raise ConnectionError(f"the connection broke: {error}") from error
 
@@ -156,14 +153,7 @@ def check_md5(path: Path, file: RemoteFile, remedy: str, remove: bool = False) -
 
 
 def extract(archive: Path, wanted: Wanted) -> int:
-    """Unpack regular files of a .zip or a .tar of any compression; each appears by rename.
-
-    Args:
-        archive: to be read once.
-        wanted: where a member goes; what is there already is not written again.
-
-    Returns:
-        How many files were written.
+    """Unpack the wanted regular files of a .zip or a .tar that are not there yet; return how many.
 
     Raises:
         InputError: if a member leads out of the archive's folder, the archive is broken, or the disk is full.
@@ -206,6 +196,6 @@ def members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def write(stream: IO[bytes], target: Path) -> None:
-    """Copy to ``target``, which appears by rename; nothing stays of a broken copy."""
+    """Copy to ``target`` atomically; nothing stays of a broken copy."""
     with atomic_write(target) as part, open(part, "wb") as out:
         shutil.copyfileobj(stream, out, BLOCK)

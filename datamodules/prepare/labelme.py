@@ -96,11 +96,7 @@ def labelme_image(file: Path, data: Any) -> Path | bytes:
 
 
 def labelme_shape(path: Path, shape: Mapping[str, Any], height: int, width: int) -> Array:
-    """(height, width) bool of one shape of the file ``path``.
-
-    Raises:
-        ShapeError: if it has no label, no area (as a line or a point), or cannot be drawn.
-    """
+    """(height, width) bool of one shape; ShapeError if it has no label or area (as a line), or cannot be drawn."""
     if not label(shape):
         raise ShapeError("without a label")
     kind = shape.get("shape_type") or "polygon"
@@ -138,17 +134,15 @@ def drawn(path: Path, kind: str, points: list[list[float]], mask: Any, height: i
 
 
 def draw_part(path: Path, mask: Any, points: list[list[float]], height: int, width: int) -> Array:
-    """(height, width) bool of a mask of the pixels between two points, both among them.
-
-    Raises:
-        ShapeError: if there is no such mask.
-    """
+    """(height, width) bool of a mask of the pixels between two points, both among them; ShapeError if there is none."""
     (left, right), (top, bottom) = (sorted(int(point[axis]) for point in points) for axis in (0, 1))
     try:
         part = decode_mask(path, base64.b64decode(mask, validate=True))
     except (binascii.Error, TypeError, ValueError, InputError):
         raise ShapeError("whose mask cannot be read") from None
-    if any(abs(found - told) > 1 for found, told in zip(part.shape, (bottom - top + 1, right - left + 1), strict=True)):
+    if any(
+        abs(found - named) > 1 for found, named in zip(part.shape, (bottom - top + 1, right - left + 1), strict=True)
+    ):
         raise ShapeError("whose mask has another size than its points say")
     rows, columns = np.nonzero(part)
     rows, columns = rows + top, columns + left

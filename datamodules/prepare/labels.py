@@ -22,13 +22,7 @@ from qgnet.common.progress import progress
 def convert(tool: Tool, source: Path, root: Path) -> list[str]:
     """Write ``images/``, ``masks/`` and, when they are whole, ``classes.yaml`` of what a tool has labelled.
 
-    Args:
-        tool: that wrote the labels.
-        source: its folder, or COCO's JSON file.
-        root: to write to.
-
-    Returns:
-        What was skipped, a line per reason.
+    Returns what was skipped, a line per reason.
 
     Raises:
         InputError: if the source is not what the tool writes, nothing in it can be used, or ``root`` holds data.
@@ -76,11 +70,7 @@ BEGUN = ".qgnet-prepare"
 
 
 def begin(root: Path, origin: str) -> None:
-    """Mark the folder as being filled from these labels.
-
-    Raises:
-        InputError: if it holds masks, unless an earlier run that was cut off wrote them from the same labels.
-    """
+    """Mark the folder as being filled from these labels; InputError if it holds masks of others."""
     if (root / BEGUN).exists() and (root / BEGUN).read_text(encoding="utf-8") == origin:
         remove_parts(root / IMAGES)
         remove_parts(root / MASKS)
@@ -95,7 +85,7 @@ def begin(root: Path, origin: str) -> None:
 
 
 def write_image(image: Path | bytes, target: Path) -> None:
-    """Copy an image, which appears by rename; InputError if another one lies there."""
+    """Copy an image atomically; InputError if another one lies there."""
     if target.exists():
         if target.read_bytes() == (image if isinstance(image, bytes) else image.read_bytes()):
             return

@@ -43,13 +43,7 @@ def draw_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) 
 def draw_runs(shape: Mapping[str, Any], height: int, width: int) -> Array:
     """(height, width) bool of COCO's run lengths: down the columns, beginning with background.
 
-    Args:
-        shape: ``size`` (height and width) and ``counts``, a list or COCO's text of it.
-        height: of the image.
-        width: of the image.
-
-    Raises:
-        ShapeError: if they do not fill exactly this image.
+    ``counts`` is a list or COCO's text of it; ShapeError if they do not fill exactly this image.
     """
     counts = shape.get("counts")
     runs = read_runs(counts) if isinstance(counts, str) else counts
@@ -65,11 +59,7 @@ def draw_runs(shape: Mapping[str, Any], height: int, width: int) -> Array:
 
 
 def read_runs(text: str) -> list[int]:
-    """The run lengths in COCO's text; each but the first three is written as its difference to the last but one.
-
-    Raises:
-        ShapeError: if it is none.
-    """
+    """The run lengths in COCO's text; each but the first three is written as its difference to the last but one."""
     codes = [ord(letter) - FIRST for letter in text]
     if not all(0 <= code < 2 * MORE for code in codes) or (codes and codes[-1] & MORE):
         raise ShapeError("with run lengths in a text that is not COCO's")

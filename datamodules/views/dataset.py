@@ -20,7 +20,7 @@ from datamodules.episodes.streams import stream
 from datamodules.files.sources import Array
 from datamodules.views.region_maps import Images, RegionMaps
 from datamodules.views.regions import Patch, PatchRule, Window, draw_patches
-from qgnet.common.settings import Checked, Range, Rising, Share
+from qgnet.common.settings import INCREASING, Checked, Range, Share
 from qgnet.common.terminal import warn
 
 SWITCHED = {"jitter_probability": ("brightness", "contrast", "saturation", "hue"), "blur_probability": ("blur_sigma",)}
@@ -54,15 +54,15 @@ class Augmentation(metaclass=Checked):
 
     prefix = "data.augmentation"
 
-    view_area: Annotated[tuple[float, float], Range(1e-6, 1), Rising()] = (0.2, 1.0)
-    view_aspect: Annotated[tuple[float, float], Range(1e-3, 1e3), Rising()] = (3 / 4, 4 / 3)
+    view_area: Annotated[tuple[float, float], Range(1e-6, 1), INCREASING] = (0.2, 1.0)
+    view_aspect: Annotated[tuple[float, float], Range(1e-3, 1e3), INCREASING] = (3 / 4, 4 / 3)
     brightness: Share = 0.4
     contrast: Share = 0.4
     saturation: Share = 0.4
     hue: Annotated[float, Range(0, 0.5)] = 0.1
     jitter_probability: Share = 0.8
     grey_probability: Share = 0.2
-    blur_sigma: Annotated[tuple[float, float], Range(1e-6, 100), Rising()] = (0.1, 2.0)
+    blur_sigma: Annotated[tuple[float, float], Range(1e-6, 100), INCREASING] = (0.1, 2.0)
     blur_probability: Share = 0.5
     flip_probability: Share = 0.5
 
@@ -125,16 +125,7 @@ class Views(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """An image and what is cut out of it, before that is augmented.
-
-    Attributes:
-        name: of the image.
-        image: (H, W, 3) uint8 RGB.
-        regions: (h, w) uint8, its region map; None if patches are drawn at random places.
-        views: what the two global views show.
-        patches: where the two local patches are cut out.
-        seeds: of the augmentation of the two global views and the two patches.
-    """
+    """An image, its region map (None for random places), and what is cut out of it, to be augmented by the seeds."""
 
     name: str
     image: Array
@@ -145,18 +136,9 @@ class Drawn(NamedTuple):
 
 
 class ViewDataset(Dataset[Views]):
-    """Views of image ``i mod len``, drawn from ``stream(seed, i, 0)`` and so from nothing else.
+    """Views of image ``i mod len`` of the members, drawn from ``stream(seed, i, 0)`` and so from nothing else.
 
-    Args:
-        source: images.
-        members: which of them.
-        regions: gives the region map of an image.
-        rule: how patches are drawn from it.
-        augmentation: of views and patches.
-        seed: of all draws.
-        global_size: side of the global views in pixels.
-        local_size: side of the local patches in pixels.
-        shuffled: a new order in each walk through the members.
+    ``shuffled`` walks the members in a new order each time.
     """
 
     def __init__(

@@ -33,13 +33,9 @@ class ObjectImages(NamedTuple):
 
 
 class ObjectImageDataset(Dataset[ObjectImages]):
-    """Images with the union of all their masks.
+    """Images, squashed to a square, with the union of all their masks.
 
-    Args:
-        source: images.
-        members: which of them.
-        labels: image number → (H, W) uint8 class numbers, 0 background, 255 ignored; None if nothing is known.
-        side: of the square they are squashed to, in pixels.
+    ``labels`` gives (H, W) uint8 class numbers, 0 background, 255 ignored, of an image; None if nothing is known.
     """
 
     def __init__(
@@ -76,15 +72,7 @@ def collate_object_images(images: Sequence[ObjectImages]) -> ObjectImages:
 
 
 class MaskFolder:
-    """Index masks of images, each named as its image, its ending aside.
-
-    Args:
-        root: folder of masks.
-        names: {number of an image: its name}.
-
-    Raises:
-        InputError: if the folder or a mask is missing.
-    """
+    """The index masks in a folder of images {number: name}, by their names; InputError if one is missing."""
 
     def __init__(self, root: Path, names: Mapping[int, str]) -> None:
         if not root.is_dir():

@@ -1,4 +1,4 @@
-"""Region maps of a whole set of images: computed once in parallel and kept in one file, or computed when asked for."""
+"""Region maps of many images: computed once in parallel and stored in one file, or computed when asked for."""
 
 import errno
 import os
@@ -37,24 +37,15 @@ class Images(Protocol):
     def identity(self, i: int) -> str:
         """Another text when the image of this name is another one."""
 
-    def check(self, i: int) -> None:
-        """InputError if the image is broken, be it only at its end."""
-
 
 class RegionMaps:
-    """Region maps by one method.
-
-    Args:
-        method: ``random`` needs no map, and a ``grid`` is never kept.
-        count: about how many regions an image is cut into.
-        folder: where the file of the maps is kept; None computes a map each time.
-    """
+    """Region maps by one method, of about ``count`` regions; slow ones are stored in a file of ``folder``, if given."""
 
     def __init__(self, method: Method, count: int, folder: Path | None) -> None:
         self.method = method
         self.count = count
-        kept = folder is not None and method in ("slic", "felzenszwalb")
-        self.file = folder / f"{method}-{count}.sqlite" if kept and folder is not None else None
+        stored = folder is not None and method in ("slic", "felzenszwalb")
+        self.file = folder / f"{method}-{count}.sqlite" if stored and folder is not None else None
         self._reader: tuple[int, sqlite3.Connection] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -94,12 +85,10 @@ class RegionMaps:
         return self._reader[1]
 
     def fill(self, images: Images) -> None:
-        """Bring the file up to date with these images: in parallel, with a progress bar, resumed where it was cut off.
+        """Bring the file up to date with these images: in parallel, resumed where it was cut off.
 
-        A full disk ends that with a warning: the maps that are missing are then computed when they are asked for.
-
-        Raises:
-            InputError: if the file cannot be used, or images cannot be read; the maps of the others are kept.
+        A full disk ends that with a warning: missing maps are then computed when they are asked for. InputError names
+        images that cannot be read; the maps of the others are stored.
         """
         if self.file is None:
             return
@@ -110,11 +99,11 @@ class RegionMaps:
                 self._fill(images, connection)
 
     def _fill(self, images: Images, connection: sqlite3.Connection) -> None:
-        kept = dict(connection.execute("SELECT name, identity FROM maps"))
-        missing = [i for i, name in enumerate(images.names) if kept.get(name) != images.identity(i)]
+        stored = dict(connection.execute("SELECT name, identity FROM maps"))
+        missing = [i for i, name in enumerate(images.names) if stored.get(name) != images.identity(i)]
         if not missing:
             return
-        changed = sum(images.names[i] in kept for i in missing)
+        changed = sum(images.names[i] in stored for i in missing)
         if changed:
             print(f"{self.file} held maps of {changed} other image(s) of the same name; they are computed again.")
         bad: list[str] = []
@@ -135,7 +124,6 @@ def segment_part(
     rows, bad = [], []
     for i in numbers:
         try:
-            images.check(i)
             labels = segment(images.image(i), method, count)
         except InputError as error:
             bad.append(str(error))
@@ -154,8 +142,8 @@ def warn_if_disk_full(file: Path) -> Iterator[None]:
         if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and "disk is full" not in str(error):
             raise
         warnings.warn(
-            f"The region maps in {file} cannot be kept ({error}). Images without one are cut up anew each time, which "
-            "is much slower. Free space, or choose another folder with --data.region_cache.",
+            f"The region maps in {file} cannot be stored ({error}). Images without one are cut up anew each time, "
+            "which is much slower. Free space, or choose another folder with --data.region_cache.",
             stacklevel=2,
         )
 

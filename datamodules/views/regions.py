@@ -21,16 +21,10 @@ Window = tuple[slice, slice]
 
 
 def segment(image: Array, method: str, count: int) -> Array:
-    """Cut an image into about ``count`` regions.
+    """Cut (H, W, 3) uint8 RGB into about ``count`` (1 … 255) regions by ``slic``, ``felzenszwalb`` or ``grid``.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        method: ``slic``, ``felzenszwalb`` or ``grid`` (equal rectangles).
-        count: 1 … 255; Felzenszwalb's regions are at least a quarter of the mean size that follows from it.
-
-    Returns:
-        (h, w) uint8 region numbers from 0 of the image brought to at most 24 · √count px; numbers above 255 are merged
-        into 255.
+    Returns (h, w) uint8 region numbers of the image brought to at most 24 · √count px; numbers above 255 become 255.
+    Felzenszwalb's regions are at least a quarter of the mean size that follows from ``count``.
     """
     height, width = image.shape[:2]
     shrink = min(1.0, REGION_SIDE * count**0.5 / max(height, width))
@@ -77,12 +71,7 @@ class PatchRule(metaclass=Checked):
 
 
 class Patch(NamedTuple):
-    """A crop of an image.
-
-    Attributes:
-        window: rows and columns of the crop.
-        fallback: it is a random crop, as there was no usable region.
-    """
+    """The rows and columns of a crop, and whether it is a random one, as there was no usable region."""
 
     window: Window
     fallback: bool
@@ -96,18 +85,10 @@ def draw_patches(
     rule: PatchRule,
     rng: np.random.Generator,
 ) -> list[Patch]:
-    """A patch for each global view, once the views' own geometry has been chosen.
+    """A patch for each global view (rows and columns), once the views' own geometry has been chosen.
 
     Regions that are too small are not used; where none is left, and where one fills everything, a random crop of half
-    the height and width stands in.
-
-    Args:
-        regions: (h, w) region numbers of the image at any size; None for crops at random places.
-        count: about how many regions an image has; crops at random places are as large as one of so many.
-        size: (height, width) of the image.
-        views: what each global view shows of it.
-        rule: how patches are drawn.
-        rng: of the choice and the margins.
+    the height and width stands in. Without ``regions``, crops lie at random, as large as one of ``count`` regions.
     """
     areas = views if rule.choice == "each_view" else [(slice(0, size[0]), slice(0, size[1]))] * len(views)
     boxes: list[Patch] = []
@@ -135,13 +116,8 @@ def region_box(
 ) -> Patch:
     """The bounding box of a region that is large enough, or a random crop of half the height and width of the area.
 
-    Args:
-        regions: (h, w) region numbers of the whole image.
-        size: (height, width) of the image.
-        area: what is chosen from.
-        min_area: share of it that a region must cover; one that fills it is none.
-        taken: numbers chosen before, left out if there are others; the chosen one is added.
-        rng: of the choice.
+    A region must cover the share ``min_area`` of the area, and not fill it. Those in ``taken`` are left out if there
+    are others; the chosen one is added to it.
     """
     part = regions[rescaled(area, size, regions.shape)]
     covered = np.bincount(part.ravel())

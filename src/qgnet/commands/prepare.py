@@ -40,7 +40,7 @@ def add_parser(subcommands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Prepare, tell of bad files, and print the counts beside the expected ones.
+    """Prepare, list bad files, and print the counts and the expected ones.
 
     Raises:
         InputError: if something cannot be had or is bad, or the counts differ.

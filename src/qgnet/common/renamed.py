@@ -1,7 +1,5 @@
 """Settings that had another name once: command lines, configurations and files with the old one still work."""
 
-import re
-from collections.abc import Sequence
 from typing import Any
 
 RENAMED = {
@@ -10,12 +8,6 @@ RENAMED = {
     "add_margins": "add_to_score_maps",
 }
 """Old name → name."""
-OPTION = re.compile(rf"(--model\.(?:init_args\.)?)({'|'.join(RENAMED)})(?==|$)")
-
-
-def renamed_options(arguments: Sequence[str]) -> list[str]:
-    """The arguments of ``lightning``, with options by their names of today."""
-    return [OPTION.sub(lambda found: found[1] + RENAMED[found[2]], argument) for argument in arguments]
 
 
 def renamed(content: Any) -> Any:

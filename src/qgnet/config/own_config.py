@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
 from qgnet.common.terminal import say
-from qgnet.config.protocol_layers import config_option
+from qgnet.config.layers import config_option
 from qgnet.runs.folders import CONFIG, checkpoint_run
 
 KEYWORDS = ("last", "best")

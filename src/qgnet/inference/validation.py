@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from qgnet.common.errors import InputError
-from qgnet.common.settings import Side
+from qgnet.common.settings import SIDE as SIDE_RULE
 from qgnet.inference.presence import Calibration
 from qgnet.networks.score_maps import SCORE_MAPS
 
@@ -86,7 +86,7 @@ SHARE = Field("a number from 0 to 1", lambda value: is_number(value) and 0 <= va
 THRESHOLD = Field("a number between 0 and 1", lambda value: is_number(value) and 0 < value < 1)
 FLAG = Field("true or false", lambda value: isinstance(value, bool))
 TEXT = Field("text", lambda value: isinstance(value, str) and value != "")
-SIDE = Field(str(Side()), lambda value: not isinstance(value, bool) and Side().fits(value))
+SIDE = Field(str(SIDE_RULE), lambda value: not isinstance(value, bool) and SIDE_RULE.fits(value))
 NUMBERS = Field("a list of finite numbers", is_list_of(is_number))
 TABLE = Field("names and values", lambda value: isinstance(value, Mapping) and all(isinstance(k, str) for k in value))
 LIST = Field("a list", lambda value: isinstance(value, list))

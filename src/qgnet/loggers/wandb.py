@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_warn
 
 from qgnet.common.errors import InputError
+from qgnet.common.internals import go_offline, may_go_offline
 
 TIMEOUT = 60
 """Seconds to wait for the server at the start."""
@@ -124,7 +125,7 @@ class Wandb(WandbLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The wandb run; offline, with a warning, if the server cannot be had."""
-        if self._experiment is None and not self._offline:
+        if may_go_offline(self):
             import wandb
 
             try:
@@ -135,7 +136,7 @@ class Wandb(WandbLogger):
                     "with `wandb sync`. Without an account set --trainer.logger.offline true; with one, `wandb login`."
                 )
                 wandb.teardown()
-                self._offline, self._log_model = True, False
+                go_offline(self)
                 os.environ["WANDB_MODE"] = "offline"
         return super().experiment
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from PIL import Image
 from pydantic import BaseModel
@@ -34,6 +33,20 @@ class Begin(BaseModel):
     """What is sent with a press of *Segment*: the image that is looked at."""
 
     first: str = ""
+
+
+async def received(request: Request) -> bytes:
+    """The body, of which no more is read than may be sent."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_BYTES:
+            raise HTTPException(413, f"The file is larger than {MOST_BYTES // 2**20} MB, which is the most.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+Body = Annotated[bytes, Depends(received)]
 
 
 def workspace_routes(workspace: Workspace) -> APIRouter:
@@ -95,20 +108,15 @@ def image_routes(workspace: Workspace) -> APIRouter:
     session = workspace.session
 
     @router.post("")
-    async def drop(request: Request, name: Annotated[str, Query(max_length=500)] = "") -> dict[str, Any]:
-        content = await received(request)
-
-        def save() -> dict[str, Any]:
-            session.check_there()
-            try:
-                stored = store_dropped(workspace.folder, content, session.folder / "incoming")
-            except InputError as error:
-                raise InputError(f"{name[:60] or 'The image'} was not taken: {error}") from None
-            image = next(p for p in workspace.images.find() if p.name == stored)
-            session.set_title(image.key, name[:200] or stored)
-            return workspace.description(image)
-
-        return await run_in_threadpool(save)
+    def drop(content: Body, name: Annotated[str, Query(max_length=500)] = "") -> dict[str, Any]:
+        session.check_there()
+        try:
+            stored = store_dropped(workspace.folder, content, session.folder / "incoming")
+        except InputError as error:
+            raise InputError(f"{name[:60] or 'The image'} was not taken: {error}") from None
+        image = next(p for p in workspace.images.find() if p.name == stored)
+        session.set_title(image.key, name[:200] or stored)
+        return workspace.description(image)
 
     @router.get("/{key}")
     def read_facts(key: str) -> dict[str, Any]:
@@ -138,15 +146,10 @@ def image_routes(workspace: Workspace) -> APIRouter:
         return png(session.mask_file(key), Image.Resampling.NEAREST, small)
 
     @router.put("/{key}/mask.png")
-    async def paint(key: str, request: Request, support: bool) -> dict[str, Any]:
-        content = await received(request)
-
-        def save() -> dict[str, Any]:
-            image = workspace.find(key)
-            session.paint(key, decoded_mask(content, read_image_size(image.path)), support)
-            return workspace.description(image)
-
-        return await run_in_threadpool(save)
+    def paint(key: str, content: Body, support: bool) -> dict[str, Any]:
+        image = workspace.find(key)
+        session.paint(key, decoded_mask(content, read_image_size(image.path)), support)
+        return workspace.description(image)
 
     @router.delete("/{key}/mask.png")
     def clear(key: str) -> dict[str, Any]:
@@ -162,17 +165,6 @@ def image_routes(workspace: Workspace) -> APIRouter:
         return png(file, Image.Resampling.BILINEAR, small)
 
     return router
-
-
-async def received(request: Request) -> bytes:
-    """The body, of which no more is read than may be sent."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_BYTES:
-            raise HTTPException(413, f"The file is larger than {MOST_BYTES // 2**20} MB, which is the most.")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def decoded_mask(content: bytes, size: tuple[int, int]) -> Labels:

@@ -105,10 +105,8 @@ class Worker:
         self.segmenter.fit({str(number): pairs[number] for number in sorted(pairs)})
         if stopped.is_set():
             return False
-        learnt = self.segmenter.fitted
-        self.session.begin(
-            {int(one.name): FittedClass(threshold=one.threshold, expected=one.expected_iou) for one in learnt}
-        )
+        found = {int(one.name): (one.threshold, one.expected_iou) for one in self.segmenter.fitted}
+        self.session.begin({n: FittedClass(threshold=t, expected=iou) for n, (t, iou) in found.items()})
         self.send("learnt", {number: learnt.model_dump() for number, learnt in self.session.state.learnt.items()})
         return True
 

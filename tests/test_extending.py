@@ -210,14 +210,14 @@ def test_a_network_computes_in_bf16(net: FewShotNetwork) -> None:
     assert float((rounded - plain).norm() / plain.norm()) < 0.1
 
 
-@pytest.mark.parametrize("shots", [1, 5])
-def test_a_cache_full_small_or_cleared_changes_no_bit(net: FewShotNetwork, shots: int) -> None:
+def test_a_cache_full_small_or_cleared_changes_no_bit(net: FewShotNetwork) -> None:
+    shots = 2
     g = torch.Generator().manual_seed(2)
     _, _, masks = episode(shots, batch=3)
     images = torch.randint(0, 256, (3, shots + 1, 3, SIDE, SIDE), dtype=torch.uint8, generator=g)
     images[1, 0] = images[0, 0]  # two episodes of one query, the second of which is a support of the third
     images[2, 1] = images[0, 0]
-    names = [["a", *(f"{k} of a" for k in range(shots))], ["a", *"bcdef"[:shots]], ["g", "a", *"hijk"[: shots - 1]]]
+    names = [["a", *(f"{k} of a" for k in range(shots))], ["a", "b", "c"], ["d", "a", "e"]]
     batch: Any = SimpleNamespace(
         query_name=[name for name, *_ in names],
         query_image=images[:, 0],

@@ -13,15 +13,9 @@ PREFIX = "qgnet/"
 
 def named_models() -> dict[str, str]:
     """Name → what it is."""
-    return {
-        MATCHING: f"training-free matching of the supports on a frozen {ENCODER}, ImageNet's weights",
-        **packaged_heads(),
-    }
-
-
-def packaged_heads() -> dict[str, str]:
-    """``qgnet/<name>`` → the first paragraph of its model card."""
-    return {f"{PREFIX}{path.stem}": card_summary(path.with_suffix(".md")) for path in sorted(HEADS.glob("*.pt"))}
+    matching = f"training-free matching of the supports on a frozen {ENCODER}, ImageNet's weights"
+    heads = {f"{PREFIX}{path.stem}": card_summary(path.with_suffix(".md")) for path in sorted(HEADS.glob("*.pt"))}
+    return {MATCHING: matching, **heads}
 
 
 def card_summary(card: Path) -> str:

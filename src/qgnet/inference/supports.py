@@ -59,8 +59,8 @@ def as_image(source: ImageLike) -> Array:
 def as_class_mask(source: ImageLike, numbers: Collection[int] | None) -> Array:
     """A mask as (H, W) whole numbers: 0 background, 255 ignored, and these class numbers.
 
-    Without ``numbers`` it is of one object, 1. Black and white is then taken, too: what is not 0 is the object where the
-    mask has but one value beside 0. InputError if it cannot be read, is coloured, or holds other numbers.
+    Without ``numbers`` it is of one object, 1, and may be black and white: what is not 0 is the object where the mask
+    has but one other value. InputError if it cannot be read, is coloured, or holds other numbers.
     """
     values = mask_of_file(source, numbers is None)
     if values is None:

@@ -177,11 +177,11 @@ OBJECT = "object"
 """Name of the class where the user gives none."""
 
 
-Pairs = Iterable[tuple[ImageLike, ImageLike]]
+SupportPairs = Iterable[tuple[ImageLike, ImageLike]]
 
 
 def read_supports(
-    supports: Pairs | Mapping[str, Pairs], names: Mapping[int, str] | None
+    supports: SupportPairs | Mapping[str, SupportPairs], names: Mapping[int, str] | None
 ) -> dict[str, list[tuple[Array, Array]]]:
     """Class name → images and masks in {0, 1, 255}; errors as of :meth:`Segmenter.fit`."""
     classes = None if names is None else checked_names(names)
@@ -228,7 +228,7 @@ def read_supports(
 
 
 def checked_pairs(pairs: Any) -> list[tuple[ImageLike, ImageLike]]:
-    """Pairs of images and masks; InputError if they are anything else."""
+    """SupportPairs of images and masks; InputError if they are anything else."""
     expected = "expected pairs, [(image, mask), …]"
     if is_single(pairs) or not isinstance(pairs, Iterable):
         raise InputError(f"The supports are {kind_of(pairs)}; {expected}.")

@@ -13,7 +13,7 @@ from PIL import Image
 from datamodules.files import read_image_size
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import write_gray, write_text
+from qgnet.outputs.formats import eight_bits, write_grey, write_text
 from qgnet.outputs.segments import Result
 from qgnet.web.disk_errors import disk_error_message
 from qgnet.web.images import FolderImage
@@ -162,7 +162,7 @@ class Session:
             if unknown:
                 raise InputError(f"The mask holds the number {unknown[0]}, which is no class.")
             self.check_there()
-            write_gray(self.mask_file(key), mask)
+            write_grey(self.mask_file(key), mask)
             painted = PaintedMask(support=support, classes=classes)
             self.change(painted=self.state.painted | {key: painted})
         return painted
@@ -215,9 +215,9 @@ class Session:
         self.check_there()
         folder = self._results(image.key, self.state.run)
         for number, segment in result.segments.items():
-            write_gray(folder / f"{number}-probability.png", eight_bits(segment.probability))
+            write_grey(folder / f"{number}-probability.png", eight_bits(segment.probability))
             for kind, values in maps[number].items():
-                write_gray(folder / f"{number}-{kind}.png", values)
+                write_grey(folder / f"{number}-{kind}.png", values)
         scores = {int(number): round(segment.score, 4) for number, segment in result.segments.items()}
         thresholds = {n: learnt.threshold for n, learnt in self.state.learnt.items()}
         return self.log(image, Outcome(scores=scores, thresholds=thresholds, stamp=stamp))
@@ -254,8 +254,3 @@ def log_line(key: str, outcome: Outcome) -> str:
 def stamp_of(image: FolderImage) -> int:
     """Changes with the image's file; 0 if it is gone."""
     return image.path.stat().st_mtime_ns if image.path.exists() else 0
-
-
-def eight_bits(values: NDArray[np.float32]) -> Labels:
-    """0 … 1 → 0 … 255."""
-    return (values * 255).round().astype(np.uint8)

@@ -16,10 +16,11 @@ from datamodules.files import read_image
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
 from qgnet.inference.segmenter import BATCH, Segmenter
+from qgnet.outputs.formats import eight_bits
 from qgnet.outputs.segments import Result
 from qgnet.web.disk_errors import disk_error_message
 from qgnet.web.images import FolderImage, ImageFolder
-from qgnet.web.session import Labels, Session, eight_bits, stamp_of
+from qgnet.web.session import Labels, Session, stamp_of
 from qgnet.web.session_file import FittedClass, Outcome
 
 MAP = 256
@@ -111,7 +112,7 @@ class Worker:
         self.segmenter.fit({str(number): pairs[number] for number in sorted(pairs)})
         if stopped.is_set():
             return False
-        learnt = self.segmenter.learnt
+        learnt = self.segmenter.fitted
         self.session.begin(
             {int(one.name): FittedClass(threshold=one.threshold, expected=one.expected_iou) for one in learnt}
         )

@@ -122,6 +122,7 @@ class CommandLine(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse and check; from then on keep quiet unless asked not to."""
+        assert isinstance(args, list)
         try:
             self.config = parser.parse_args(prepared(args))
         except ArgumentError as error:

@@ -37,7 +37,7 @@ from qgnet.common.mistakes import users_mistake
 from qgnet.common.terminal import is_first
 from qgnet.config import SUBCOMMANDS
 from qgnet.config.command_line import CommandLine, check_places
-from qgnet.config.own_config import with_own_config
+from qgnet.config.layers import with_own_config
 from qgnet.loggers.dashboard import Dashboard
 from qgnet.loggers.naming import name_run
 from qgnet.loggers.wandb import Wandb, require_package
@@ -230,7 +230,7 @@ def as_arguments(configs: Sequence[str | Path], settings: Mapping[str, Any]) -> 
             inner = as_arguments((), value)
             yield from (f"--{name}.{argument.removeprefix('--')}" for argument in inner)
         else:
-            yield f"--{name}={json.dumps(str(value) if isinstance(value, Path) else value)}"
+            yield f"--{name}={value if isinstance(value, str | Path) else json.dumps(value)}"
 
 
 @contextmanager

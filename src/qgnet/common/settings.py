@@ -16,7 +16,13 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from qgnet.common.errors import InputError
-from qgnet.common.renamed import RENAMED
+
+RENAMED = {
+    "prior_checkpoint": "prior_weights",
+    "margins": "score_maps",
+    "add_margins": "add_to_score_maps",
+}
+"""Old name of a setting → name: command lines, configurations, files and Python with the old one still work."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,11 +78,7 @@ class Checked(ABCMeta):
     """Of classes whose objects are made only from settings that fit; ``prefix`` names their group, such as ``data``."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Make an object; settings may have their old names.
-
-        Raises:
-            InputError: for the first setting that does not fit.
-        """
+        """Make an object; settings may have their old names; InputError for the first setting that does not fit."""
         kwargs = {RENAMED.get(name, name): value for name, value in kwargs.items()}
         try:
             given = inspect.signature(cls.__init__).bind_partial(None, *args, **kwargs).arguments  # type: ignore[misc]
@@ -143,3 +145,10 @@ def check_side(side: Any, name: str) -> None:
     """
     if isinstance(side, bool) or not SIDE.fits(side):
         raise InputError(f"{name} is {side!r}; expected {SIDE}.")
+
+
+def renamed(content: Any) -> Any:
+    """What was read from a file, with the keys of all mappings by their names of today."""
+    if isinstance(content, dict):
+        return {RENAMED.get(key, key): renamed(value) for key, value in content.items()}
+    return [renamed(value) for value in content] if isinstance(content, list) else content

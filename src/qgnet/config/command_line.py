@@ -14,8 +14,7 @@ import datamodules
 from datamodules.base import BaseDataModule
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
-from qgnet.common.renamed import renamed
-from qgnet.common.settings import Range, check
+from qgnet.common.settings import Range, check, renamed
 from qgnet.common.terminal import quiet
 from qgnet.common.text import refuse_loops
 from qgnet.config import DESCRIPTION

@@ -46,7 +46,7 @@ class EncoderPart(nn.Module):
         self.net = net
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """All that is kept of a query."""
+        """All tensors of an encoded query."""
         return tuple(all_tensors(self.net.encode_query(image)))
 
 
@@ -191,8 +191,8 @@ def write_qgnet(net: QGNet, side: int, folder: Path) -> dict[str, Any]:
     support = SupportPart(net, images)
     given = [torch.ones(BATCH, 1, *size) for size in support.sizes]
     named = [f"mask_{i}" for i in range(len(given))]
-    kept = ["category", "masked", *(["matching"] if net.score_map_names else [])]
-    write(support, (images, given), folder / SUPPORT, ["image", *named], kept)
+    outputs = ["category", "masked", *(["matching"] if net.score_map_names else [])]
+    write(support, (images, given), folder / SUPPORT, ["image", *named], outputs)
     write_decoder(net, images, masks, folder)
     weights = net.score_map_weights
     return {

@@ -59,6 +59,7 @@ def test_a_share_of_the_episodes_has_a_control_and_none_is_replaced(voc: Path) -
     batch = some.__getitems__(range(40))
     absent = [i for i, episode in enumerate(batch) if not episode.present]
     assert absent
+    assert [int(episode.control_of) for episode in batch] == [i - 1 if i in absent else -1 for i in range(len(batch))]
     assert all(batch[i].query_name == batch[i - 1].query_name for i in absent)
 
 

@@ -78,7 +78,7 @@ def test_negative_episodes_take_the_place_of_others_in_training(voc: Path) -> No
 def test_inverted_episodes_ask_for_all_but_the_object(voc: Path) -> None:
     plain, inverted = episodes(voc, "fit"), episodes(voc, "fit", inverted=1.0)
     for data in (plain, inverted):
-        data.transform = data.fit  # type: ignore[assignment]  # not augmented: the same pixels
+        data.transform = data.resize  # type: ignore[assignment]  # not augmented: the same pixels
     for i in range(5):
         one, other = plain[i], inverted[i]
         for a, b in ((one.query_mask, other.query_mask), (one.support_masks, other.support_masks)):

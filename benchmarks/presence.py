@@ -29,8 +29,9 @@ from qgnet.common.boundary import boundary
 from qgnet.common.progress import progress
 from qgnet.inference import PRESENCE
 from qgnet.inference.models import Model, matching_calibration, open_model
-from qgnet.inference.presence import Calibration, evidence, mean_feature, within
-from qgnet.inference.tuning import CHOICES, HALF, iou
+from qgnet.inference.presence import Calibration, evidence, mean_feature, valid_positions
+from qgnet.inference.tuning import HALF, THRESHOLDS, iou
+from qgnet.inference.validation import plain
 from qgnet.metrics import EpisodeIoU
 from qgnet.networks.matching import MatchingNetwork
 from qgnet.networks.score_maps import SupportPositions, join_shots, support_positions
@@ -53,7 +54,7 @@ class Trial(NamedTuple):
     shots: int
     present: bool
     evidence: Tensor
-    usual: float
+    support_similarity: float
     probability: Tensor
     truth: Tensor
 
@@ -89,7 +90,7 @@ def measure_lists(options: argparse.Namespace) -> None:
         calibration = fit(trials, centre)._replace(sides=(model.image_size,))
         print(f"fitted: {calibration._replace(centre=calibration.centre[:2])}")
         tell("training list", trials, calibration, options.presence)
-        options.write.write_text(json.dumps(calibration._asdict()) + "\n")
+        options.write.write_text(json.dumps(plain(calibration)) + "\n")
     photos = read(model, data.images("val"), options)
     trials = draw(model, photos, torch.tensor(calibration.centre), options)
     tell("validation list", trials, calibration, options.presence)
@@ -113,7 +114,7 @@ def read(model: Model, source: LabelledImages, options: argparse.Namespace) -> l
 def centre_of(photos: Sequence[Photo]) -> Tensor:
     """(C,) mean feature of photographs, each counting alike."""
     size = (photos[0].features.shape[-2], photos[0].features.shape[-1])
-    means = [mean_feature(p.features.float().flatten(2), within(p.inside, size).float()) for p in photos]
+    means = [mean_feature(p.features.float().flatten(2), valid_positions(p.inside, size).float()) for p in photos]
     return torch.cat(means).mean(dim=0)
 
 
@@ -153,9 +154,10 @@ def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, ce
     shots = [support_positions(s.features.float(), s.masks[class_id][None]) for s in supports]
     score_maps, told = look(model, query, shots, centre)
     among = [look(model, s, shots[:k] + shots[k + 1 :], centre)[1] for k, s in enumerate(supports) if len(shots) > 1]
-    usual = float(torch.stack(among)[:, 0].mean()) if among else 0.0
+    support_similarity = float(torch.stack(among)[:, 0].mean()) if among else 0.0
     truth = query.masks.get(class_id, torch.zeros(score_maps.shape[1:], dtype=torch.uint8))
-    return Trial(class_id, len(supports), class_id in query.masks, told, usual, score_maps[0].sigmoid().half(), truth)
+    known = class_id in query.masks
+    return Trial(class_id, len(supports), known, told, support_similarity, score_maps[0].sigmoid().half(), truth)
 
 
 def look(model: Model, photo: Photo, shots: list[SupportPositions], centre: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,22 +170,23 @@ def look(model: Model, photo: Photo, shots: list[SupportPositions], centre: Tens
 
 def fit(trials: Sequence[Trial], centre: Tensor) -> Calibration:
     """Logistic regression of presence on what `Calibration` goes by, and the threshold of a single support."""
-    rows = [[*trial.evidence.tolist(), trial.usual, np.log2(trial.shots), 1.0] for trial in trials]
+    rows = [[*trial.evidence.tolist(), trial.support_similarity, np.log2(trial.shots), 1.0] for trial in trials]
     x, y = np.array(rows), np.array([1.0 if trial.present else -1.0 for trial in trials])
 
     def loss(weights: NDArray[np.float64]) -> float:
         return float(np.logaddexp(0, -y * (x @ weights)).mean())
 
-    similarity, strength, usual, shots, offset = (round(float(w), 2) for w in minimize(loss, np.zeros(5)).x)
+    weights = (round(float(w), 2) for w in minimize(loss, np.zeros(5)).x)
+    similarity, strength, support_similarity, shots, offset = weights
     alone = [trial for trial in trials if trial.shots == 1 and trial.present]
-    threshold = max(CHOICES, key=lambda t: sum(iou(trial.probability > t, trial.truth) for trial in alone))
+    threshold = max(THRESHOLDS, key=lambda t: sum(iou(trial.probability > t, trial.truth) for trial in alone))
     known = tuple(round(float(c), 5) for c in centre)
-    return Calibration(similarity, strength, shots, offset, threshold, known, usual)
+    return Calibration(similarity, strength, shots, offset, threshold, known, support_similarity)
 
 
 def measure(trials: Sequence[Trial], calibration: Calibration, presence: float) -> str:
     """What the threshold, and leaving photographs empty, bring and cost."""
-    scores_of = (float(calibration.probability(t.evidence[None], t.shots, t.usual)) for t in trials)
+    scores_of = (float(calibration.probability(t.evidence[None], t.shots, t.support_similarity)) for t in trials)
     kept = [score >= presence for score in scores_of]
     shown = [(trial, keep) for trial, keep in zip(trials, kept, strict=True) if trial.present]
     absent = [not keep for trial, keep in zip(trials, kept, strict=True) if not trial.present]

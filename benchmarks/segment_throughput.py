@@ -87,7 +87,7 @@ class Memory:
 @torch.inference_mode()
 def bare(segmenter: Segmenter, image: np.ndarray, photographs: int) -> None:
     """Time the network alone."""
-    net, known = segmenter.model.net, segmenter.learnt[0].encoded
+    net, known = segmenter.model.net, segmenter.fitted[0].encoded
     batch = letterbox_image(image, SIDE).squares.expand(BATCH, -1, -1, -1)
     net.decode(net.encode_query(normalise(batch)), known, (SIDE, SIDE))
     started = now()

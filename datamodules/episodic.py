@@ -19,7 +19,7 @@ from datamodules.episodes.manifest import read_manifest
 from datamodules.episodes.plan import limited, shares, visiting_order
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import LabelledImages
-from qgnet.common.settings import Count, Natural, Range, Rising, Share, Side
+from qgnet.common.settings import INCREASING, Count, Natural, Range, Share, Side
 from qgnet.common.terminal import warn
 
 ON_HOST = ("support_masks", "class_id", "present", "control_of")
@@ -60,9 +60,9 @@ class EpisodeDataModule(BaseDataModule):
         episodes: Count | None = None,
         batch_size: Count = 4,
         num_workers: Natural | None = None,
-        image_size: Annotated[int, Side()] | None = None,
+        image_size: Side | None = None,
         min_class_area: Count | None = None,
-        scale: Annotated[tuple[float, float], Range(0.1, 10), Rising()] | None = None,
+        scale: Annotated[tuple[float, float], Range(0.1, 10), INCREASING] | None = None,
         train_episodes: Count | None = None,
         episode_file: str | None = None,
         negative: Share = 0.0,

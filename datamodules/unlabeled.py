@@ -58,7 +58,7 @@ class ViewDataModule(BaseDataModule):
         patches: PatchRule = PatchRule(),  # noqa: B008  (frozen)
         augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
         held_out: Count = 64,
-        map_size: Annotated[int, Side()] = 225,
+        map_size: Side = 225,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         self.global_size = global_size

@@ -39,7 +39,7 @@ SLOW = [
     "released_network",
     "renamed",
     "resume",
-    "reuse",
+    "feature_cache",
     "serve_command",
 ]
 """Files, ``test_<name>.py``, that `make test` leaves to `make test-all`: they start processes or train for long."""

@@ -146,12 +146,12 @@ def test_the_calibrated_model_and_its_command_run_on_a_gpu(gpu: PretendGpu, tmp_
 
 def test_the_pages_worker_runs_on_a_gpu(gpu: PretendGpu, tmp_path: Path) -> None:
     page = browser(write_scenes(tmp_path), qgnet.Segmenter(**RANDOM))
-    page.app.state.work.worker.thread = gpu.thread()
+    page.app.state.workspace.worker.thread = gpu.thread()
     with page:
         paint(page, "a0.png", DISC)
         first, second = segment(page), segment(page)  # the second time from memory
     assert second == first
-    assert isinstance(next(page.app.state.work.worker.segmenter.model.net.parameters()), OnGpu)
+    assert isinstance(next(page.app.state.workspace.worker.segmenter.model.net.parameters()), OnGpu)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

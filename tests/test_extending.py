@@ -1,8 +1,11 @@
 """What fulfils a contract works in the real commands: a file and a YAML are all that an addition takes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +17,13 @@ from torch.utils.data import DataLoader
 
 from datamodules import EpisodeDataModule, EpisodeDataset, LabelledDataset, collate
 from qgnet.cli import main
+from qgnet.inference.models import Model, open_model
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.matching import MatchingNetwork
 from qgnet.networks.nested_tensors import all_tensors, concatenate, map_tensors
 from qgnet.networks.qgnet import QGNet
+from qgnet.tasks.feature_cache import CachedInference
 
 TOYS = Path(__file__).parent / "extending"
 SIDE = 65
@@ -108,14 +113,14 @@ NETWORKS = (
     "without self-correspondence",
     "vgg",
     "toy encoder",
-    "matcher",
+    "matching",
     "toy network",
 )
+EXPORTED = {"exported with score maps": "qgnet", "exported matching": "matching"}
 
 
-@pytest.fixture(params=NETWORKS)
-def net(request: pytest.FixtureRequest, toys: Path) -> Iterator[FewShotNetwork]:
-    """Each network there is, of random weights."""
+def network(name: str) -> FewShotNetwork:
+    """One of `NETWORKS`, of random weights."""
     import toy_network  # noqa: PLC0415
 
     torch.manual_seed(0)
@@ -127,11 +132,35 @@ def net(request: pytest.FixtureRequest, toys: Path) -> Iterator[FewShotNetwork]:
         "without self-correspondence": lambda: QGNet(encoders[0], None, **small),
         "vgg": lambda: QGNet(create_encoder("vgg11_bn", 4), encoders[0], **small),
         "toy encoder": lambda: QGNet(*(create_encoder("toy_encoder.ToyEncoder") for _ in range(2)), **small),
-        "matcher": lambda: MatchingNetwork(encoders[0]),
+        "matching": lambda: MatchingNetwork(encoders[0]),
         "toy network": toy_network.ToyNetwork,
     }
+    return made[name]().eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], FewShotNetwork]:
+    """Gives the exported network of a name."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    from qgnet.inference import onnx_export  # noqa: PLC0415
+
+    @cache
+    def export(name: str) -> FewShotNetwork:
+        folder = tmp_path_factory.mktemp("export") / "model"
+        net = network(name.removeprefix("exported "))
+        onnx_export.export(Model(net, SIDE, EXPORTED[name], {}, "test", "test"), folder)
+        return open_model(folder).net
+
+    return export
+
+
+@pytest.fixture(params=[*NETWORKS, *EXPORTED])
+def net(request: pytest.FixtureRequest, toys: Path) -> Iterator[FewShotNetwork]:
+    """Each network there is."""
     with torch.no_grad():
-        yield made[request.param]().eval()
+        of_files = request.param in EXPORTED
+        yield request.getfixturevalue("exported")(request.param) if of_files else network(request.param)
 
 
 def episode(shots: int, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
@@ -179,3 +208,41 @@ def test_a_network_computes_in_bf16(net: FewShotNetwork) -> None:
         rounded = net(query, images, masks).logits.float()
     assert torch.isfinite(rounded).all()
     assert float((rounded - plain).norm() / plain.norm()) < 0.1
+
+
+def test_a_cache_full_small_or_cleared_changes_no_bit(net: FewShotNetwork) -> None:
+    shots = 2
+    g = torch.Generator().manual_seed(2)
+    _, _, masks = episode(shots, batch=3)
+    images = torch.randint(0, 256, (3, shots + 1, 3, SIDE, SIDE), dtype=torch.uint8, generator=g)
+    images[1, 0] = images[0, 0]  # two episodes of one query, the second of which is a support of the third
+    images[2, 1] = images[0, 0]
+    names = [["a", *(f"{k} of a" for k in range(shots))], ["a", "b", "c"], ["d", "a", "e"]]
+    batch: Any = SimpleNamespace(
+        query_name=[name for name, *_ in names],
+        query_image=images[:, 0],
+        support_images=images[:, 1:],
+        support_masks=masks,
+        support_names=[others for _, *others in names],
+        class_id=torch.tensor([1, 2, 1]),
+    )
+    large, small, none = (CachedInference(megabytes) for megabytes in (100, 1, 0))
+    found = [inference.segment(net, batch) for inference in (none, large, large, small)]
+    large.clear()
+    assert not large.cache.used
+    for other in (*found[1:], large.segment(net, batch)):
+        for one, two in zip(all_tensors(found[0]), all_tensors(other), strict=True):
+            assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+@pytest.mark.parametrize("name", EXPORTED)
+def test_an_exported_network_predicts_as_its_own_does(
+    exported: Callable[[str], FewShotNetwork], toys: Path, name: str, shots: int
+) -> None:
+    with torch.no_grad():
+        found, own = (net(*episode(shots)) for net in (exported(name), network(name.removeprefix("exported "))))
+    assert torch.allclose(found.logits, own.logits, atol=1e-4)
+    for kind in ("maps", "score_maps"):
+        for key, values in getattr(found, kind).items():
+            assert torch.allclose(values, getattr(own, kind)[key], atol=1e-3)

@@ -85,7 +85,7 @@ def test_predicted_files_are_the_same_and_named_by_their_episode(
 
 def count_encodings(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often each is called from now on."""
-    calls = {"shared": 0, "encode_query": 0, "encode_support": 0}
+    calls = {"shared_features": 0, "encode_query": 0, "encode_support": 0}
 
     def counted(name: str) -> None:
         encode = getattr(QGNet, name)
@@ -110,10 +110,10 @@ def test_each_image_is_encoded_once(
         main(episodic("test", "on", *trained, "--data.batch_size=4"))
     assert calls["encode_query"] == len({d.query for d in draws}) == 20
     assert calls["encode_support"] == len({(s, d.class_id) for d in draws for s in d.supports}) <= 20
-    assert calls["shared"] == len({d.query for d in draws} | {s for d in draws for s in d.supports})
+    assert calls["shared_features"] == len({d.query for d in draws} | {s for d in draws for s in d.supports})
     calls = count_encodings(monkeypatch)
     main(episodic("test", "off", *trained, "--data.batch_size=4", "--model.reuse=false"))
-    assert calls == {"shared": 2 * EPISODES, "encode_query": EPISODES, "encode_support": EPISODES}
+    assert calls == {"shared_features": 2 * EPISODES, "encode_query": EPISODES, "encode_support": EPISODES}
 
 
 @pytest.mark.parametrize("frozen", [True, False])

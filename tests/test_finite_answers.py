@@ -11,7 +11,7 @@ from test_segment import MACHINE, draw
 
 from qgnet.cli import main
 from qgnet.commands import main as qgnet
-from qgnet.inference.tuning import Learnt, SupportReport
+from qgnet.inference.tuning import FittedClass, SupportReport
 from qgnet.tasks.finite import EVERY, FiniteWatch
 
 NOT_FINITE = "is not finite (NaN or infinite)"
@@ -55,7 +55,7 @@ def test_images(
     error = capsys.readouterr().err
     assert f"The network's output for support 1 of 'object' {NOT_FINITE}" in error
     assert f"Its weights are of {checkpoint}" in error
-    monkeypatch.setattr("qgnet.inference.segmenter.Segmenter._learn", learn_anyway)
+    monkeypatch.setattr("qgnet.inference.segmenter.Segmenter._fit_class", learn_anyway)
     with pytest.raises(SystemExit) as stop:
         qgnet(command)
     assert stop.value.code == 2
@@ -67,9 +67,9 @@ def learn_anyway(segmenter, name, pairs):
     """As if the supports alone were answered."""
     side = segmenter.model.image_size
     with torch.inference_mode():
-        shot = segmenter._support(torch.zeros(1, 3, side, side, dtype=torch.uint8), torch.ones(1, side, side))
+        shot = segmenter._encode_support(torch.zeros(1, 3, side, side, dtype=torch.uint8), torch.ones(1, side, side))
         encoded = segmenter.model.net.stack_shots([shot])
-    return Learnt(name, encoded, 0.5, [SupportReport(name, 1, 0.5, False)])
+    return FittedClass(name, encoded, 0.5, [SupportReport(name, 1, 0.5, False)])
 
 
 def test_stage_1(command: Command, capsys: pytest.CaptureFixture) -> None:

@@ -1,31 +1,28 @@
 """Each test fails when Lightning or torch moves what ``qgnet.common.internals`` uses, and says what breaks."""
 
 import ast
+import contextlib
 import inspect
+import re
 import signal
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 import qgnet.common.internals as internals
-from qgnet.cli import QGNetCLI
 
 ROOT = Path(__file__).parent.parent
-OVERRIDDEN = {
-    "_parse_ckpt_path": "a checkpoint's hyper-parameters would beat YAML and command line",
-    "_prepare_subcommand_kwargs": "a test would print a table of every class's score",
-    "_run_subcommand": "processes that were started for a failed run would wait for ever",
-    "_instantiate_trainer": "our own callbacks would be missing",
-    "_get": "loggers and plugins of the configuration could not be read",
-}
 
 
 class Small(pl.LightningModule):
@@ -94,6 +91,20 @@ def test_cluster_environment_else_a_slurm_job_is_not_requeued(tmp_path: Path) ->
     assert internals.cluster_environment(trainer) is slurm
 
 
+def test_trainer_of_a_task_else_a_network_cannot_be_opened_without_one(tmp_path: Path) -> None:
+    assert internals.trainer_of(Small()) is None
+    trainer, task = train(tmp_path, max_epochs=1)
+    assert internals.trainer_of(task) is trainer
+
+
+def test_offline_logger_else_a_run_ends_where_the_server_cannot_be_had(tmp_path: Path) -> None:
+    logger = WandbLogger(save_dir=tmp_path, log_model=True)
+    assert internals.may_go_offline(logger)
+    internals.go_offline(logger)
+    assert not internals.may_go_offline(logger)
+    assert WandbLogger(offline=True, log_model=False).__dict__.keys() >= {"_offline", "_log_model", "_experiment"}
+
+
 def test_ignored_buffers_else_ddp_sends_the_queue_of_keys_at_every_step(tmp_path: Path) -> None:
     module = nn.BatchNorm1d(2)
     internals.do_not_send_buffers(module)
@@ -106,27 +117,82 @@ def test_ignored_buffers_else_ddp_sends_the_queue_of_keys_at_every_step(tmp_path
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("method", OVERRIDDEN)
-def test_overridden_methods_of_lightnings_cli(method: str) -> None:
-    theirs = getattr(LightningCLI, method, None)
-    assert theirs is not None, OVERRIDDEN[method]
-    expected = list(inspect.signature(theirs).parameters)
-    assert list(inspect.signature(getattr(QGNetCLI, method)).parameters) == expected, OVERRIDDEN[method]
+def private(name: str) -> bool:
+    """Whether a name is nobody's but its owner's; a named tuple's, and ``os._exit``, are documented."""
+    documented = ("_asdict", "_replace", "_fields", "_field_defaults", "_exit")
+    return name.startswith("_") and not name.startswith("__") and name not in documented
 
 
-def test_no_other_file_reaches_into_lightning() -> None:
-    """Only ``internals.py`` reads a private name, or the loops, of a trainer; and QGNetCLI overrides what is listed."""
-    for folder in ("src", "datamodules"):
-        for path in (ROOT / folder).rglob("*.py"):
-            if path.name == "internals.py":
-                continue
-            for node in ast.walk(ast.parse(path.read_text())):
-                if not isinstance(node, ast.Attribute):
-                    continue
-                owner = ast.unparse(node.value)
-                private = node.attr.startswith("_") and not node.attr.startswith("__") and "trainer" in owner
-                assert not private, f"{path.name}: {ast.unparse(node)}"
-                loop = node.attr.endswith("_loop") and owner != "asyncio"
-                assert not loop, f"{path.name}: {ast.unparse(node)}"
-    own = {name for name in vars(QGNetCLI) if name.startswith("_") and hasattr(LightningCLI, name)}
-    assert {name for name in own if not name.startswith("__") and name != "_abc_impl"} <= set(OVERRIDDEN)
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    """Module → syntax tree, of all but ``internals.py``."""
+    for folder, package in ((ROOT, "datamodules"), (ROOT / "src", "qgnet")):
+        for path in sorted((folder / package).rglob("*.py")):
+            if path.name != "internals.py":
+                yield ".".join(path.relative_to(folder).with_suffix("").parts), ast.parse(path.read_text())
+
+
+def own_names(tree: ast.AST) -> set[str]:
+    """What a tree defines: functions, classes, and attributes that it writes."""
+    defined = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    return defined | {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
+
+
+@cache
+def names_of(base: type) -> set[str]:
+    """Private names of a class, in its source too."""
+    names = set(vars(base))
+    with contextlib.suppress(OSError, TypeError):  # without source
+        names |= set(re.findall(r"\b(?:self|cls)\.(_\w+)", inspect.getsource(base)))
+    return set(filter(private, names))
+
+
+def foreign_names(kind: type) -> set[str]:
+    """Private names of the classes of other packages that a class is made of."""
+    foreign = [base for base in kind.__mro__[1:] if not base.__module__.startswith(("qgnet", "datamodules"))]
+    return {name for base in foreign for name in names_of(base)}
+
+
+def reached_into(module: str, tree: ast.Module) -> Iterator[str]:
+    """What a file uses of others' private names: imported, read from an object, or shared with a base class."""
+    own = own_names(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            parts = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+            yield from (f"from {node.module} import {part}" for part in parts if private(part))
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if any(map(private, alias.name.split("."))))
+        elif isinstance(node, ast.Attribute):
+            owner = ast.unparse(node.value)
+            inherited = owner in ("self", "cls", "super()")  # may be of an own base class in another file
+            foreign = private(node.attr) and node.attr not in own and not inherited
+            loop = node.attr.endswith("_loop") and owner != "asyncio"
+            if foreign or loop:
+                yield ast.unparse(node)
+        elif isinstance(node, ast.ClassDef):
+            kind = getattr(import_module(module), node.name, None)
+            used = own_names(node) | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+            if isinstance(kind, type):
+                yield from (f"{node.name}.{name}" for name in used & foreign_names(kind))
+
+
+def test_no_other_file_uses_private_names() -> None:
+    found = {module: list(reached_into(module, tree)) for module, tree in sources()}
+    assert not {module: names for module, names in found.items() if names}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from torch.nn.modules.batchnorm import _BatchNorm",
+        "from torch.utils._pytree import tree_map",
+        "import torch._dynamo",
+        "torch._dynamo.reset()",
+        "trainer.fit_loop.max_batches",
+        "def f(module): module._buffers.clear()",
+        "class EpisodeFigures(pl.Callback):\n    def f(self): self.trainer._results",
+        "class Wandb(WandbLogger):\n    def f(self): self._offline = True",
+    ],
+)
+def test_the_search_finds(code: str) -> None:
+    module = "qgnet.loggers.wandb" if "Wandb" in code else "qgnet.callbacks.episode_figures"
+    assert list(reached_into(module, ast.parse(code)))

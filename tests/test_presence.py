@@ -65,7 +65,7 @@ def test_a_single_pixel_promises_nothing() -> None:
     cat = chelsea()
     mask = np.zeros(cat.shape[:2], bool)
     mask[120, 200] = True
-    learnt = qgnet.Segmenter(image_size=161, presence=0).fit([(cat, mask)]).learnt[0]
+    learnt = qgnet.Segmenter(image_size=161, presence=0).fit([(cat, mask)]).fitted[0]
     assert learnt.expected_iou < 0.5
 
 

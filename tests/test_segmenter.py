@@ -20,7 +20,7 @@ from qgnet.commands import main as qgnet_command
 from qgnet.common.errors import InputError
 from qgnet.inference.models import matching_calibration
 from qgnet.inference.presence import Calibration
-from qgnet.inference.tuning import choose
+from qgnet.inference.tuning import choose_threshold
 from qgnet.outputs.segments import furthest_above
 from qgnet.tasks.base import normalise
 
@@ -171,17 +171,15 @@ def test_the_support_that_shows_something_else_is_named(scene: tuple[np.ndarray,
     segmenter = qgnet.Segmenter("matching", image_size=65, **RANDOM).fit([*pairs, (image, ~mask)])
     assert [report.disagrees for report in segmenter.supports] == [False] * 6 + [True]
     assert segmenter.supports[6].iou < 0.2
-    assert segmenter.fit(pairs).learnt[0].expected_iou > 0.5
+    assert segmenter.fit(pairs).fitted[0].expected_iou > 0.5
 
 
 def test_the_threshold_is_the_one_that_serves_the_supports() -> None:
     mask = torch.zeros(2, 10, 10, dtype=torch.uint8)
     mask[:, :5] = 1
     probability = torch.where(mask == 1, 0.75, 0.62)
-    threshold, ious = choose(probability, mask)
-    assert threshold == 0.65
-    assert ious == [1.0, 1.0]
-    assert choose(torch.where(mask == 1, 0.9, 0.1), mask)[0] == 0.5
+    assert choose_threshold(probability, mask) == 0.65
+    assert choose_threshold(torch.where(mask == 1, 0.9, 0.1), mask) == 0.5
 
 
 def test_a_single_support_moves_the_expected_threshold_only_where_its_copy_says_much() -> None:
@@ -189,9 +187,9 @@ def test_a_single_support_moves_the_expected_threshold_only_where_its_copy_says_
     mask[:, :5] = 1
     little, much = torch.full((1, 10, 10), 0.1), torch.full((1, 10, 10), 0.62)
     little[:, 5:6] = 0.44  # a row too many
-    assert choose(torch.where(mask == 1, 0.75, little), mask, alone=0.4)[0] == 0.4
-    assert choose(torch.where(mask == 1, 0.75, much), mask, alone=0.4)[0] == 0.65
-    assert choose(torch.where(mask == 1, 0.75, little), mask)[0] == 0.5
+    assert choose_threshold(torch.where(mask == 1, 0.75, little), mask, alone=0.4) == 0.4
+    assert choose_threshold(torch.where(mask == 1, 0.75, much), mask, alone=0.4) == 0.65
+    assert choose_threshold(torch.where(mask == 1, 0.75, little), mask) == 0.5
 
 
 @pytest.mark.parametrize("shots", [1, 5])
@@ -300,10 +298,10 @@ def test_what_is_usual_among_supports_is_what_each_shows_in_the_others_eyes(
         segmenter.model = segmenter.model._replace(calibration=cosine_alone)
         return segmenter.fit(supports)
 
-    assert fitted(pairs[:1]).learnt[0].usual == 0
+    assert fitted(pairs[:1]).fitted[0].support_similarity == 0
     scores = [fitted([p for p in pairs if p is not pair]).predict(pair[0]).score for pair in pairs]
     cosines = [float(np.log(score / (1 - score))) for score in scores]
-    assert fitted(pairs).learnt[0].usual == pytest.approx(np.mean(cosines), abs=1e-4)
+    assert fitted(pairs).fitted[0].support_similarity == pytest.approx(np.mean(cosines), abs=1e-4)
     assert max(cosines) > 0.1
 
 

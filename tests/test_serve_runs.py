@@ -13,7 +13,7 @@ from PIL import Image
 from serving import DISC, as_png, browser, keys, paint, segment, unzipped
 
 from qgnet.inference.segmenter import Segmenter
-from qgnet.outputs.formats import write_gray
+from qgnet.outputs.formats import write_grey
 from qgnet.web import worker
 from qgnet.web.session_file import Settings
 
@@ -143,9 +143,9 @@ def test_a_class_is_not_taken_out_while_it_is_painted(page: TestClient, monkeypa
         def meanwhile(*arguments: object) -> None:
             taken_out.append(other.submit(page.put, "/api/settings", json=classes("a")))
             sleep(0.3)
-            write_gray(*arguments)
+            write_grey(*arguments)
 
-        monkeypatch.setattr("qgnet.web.session.write_gray", meanwhile)
+        monkeypatch.setattr("qgnet.web.session.write_grey", meanwhile)
         answer = page.put(f"/api/images/{key}/mask.png", params={"support": True}, content=as_png(mask))
         assert answer.status_code == 200
         refused = taken_out[0].result(timeout=60)

@@ -67,7 +67,7 @@ def test_a_run_that_breaks_off_leaves_what_was_found_before(
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("qgnet.web.session.write_gray", full)
+            patch.setattr("qgnet.web.session.write_grey", full)
             page.post("/api/segment", json={"first": key["a1.png"]})
             page.app.state.workspace.worker.future.result(timeout=60)
         assert "No space left" in page.app.state.workspace.worker.job["error"]

@@ -32,9 +32,10 @@ from datamodules.episodic import EpisodeDataModule
 from datamodules.unlabeled import ViewDataModule
 from datamodules.views.dataset import Augmentation
 from datamodules.views.regions import Method
-from qgnet.cli import build, main
+from qgnet.cli import main
 from qgnet.common.errors import InputError
 from qgnet.common.settings import declared
+from qgnet.config.command_line import CommandLine
 from qgnet.tasks.pretraining import GlobalLocalPretraining
 from qgnet.tasks.segmentation import FewShotSegmentation
 
@@ -283,7 +284,7 @@ def test_a_whole_number_of_batches_is_no_share(workdir: Path, way: str, written:
     Path("x.yaml").write_text("trainer:\n" + "".join(f"  {name}: {written}\n" for name in LIMITS))
     line = [f"--trainer.{name}={written}" for name in LIMITS]
     arguments = [argument for argument in EPISODIC if not argument.startswith("--trainer.limit_")]
-    config = build([*arguments, *(["--config=x.yaml"] if way == "YAML" else line)], run=False).config
+    config = CommandLine("fit", [*arguments, *(["--config=x.yaml"] if way == "YAML" else line)]).config
     for name in LIMITS:
         assert config.trainer[name] == float(written)
         assert type(config.trainer[name]) is expected, name

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from qgnet.common.settings import Checked, Count, Filled, Range
+from qgnet.common.settings import NOT_EMPTY, Checked, Count, Range
 from qgnet.common.terminal import warn
 
 Novel = Literal["background", "ignore", "drop"]
@@ -56,7 +56,7 @@ class Protocol(metaclass=Checked):
     coco_folds: CocoFolds | None = None
     episodes: Count | None = None
     coco_episodes: Count | None = None
-    seeds: Annotated[tuple[int, ...], Filled(), Range(0)] | None = None
+    seeds: Annotated[tuple[int, ...], NOT_EMPTY, Range(0)] | None = None
 
     def resolved(self) -> "Protocol":
         """The same with every choice filled in."""

@@ -20,7 +20,7 @@ from datamodules.episodes.streams import stream
 from datamodules.files.sources import Array
 from datamodules.views.region_maps import Images, RegionMaps
 from datamodules.views.regions import Patch, PatchRule, Window, draw_patches
-from qgnet.common.settings import Checked, Range, Rising, Share
+from qgnet.common.settings import INCREASING, Checked, Range, Share
 from qgnet.common.terminal import warn
 
 SWITCHED = {"jitter_probability": ("brightness", "contrast", "saturation", "hue"), "blur_probability": ("blur_sigma",)}
@@ -54,15 +54,15 @@ class Augmentation(metaclass=Checked):
 
     prefix = "data.augmentation"
 
-    view_area: Annotated[tuple[float, float], Range(1e-6, 1), Rising()] = (0.2, 1.0)
-    view_aspect: Annotated[tuple[float, float], Range(1e-3, 1e3), Rising()] = (3 / 4, 4 / 3)
+    view_area: Annotated[tuple[float, float], Range(1e-6, 1), INCREASING] = (0.2, 1.0)
+    view_aspect: Annotated[tuple[float, float], Range(1e-3, 1e3), INCREASING] = (3 / 4, 4 / 3)
     brightness: Share = 0.4
     contrast: Share = 0.4
     saturation: Share = 0.4
     hue: Annotated[float, Range(0, 0.5)] = 0.1
     jitter_probability: Share = 0.8
     grey_probability: Share = 0.2
-    blur_sigma: Annotated[tuple[float, float], Range(1e-6, 100), Rising()] = (0.1, 2.0)
+    blur_sigma: Annotated[tuple[float, float], Range(1e-6, 100), INCREASING] = (0.1, 2.0)
     blur_probability: Share = 0.5
     flip_probability: Share = 0.5
 

@@ -1,3 +1,6 @@
+from .cli import Run as Run
+from .cli import test as test
+from .cli import train as train
 from .common.errors import InputError as InputError
 from .inference.segmenter import Segmenter as Segmenter
 from .losses import global_local_loss as global_local_loss

@@ -13,7 +13,7 @@ from qgnet.runs.results import THRESHOLDS
 
 
 def intersection_and_union(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels in which both, and in which either, say background and foreground.
+    """Pixels that both, and that either, have as background and foreground.
 
     Args:
         prediction: (H, W) in {0, 1}.
@@ -140,11 +140,11 @@ class SupportControl(Metric):
 
 
 class MapScore(NamedTuple):
-    """How well maps find any object, in [0, 1]; NaN without a photograph that shows object and background.
+    """How well maps find any object, in [0, 1]; NaN without a image that shows object and background.
 
     Attributes:
-        average_precision: of the pixels, mean over the photographs. A map of noise has the objects' share.
-        iou: class-agnostic IoU, summed over the photographs, at the best of the nine thresholds.
+        average_precision: of the pixels, mean over the images. A map of noise has the objects' share.
+        iou: class-agnostic IoU, summed over the images, at the best of the nine thresholds.
     """
 
     average_precision: float
@@ -152,32 +152,32 @@ class MapScore(NamedTuple):
 
 
 class MapQuality(Metric):
-    """Class-agnostic quality of maps against the union of all masks, summed over photographs and processes."""
+    """Class-agnostic quality of maps against the union of all masks, summed over images and processes."""
 
     full_state_update = False
     precision: Tensor
-    photographs: Tensor
+    images: Tensor
     intersection: Tensor
     union: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.add_state("precision", torch.zeros((), dtype=torch.double), dist_reduce_fx="sum")
-        self.add_state("photographs", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
         zeros = torch.zeros(len(THRESHOLDS), dtype=torch.long)
         self.add_state("intersection", zeros.clone(), dist_reduce_fx="sum")
         self.add_state("union", zeros.clone(), dist_reduce_fx="sum")
 
     def update(self, values: Tensor, objects: Tensor) -> None:
-        """Count one photograph: (H, W) in [0, 1] against (H, W) in {0, 1, 255}.
+        """Count one image: (H, W) in [0, 1] against (H, W) in {0, 1, 255}.
 
-        One that does not show both an object and background tells nothing and is left out.
+        One that does not show both an object and background is left out.
         """
         if not ((objects == 1).any() and (objects == 0).any()):
             return
-        known = objects != IGNORE
-        self.precision += binary_average_precision(values[known], (objects[known] == 1).long()).double()
-        self.photographs += 1
+        counted = objects != IGNORE
+        self.precision += binary_average_precision(values[counted], (objects[counted] == 1).long()).double()
+        self.images += 1
         for i, threshold in enumerate(THRESHOLDS):
             intersection, union = intersection_and_union(values > threshold, objects)
             self.intersection[i] += intersection[1]
@@ -186,7 +186,7 @@ class MapQuality(Metric):
     def compute(self) -> MapScore:
         """The score of everything counted since the last reset."""
         iou = self.intersection.double() / self.union.double()
-        return MapScore((self.precision / self.photographs).item(), iou.max().item())
+        return MapScore((self.precision / self.images).item(), iou.max().item())
 
 
 def spread(embeddings: Tensor) -> Tensor:

@@ -10,14 +10,8 @@ from importlib import import_module
 
 from qgnet import __version__
 from qgnet.common.boundary import boundary
+from qgnet.config import DESCRIPTION, SUBCOMMANDS
 
-DESCRIPTION = "Train, test and apply QGNet."
-SUBCOMMANDS = {
-    "fit": "train, and validate between the epochs",
-    "validate": "score a checkpoint on the validation episodes",
-    "test": "score a checkpoint on the test episodes, and write results.json",
-    "predict": "write a checkpoint's masks",
-}
 VERSION = f"qgnet-lightning {__version__}"
 
 

@@ -1,10 +1,10 @@
-"""The control of the support as a picture: the same queries under two supports."""
+"""The control of the support as a figure: the same queries under two supports."""
 
 from typing import Any
 
 import pytorch_lightning as pl
 
-from qgnet.callbacks.episode_figures import publish
+from qgnet.callbacks.episode_figures import save_figure
 from qgnet.outputs.drawing import Pixels, contact_sheet, overlay, query_image, support_image
 
 HEADINGS = ("query, truth", "support", "prediction", "absent support", "prediction")
@@ -48,4 +48,6 @@ class ControlFigures(pl.Callback):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the sheet."""
         if self.rows:
-            publish(trainer, contact_sheet(HEADINGS, self.rows, self.labels), "two_supports.png", "test/two_supports")
+            save_figure(
+                trainer, contact_sheet(HEADINGS, self.rows, self.labels), "two_supports.png", "test/two_supports"
+            )

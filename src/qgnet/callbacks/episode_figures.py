@@ -1,4 +1,4 @@
-"""Pictures of what the network sees and says, written to the run's folder and sent to loggers that take images."""
+"""Figures of what a network sees and predicts, written to the run's folder and sent to loggers that take images."""
 
 import math
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ from qgnet.outputs.drawing import (
 from qgnet.tasks.episodic import EpisodicTask, Segmented
 
 
-class Shown(NamedTuple):
-    """One episode as it is shown.
+class EpisodeFigure(NamedTuple):
+    """One episode as it is drawn.
 
     Attributes:
         label: its class.
         iou: of the foreground, in [0, 1].
-        row: heading → picture.
+        row: heading → image.
         support: first support image and {name: mask}, for overlays.
         query: query image at its own size and {name: mask}.
     """
@@ -62,18 +62,16 @@ class EpisodeFigures(pl.Callback):
         self._begin()
 
     def _begin(self) -> None:
-        self.first: list[Shown] = []
+        self.first: list[EpisodeFigure] = []
         self.queries: set[str] = set()
-        self.worst: list[Shown] = []
-        self.best: list[Shown] = []
+        self.worst: list[EpisodeFigure] = []
+        self.best: list[EpisodeFigure] = []
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin new sheets."""
         self._begin()
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin new sheets."""
-        self._begin()
+    on_test_start = on_validation_start
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -90,7 +88,7 @@ class EpisodeFigures(pl.Callback):
             low = len(self.worst) < half or iou < self.worst[-1].iou
             high = len(self.best) < half or iou > self.best[-1].iou
             if low or high:
-                shown = show(pl_module, outputs, batch, i, iou)
+                shown = draw_episode(pl_module, outputs, batch, i, iou)
                 self._rank([*self.worst, *[shown] * low], [*self.best, *[shown] * high])
 
     def _collect(self, task: EpisodicTask, segmented: Segmented, batch: Episode) -> dict[int, float]:
@@ -99,10 +97,10 @@ class EpisodeFigures(pl.Callback):
         for i, iou in ious.items():
             if len(self.first) < self.count and batch.query_name[i] not in self.queries:
                 self.queries.add(batch.query_name[i])
-                self.first.append(show(task, segmented, batch, i, iou))
+                self.first.append(draw_episode(task, segmented, batch, i, iou))
         return ious
 
-    def _rank(self, worst: list[Shown], best: list[Shown]) -> None:
+    def _rank(self, worst: list[EpisodeFigure], best: list[EpisodeFigure]) -> None:
         half = self.count // 2
         self.worst = sorted(worst, key=lambda shown: shown.iou)[:half]
         self.best = sorted(best, key=lambda shown: -shown.iou)[:half]
@@ -119,22 +117,22 @@ class EpisodeFigures(pl.Callback):
         write_episodes(trainer, [*self.worst, *reversed(self.best)], "worst_and_best.png", "test/worst_and_best")
 
 
-def of_all_processes(trainer: pl.Trainer, shown: list[Shown]) -> list[Shown]:
+def of_all_processes(trainer: pl.Trainer, shown: list[EpisodeFigure]) -> list[EpisodeFigure]:
     """The episodes that each process has collected, together."""
     if trainer.world_size == 1:
         return shown
-    gathered: list[list[Shown]] = [[] for _ in range(trainer.world_size)]
+    gathered: list[list[EpisodeFigure]] = [[] for _ in range(trainer.world_size)]
     torch.distributed.all_gather_object(gathered, shown)
     return [one for part in gathered for one in part]
 
 
-def write_episodes(trainer: pl.Trainer, episodes: Sequence[Shown], name: str, key: str) -> None:
+def write_episodes(trainer: pl.Trainer, episodes: Sequence[EpisodeFigure], name: str, key: str) -> None:
     """A contact sheet as PNG and to the loggers, to Weights & Biases the overlays too; nothing without episodes."""
     if not (episodes and trainer.is_global_zero):
         return
     labels = [f"{shown.label}\nIoU {100 * shown.iou:.0f} %" for shown in episodes]
     rows = [list(shown.row.values()) for shown in episodes]
-    publish(trainer, contact_sheet(list(episodes[0].row), rows, labels), name, key)
+    save_figure(trainer, contact_sheet(list(episodes[0].row), rows, labels), name, key)
     images, masks, captions = [], [], []
     for shown in episodes:
         for role, (image, layers) in (("support", shown.support), ("query", shown.query)):
@@ -157,7 +155,7 @@ def episode_ious(segmented: Segmented, episode: Episode) -> dict[int, float]:
     return {i: 1.0 if math.isnan(iou) else iou for i, iou in zip(numbers, ious, strict=True)}
 
 
-def show(task: EpisodicTask, segmented: Segmented, episode: Episode, i: int, iou: float) -> Shown:
+def draw_episode(task: EpisodicTask, segmented: Segmented, episode: Episode, i: int, iou: float) -> EpisodeFigure:
     """Episode ``i`` of a batch with everything that is drawn of it."""
     row = episode_row(episode, segmented, i)
     query = query_image(episode, i)
@@ -168,7 +166,7 @@ def show(task: EpisodicTask, segmented: Segmented, episode: Episode, i: int, iou
         above = on_canvas(values, episode, i)[0] > SHOWN_ABOVE
         masks[f"{name} map"] = cv2.resize(above.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     support = episode.support_images[i, 0], episode.support_masks[i, 0]
-    return Shown(
+    return EpisodeFigure(
         task.class_names[int(episode.class_id[i])],
         iou,
         row,
@@ -177,15 +175,15 @@ def show(task: EpisodicTask, segmented: Segmented, episode: Episode, i: int, iou
     )
 
 
-def publish(trainer: pl.Trainer, picture: Pixels, name: str, key: str) -> None:
-    """Write a PNG into the run's folder (first process only) and hand it to the loggers that take pictures."""
+def save_figure(trainer: pl.Trainer, figure: Pixels, name: str, key: str) -> None:
+    """Write a PNG into the run's folder (first process only) and hand it to the loggers that take images."""
     if not trainer.is_global_zero:
         return
     path = Path(trainer.default_root_dir) / name
     with atomic_write(path) as part:
-        Image.fromarray(picture).save(part, format="PNG")
+        Image.fromarray(figure).save(part, format="PNG")
     for logger in trainer.loggers:
         if hasattr(logger, "log_image"):
-            logger.log_image(key=key, images=[picture])
+            logger.log_image(key=key, images=[figure])
         elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(key, picture, trainer.global_step, dataformats="HWC")
+            logger.experiment.add_image(key, figure, trainer.global_step, dataformats="HWC")

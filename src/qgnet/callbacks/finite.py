@@ -1,4 +1,4 @@
-"""Stops a training whose loss is no number any more."""
+"""Stops a training whose loss is not finite."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class FiniteLoss(pl.Callback):
             self._check(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the loss before, of whose weights a validation would only say that they answer nothing."""
+        """Look at the loss before a validation, which would only find the outputs not finite, too."""
         self._check(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -43,9 +43,7 @@ class FiniteLoss(pl.Callback):
         path = Path(trainer.default_root_dir) / "checkpoints/not_finite.ckpt"
         earlier = sorted(file.name for file in path.parent.glob("*.ckpt") if file != path)
         trainer.save_checkpoint(path)
-        way = (
-            f"go on from {' or '.join(earlier)} beside it" if earlier else "start again; there is no earlier checkpoint"
-        )
+        way = f"resume from {' or '.join(earlier)} in that folder" if earlier else "start again"
         raise InputError(
             f"The training loss is not finite at step {trainer.global_step}. The state is in {path}. Lower the "
             f"learning rate, or take --trainer.precision 32-true, and {way}."

@@ -1,4 +1,4 @@
-"""How far a run is: Lightning's bar on a terminal, in a log a few lines."""
+"""Progress of a run: Lightning's bar on a terminal, a few lines in a log."""
 
 import sys
 import time
@@ -55,17 +55,17 @@ class LogProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Say how far it is at a further tenth; at an epoch's end that is said after its validation."""
+        """Report each further tenth; at an epoch's end that is done after its validation."""
         tenth = self._tenth(trainer)
         if tenth > self.tenth and not trainer.is_last_batch:
-            self._tell(trainer, {})
+            self._report(trainer, {})
         self.tenth = tenth
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say it with the scores of the validation, if there was one."""
-        self._tell(trainer, self.get_metrics(trainer, pl_module))
+        """Report with the scores of the validation, if there was one."""
+        self._report(trainer, self.get_metrics(trainer, pl_module))
 
-    def _tell(self, trainer: pl.Trainer, values: dict[str, Any]) -> None:
+    def _report(self, trainer: pl.Trainer, values: dict[str, Any]) -> None:
         if not self.shown:
             return
         if LOSS in trainer.callback_metrics:

@@ -1,4 +1,4 @@
-"""A training that goes on in a folder that has another name by now, or is named by another path."""
+"""A training resumed in a folder that was moved meanwhile, or is named by another path."""
 
 import os
 from pathlib import Path
@@ -11,25 +11,25 @@ from qgnet.runs.folders import checkpoint_run
 
 
 class MovedCheckpoints(pl.Callback):
-    """Tells checkpoint callbacks where the files lie today that they wrote before; Lightning compares paths as text.
+    """Gives checkpoint callbacks today's paths of the files they wrote before; Lightning compares paths as text.
 
-    Without it, what cannot be recognised is taken for another run's: ``last-v1.ckpt`` is written beside ``last.ckpt``.
+    Without it, what cannot be recognised is taken for another run's: ``last-v1.ckpt`` is written next to ``last.ckpt``.
     """
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Name the files by today's folder; forget them if one is not there, so that it is written anew."""
+        """Give the files today's folder; drop the state if one is missing, so that it is written anew."""
         run = checkpoint_run(Path(str(trainer.ckpt_path)))
-        goes_on = run.resolve() == Path(trainer.default_root_dir).resolve()
+        same_run = run.resolve() == Path(trainer.default_root_dir).resolve()
         for callback in trainer.checkpoint_callbacks:
             state = checkpoint["callbacks"].get(callback.state_key)
             if state is None or not isinstance(callback, ModelCheckpoint):
                 continue
             folder = str(callback.dirpath)
-            if "://" not in folder and (goes_on or state["dirpath"] == folder):
+            if "://" not in folder and (same_run or state["dirpath"] == folder):
                 moved = in_folder(state, folder)
-                there = all(Path(file).is_file() for file in known_files(moved))
+                there = all(Path(file).is_file() for file in written_files(moved))
                 if trainer.strategy.broadcast(there):
                     checkpoint["callbacks"][callback.state_key] = moved
                 else:
@@ -37,7 +37,7 @@ class MovedCheckpoints(pl.Callback):
 
 
 def in_folder(state: dict[str, Any], folder: str) -> dict[str, Any]:
-    """What a checkpoint callback knows, with its files in this folder."""
+    """The state of a checkpoint callback, with its files in this folder."""
 
     def path(old: str) -> str:
         return old and os.path.join(folder, os.path.relpath(old, state["dirpath"]))
@@ -47,6 +47,6 @@ def in_folder(state: dict[str, Any], folder: str) -> dict[str, Any]:
     return {**state, **paths, "best_k_models": scores, "dirpath": folder}
 
 
-def known_files(state: dict[str, Any]) -> list[str]:
+def written_files(state: dict[str, Any]) -> list[str]:
     """The files that a checkpoint callback will not write again, as it has them."""
     return [*state["best_k_models"]] or [file for file in [state["best_model_path"]] if file]

@@ -17,7 +17,7 @@ class MaskWriter(pl.Callback):
     def on_predict_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Write the batch's masks, if the network has answered at all."""
+        """Write the batch's masks, if the network's output is finite."""
         pl_module.require_finite()
         folder = Path(trainer.default_root_dir) / "predictions"
         numbers = trainer.predict_dataloaders.batch_sampler.seen_batch_indices[batch_idx]  # type: ignore[union-attr]

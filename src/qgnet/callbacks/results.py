@@ -25,7 +25,7 @@ from qgnet.tasks.episodic import EpisodicTask, Segmented
 class TestResults(pl.Callback):
     """Writes ``results.json``: scores of the task and, on the same episodes, of baselines.
 
-    These are everything foreground, the guided map at nine thresholds, and each score map of support matching there is.
+    These are everything foreground, the guided map at nine thresholds, and each score map of support matching.
     """
 
     __test__ = False  # not for pytest

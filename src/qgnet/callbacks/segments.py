@@ -48,6 +48,6 @@ class SegmentWriter(pl.Callback):
         if self.batch is not None:
             self.batch.result()  # raises what writing raised
 
-    def _write(self, answers: Sequence[SegmentedImage]) -> None:
-        for image, result in answers:
+    def _write(self, images: Sequence[SegmentedImage]) -> None:
+        for image, result in images:
             self.folder.write(image, result)

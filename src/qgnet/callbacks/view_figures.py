@@ -1,24 +1,22 @@
-"""Pictures of stage 1: prior maps, and the views that a training draws."""
+"""Figures of stage 1: prior maps, and the views that a training draws."""
 
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
 
 from datamodules.unlabeled import ViewDataModule
-from datamodules.views.dataset import Views
 from datamodules.views.object_images import ObjectImages
-from qgnet.callbacks.episode_figures import publish
+from qgnet.callbacks.episode_figures import save_figure
 from qgnet.common.internals import batches_of_epoch, batches_trained
 from qgnet.outputs.drawing import Pixels, contact_sheet, heat, overlay, to_array, view_row
 
 
 class ViewFigures(pl.Callback):
-    """What stage 1 sees, and what its key encoder makes of photographs.
+    """What stage 1 sees, and the prior maps of its key encoder.
 
     ``pictures/views-<step>.png``: views and patches of the images to come, at the start and after each validation;
-    ``pictures/prior_maps-<step>.png``: prior maps of the first photographs, ``prior_maps.png`` of a test.
+    ``pictures/prior_maps-<step>.png``: prior maps of the first images with masks, ``prior_maps.png`` of a test.
 
     Args:
         count: number of images.
@@ -36,27 +34,18 @@ class ViewFigures(pl.Callback):
         """Begin a new sheet of prior maps."""
         self.rows = []
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a new sheet of prior maps."""
-        self.rows = []
+    on_test_start = on_validation_start
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Collect the first photographs."""
-        self._collect(outputs, batch)
+        """Collect the first images; ``outputs`` are their prior maps."""
+        if isinstance(batch, ObjectImages) and outputs is not None:
+            for i in range(min(self.count - len(self.rows), len(outputs))):
+                image = to_array(batch.image[i])
+                self.rows.append([image, heat(outputs[i, 0].cpu().numpy()), overlay(image, batch.objects[i])])
 
-    def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Collect the first photographs."""
-        self._collect(outputs, batch)
-
-    def _collect(self, maps: Tensor | None, batch: Views | ObjectImages) -> None:
-        if isinstance(batch, ObjectImages) and maps is not None:
-            for i in range(min(self.count - len(self.rows), len(maps))):
-                picture = to_array(batch.image[i])
-                self.rows.append([picture, heat(maps[i, 0].cpu().numpy()), overlay(picture, batch.objects[i])])
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write both sheets."""
@@ -70,8 +59,8 @@ class ViewFigures(pl.Callback):
         self._write(trainer, "prior_maps.png", "test/prior_maps")
 
     def _write(self, trainer: pl.Trainer, name: str, key: str) -> None:
-        sheet = contact_sheet(("photograph", "prior map", "objects"), self.rows, [""] * len(self.rows))
-        publish(trainer, sheet, name, key)
+        sheet = contact_sheet(("image", "prior map", "objects"), self.rows, [""] * len(self.rows))
+        save_figure(trainer, sheet, name, key)
 
     def _views(self, trainer: pl.Trainer, begun: bool) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -82,7 +71,7 @@ class ViewFigures(pl.Callback):
         rows = [view_row(views, first + i) for i in range(min(self.count, len(views)))]
         headings = ("regions, views, patches", "global view 1", "global view 2", "patch 1", "patch 2")
         sheet = contact_sheet(headings, rows, [""] * len(rows))
-        publish(trainer, sheet, f"pictures/views-{trainer.global_step:06d}.png", "train/views")
+        save_figure(trainer, sheet, f"pictures/views-{trainer.global_step:06d}.png", "train/views")
 
 
 def next_number(trainer: pl.Trainer, batch_size: int, begun: bool) -> int:
@@ -91,7 +80,7 @@ def next_number(trainer: pl.Trainer, batch_size: int, begun: bool) -> int:
     Args:
         trainer: in a fit.
         batch_size: per process.
-        begun: after some training; a run that goes on after a whole epoch still counts that one's batches as it begins.
+        begun: after some training; a run resumed after a whole epoch still counts that one's batches as it begins.
     """
     sampler = trainer.train_dataloader.sampler  # type: ignore[union-attr]
     whole, part = divmod(batches_trained(trainer), batches_of_epoch(trainer))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from qgnet.common.boundary import boundary
-from qgnet.start import SUBCOMMANDS, VERSION, lightning
+from qgnet.config import SUBCOMMANDS
+from qgnet.start import VERSION, lightning
 
 COMMANDS = {
     "segment": "a few masks in, all the others out: segment photographs",

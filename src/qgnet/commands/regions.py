@@ -22,11 +22,7 @@ def add_parser(subcommands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Compute what is missing.
-
-    Raises:
-        InputError: if the configuration keeps no region maps, or they cannot be made.
-    """
+    """Compute what is missing; InputError if the configuration keeps no region maps, or they cannot be made."""
     from datamodules.unlabeled import ViewDataModule
     from qgnet.cli import parse
 

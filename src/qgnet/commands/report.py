@@ -13,7 +13,7 @@ from qgnet.common.paths import expanded
 from qgnet.common.terminal import printable
 from qgnet.runs.conditions import Setting
 from qgnet.runs.results import EVERYTHING, RESULTS, THRESHOLDS, guided
-from qgnet.runs.tables import Table, align, collect, markdown, own_score
+from qgnet.runs.tables import Table, collect, markdown, own_score
 
 COLUMN = 14
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
         return
     tables, replaced = collect(results.values())
     for table in tables:
-        print("\n".join(["", table.title, *align([table.header, *table.cells()]), *table.notes()]))
+        print(table.text())
     print("\nmIoU per fold; mIoU and FB-IoU: means over folds, in %; ±: sample standard deviation over seeds")
     if any(table.controlled for table in tables):
         print("overlap: of the predictions under right and absent classes' supports, 1: the support does not matter")
@@ -77,11 +77,7 @@ def no_formula(value: Any) -> Any:
 
 
 def write(file: Path, text: str) -> None:
-    """Write a file and say so.
-
-    Raises:
-        InputError: if it cannot be written.
-    """
+    """Write a file and say so; InputError if it cannot be written."""
     try:
         with atomic_write(file) as part:
             part.write_text(text, encoding="utf-8")

@@ -47,12 +47,13 @@ def segment(options: argparse.Namespace, files: dict[str, Path], model: dict[str
         InputError: for anything that cannot be used, before the work starts.
     """
     quiet()
-    supports = given_supports(options)
-    segmenter = make_segmenter(options, model)
+    supports = load_supports(options)
+    settings = {name: getattr(options, name) for name in ("bf16", "tile", "threshold", "presence")}
+    segmenter = Segmenter(**model, **settings, device="cpu")  # until Lightning moves it
     trainer = make_trainer(options)
     check_writable(options.out)
     with claimed(options.out) if trainer.is_global_zero else nullcontext():
-        work(options, files, supports, segmenter, trainer)
+        segment_folder(options, files, supports, segmenter, trainer)
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def claimed(out: Path) -> Iterator[None]:
         yield
 
 
-def work(
+def segment_folder(
     options: argparse.Namespace, files: dict[str, Path], supports: Supports, segmenter: Segmenter, trainer: pl.Trainer
 ) -> None:
     """Segment and write, in a folder that is this run's alone; the parts of :func:`segment`."""
@@ -74,20 +75,20 @@ def work(
     segmenter.fit(supports)
     fingerprint = fingerprint_of(segmenter, supports)
     folder = OutputFolder(out, images, options.format, tuple(segmenter.classes), fingerprint)
-    left = folder.left()
+    pending = folder.pending()
     if trainer.is_global_zero:
-        tell(segmenter, len(images), len(left))
-    if left:
+        report_fit(segmenter, len(images), len(pending))
+    if pending:
         side = segmenter.model.image_size
-        data = InputImagesDataModule(left, side, options.tile, options.batch_size, options.workers)
+        data = InputImagesDataModule(pending, side, options.tile, options.batch_size, options.workers)
         trainer.callbacks.append(SegmentWriter(folder))  # type: ignore[attr-defined]
         trainer.predict(ImageSegmentation(segmenter), data, return_predictions=False)
         trainer.strategy.barrier()
     if trainer.is_global_zero:
-        finish(options, folder, left, [path for name, path in files.items() if name not in images])
+        finish(options, folder, pending, [path for name, path in files.items() if name not in images])
 
 
-def given_supports(options: argparse.Namespace) -> Supports:
+def load_supports(options: argparse.Namespace) -> Supports:
     """Class name → images and masks of ``--support`` and ``--supports``; InputError if they cannot be used."""
     if options.support:
         return read_supports(options.support, None)
@@ -104,18 +105,6 @@ def given_supports(options: argparse.Namespace) -> Supports:
     if empty and len(empty) < len(pairs):
         say(f"{root} has no mask that shows {', '.join(empty)}: not looked for.")
     return read_supports({name: found for name, found in pairs.items() if found}, None)
-
-
-def make_segmenter(options: argparse.Namespace, model: dict[str, Any]) -> Segmenter:
-    """The Segmenter asked for; InputError if it cannot be had."""
-    return Segmenter(
-        **model,
-        device="cpu",  # until Lightning moves it
-        bf16=options.bf16,
-        tile=options.tile,
-        threshold=options.threshold,
-        presence=options.presence,
-    )
 
 
 def make_trainer(options: argparse.Namespace) -> pl.Trainer:
@@ -154,36 +143,36 @@ def fingerprint_of(segmenter: Segmenter, supports: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def tell(segmenter: Segmenter, images: int, left: int) -> None:
-    """Say what was learnt and what there is to do."""
-    for learnt in segmenter.learnt:
-        shots = len(learnt.supports)
+def report_fit(segmenter: Segmenter, images: int, pending: int) -> None:
+    """Print what the supports are worth and what there is to do."""
+    for fitted in segmenter.fitted:
+        shots = len(fitted.supports)
         among = "what the supports find in each other" if shots > 1 else "what it finds in its mirrored copy"
-        print(f"{printable(learnt.name)}: {shots} support(s), threshold {learnt.threshold:.2f}")
-        print(f"  IoU to expect: {learnt.expected_iou:.2f}, of {among}")
-        for report in learnt.supports:
+        print(f"{printable(fitted.name)}: {shots} support(s), threshold {fitted.threshold:.2f}")
+        print(f"  IoU to expect: {fitted.expected_iou:.2f}, of {among}")
+        for report in fitted.supports:
             if report.disagrees:
                 print(f"  support {report.number} disagrees with the others (IoU {report.iou:.2f}). Is its mask right?")
-    done = f", {images - left} of them done before" if left < images else ""
+    done = f", {images - pending} of them done before" if pending < images else ""
     print(f"{images} images{done}")
 
 
-def finish(options: argparse.Namespace, folder: OutputFolder, left: Collection[str], too_long: Sequence[Path]) -> None:
+def finish(options: argparse.Namespace, folder: OutputFolder, new: Collection[str], too_long: Sequence[Path]) -> None:
     """Write what is made of all images, and say what there is; exit with 1 if some were left out.
 
     Args:
         options: of the command.
         folder: with the records of all images.
-        left: names of those that were segmented just now.
+        new: names of those that were segmented just now.
         too_long: files of images whose results would have too long a name.
     """
     records = {name: record for name in folder.images if (record := read_record(folder.out, name)) is not None}
     missing = [name for name in folder.images if name not in records]
     if missing:
         raise InputError(f"{len(missing)} images have no result, e.g. {missing[0]}. Run the same command again.")
-    aside = [file for name in left for file in records[name]["aside"]] + folder.clear()
-    for name in records.keys() - set(left):
-        folder.follow(name, records[name])
+    aside = [file for name in new for file in records[name]["aside"]] + folder.clear()
+    for name in records.keys() - set(new):
+        folder.update_location(name, records[name])
     here = {name: record | {"file": str(folder.images[name])} for name, record in records.items()}
     good = {name: record for name, record in here.items() if "error" not in record}
     aside += write_tables(folder, good, options.format, options.polygons)
@@ -192,7 +181,7 @@ def finish(options: argparse.Namespace, folder: OutputFolder, left: Collection[s
     if aside:
         lines += [f"Of earlier runs, and not of this one: {some(aside)}. Moved to {folder.out / ASIDE}."]
     say(*map(printable, lines))
-    tell_left_out(here, good, too_long)
+    report_left_out(here, good, too_long)
 
 
 def write_tables(
@@ -208,20 +197,15 @@ def write_tables(
     return [file for file in stale if move_aside(folder.out, file)]
 
 
-def tell_left_out(records: Mapping[str, Record], good: Mapping[str, Record], too_long: Sequence[Path]) -> None:
-    """Say what of the images is in no result; exit with 1 if whole ones are not."""
-    for record in good.values():
-        if record["pages"] > 1:
-            print(f"only the first of {record['pages']} pages or frames: {record['file']}", file=sys.stderr)
-    broken = [record["error"] for record in records.values() if "error" in record]
-    for error in broken:
-        print(f"left out: {error}", file=sys.stderr)
-    for path in too_long:
-        print(
-            f"left out: {path} has too long a name to name its results after it. Shorten it.",
-            file=sys.stderr,
-        )
-    number = len(broken) + len(too_long)
-    if number:
-        print(f"{number} of {len(records) + len(too_long)} images could not be read.", file=sys.stderr)
+def report_left_out(records: Mapping[str, Record], good: Mapping[str, Record], too_long: Sequence[Path]) -> None:
+    """Print which images and pages are in no result; exit with 1 if whole images are not."""
+    several = [record for record in good.values() if record["pages"] > 1]
+    left_out = [record["error"] for record in records.values() if "error" in record]
+    left_out += [f"{path} has too long a name to name its results after it. Shorten it." for path in too_long]
+    lines = [f"only the first of {record['pages']} pages or frames: {record['file']}" for record in several]
+    lines += [f"left out: {error}" for error in left_out]
+    if left_out:
+        lines += [f"{len(left_out)} of {len(records) + len(too_long)} images could not be read."]
+    print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr)
+    if left_out:
         sys.exit(1)

@@ -16,7 +16,7 @@ def add_parser(subcommands: Any) -> None:
     parser = subcommands.add_parser(
         "serve",
         description="Opens a page in which one paints an object in one or a few images of a folder, sees it found "
-        "in all others, corrects, and downloads. The work is kept in the folder itself (.qgnet-page).",
+        "in all others, corrects, and downloads. The work is saved in the folder itself (.qgnet-page).",
         epilog="example: qgnet serve photographs/",
     )
     parser.add_argument("images", type=Path, help="a folder, searched through")
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
         app = make_app(options.images, segmenter, options.host, token)
         for line in app.state.workspace.session.warnings:
             print(line, file=sys.stderr)
-        print(f"Open {address(listener, options.host, token)}\nCtrl-C ends it; what you did is kept.", flush=True)
+        print(f"Open {address(listener, options.host, token)}\nCtrl-C ends it; what you did is saved.", flush=True)
 
         class Server(uvicorn.Server):
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -14,14 +14,9 @@ except ImportError:  # of Unix alone; elsewhere nobody is kept away
 
 
 def hold(path: Path) -> TextIO | None:
-    """Lock a file, made if there is none, until what is returned is closed or this process ends.
+    """Lock a file, made if there is none, until what is returned is closed or this process ends; None if it is locked.
 
-    Returns:
-        The open file, which processes forked from here do not keep; None if another holds it. On a file system
-        without locks everybody gets it.
-
-    Raises:
-        OSError: if the file cannot be opened for writing.
+    Processes forked from here do not keep it. On a file system without locks everybody gets it.
     """
     file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (stays open)
     try:

@@ -7,104 +7,78 @@ def __init__(self, width: Annotated[int, Range(1)] = 5) -> None: …
 
 import inspect
 import math
-from abc import ABC, ABCMeta, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from abc import ABCMeta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from qgnet.common.errors import InputError
-from qgnet.common.renamed import RENAMED
 
-
-class Rule(ABC):
-    """What a value must be; its text stands in help and messages, as what is expected."""
-
-    @abstractmethod
-    def fits(self, value: Any) -> bool:
-        """Whether the value, which is neither None nor bool, is allowed."""
-
-    @abstractmethod
-    def __str__(self) -> str: ...
-
-    def __repr__(self) -> str:
-        return str(self)
+RENAMED = {
+    "prior_checkpoint": "prior_weights",
+    "margins": "score_maps",
+    "add_margins": "add_to_score_maps",
+}
+"""Old name of a setting → name: command lines, configurations, files and Python with the old one still work."""
 
 
 @dataclass(frozen=True, repr=False)
-class Range(Rule):
-    """A number, or each number of a sequence, from ``least`` to ``most``, and above ``above``."""
+class Rule:
+    """What a value must be.
 
-    least: float = -math.inf
-    most: float = math.inf
-    above: float = -math.inf
+    Args:
+        expected: in words, for help and messages.
+        fits: whether a value, which is not bool, is allowed.
+    """
 
-    def fits(self, value: Any) -> bool:
-        """Not a number (NaN) never fits."""
-        return all(isinstance(v, Real) and self.holds(v) for v in elements(value))
+    expected: str
+    fits: Callable[[Any], bool]
 
-    def holds(self, number: Any) -> bool:
-        """Whether one number is allowed."""
-        return bool(self.least <= number <= self.most and number > self.above)
+    def __repr__(self) -> str:
+        return self.expected
 
-    def __str__(self) -> str:
-        if self.above > -math.inf:
-            return f"more than {self.above:.12g}"
-        return f"at least {self.least:.12g}" if self.most == math.inf else f"{self.least:.12g} … {self.most:.12g}"
+
+def each_number(expected: str, holds: Callable[[Any], bool], kind: type = Real) -> Rule:
+    """The rule that a number, or each number of a sequence, must hold to."""
+    return Rule(expected, lambda value: all(isinstance(number, kind) and holds(number) for number in elements(value)))
+
+
+def elements(value: Any) -> Sequence[Any]:
+    """A sequence's, or the value alone."""
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def Range(least: float = -math.inf, most: float = math.inf, above: float = -math.inf) -> Rule:  # noqa: N802 (a type's)
+    """A number, or each number of a sequence, from ``least`` to ``most``, and above ``above``; never NaN."""
+    text = f"at least {least:.12g}" if most == math.inf else f"{least:.12g} … {most:.12g}"
+    expected = f"more than {above:.12g}" if above > -math.inf else text
+    return each_number(expected, lambda number: least <= number <= most and number > above)
 
 
 LARGEST_SIDE = 4097
 """In pixels, of a square that goes through a network: one takes some gigabytes, twice the side four times as many."""
-
-
-@dataclass(frozen=True, repr=False)
-class Side(Range):
-    """A side of a network's square. Which of them it takes, its encoder says."""
-
-    least: float = 1
-    most: float = LARGEST_SIDE
-
-    def holds(self, number: Any) -> bool:
-        """Whether one side is allowed."""
-        return isinstance(number, Integral) and super().holds(number)
-
-    def __str__(self) -> str:
-        return f"a whole number of pixels, {self.least:.12g} … {self.most:.12g}"
-
-
-class Rising(Rule):
-    """A pair whose first number is not above its second."""
-
-    def fits(self, value: Any) -> bool:
-        """Whether it rises."""
-        return list(value) == sorted(value)
-
-    def __str__(self) -> str:
-        return "the smaller number first"
-
-
-class Filled(Rule):
-    """At least one entry."""
-
-    def fits(self, value: Any) -> bool:
-        """Whether there is one."""
-        return len(value) > 0
-
-    def __str__(self) -> str:
-        return "at least one entry"
+SIDE = each_number(
+    f"a whole number of pixels, 1 … {LARGEST_SIDE}", lambda side: 1 <= side <= LARGEST_SIDE, kind=Integral
+)
+INCREASING = Rule("the smaller number first", lambda pair: list(pair) == sorted(pair))
+NOT_EMPTY = Rule("at least one entry", lambda entries: len(entries) > 0)
+NOT_NONE = Rule("a value", lambda value: value is not None)
+FINITE = Rule("a finite number", lambda value: all(math.isfinite(v) for v in elements(value) if isinstance(v, float)))
+Count = Annotated[int, Range(1)]
+Natural = Annotated[int, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+Side = Annotated[int, SIDE]
+"""Of a network's square. Which sides it takes, its encoder says."""
 
 
 class Checked(ABCMeta):
     """Of classes whose objects are made only from settings that fit; ``prefix`` names their group, such as ``data``."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Make an object; settings may have their old names.
-
-        Raises:
-            InputError: for the first setting that does not fit.
-        """
+        """Make an object; settings may have their old names; InputError for the first setting that does not fit."""
         kwargs = {RENAMED.get(name, name): value for name, value in kwargs.items()}
         try:
             given = inspect.signature(cls.__init__).bind_partial(None, *args, **kwargs).arguments  # type: ignore[misc]
@@ -122,8 +96,23 @@ def declared(cls: type) -> dict[str, list[Rule]]:
     for base in cls.__mro__:
         if isinstance(base, Checked) and "__init__" in vars(base):
             for name, hint in get_type_hints(base.__init__, include_extras=True).items():  # type: ignore[misc]
-                required: list[Rule] = [] if allows_none(hint) else [GIVEN]
-                found.setdefault(name, required).extend(rules(hint))
+                optional = hint in (Any, None, type(None)) or type(None) in get_args(hint)
+                found.setdefault(name, [] if optional else [NOT_NONE]).extend(rules(hint))
+    return found
+
+
+def rules(hint: Any) -> list[Rule]:
+    """Those of a type: ``Annotated[int, Range(1)] | None`` has one; beside a Literal there may be callables."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        return [*rules(parts[0]), *(part for part in parts[1:] if isinstance(part, Rule))]
+    if kind is Literal:
+        return [Rule(f"one of {', '.join(map(str, parts))}", lambda value: value in parts)]
+    if kind not in (Union, UnionType):
+        return []
+    found = [rule for part in parts for rule in rules(part)]
+    if any(get_origin(part) is Callable for part in parts):
+        return [Rule(rule.expected, lambda value, rule=rule: callable(value) or rule.fits(value)) for rule in found]
     return found
 
 
@@ -138,90 +127,28 @@ def check(declared: Mapping[str, Sequence[Rule]], values: Mapping[str, Any], pre
     Raises:
         InputError: naming the first setting that does not fit, what was found and what is expected.
     """
-    for name, rules_of_it in declared.items():
+    for name, own in declared.items():
         value = values.get(name)
-        if name not in values or isinstance(value, bool) or (value is None and GIVEN not in rules_of_it):
+        if name not in values or isinstance(value, bool) or (value is None and NOT_NONE not in own):
             continue
-        for rule in [*rules_of_it, FINITE]:
+        for rule in [*own, FINITE]:
             if not rule.fits(value):
-                setting = f"{prefix}.{name}".lstrip(".")
-                raise InputError(f"{setting} is {value!r}; expected {rule}.")
+                raise InputError(f"{f'{prefix}.{name}'.lstrip('.')} is {value!r}; expected {rule}.")
 
 
-def check_side(side: int, name: str) -> None:
+def check_side(side: Any, name: str) -> None:
     """Refuse a side that no network can have, by an InputError.
 
     Args:
         side: in pixels.
         name: of the setting or the image, for the message.
     """
-    if isinstance(side, bool):  # which Python takes for a number
-        raise InputError(f"{name} is {side}; expected {Side()}.")
-    check({name: [GIVEN, Side()]}, {name: side}, "")
+    if isinstance(side, bool) or not SIDE.fits(side):
+        raise InputError(f"{name} is {side!r}; expected {SIDE}.")
 
 
-@dataclass(frozen=True, repr=False)
-class OneOf(Rule):
-    """One of a ``Literal``'s values; or, where the type allows for it, what makes an object."""
-
-    values: tuple[Any, ...]
-    makers: bool = False
-
-    def fits(self, value: Any) -> bool:
-        """Whether it is one."""
-        return (self.makers and callable(value)) or value in self.values
-
-    def __str__(self) -> str:
-        return f"one of {', '.join(map(str, self.values))}"
-
-
-def rules(hint: Any) -> Iterator[Rule]:
-    """Those of a type: ``Annotated[int, Range(1)] | None`` has one."""
-    if get_origin(hint) is Annotated:
-        yield from rules(get_args(hint)[0])
-        yield from (rule for rule in get_args(hint)[1:] if isinstance(rule, Rule))
-    elif get_origin(hint) in (Union, UnionType):
-        makers = any(get_origin(part) is Callable for part in get_args(hint))
-        for rule in (rule for part in get_args(hint) for rule in rules(part)):
-            yield replace(rule, makers=makers) if isinstance(rule, OneOf) else rule
-    elif get_origin(hint) is Literal:
-        yield OneOf(get_args(hint))
-
-
-def allows_none(hint: Any) -> bool:
-    """Whether a type has None among its values."""
-    return hint in (Any, None, type(None)) or any(part is type(None) for part in get_args(hint))
-
-
-def elements(value: Any) -> Sequence[Any]:
-    """A sequence's, or the value alone."""
-    return value if isinstance(value, list | tuple) else (value,)
-
-
-class Finite(Rule):
-    """No infinity and no NaN, neither alone nor in a sequence."""
-
-    def fits(self, value: Any) -> bool:
-        """Whether no number is."""
-        return all(math.isfinite(v) for v in elements(value) if isinstance(v, float))
-
-    def __str__(self) -> str:
-        return "a finite number"
-
-
-class Given(Rule):
-    """Not None, which YAML's null is."""
-
-    def fits(self, value: Any) -> bool:
-        """Whether there is a value."""
-        return value is not None
-
-    def __str__(self) -> str:
-        return "a value"
-
-
-FINITE = Finite()
-GIVEN = Given()
-Count = Annotated[int, Range(1)]
-Natural = Annotated[int, Range(0)]
-Share = Annotated[float, Range(0, 1)]
+def renamed(content: Any) -> Any:
+    """What was read from a file, with the keys of all mappings by their names of today."""
+    if isinstance(content, dict):
+        return {RENAMED.get(key, key): renamed(value) for key, value in content.items()}
+    return [renamed(value) for value in content] if isinstance(content, list) else content

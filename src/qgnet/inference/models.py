@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
-from qgnet.common.renamed import renamed
-from qgnet.common.settings import check_side
+from qgnet.common.settings import check_side, renamed
 from qgnet.inference.model_names import MATCHING, PREFIX
-from qgnet.inference.onnx_networks import AGAIN, DESCRIPTION, description_of, network_of
+from qgnet.inference.onnx_networks import AGAIN, DESCRIPTION, open_exported
 from qgnet.inference.packaged_heads import open_head, pack
 from qgnet.inference.presence import Calibration
 from qgnet.inference.validation import parse_calibration
@@ -94,17 +93,16 @@ def open_model(model: str | Path, image_size: int | None = None, **matching: Any
 
 def exported_model(folder: Path, image_size: int | None) -> Model:
     """What `qgnet export` wrote; InputError if the folder is none of these, or was written for another image size."""
-    known, file = description_of(folder), folder / DESCRIPTION
-    if image_size not in (None, known["image_size"]):
+    known, net = open_exported(folder)
+    side = known["image_size"]
+    if image_size not in (None, side):
         raise InputError(
-            f"{folder} was exported for {known['image_size']} px, not for {image_size}. Leave the image size out, or "
-            "export the model again with --image-size."
+            f"{folder} was exported for {side} px, not for {image_size}. Leave the image size out, or export the model "
+            "again with --image-size."
         )
-    calibration = parse_calibration(str(file), known["calibration"], AGAIN)
-    net = network_of(folder, known)
     net.eval()
-    kind, side, source = known["kind"], known["image_size"], str(folder)
-    return Model(net, side, kind, {}, known["identity"], source, calibration, exported=True)
+    calibration = parse_calibration(str(folder / DESCRIPTION), known["calibration"], AGAIN)
+    return Model(net, side, known["kind"], {}, known["identity"], str(folder), calibration, exported=True)
 
 
 def matching_model(image_size: int, settings: dict[str, Any]) -> Model:

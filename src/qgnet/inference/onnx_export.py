@@ -1,10 +1,11 @@
 """Networks written as ONNX files, and checked against what they were made of."""
 
+import json
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from qgnet.common.errors import InputError
 from qgnet.inference.models import Model
-from qgnet.inference.onnx_networks import DECODER, ENCODER, NETWORKS, SUPPORT, describe, identity_of, needed
+from qgnet.inference.onnx_networks import DECODER, DESCRIPTION, ENCODER, FORMAT, NETWORKS, SUPPORT, identity_of, needed
+from qgnet.inference.validation import plain
 from qgnet.networks.encoders import Features
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.layers import size_of
@@ -32,23 +34,8 @@ BATCH = 2
 """Images of the trace and of the check; one would be taken for a batch that is always one."""
 
 
-class Difference(NamedTuple):
-    """How far an exported part's answer is from torch's.
-
-    Attributes:
-        part: what was compared.
-        largest: difference of any value.
-        values: the largest value.
-    """
-
-    part: str
-    largest: float
-    values: float
-
-    @property
-    def share(self) -> float:
-        """The one of the other."""
-        return self.largest / max(self.values, SMALL)
+Difference = tuple[str, float, float]
+"""A part of the network, the largest difference of its values to torch's, and the largest value."""
 
 
 class EncoderPart(nn.Module):
@@ -59,7 +46,7 @@ class EncoderPart(nn.Module):
         self.net = net
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """All that is kept of a query."""
+        """All tensors of an encoded query."""
         return tuple(all_tensors(self.net.encode_query(image)))
 
 
@@ -128,10 +115,15 @@ def export(model: Model, out: Path) -> list[Difference]:
         folder = Path(name) / out.name
         folder.mkdir()
         network = WRITERS[model.kind](model.net, model.image_size, folder)
-        identity = identity_of(folder, model.kind)
-        facts = {name: getattr(model, name) for name in ("kind", "image_size")}
-        calibration = model.calibration and model.calibration._asdict()
-        describe(folder, {**facts, "identity": identity, "calibration": calibration, "network": network})
+        description = {
+            "format": FORMAT,
+            "kind": model.kind,
+            "image_size": model.image_size,
+            "identity": identity_of(folder, NETWORKS[model.kind]),
+            "calibration": model.calibration and plain(model.calibration),
+            "network": network,
+        }
+        (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
         differences = compare(model, NETWORKS[model.kind](folder, network))
         refuse_too_large(differences)
         if out.is_dir():
@@ -142,9 +134,8 @@ def export(model: Model, out: Path) -> list[Difference]:
 
 def refuse_too_large(differences: Sequence[Difference]) -> None:
     """InputError if the exported model does not answer as torch does."""
-    for one in differences:
-        part, largest, values = one
-        if not one.share <= TOLERANCE:
+    for part, largest, values in differences:
+        if not largest / max(values, SMALL) <= TOLERANCE:
             raise InputError(
                 f"Of {part}, the ONNX files answer differently from torch, by up to {largest:.1e} at values up to "
                 f"{values:.1e}; expected at most a thousandth. Nothing was written. Try other versions of torch, onnx "
@@ -168,11 +159,9 @@ def compare(model: Model, exported: Any) -> list[Difference]:
 
 def difference(part: str, expected: list[Tensor], found: list[Tensor]) -> Difference:
     """The worst of some tensors."""
-    each = [
-        Difference(part, float((b.float() - a.float()).abs().max()), float(a.float().abs().max()))
-        for a, b in zip(expected, found, strict=True)
-    ]
-    return max(each, key=lambda one: one.share)
+    pairs = [(a.float(), b.float()) for a, b in zip(expected, found, strict=True)]
+    each = [(part, float((b - a).abs().max()), float(a.abs().max())) for a, b in pairs]
+    return max(each, key=lambda one: one[1] / max(one[2], SMALL))
 
 
 def sample_images(side: int) -> tuple[Tensor, Tensor]:
@@ -202,8 +191,8 @@ def write_qgnet(net: QGNet, side: int, folder: Path) -> dict[str, Any]:
     support = SupportPart(net, images)
     given = [torch.ones(BATCH, 1, *size) for size in support.sizes]
     named = [f"mask_{i}" for i in range(len(given))]
-    kept = ["category", "masked", *(["matching"] if net.score_map_names else [])]
-    write(support, (images, given), folder / SUPPORT, ["image", *named], kept)
+    outputs = ["category", "masked", *(["matching"] if net.score_map_names else [])]
+    write(support, (images, given), folder / SUPPORT, ["image", *named], outputs)
     write_decoder(net, images, masks, folder)
     weights = net.score_map_weights
     return {

@@ -5,29 +5,17 @@ the networks themselves: which support positions there are, how the query's rese
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
-from qgnet.inference.validation import (
-    FLAG,
-    NUMBERS,
-    SIDE,
-    SIZES,
-    TABLE,
-    TEXT,
-    Field,
-    are_score_map_names,
-    hold,
-    one_of,
-    optional,
-)
+from qgnet.inference import validation as v
 from qgnet.networks.correspondence import foreground_keys
 from qgnet.networks.enrichment import EnrichmentOutput
 from qgnet.networks.few_shot import FewShotNetwork
@@ -41,6 +29,7 @@ FORMAT = "qgnet-onnx-1"
 DESCRIPTION = "model.json"
 ENCODER, SUPPORT, DECODER = "encoder.onnx", "support.onnx", "decoder.onnx"
 EXTRA = "pip install 'qgnet-lightning[onnx]'"
+AGAIN = "Export the model again."
 
 
 class Graph:
@@ -58,26 +47,39 @@ class Graph:
         try:
             self.session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's kinds have no public parent
-            raise InputError(f"{file} cannot be read by onnxruntime ({error}). Export the model again.") from None
+            raise InputError(f"{file} cannot be read by onnxruntime ({error}). {AGAIN}") from None
         self.inputs = [one.name for one in self.session.get_inputs()]
         self.outputs = [one.name for one in self.session.get_outputs()]
         self.side = self.session.get_inputs()[0].shape[-1]
 
     def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
-        """In the order of the file's inputs; the answers come back to where the first of them lies."""
+        """In the order of the file's inputs; the outputs come back to where the first of them lies."""
         arrays = [tensor.detach().float().cpu().contiguous().numpy() for tensor in tensors]
         try:
-            answers = self.session.run(self.outputs, dict(zip(self.inputs, arrays, strict=True)))
+            outputs = self.session.run(self.outputs, dict(zip(self.inputs, arrays, strict=True)))
         except Exception as error:  # of the same kinds
-            raise InputError(f"{self.file} cannot be run by onnxruntime ({error}). Export the model again.") from None
-        given = zip(self.outputs, answers, strict=True)
-        return {name: torch.from_numpy(answer).to(tensors[0].device) for name, answer in given}
+            raise InputError(f"{self.file} cannot be run by onnxruntime ({error}). {AGAIN}") from None
+        named = zip(self.outputs, outputs, strict=True)
+        return {name: torch.from_numpy(output).to(tensors[0].device) for name, output in named}
 
 
-class OneSize(FewShotNetwork):
-    """A network that was exported for squares of one side."""
+class ExportedNetwork(FewShotNetwork):
+    """A network of ONNX files, for squares of one side.
 
-    encoder: Graph
+    Args:
+        folder: of the files.
+        network: what else makes it, which has the ``fields``.
+
+    Attributes:
+        files: in the order of their checksums.
+    """
+
+    files: ClassVar[tuple[str, ...]]
+    fields: ClassVar[dict[str, v.Field]]
+
+    def __init__(self, folder: Path, network: dict[str, Any], *args: Any) -> None:
+        super().__init__(*args)
+        self.encoder = Graph(folder / ENCODER)
 
     def check_side(self, side: int, what: str) -> None:
         """InputError for any other side."""
@@ -88,45 +90,55 @@ class OneSize(FewShotNetwork):
             )
 
 
-class ExportedMatcher(OneSize, MatchingHead):
+class ExportedMatching(ExportedNetwork, MatchingHead):
     """Training-free matching whose encoder is an ONNX file."""
 
+    files = (ENCODER,)
+    fields: ClassVar = {"method": v.one_of(SCORE_MAPS)}
+
     def __init__(self, folder: Path, network: dict[str, Any]) -> None:
-        super().__init__(network["method"])
+        super().__init__(folder, network, network["method"])
         self.score_map_names = (self.method,)
-        self.encoder = Graph(folder / ENCODER)
 
     def encode_query(self, image: Tensor, shared: None = None) -> Tensor:
         """(B, 3, S, S) normalised floats → (B, C, h, w) of length 1, what is compared."""
         return self.encoder(image)["matching"]
 
 
-class ExportedQGNet(OneSize, QGNetDecoder):
+class ExportedQGNet(ExportedNetwork, QGNetDecoder):
     """QGNet whose encoders and FEM are ONNX files."""
 
+    files = (DECODER, ENCODER, SUPPORT)
+    fields: ClassVar = {
+        "margins": v.SCORE_MAP_NAMES,
+        "margin_weights": v.optional(v.NUMBERS),
+        "cross_correspondence": v.FLAG,
+        "mask_sizes": v.SIZES,
+    }
+
     def __init__(self, folder: Path, network: dict[str, Any]) -> None:
-        super().__init__()
+        super().__init__(folder, network)
         self.score_map_names = tuple(network["margins"])
         self.cross_correspondence = network["cross_correspondence"]
         weights = network["margin_weights"]
         self.register_buffer("score_map_weights", None if weights is None else torch.tensor(weights))
         self.mask_sizes = [(height, width) for height, width in network["mask_sizes"]]
         self.enrichment = ExportedEnrichment(folder / DECODER)
-        self.encoder, self.of_support = Graph(folder / ENCODER), Graph(folder / SUPPORT)
+        self.support_encoder = Graph(folder / SUPPORT)
         self.map_names = (GUIDED, PRIOR) if "prior_map" in self.encoder.outputs else (GUIDED,)
 
     def encode_query(self, image: Tensor, shared: None = None) -> EncodedQuery:
         """(B, 3, S, S) normalised floats → what depends on the query alone."""
-        known = self.encoder(image)
-        pyramid = [tensor for name, tensor in known.items() if name.startswith("pyramid")]
-        return EncodedQuery(pyramid, known["high"], known.get("prior_map"), known.get("matching"))
+        outputs = self.encoder(image)
+        pyramid = [tensor for name, tensor in outputs.items() if name.startswith("pyramid")]
+        return EncodedQuery(pyramid, outputs["high"], outputs.get("prior_map"), outputs.get("matching"))
 
     def encode_support(self, image: Tensor, mask: Tensor, shared: None = None) -> EncodedSupport:
         """(B, 3, S, S) normalised floats and their masks (B, S, S) → what depends on the support alone."""
-        known = self.of_support(image, *(foreground_share(mask, size) for size in self.mask_sizes))
-        matching = known.get("matching")
+        outputs = self.support_encoder(image, *(foreground_share(mask, size) for size in self.mask_sizes))
+        matching = outputs.get("matching")
         positions = None if matching is None else support_positions(matching, mask)
-        return EncodedSupport(known["category"], foreground_keys(known["masked"], mask), positions)
+        return EncodedSupport(outputs["category"], foreground_keys(outputs["masked"], mask), positions)
 
 
 class ExportedEnrichment(nn.Module):
@@ -150,42 +162,24 @@ class ExportedEnrichment(nn.Module):
         return EnrichmentOutput(self.graph(*every)["logits"], [])
 
 
-NETWORKS: dict[str, Callable[[Path, dict[str, Any]], OneSize]] = {
-    "matching": ExportedMatcher,
-    "qgnet": ExportedQGNet,
-}
+NETWORKS: dict[str, type[ExportedNetwork]] = {"matching": ExportedMatching, "qgnet": ExportedQGNet}
 """Kind of the exported model → what runs it."""
-FILES = {"matching": (ENCODER,), "qgnet": (DECODER, ENCODER, SUPPORT)}
-"""Kind → its ONNX files, in the order of their checksums."""
 FIELDS = {
-    "kind": one_of(FILES),
-    "image_size": SIDE,
-    "identity": TEXT,
-    "calibration": optional(TABLE),
-    "network": TABLE,
+    "kind": v.one_of(NETWORKS),
+    "image_size": v.SIDE,
+    "identity": v.TEXT,
+    "calibration": v.optional(v.TABLE),
+    "network": v.TABLE,
 }
 """What the description holds."""
-NETWORK_FIELDS = {
-    "matching": {"method": one_of(SCORE_MAPS)},
-    "qgnet": {
-        "margins": Field(f"a list of some of {', '.join(SCORE_MAPS)}", are_score_map_names),
-        "margin_weights": optional(NUMBERS),
-        "cross_correspondence": FLAG,
-        "mask_sizes": SIZES,
-    },
-}
-"""Kind → what makes a network of the files."""
-AGAIN = "Export the model again."
 
 
-def describe(folder: Path, description: dict[str, Any]) -> None:
-    """Write what the ONNX files do not say."""
-    text = json.dumps({"format": FORMAT, **description}, indent=1)
-    (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+def open_exported(folder: Path) -> tuple[dict[str, Any], ExportedNetwork]:
+    """What `qgnet export` wrote: its description, and the network.
 
-
-def description_of(folder: Path) -> dict[str, Any]:
-    """What `describe` wrote; InputError if the folder is no exported model."""
+    Raises:
+        InputError: if the folder is no exported model, or one that was changed or damaged.
+    """
     file = folder / DESCRIPTION
     if not file.is_file():
         raise InputError(
@@ -198,52 +192,32 @@ def description_of(folder: Path) -> dict[str, Any]:
         description = {}
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise InputError(f"{file} is of another version than {FORMAT}, or damaged. {AGAIN}")
-    hold(str(file), description, FIELDS, AGAIN)
-    kind, network = description["kind"], description["network"]
-    hold(f"{file}, the network", network, NETWORK_FIELDS[kind], AGAIN)
+    v.check_fields(str(file), description, FIELDS, AGAIN)
+    kind, network, side = NETWORKS[description["kind"]], description["network"], description["image_size"]
+    v.check_fields(f"{file}, the network", network, kind.fields, AGAIN)
     weights = network.get("margin_weights")
     if weights is not None and len(weights) != len(network["margins"]):
         raise InputError(f"{file} has {len(weights)} margin_weights for {len(network['margins'])} margins. {AGAIN}")
-    return description
-
-
-def identity_of(folder: Path, kind: str) -> str:
-    """What tells an exported model from every other: the checksums of its ONNX files.
-
-    Raises:
-        InputError: if one of them is missing.
-    """
-    for name in FILES[kind]:
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name} does not exist, though {DESCRIPTION} beside it needs it. {AGAIN}")
-    return " ".join(["onnx", *(sha256(folder / name) for name in FILES[kind])])
-
-
-def check_files(folder: Path, description: dict[str, Any]) -> None:
-    """InputError if an ONNX file is not the one that the description was written for: a byte differs."""
-    found, expected = identity_of(folder, description["kind"]), description["identity"]
+    found, expected = identity_of(folder, kind), description["identity"]
     if found != expected:
-        differing = [
-            str(folder / name)
-            for name, checksum in zip(FILES[description["kind"]], found.split()[1:], strict=True)
-            if checksum not in expected.split()
-        ]
+        checksums = zip(kind.files, found.split()[1:], strict=True)
+        changed = [str(folder / name) for name, checksum in checksums if checksum not in expected.split()]
         raise InputError(
-            f"{' and '.join(differing) or folder / DESCRIPTION} was changed or damaged since the export: the sha256 in "
-            f"{folder / DESCRIPTION} is another. {AGAIN}"
+            f"{' and '.join(changed) or file} was changed or damaged since the export: the sha256 in {file} is "
+            f"another. {AGAIN}"
         )
+    net = kind(folder, network)
+    if net.encoder.side != side:
+        raise InputError(f"{file}: image_size is {side}, but {ENCODER} is for {net.encoder.side} px. {AGAIN}")
+    return description, net
 
 
-def network_of(folder: Path, description: dict[str, Any]) -> OneSize:
-    """The network of a description; InputError if its files are others, or of another size."""
-    check_files(folder, description)
-    net = NETWORKS[description["kind"]](folder, description["network"])
-    if net.encoder.side != description["image_size"]:
-        raise InputError(
-            f"{folder / DESCRIPTION}: image_size is {description['image_size']}, but {ENCODER} beside it is for "
-            f"{net.encoder.side} px. {AGAIN}"
-        )
-    return net
+def identity_of(folder: Path, kind: type[ExportedNetwork]) -> str:
+    """What tells an exported model from every other: its files' checksums; InputError if one of them is missing."""
+    for name in kind.files:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name} does not exist, though {DESCRIPTION} needs it. {AGAIN}")
+    return " ".join(["onnx", *(sha256(folder / name) for name in kind.files)])
 
 
 def needed(package: str) -> Any:

@@ -25,15 +25,7 @@ WEIGHTS = {"encoder_weights": "encoder", "prior_weights": "prior_encoder"}
 
 
 class Head(NamedTuple):
-    """A trained QGNet.
-
-    Attributes:
-        task: with all weights.
-        settings: that make it.
-        image_size: side of its square, in pixels.
-        digest: sha256 of its weights.
-        calibration: of its scores; None where it was not measured.
-    """
+    """A trained QGNet with all weights: its task, their sha256, and what :class:`Model` says of a network."""
 
     task: FewShotSegmentation
     settings: dict[str, Any]

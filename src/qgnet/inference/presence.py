@@ -12,7 +12,7 @@ from qgnet.networks.score_maps import SupportPositions
 class Calibration(NamedTuple):
     """Turns evidence into a probability, for one encoder; fitted by ``benchmarks/presence.py``.
 
-    Features of another scale tell other things apart, so it counts only where it was measured, see :meth:`why_not`.
+    Features of another scale tell other things apart, so it counts only where it was measured, see :meth:`mismatch`.
 
     Attributes:
         similarity: weight of the cosine between what was found and the supports' object, both from `centre`.
@@ -21,8 +21,8 @@ class Calibration(NamedTuple):
         offset: added.
         threshold: the one that serves best where there is but one support.
         centre: (C,) mean feature of images. What all of them have in common tells no class from another.
-        usual: weight of the similarity that several supports' objects have, found in each other: where it is high, what
-            is found in an image that shows the class is similar, too.
+        support_similarity: weight of the similarity that several supports' objects have, found in each other: where it
+            is high, what is found in an image that shows the class is similar, too.
         sides: image sizes, in pixels, at which it was measured to hold: of images with and without the class as
             many as at the first are kept and left empty, within 5 %. The default is that of files without them.
         bf16: whether it was measured to hold in bfloat16, too.
@@ -34,11 +34,11 @@ class Calibration(NamedTuple):
     offset: float
     threshold: float
     centre: tuple[float, ...]
-    usual: float = 0.0
+    support_similarity: float = 0.0
     sides: tuple[int, ...] = (321,)
     bf16: bool = False
 
-    def why_not(self, side: int, tile: bool, bf16: bool) -> str:
+    def mismatch(self, side: int, tile: bool, bf16: bool) -> str:
         """Why it does not hold for these settings of a Segmenter; empty where it does."""
         if tile:
             return "the score is calibrated for whole images, not for tiles"
@@ -46,23 +46,24 @@ class Calibration(NamedTuple):
             return f"the score is calibrated at {', '.join(map(str, self.sides))} px, not at {side} px"
         return "the score is not calibrated in bfloat16" if bf16 and not self.bf16 else ""
 
-    def probability(self, evidence: Tensor, shots: int, usual: float) -> Tensor:
+    def probability(self, evidence: Tensor, shots: int, support_similarity: float) -> Tensor:
         """That images show the class: as likely as not at 0.5 where half of them do.
 
         Args:
             evidence: (T, 2) of :func:`evidence`.
             shots: number of supports.
-            usual: mean similarity among them by the same measure; 0 for a single one.
+            support_similarity: mean similarity among them by the same measure; 0 for a single one.
 
         Returns:
             (T,) in [0, 1].
         """
         weights = evidence.new_tensor([self.similarity, self.strength])
-        of_class = self.shots * torch.tensor(float(shots)).log2() + self.usual * usual + self.offset
+        of_shots = self.shots * torch.tensor(float(shots)).log2()
+        of_class = of_shots + self.support_similarity * support_similarity + self.offset
         return (evidence @ weights + of_class).sigmoid()
 
 
-def within(inside: Tensor, size: tuple[int, int]) -> Tensor:
+def valid_positions(inside: Tensor, size: tuple[int, int]) -> Tensor:
     """(T, S, S) bool → (T, h * w), the positions that are not padding alone."""
     return F.adaptive_max_pool2d(inside.float()[:, None], size)[:, 0].flatten(1) > 0
 
@@ -84,7 +85,7 @@ def evidence(query: Tensor, supports: SupportPositions, score_maps: Tensor, insi
     size = (query.shape[-2], query.shape[-1])
     prototype = mean_feature(supports.features, supports.foreground) - centre
     coarse = F.interpolate(score_maps.float()[:, None], size, mode="bilinear", align_corners=True)[:, 0].flatten(1)
-    coarse = coarse.masked_fill(~within(inside, size), -torch.inf)
+    coarse = coarse.masked_fill(~valid_positions(inside, size), -torch.inf)
     found = (coarse > 0) | (coarse == coarse.amax(dim=1, keepdim=True))
     mean = mean_feature(query.float().flatten(2), found * coarse.sigmoid()) - centre
     strength = torch.where(found, coarse, 0.0).sum(dim=1) / found.sum(dim=1)

@@ -1,7 +1,7 @@
 """Fitted Segmenters as files of tensors and plain values."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -9,26 +9,9 @@ import torch
 from torch import Tensor
 
 from qgnet.common.errors import InputError
+from qgnet.inference import validation as v
 from qgnet.inference.models import KINDS, Model, rebuild
-from qgnet.inference.presence import Calibration
-from qgnet.inference.tuning import SupportReport
-from qgnet.inference.validation import (
-    FLAG,
-    LIST,
-    NUMBER,
-    SHARE,
-    SIDE,
-    TABLE,
-    TEXT,
-    THRESHOLD,
-    Field,
-    hold,
-    is_list_of,
-    is_number,
-    one_of,
-    optional,
-    parse_calibration,
-)
+from qgnet.inference.tuning import FittedClass, SupportReport
 from qgnet.networks.encoders import Encoder
 from qgnet.weights.files import read_tensors, save_tensors
 
@@ -36,42 +19,37 @@ FORMAT = "qgnet-segmenter-1"
 CHECKSUM = "sha256"
 """Key of the checksum of all else; older files have none."""
 AGAIN = "Fit a Segmenter again, and save it."
-PARTS = {"model": TABLE, "normalisation": LIST, "state_dict": TABLE, "options": TABLE, "learnt": LIST}
-MODEL = {"kind": one_of(KINDS), "image_size": SIDE, "settings": TABLE, "identity": TEXT}
-OPTIONS = {"bf16": FLAG, "tile": FLAG, "threshold": optional(THRESHOLD), "presence": SHARE}
-COLOURS = Field("mean and deviation of three colours", is_list_of(is_list_of(is_number, 3), 2))
-SUPPORT = {"class_name": TEXT, "number": Field("a whole number", lambda n: isinstance(n, int)), "iou": SHARE}
-SUPPORT["disagrees"] = FLAG
-LEARNT = {
-    "name": TEXT,
-    "encoded": TABLE,
-    "threshold": THRESHOLD,
-    "supports": Field(
-        f"a list of {len(SUPPORT)} values for each support",
-        is_list_of(lambda report: isinstance(report, list | tuple) and len(report) == len(SUPPORT)),
-    ),
-    "usual": NUMBER,
-}
+PARTS = {"model": v.TABLE, "normalisation": v.LIST, "state_dict": v.TABLE, "options": v.TABLE, "learnt": v.LIST}
+MODEL = {"kind": v.one_of(KINDS), "image_size": v.SIDE, "settings": v.TABLE, "identity": v.TEXT}
+OPTIONS = {"bf16": v.FLAG, "tile": v.FLAG, "threshold": v.optional(v.THRESHOLD), "presence": v.SHARE}
+COLOURS = v.Field("mean and deviation of three colours", v.is_list_of(v.is_list_of(v.is_number, 3), 2))
+SUPPORT = {"class_name": v.TEXT, "number": v.INTEGER, "iou": v.SHARE, "disagrees": v.FLAG}
+SUPPORTS = v.Field(
+    f"a list of {len(SUPPORT)} values for each support", v.is_list_of(v.is_list_of(lambda _: True, len(SUPPORT)))
+)
+CLASS = {"name": v.TEXT, "encoded": v.TABLE, "threshold": v.THRESHOLD, "supports": SUPPORTS, "usual": v.NUMBER}
 
 
-def write(path: Path, model: Model, options: dict[str, Any], learnt: list[dict[str, Any]]) -> None:
-    """Write a model, how it is used and what it has learnt; the file appears by rename."""
-    known = {name: getattr(model, name) for name in MODEL}
+def write(path: Path, model: Model, options: dict[str, Any], fitted: Sequence[FittedClass]) -> None:
+    """Write a model, how it is used and the fitted classes; the file is whole or not there."""
+    classes = [
+        {**v.plain(one), "encoded": _plain(one.encoded), "supports": [tuple(r) for r in one.supports]} for one in fitted
+    ]
     content = {
         "format": FORMAT,
-        "model": {**known, "calibration": model.calibration and model.calibration._asdict()},
+        "model": {
+            **{name: getattr(model, name) for name in MODEL},
+            "calibration": model.calibration and v.plain(model.calibration),
+        },
         "normalisation": [[list(e.mean), list(e.std)] for e in _encoders(model.net)],
         "state_dict": {key: value.cpu() for key, value in model.net.state_dict().items()},
         "options": options,
-        "learnt": [
-            {**one, "encoded": _plain(one["encoded"]), "supports": [tuple(r) for r in one["supports"]]}
-            for one in learnt
-        ],
+        "learnt": classes,
     }
     save_tensors(path, {**content, CHECKSUM: checksum_of(content)})
 
 
-def read(path: Path) -> tuple[Model, dict[str, Any], list[dict[str, Any]]]:
+def read(path: Path) -> tuple[Model, dict[str, Any], list[FittedClass]]:
     """What `write` wrote.
 
     Raises:
@@ -85,12 +63,12 @@ def read(path: Path) -> tuple[Model, dict[str, Any], list[dict[str, Any]]]:
     found = content.pop(CHECKSUM, None)
     if found is not None and found != checksum_of(content):
         raise InputError(f"{path} was changed or damaged since it was written: its sha256 is another. {AGAIN}")
-    hold(str(path), content, PARTS, AGAIN)
+    v.check_fields(str(path), content, PARTS, AGAIN)
     options = content["options"]
-    hold(f"{path}, the options", options, OPTIONS, AGAIN)
+    v.check_fields(f"{path}, the options", options, OPTIONS, AGAIN)
     model = _model(path, content)
-    learnt = [_learnt(f"{path}, class {i}", model, one) for i, one in enumerate(content["learnt"], start=1)]
-    return model, {name: options[name] for name in OPTIONS}, learnt
+    fitted = [_fitted_class(f"{path}, class {i}", model, one) for i, one in enumerate(content["learnt"], start=1)]
+    return model, {name: options[name] for name in OPTIONS}, fitted
 
 
 def checksum_of(content: Any) -> str:
@@ -117,15 +95,15 @@ def checksum_of(content: Any) -> str:
 
 
 def _model(path: Path, content: dict[str, Any]) -> Model:
-    known = content["model"]
-    hold(f"{path}, the model", known, MODEL, AGAIN)
-    calibration = known.get("calibration")
-    if isinstance(calibration, list | tuple):  # of before its fields had names there
-        calibration = dict(zip(Calibration._fields, calibration, strict=False))
+    facts = content["model"]
+    v.check_fields(f"{path}, the model", facts, MODEL, AGAIN)
+    calibration = facts.get("calibration")
+    if isinstance(calibration, list | tuple):  # in older files, without its fields' names
+        calibration = dict(zip(v.CALIBRATION, calibration, strict=False))
     try:
-        net = rebuild(known["kind"], dict(known["settings"]))
+        net = rebuild(facts["kind"], dict(facts["settings"]))
         net.load_state_dict(content["state_dict"])
-        net.check_side(known["image_size"], "image_size")
+        net.check_side(facts["image_size"], "image_size")
     except (InputError, TypeError, ValueError, RuntimeError) as error:  # another setting, or weights of another network
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} does not make a network of its settings and weights ({reason}). {AGAIN}") from None
@@ -137,14 +115,14 @@ def _model(path: Path, content: dict[str, Any]) -> Model:
         raise InputError(f"{path}: normalisation is not {COLOURS.expected} for {len(encoders)} encoders. {AGAIN}")
     for encoder, (mean, std) in zip(encoders, colours, strict=True):
         encoder.mean, encoder.std = tuple(mean), tuple(std)
-    facts = {name: known[name] for name in MODEL}
-    return Model(**facts, net=net, source=str(path), calibration=parse_calibration(str(path), calibration, AGAIN))
+    known = {name: facts[name] for name in MODEL}
+    return Model(**known, net=net, source=str(path), calibration=v.parse_calibration(str(path), calibration, AGAIN))
 
 
-def _learnt(where: str, model: Model, one: Any) -> dict[str, Any]:
-    hold(where, one, LEARNT, AGAIN, missing=("usual",))
+def _fitted_class(where: str, model: Model, one: Any) -> FittedClass:
+    v.check_fields(where, one, CLASS, AGAIN, missing=("usual",))
     for report in one["supports"]:
-        hold(f"{where}, a support", dict(zip(SUPPORT, report, strict=True)), SUPPORT, AGAIN)
+        v.check_fields(f"{where}, a support", dict(zip(SUPPORT, report, strict=True)), SUPPORT, AGAIN)
     try:
         encoded = _typed(model.net.supports_type, one["encoded"])
         fits = bool(model.net.fits(encoded))
@@ -152,11 +130,8 @@ def _learnt(where: str, model: Model, one: Any) -> dict[str, Any]:
         fits = False
     if not fits:
         raise InputError(f"{where}: encoded is not what this network makes of supports. {AGAIN}")
-    return {
-        **{name: one[name] for name in LEARNT if name in one},
-        "encoded": encoded,
-        "supports": [SupportReport(*report) for report in one["supports"]],
-    }
+    reports = [SupportReport(*report) for report in one["supports"]]
+    return FittedClass(one["name"], encoded, one["threshold"], reports, one.get("usual", 0.0))
 
 
 def _encoders(net: torch.nn.Module) -> list[Encoder]:

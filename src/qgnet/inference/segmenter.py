@@ -20,9 +20,9 @@ from qgnet.inference import PRESENCE, saved_supports
 from qgnet.inference.model_names import DEFAULT
 from qgnet.inference.models import open_model
 from qgnet.inference.presence import Calibration, evidence
-from qgnet.inference.supports import ImageLike, Pairs, as_image, checked_images, name_of, read_supports
-from qgnet.inference.tiling import Maps, batch_limit, blend
-from qgnet.inference.tuning import Learnt, SupportReport, choose, iou, mirrored, reports
+from qgnet.inference.supports import ImageLike, SupportPairs, as_image, checked_images, name_of, read_supports
+from qgnet.inference.tiling import ClassMaps, batch_limit, blend
+from qgnet.inference.tuning import FittedClass, SupportReport, choose_threshold, iou, mirrored, support_reports
 from qgnet.networks.nested_tensors import concatenate, map_tensors
 from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.tasks.base import normalise
@@ -79,24 +79,24 @@ class Segmenter:
         self.bf16 = bf16
         self.tile = tile
         self.threshold = threshold
-        self.learnt: list[Learnt] = []
+        self.fitted: list[FittedClass] = []
         self.to(device or default_device())
-        self._tell_uncalibrated(asked=bool(presence))
+        self._report_uncalibrated(asked=bool(presence))
 
-    memory: FeatureCache | None = None
+    cache: FeatureCache | None = None
 
     @property
     def calibration(self) -> Calibration | None:
         """Of its scores; None where it was not measured for this model and these settings."""
         known = self.model.calibration
-        return None if known is None or known.why_not(self.model.image_size, self.tile, self.bf16) else known
+        return None if known is None or known.mismatch(self.model.image_size, self.tile, self.bf16) else known
 
-    def _tell_uncalibrated(self, asked: bool) -> None:
+    def _report_uncalibrated(self, asked: bool) -> None:
         """Say why `presence` counts for nothing, if it was asked for or a calibration would be there."""
         known = self.model.calibration
         why = "the score is not calibrated for this model"
         if known is not None:
-            why = known.why_not(self.model.image_size, self.tile, self.bf16)
+            why = known.mismatch(self.model.image_size, self.tile, self.bf16)
         if why and (asked or (known is not None and self.presence)):
             say(f"Nothing is left empty by its score: {why}. Here it is the mean probability of a mask.")
 
@@ -105,32 +105,34 @@ class Segmenter:
 
         From then on only one thread at a time may use the Segmenter.
         """
-        self.memory = FeatureCache(megabytes * MB)
+        self.cache = FeatureCache(megabytes * MB)
         return self
 
     def to(self, device: str | torch.device) -> "Segmenter":
-        """Move the network and what it has learnt."""
-        if self.memory is not None:
-            self.memory.clear()
+        """Move the network and the fitted classes."""
+        if self.cache is not None:
+            self.cache.clear()
         try:
             self.device = torch.device(device)
             self.model.net.to(self.device)
         except (RuntimeError, TypeError, AssertionError) as error:  # no such device; torch without its kind of devices
             raise InputError(f"device={device!r} cannot be used ({error}). Take cpu, or leave it out.") from None
-        self.learnt = [x._replace(encoded=map_tensors(lambda t: t.to(self.device), x.encoded)) for x in self.learnt]
+        self.fitted = [x._replace(encoded=map_tensors(lambda t: t.to(self.device), x.encoded)) for x in self.fitted]
         return self
 
     @property
     def supports(self) -> list[SupportReport]:
         """How each support goes with the others of its class, and which one disagrees."""
-        return [report for learnt in self.learnt for report in learnt.supports]
+        return [report for one in self.fitted for report in one.supports]
 
     @property
     def classes(self) -> list[str]:
         """Names in the order of their numbers, which begin at 1."""
-        return [learnt.name for learnt in self.learnt]
+        return [one.name for one in self.fitted]
 
-    def fit(self, supports: Pairs | Mapping[str, Pairs], names: Mapping[int, str] | None = None) -> "Segmenter":
+    def fit(
+        self, supports: SupportPairs | Mapping[str, SupportPairs], names: Mapping[int, str] | None = None
+    ) -> "Segmenter":
         """Learn classes from their supports; they are encoded once, here.
 
         Args:
@@ -147,34 +149,31 @@ class Segmenter:
             InputError: for no support, a mask that is empty, of nothing but the object or of another size than its
                 image, class numbers without a meaning, two classes of one name, or what cannot be read.
         """
-        known = {name: self._learn(name, pairs) for name, pairs in read_supports(supports, names).items()}
-        self.learnt = list(known.values())
+        self.fitted = [self._fit_class(name, pairs) for name, pairs in read_supports(supports, names).items()]
         return self
 
-    def _learn(self, name: str, pairs: list[tuple[Array, Array]]) -> Learnt:
-        fitted = [letterbox_support(image, mask, self.model.image_size, self.tile) for image, mask in pairs]
-        images, masks = (torch.stack(part) for part in zip(*fitted, strict=True))
+    def _fit_class(self, name: str, pairs: list[tuple[Array, Array]]) -> FittedClass:
+        squares = [letterbox_support(image, mask, self.model.image_size, self.tile) for image, mask in pairs]
+        images, masks = (torch.stack(part) for part in zip(*squares, strict=True))
         with torch.inference_mode(), self._precision():
-            shots = [self._support(*shot) for shot in zip(images.split(1), masks.split(1), strict=True)]
+            shots = [self._encode_support(*shot) for shot in zip(images.split(1), masks.split(1), strict=True)]
             encoded = self.model.net.stack_shots(shots)
-            score_maps, targets, usual = self._try(shots, images, masks, pairs)
-        for number, answer in enumerate(score_maps, start=1):
-            self._require_finite(answer, f"support {number} of {name!r}")
-        probabilities = torch.stack([answer.sigmoid() for answer in score_maps])
-        if self.threshold is None:
-            threshold, ious = choose(
-                probabilities, targets, self.model.calibration and self.model.calibration.threshold
-            )
-        else:
-            threshold = self.threshold
-            ious = [iou(p > threshold, mask) for p, mask in zip(probabilities, targets, strict=True)]
-        return Learnt(name, encoded, threshold, reports(name, ious), usual)
+            score_maps, targets, similarity = self._leave_one_out(shots, images, masks, pairs)
+        for number, score_map in enumerate(score_maps, start=1):
+            self._require_finite(score_map, f"support {number} of {name!r}")
+        probabilities = torch.stack([score_map.sigmoid() for score_map in score_maps])
+        threshold = self.threshold
+        if threshold is None:
+            calibration = self.model.calibration
+            threshold = choose_threshold(probabilities, targets, calibration and calibration.threshold)
+        ious = [iou(p > threshold, mask) for p, mask in zip(probabilities, targets, strict=True)]
+        return FittedClass(name, encoded, threshold, support_reports(name, ious), similarity)
 
-    def _try(
+    def _leave_one_out(
         self, encoded: list[Any], images: Tensor, masks: Tensor, pairs: list[tuple[Array, Array]]
     ) -> tuple[Tensor, Tensor, float]:
-        """Score maps of each support in the eyes of the others, or a single one's mirrored copy in its own; the truth;
-        and how similar the supports' objects are, as `Learnt` keeps it.
+        """Score maps of each support by the others, or of a single one's mirrored copy by itself; the truth; and how
+        similar the supports' objects are, as `FittedClass` keeps it.
         """  # noqa: D205
         net = self.model.net
         side, shots = self.model.image_size, len(images)
@@ -184,7 +183,7 @@ class Segmenter:
         found, similar = [], []
         for i in range(shots):
             others = [k for k in range(shots) if k != i] or [0]
-            supports, query = net.stack_shots([encoded[k] for k in others]), self._query(images[i : i + 1])
+            supports, query = net.stack_shots([encoded[k] for k in others]), self._encode_query(images[i : i + 1])
             logits = net.decode(query, supports, (side, side), with_levels=False).logits.float()
             score_maps = logits[:, 1] - logits[:, 0]
             found.append(score_maps[0].cpu())
@@ -192,48 +191,46 @@ class Segmenter:
             similar += [] if known is None or shots == 1 else known[:, 0].tolist()
         return torch.stack(found), masks, float(np.mean(similar)) if similar else 0.0
 
-    def _support(self, image: Tensor, mask: Tensor) -> Any:
+    def _encode_support(self, image: Tensor, mask: Tensor) -> Any:
         """(1, 3, S, S) uint8 and (1, S, S) as the network takes a support."""
 
         def encode() -> Any:
             return self.model.net.encode_support(normalise(image.to(self.device)), mask)
 
-        return encode() if self.memory is None else self.memory.get(sha256_of(image.numpy(), mask.numpy()), encode)
+        return encode() if self.cache is None else self.cache.get(sha256_of(image.numpy(), mask.numpy()), encode)
 
-    def _query(self, squares: Tensor) -> Any:
+    def _encode_query(self, squares: Tensor) -> Any:
         """(T, 3, S, S) uint8 as the network takes queries."""
 
         def encode(some: Tensor) -> Any:
             return self.model.net.encode_query(normalise(some.to(self.device)))
 
-        if self.memory is None:
+        if self.cache is None:
             return encode(squares)
-        return concatenate([self.memory.get(sha256_of(one.numpy()), partial(encode, one)) for one in squares.split(1)])
+        return concatenate([self.cache.get(sha256_of(one.numpy()), partial(encode, one)) for one in squares.split(1)])
 
     def save(self, path: str | Path) -> None:
-        """Write the network and what it has learnt, as tensors and plain values, to one file.
+        """Write the network and the fitted classes, as tensors and plain values, to one file.
 
         Raises:
-            InputError: for an exported network, whose files are kept where they are.
+            InputError: for an exported network, whose files stay where they are.
         """
         if self.model.exported:
             raise InputError(
                 "An exported model cannot be saved with what it has learnt. Call fit() again, or save one of "
                 "the model that it was made of."
             )
-        options = {name: getattr(self, name) for name in ("bf16", "tile", "threshold", "presence")}
-        saved_supports.write(Path(path), self.model, options, [learnt._asdict() for learnt in self.learnt])
+        options = {name: getattr(self, name) for name in saved_supports.OPTIONS}
+        saved_supports.write(Path(path), self.model, options, self.fitted)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device | None = None) -> "Segmenter":
         """What :meth:`save` wrote; InputError if the file is none of these."""
-        model, options, learnt = saved_supports.read(Path(path))
         segmenter = cls.__new__(cls)
-        segmenter.model = model
+        segmenter.model, options, segmenter.fitted = saved_supports.read(Path(path))
         for name, value in options.items():
             setattr(segmenter, name, value)
-        segmenter.learnt = [Learnt(**one) for one in learnt]
-        segmenter._tell_uncalibrated(asked=False)
+        segmenter._report_uncalibrated(asked=False)
         return segmenter.to(device or default_device())
 
     def predict(self, photograph: ImageLike) -> Result:
@@ -259,47 +256,46 @@ class Segmenter:
         """Segment images that have been brought to the network's square; errors call them by their names.
 
         Raises:
-            InputError: if nothing has been learnt, or the network's answer is not finite.
+            InputError: if nothing has been learnt, or a score is not finite.
         """
-        if not self.learnt:
+        if not self.fitted:
             raise InputError("Nothing has been learnt yet. Call fit() with a few images and their masks first.")
         squares = torch.cat([image.squares for image in images])
         inside = torch.cat([image.inside() for image in images])
         many = batch_limit(self.model.image_size, BATCH)
         chunks = zip(squares.split(many), inside.split(many), strict=True)
-        parts = zip(*(self._decode(*chunk) for chunk in chunks), strict=True)
-        answers = [concatenate(part) for part in parts]
+        maps = [concatenate(part) for part in zip(*(self._decode(*chunk) for chunk in chunks), strict=True)]
         results, first = [], 0
         for image, name in zip(images, names, strict=True):
             rows = slice(first, first + len(image.windows))
-            found = [map_tensors(itemgetter(rows), maps) for maps in answers]
-            for maps in found:
-                self._require_finite(maps.score_maps, name)
-            results.append(self._result(image, found))
+            of_image = [map_tensors(itemgetter(rows), of_class) for of_class in maps]
+            for of_class in of_image:
+                self._require_finite(of_class.score_maps, name)
+            results.append(self._result(image, of_image))
             first = rows.stop
         return results
 
     def _require_finite(self, score_maps: Tensor, name: str) -> None:
-        """InputError if the network's answer to an image, in the main memory, has NaN or infinite values."""
+        """InputError if an image's score maps, in the main memory, have NaN or infinite values."""
         if not torch.isfinite(score_maps).all():
             raise InputError(not_finite(name, self.model.source))
 
-    def _decode(self, squares: Tensor, inside: Tensor) -> list[Maps]:
-        """What the network says of (T, 3, S, S) uint8, class by class; (T, S, S) is False where they are padding."""
+    def _decode(self, squares: Tensor, inside: Tensor) -> list[ClassMaps]:
+        """Predictions of (T, 3, S, S) uint8, class by class; (T, S, S) is False where they are padding."""
         net, side = self.model.net, self.model.image_size
-        answers = []
+        found = []
         with self._precision():
-            query = self._query(squares)
-            for learnt in self.learnt:
-                output = net.decode(query, learnt.encoded, (side, side), with_levels=False)
+            query = self._encode_query(squares)
+            for one in self.fitted:
+                output = net.decode(query, one.encoded, (side, side), with_levels=False)
                 score_maps = output.logits[:, 1] - output.logits[:, 0]
-                known = self._evidence(query, learnt.encoded, score_maps, inside)
-                maps = Maps(score_maps, {name: values[:, 0] for name, values in output.maps.items()}, known)
-                answers.append(map_tensors(lambda t: t.float().cpu(), maps))
-        return answers
+                known = self._evidence(query, one.encoded, score_maps, inside)
+                maps = ClassMaps(score_maps, {name: values[:, 0] for name, values in output.maps.items()}, known)
+                found.append(map_tensors(lambda t: t.float().cpu(), maps))
+        return found
 
     def _evidence(self, query: Any, supports: Any, score_maps: Tensor, inside: Tensor) -> Tensor | None:
-        """What `_present` goes by; None without a calibration, or of a network that compares nothing."""
+        """What `_presence_score` goes by; None without a calibration, or of a network that compares nothing."""
         compared = self.model.net.presence_features(query, supports)
         if self.calibration is None or compared is None:
             return None
@@ -311,29 +307,26 @@ class Segmenter:
             )
         return evidence(*compared, score_maps, inside.to(self.device), centre)
 
-    def _result(self, image: Letterboxed, answers: Sequence[Maps]) -> Result:
+    def _result(self, image: Letterboxed, maps: Sequence[ClassMaps]) -> Result:
         """Masks that share no pixel, see `furthest_above`."""
-        probabilities = [blend(maps.score_maps, image).sigmoid().numpy() for maps in answers]
-        present = [self._present(learnt, maps) for learnt, maps in zip(self.learnt, answers, strict=True)]
-        there = [score is None or score >= self.presence for score in present]
-        winner = furthest_above(probabilities, [learnt.threshold for learnt in self.learnt], there)
+        probabilities = [blend(of_class.score_maps, image).sigmoid().numpy() for of_class in maps]
+        scores = [self._presence_score(one, of_class) for one, of_class in zip(self.fitted, maps, strict=True)]
+        present = [score is None or score >= self.presence for score in scores]
+        winner = furthest_above(probabilities, [one.threshold for one in self.fitted], present)
         segments = {}
-        for c, (learnt, maps) in enumerate(zip(self.learnt, answers, strict=True)):
-            mask = (winner == c).astype(np.uint8)
-            probability = probabilities[c]
-            score = present[c]
+        for c, (one, of_class) in enumerate(zip(self.fitted, maps, strict=True)):
+            mask, score = (winner == c).astype(np.uint8), scores[c]
             if score is None:
-                score = float(probability[mask == 1].mean()) if mask.any() else 0.0
-            first = {name: values[0].numpy() for name, values in maps.maps.items()}
-            segment = Segment(learnt.name, mask, probability, score, first)
-            segments[learnt.name] = segment
+                score = float(probabilities[c][mask == 1].mean()) if mask.any() else 0.0
+            first = {name: values[0].numpy() for name, values in of_class.maps.items()}
+            segments[one.name] = Segment(one.name, mask, probabilities[c], score, first)
         return Result(segments)
 
-    def _present(self, learnt: Learnt, maps: Maps) -> float | None:
+    def _presence_score(self, one: FittedClass, maps: ClassMaps) -> float | None:
         """Probability that an image shows the class, in any of its squares; None without a calibration."""
         if self.calibration is None or maps.evidence is None:
             return None
-        return float(self.calibration.probability(maps.evidence, len(learnt.supports), learnt.usual).max())
+        return float(self.calibration.probability(maps.evidence, len(one.supports), one.support_similarity).max())
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)

@@ -29,22 +29,17 @@ ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Seque
 """A file; a PIL image; or an array, a tensor or nested lists, see `as_image` and `as_class_mask`."""
 
 
-def as_image(given: ImageLike) -> Array:
-    """(H, W, 3) uint8 RGB in its displayed orientation.
+def as_image(source: ImageLike) -> Array:
+    """(H, W, 3) uint8 RGB in its displayed orientation; InputError if it cannot be read, or is anything else.
 
-    Args:
-        given: file, PIL image, or an array or nested lists (H, W, 3) RGB or (H, W) grey of whole numbers from 0 to 255;
-            of a torch tensor (3, H, W), too.
-
-    Raises:
-        InputError: if it cannot be read, or is anything else.
+    An array is (H, W, 3) RGB or (H, W) grey, of whole numbers from 0 to 255; a tensor may be (3, H, W), too.
     """
-    if isinstance(given, str | os.PathLike):
-        return read_image(Path(given))
-    if isinstance(given, Image.Image):
-        return decode_image(NAMELESS, as_file(given))
-    values = numbers_of(given, "An image", "a uint8 array (H, W, 3) or (H, W)")
-    if isinstance(given, Tensor) and values.ndim == 3 and values.shape[0] == 3 != values.shape[2]:
+    if isinstance(source, str | os.PathLike):
+        return read_image(Path(source))
+    if isinstance(source, Image.Image):
+        return decode_image(NAMELESS, as_file(source))
+    values = numbers_of(source, "An image", "a uint8 array (H, W, 3) or (H, W)")
+    if isinstance(source, Tensor) and values.ndim == 3 and values.shape[0] == 3 != values.shape[2]:
         values = np.ascontiguousarray(values.transpose(1, 2, 0))
     right = values.ndim in (2, 3) and values.shape[2:] in ((), (3,)) and values.size
     if not right or not np.issubdtype(values.dtype, np.integer):
@@ -61,20 +56,15 @@ def as_image(given: ImageLike) -> Array:
     return values if values.ndim == 3 else np.repeat(values[:, :, None], 3, axis=2)
 
 
-def as_class_mask(given: ImageLike, numbers: Collection[int] | None) -> Array:
-    """A mask as (H, W) whole numbers: 0 background, 255 ignored, and class numbers.
+def as_class_mask(source: ImageLike, numbers: Collection[int] | None) -> Array:
+    """A mask as (H, W) whole numbers: 0 background, 255 ignored, and these class numbers.
 
-    Args:
-        given: file, PIL image, or an array, tensor or nested lists (H, W) of bool or of whole numbers.
-        numbers: the classes that there may be. None: a mask of one object, 1. Black and white is then taken, too: what
-            is not 0 is the object where the mask has but one value beside 0.
-
-    Raises:
-        InputError: if it cannot be read, is coloured, or holds other numbers.
+    Without ``numbers`` it is of one object, 1, and may be black and white: what is not 0 is the object where the mask
+    has but one other value. InputError if it cannot be read, is coloured, or holds other numbers.
     """
-    values = mask_of_file(given, numbers is None)
+    values = mask_of_file(source, numbers is None)
     if values is None:
-        values = numbers_of(given, "A mask", "an array (H, W)")
+        values = numbers_of(source, "A mask", "an array (H, W)")
         if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
             values = values.squeeze(0 if values.shape[0] == 1 else 2)
     whole = values.dtype == bool or np.issubdtype(values.dtype, np.integer)
@@ -95,35 +85,35 @@ def as_class_mask(given: ImageLike, numbers: Collection[int] | None) -> Array:
     return values.astype(np.uint8) if max(found, default=0) <= BYTE else values
 
 
-def mask_of_file(given: ImageLike, single: bool) -> NDArray[Any] | None:
-    """The numbers in a mask's file or PIL image; None of anything else."""
-    if isinstance(given, Image.Image):
-        path, data = NAMELESS, as_file(given)
-    elif isinstance(given, str | os.PathLike):
-        path, data = Path(given), read_bytes(Path(given))
+def mask_of_file(source: ImageLike, single: bool) -> NDArray[Any] | None:
+    """The numbers in a mask's file or PIL image; None of anything else.
+
+    Of a ``single`` object: 0, 1 and 255 (ignored) as they stand, all else as any binary mask.
+    """
+    if isinstance(source, Image.Image):
+        path, data = NAMELESS, as_file(source)
+    elif isinstance(source, str | os.PathLike):
+        path, data = Path(source), read_bytes(Path(source))
     else:
         return None
-    return _single(path, data) if single else decode_index_mask(path, data)
-
-
-def _single(path: Path, data: bytes) -> NDArray[Any]:
-    """A mask of one object: 0, 1 and 255 (ignored) as they stand, all else as any binary mask."""
     try:
         values = decode_index_mask(path, data)
-    except InputError:  # in colour, which a binary mask may be
-        return decode_mask(path, data)
-    return values if set(np.unique(values).tolist()) == {0, 1, IGNORE} else decode_mask(path, data)
+    except InputError:
+        if single:  # in colour, which a binary mask may be
+            return decode_mask(path, data)
+        raise
+    return decode_mask(path, data) if single and set(np.unique(values).tolist()) != {0, 1, IGNORE} else values
 
 
-def numbers_of(given: Any, what: str, expected: str) -> NDArray[Any]:
+def numbers_of(source: Any, what: str, expected: str) -> NDArray[Any]:
     """An array of numbers or bool, of an array, a tensor, or nested lists; InputError if it is none of these."""
-    if isinstance(given, Tensor):
-        given = given.detach().cpu()
-        given = (given.float() if given.is_floating_point() else given).numpy()
-    elif not isinstance(given, list | tuple) and not hasattr(given, "__array__"):
-        raise InputError(f"{what} is {kind_of(given)}; expected a file, a PIL image or {expected}.")
+    if isinstance(source, Tensor):
+        source = source.detach().cpu()
+        source = (source.float() if source.is_floating_point() else source).numpy()
+    elif not isinstance(source, list | tuple) and not hasattr(source, "__array__"):
+        raise InputError(f"{what} is {kind_of(source)}; expected a file, a PIL image or {expected}.")
     try:
-        values = np.asarray(given)
+        values = np.asarray(source)
     except ValueError:  # rows of different lengths
         raise InputError(f"{what} is a list whose parts differ in length; expected {expected}.") from None
     if values.dtype.kind not in "buif":
@@ -131,9 +121,9 @@ def numbers_of(given: Any, what: str, expected: str) -> NDArray[Any]:
     return values
 
 
-def kind_of(given: Any) -> str:
+def kind_of(source: Any) -> str:
     """What a message calls something that was not expected."""
-    return "None" if given is None else f"of the type {type(given).__name__}"
+    return "None" if source is None else f"of the type {type(source).__name__}"
 
 
 def as_file(image: Image.Image) -> bytes:
@@ -156,14 +146,14 @@ def as_file(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def name_of(given: ImageLike, otherwise: str) -> str:
+def name_of(source: ImageLike, otherwise: str) -> str:
     """A file's name; of what has none ``otherwise``."""
-    return str(given) if isinstance(given, str | os.PathLike) else otherwise
+    return str(source) if isinstance(source, str | os.PathLike) else otherwise
 
 
-def is_single(given: Any) -> bool:
+def is_single(source: Any) -> bool:
     """Whether it is a single image, though one may iterate over it."""
-    return isinstance(given, str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor)
+    return isinstance(source, str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor)
 
 
 def checked_images(images: Any) -> Iterable[ImageLike]:
@@ -177,11 +167,11 @@ OBJECT = "object"
 """Name of the class where the user gives none."""
 
 
-Pairs = Iterable[tuple[ImageLike, ImageLike]]
+SupportPairs = Iterable[tuple[ImageLike, ImageLike]]
 
 
 def read_supports(
-    supports: Pairs | Mapping[str, Pairs], names: Mapping[int, str] | None
+    supports: SupportPairs | Mapping[str, SupportPairs], names: Mapping[int, str] | None
 ) -> dict[str, list[tuple[Array, Array]]]:
     """Class name → images and masks in {0, 1, 255}; errors as of :meth:`Segmenter.fit`."""
     classes = None if names is None else checked_names(names)

@@ -1,4 +1,4 @@
-"""Maps of an image's squares, put together."""
+"""ClassMaps of an image's squares, put together."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from datamodules.episodes.letterbox import Letterboxed, restore
 
 
-class Maps(NamedTuple):
+class ClassMaps(NamedTuple):
     """What the network answers to T squares about a class.
 
     Attributes:
@@ -41,10 +41,10 @@ def _tent(length: int) -> Tensor:
     return 1 - torch.linspace(-1, 1, length + 2)[1:-1].abs()
 
 
-PIXELS = 2**23
+BATCH_PIXELS = 2**23
 """Of all squares together that go through a network at once, unless one alone has more: eight of 1,024 px."""
 
 
 def batch_limit(side: int, most: int) -> int:
     """How many squares of this side in pixels go through a network at once, 1 … `most`."""
-    return max(1, min(most, PIXELS // side**2))
+    return max(1, min(most, BATCH_PIXELS // side**2))

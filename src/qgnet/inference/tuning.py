@@ -1,4 +1,4 @@
-"""What is learnt of a class: at which threshold its supports find each other, and which of them disagrees."""
+"""What is fitted of a class: the threshold at which its supports find each other, and which of them disagrees."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -13,15 +13,15 @@ from datamodules.episodes.transforms import resize_mask
 from datamodules.files.sources import IGNORE, Array
 from qgnet.metrics import intersection_and_union
 
-CHOICES = tuple(round(0.05 * i, 2) for i in range(4, 17))
-"""Thresholds that are tried: 0.2 … 0.8."""
+THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(4, 17))
+"""Thresholds: 0.2 … 0.8."""
 HALF = 0.5
-ALIKE = 0.02
+MIN_GAIN = 0.02
 """IoU that a threshold must gain to be preferred to one nearer to a half; of 0 … 0.2 the best at 5 shots on VOC."""
-ALIKE_ALONE = 0.2
+MIN_GAIN_SINGLE = 0.2
 """The same of a single support, whose mirrored copy is more like it than any image: it is only heeded where it
 says much; of 0.01 … 0.4 the best on VOC."""
-DISAGREES = 0.5
+OUTLIER_RATIO = 0.5
 """A support disagrees if the others find it with less than this part of their median IoU."""
 SHRINK = 0.8
 DARKEN = 0.85
@@ -44,22 +44,22 @@ class SupportReport(NamedTuple):
     disagrees: bool
 
 
-class Learnt(NamedTuple):
-    """What is known of a class.
+class FittedClass(NamedTuple):
+    """A class that can be segmented.
 
     Attributes:
         name: of the class.
         encoded: its K supports, stacked for one query, as the network takes them.
         threshold: probability above which a pixel is of the class.
         supports: how each of them goes with the others.
-        usual: similarity of what several supports are found to show in each other's eyes, see `Calibration`; else 0.
+        support_similarity: of several supports' objects, found in each other, see `Calibration`; of a single one 0.
     """
 
     name: str
     encoded: Any
     threshold: float
     supports: list[SupportReport]
-    usual: float = 0.0
+    support_similarity: float = 0.0
 
     @property
     def expected_iou(self) -> float:
@@ -67,20 +67,19 @@ class Learnt(NamedTuple):
         return sum(report.iou for report in self.supports) / len(self.supports)
 
 
-def choose(probabilities: Tensor, masks: Tensor, alone: float | None = None) -> tuple[float, list[float]]:
-    """The threshold that serves best, and each image's IoU at it.
+def choose_threshold(probabilities: Tensor, masks: Tensor, alone: float | None = None) -> float:
+    """The threshold that serves best.
 
     Args:
         probabilities: (N, H, W) in [0, 1].
         masks: (N, H, W) in {0, 1, 255}.
         alone: threshold that a single support is expected to serve best with; None: a half.
     """
-    expected, alike = (alone or HALF, ALIKE_ALONE) if len(masks) == 1 else (HALF, ALIKE)
-    scores = {t: [iou(p > t, mask) for p, mask in zip(probabilities, masks, strict=True)] for t in CHOICES}
+    expected, min_gain = (alone or HALF, MIN_GAIN_SINGLE) if len(masks) == 1 else (HALF, MIN_GAIN)
+    scores = {t: [iou(p > t, mask) for p, mask in zip(probabilities, masks, strict=True)] for t in THRESHOLDS}
     best = max(sum(each) for each in scores.values())
-    good = [t for t, each in scores.items() if (best - sum(each)) / len(masks) <= alike]
-    threshold = min(good, key=lambda t: abs(t - expected))
-    return threshold, scores[threshold]
+    good = [t for t, each in scores.items() if (best - sum(each)) / len(masks) <= min_gain]
+    return min(good, key=lambda t: abs(t - expected))
 
 
 def iou(prediction: Tensor, mask: Tensor) -> float:
@@ -89,12 +88,12 @@ def iou(prediction: Tensor, mask: Tensor) -> float:
     return float(intersection[1] / union[1]) if union[1] else 1.0
 
 
-def reports(name: str, ious: Sequence[float]) -> list[SupportReport]:
-    """What is told of a class's supports; with two of them there is no telling which is the odd one."""
+def support_reports(name: str, ious: Sequence[float]) -> list[SupportReport]:
+    """Of a class's supports; with two of them there is no telling which is the odd one."""
     found = []
     for i, value in enumerate(ious):
         others = [*ious[:i], *ious[i + 1 :]]
-        disagrees = len(others) > 1 and value < DISAGREES * median(others)
+        disagrees = len(others) > 1 and value < OUTLIER_RATIO * median(others)
         found.append(SupportReport(name, i + 1, round(value, 4), disagrees))
     return found
 

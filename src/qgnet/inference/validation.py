@@ -5,12 +5,14 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from qgnet.common.errors import InputError
-from qgnet.common.settings import Side
+from qgnet.common.settings import SIDE as SIDE_RULE
 from qgnet.inference.presence import Calibration
 from qgnet.networks.score_maps import SCORE_MAPS
 
 SHOWN = 60
 """Letters of a value that a message shows."""
+SAVED_AS = {"support_similarity": "usual"}
+"""Field of a calibration or a fitted class → its name in files, which has stayed."""
 
 
 class Field(NamedTuple):
@@ -25,30 +27,29 @@ class Field(NamedTuple):
     fits: Callable[[Any], bool]
 
 
-def hold(where: str, content: Any, fields: Mapping[str, Field], remedy: str, missing: Collection[str] = ()) -> None:
-    """Look at all fields of a file, or of a part of it.
+def check_fields(
+    where: str, content: Any, fields: Mapping[str, Field], remedy: str, missing: Collection[str] = ()
+) -> None:
+    """InputError naming the first field of a file's part that is missing or does not fit.
 
     Args:
-        where: names the part, for messages.
+        where: names the part.
         content: what was read.
         fields: name → what must be there.
         remedy: a sentence, what to do.
         missing: names that need not be there.
-
-    Raises:
-        InputError: naming the first field that is missing or does not fit.
     """
     if not isinstance(content, Mapping):
-        raise InputError(f"{where} is {shown(content)}; expected names and values. {remedy}")
+        raise InputError(f"{where} is {shortened(content)}; expected names and values. {remedy}")
     for name, field in fields.items():
         if name not in content:
             if name not in missing:
                 raise InputError(f"{where} has no {name}; expected {field.expected}. {remedy}")
         elif not field.fits(content[name]):
-            raise InputError(f"{where}: {name} is {shown(content[name])}; expected {field.expected}. {remedy}")
+            raise InputError(f"{where}: {name} is {shortened(content[name])}; expected {field.expected}. {remedy}")
 
 
-def shown(value: Any) -> str:
+def shortened(value: Any) -> str:
     """The beginning of a value."""
     text = " ".join(repr(value).split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
@@ -69,11 +70,6 @@ def is_list_of(fits: Callable[[Any], bool], length: int | None = None) -> Callab
     return all_fit
 
 
-def are_score_map_names(value: Any) -> bool:
-    """Whether something lists names of `SCORE_MAPS`, or none."""
-    return isinstance(value, list) and all(isinstance(one, str) and one in SCORE_MAPS for one in value)
-
-
 def optional(field: Field) -> Field:
     """The same, or None."""
     return Field(f"{field.expected}, or nothing", lambda value: value is None or field.fits(value))
@@ -85,11 +81,12 @@ def one_of(names: Collection[str]) -> Field:
 
 
 NUMBER = Field("a finite number", is_number)
+INTEGER = Field("a whole number", lambda value: isinstance(value, int))
 SHARE = Field("a number from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)
 THRESHOLD = Field("a number between 0 and 1", lambda value: is_number(value) and 0 < value < 1)
 FLAG = Field("true or false", lambda value: isinstance(value, bool))
 TEXT = Field("text", lambda value: isinstance(value, str) and value != "")
-SIDE = Field(str(Side()), lambda value: not isinstance(value, bool) and Side().fits(value))
+SIDE = Field(str(SIDE_RULE), lambda value: not isinstance(value, bool) and SIDE_RULE.fits(value))
 NUMBERS = Field("a list of finite numbers", is_list_of(is_number))
 TABLE = Field("names and values", lambda value: isinstance(value, Mapping) and all(isinstance(k, str) for k in value))
 LIST = Field("a list", lambda value: isinstance(value, list))
@@ -97,27 +94,31 @@ SIZES = Field(
     "a list of pairs of whole numbers from 1 on",
     is_list_of(is_list_of(lambda side: isinstance(side, int) and side >= 1, 2)),
 )
+SCORE_MAP_NAMES = Field(
+    f"a list of some of {', '.join(SCORE_MAPS)}",
+    lambda value: isinstance(value, list) and all(one_of(SCORE_MAPS).fits(name) for name in value),
+)
 CALIBRATION = {
-    **dict.fromkeys(("similarity", "strength", "shots", "offset", "usual"), NUMBER),
+    **dict.fromkeys(("similarity", "strength", "shots", "offset"), NUMBER),
     "threshold": THRESHOLD,
     "centre": NUMBERS,
+    "usual": NUMBER,
     "sides": Field(f"a list, each {SIDE.expected}", is_list_of(SIDE.fits)),
     "bf16": FLAG,
 }
-LATER = tuple(Calibration._field_defaults)
-"""Fields of a calibration that older files do not have."""
+"""In the order of the fields of :class:`Calibration`, of which older files lack the last ones."""
+
+
+def plain(fields: NamedTuple) -> dict[str, Any]:
+    """A calibration or a fitted class as files hold it."""
+    return {SAVED_AS.get(name, name): value for name, value in fields._asdict().items()}
 
 
 def parse_calibration(where: str, content: Any, remedy: str) -> Calibration | None:
-    """A calibration of plain values, such as ``benchmarks/presence.py`` writes; None of None.
-
-    Raises:
-        InputError: if one of them is missing or is another.
-    """
+    """A calibration of plain values; None of None. InputError if one of them is missing or is another."""
     if content is None:
         return None
-    hold(f"{where}, the calibration", content, CALIBRATION, remedy, LATER)
-    known: dict[str, Any] = {name: content[name] for name in CALIBRATION if name in content}
-    for name, value in known.items():
-        known[name] = tuple(value) if isinstance(value, list) else value
-    return Calibration(**known)
+    check_fields(f"{where}, the calibration", content, CALIBRATION, remedy, ("usual", "sides", "bf16"))
+    names = {SAVED_AS.get(name, name): name for name in Calibration._fields}
+    known: dict[str, Any] = {names[key]: content[key] for key in CALIBRATION if key in content}
+    return Calibration(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_warn
 
 from qgnet.common.errors import InputError
+from qgnet.common.internals import go_offline, may_go_offline
 
 TIMEOUT = 60
 """Seconds to wait for the server at the start."""
@@ -35,16 +36,7 @@ def require_package(class_path: str) -> None:
 
 
 def check_name(setting: str, field: str, value: Any) -> None:
-    """Refuse what wandb itself would refuse of a logger's setting when the run begins, or could name no folder by.
-
-    Args:
-        setting: of the logger.
-        field: of ``wandb.Settings``.
-        value: what is given.
-
-    Raises:
-        InputError: naming the setting, and why.
-    """
+    """InputError for a setting that wandb would refuse (``field`` of its Settings), or that can name no folder."""
     import wandb
     from pydantic import ValidationError  # wandb's own
 
@@ -76,10 +68,6 @@ class Wandb(WandbLogger):
         job_type: null takes the subcommand: fit, validate, test or predict.
         tags: null takes protocol, fold and shots.
         id: null takes a new one, or that of the run which is gone on with.
-
-    Raises:
-        InputError: without a project's name, for a project, id or tags that wandb refuses, or for checkpoints that
-            have nowhere to go.
     """
 
     def __init__(
@@ -124,7 +112,7 @@ class Wandb(WandbLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The wandb run; offline, with a warning, if the server cannot be had."""
-        if self._experiment is None and not self._offline:
+        if may_go_offline(self):
             import wandb
 
             try:
@@ -135,11 +123,11 @@ class Wandb(WandbLogger):
                     "with `wandb sync`. Without an account set --trainer.logger.offline true; with one, `wandb login`."
                 )
                 wandb.teardown()
-                self._offline, self._log_model = True, False
+                go_offline(self)
                 os.environ["WANDB_MODE"] = "offline"
         return super().experiment
 
-    def whereabouts(self) -> str:
+    def location(self) -> str:
         """Where the run can be seen, or how to upload it."""
         run = self.experiment
         return f"wandb: {run.url}" if run.url else f"wandb: `wandb sync {Path(run.dir).parent}` uploads this run"

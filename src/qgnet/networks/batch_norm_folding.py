@@ -2,10 +2,10 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from qgnet.networks.encoders import Encoder
 
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 CALIBRATION_IMAGES = 64
 """Images from which statistics are estimated."""
 TOLERANCE = 1e-3
@@ -57,8 +57,8 @@ def recalibrate_batch_norm(net: Encoder, images: Tensor) -> None:
         norm.running_var.copy_(variance)
 
 
-def _norms(net: nn.Module) -> list[_BatchNorm]:
-    return [module for module in net.modules() if isinstance(module, _BatchNorm)]
+def _norms(net: nn.Module) -> list[BatchNorm]:
+    return [module for module in net.modules() if isinstance(module, BatchNorm)]
 
 
 def _near(statistics: Tensor | None, value: float) -> bool:

@@ -16,36 +16,17 @@ from qgnet.networks.layers import resize
 from qgnet.tasks.episodic import Segmented
 
 Pixels = NDArray[np.uint8]
-
-
+"""(H, W, 3), RGB."""
 FOREGROUND = np.array([255, 60, 40], np.float32)
-
-
 IGNORED = np.array([200, 200, 200], np.float32)
-
-
 BOUNDARY = (255, 255, 0)
-
-
 VIEW_FRAME = (60, 150, 255)
-
-
 PATCH_FRAME = (255, 60, 40)
-
-
 SHOWN_ABOVE = 0.5
 """Where region maps are cut to be shown as a mask."""
-
-
 CELL = 160
-
-
 GAP = 6
-
-
 HEADER = 24
-
-
 LABEL = 150
 
 

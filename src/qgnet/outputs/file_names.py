@@ -1,4 +1,4 @@
-"""Which files are written of each image, known before the work: none of two images, none that cannot be."""
+"""The output files of each image, known before the work; names that meet or are too long are refused."""
 
 import os
 from collections import Counter
@@ -29,13 +29,7 @@ def record_file(name: str) -> str:
 
 
 def files_of(chosen: str, name: str, classes: Classes) -> list[str]:
-    """An image's files in one format, below the output folder; of a format with a file per class, in their order.
-
-    Args:
-        chosen: the format.
-        name: of the image, as ``find_images`` gives it.
-        classes: all of them.
-    """
+    """An image's files in one format, below the output folder; of a format with a file per class, in their order."""
     path = FORMATS[chosen].path
     folders = class_folders(classes) if "{folder}" in path else [""]
     return [path.format(name=name, folder=folder) for folder in folders] if path else []
@@ -88,17 +82,7 @@ def is_too_long(name: str, longest: int) -> bool:
 
 
 def check_distinct(out: Path, images: Mapping[str, Path], formats: Collection[str], classes: Classes) -> None:
-    """See that no file is written twice, and none where another needs a folder, or by a name that is too long.
-
-    Args:
-        out: the output folder, in which there is `FOLDER`.
-        images: name → file.
-        formats: to be written.
-        classes: all of them.
-
-    Raises:
-        InputError: with the two that meet, or the class whose name is too long.
-    """
+    """InputError if a file would be written twice, or where another needs a folder, or by a name that is too long."""
     longest = longest_name(out)
     for name, folder in zip(classes, class_folders(classes), strict=True):
         if len(os.fsencode(folder)) > longest + 1:

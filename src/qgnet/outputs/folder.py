@@ -1,4 +1,4 @@
-"""The output folder of a run: what is done in it, what is written, and what of earlier runs is moved aside."""
+"""The output folder of a run: what is written, and what of earlier runs is moved aside."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ class OutputFolder:
         images: name → file; of all processes.
         formats: that are written.
         classes: all of them.
-        run: fingerprint of what results depend on, beside the image.
+        run: fingerprint of what results depend on, apart from the image.
     """
 
     def __init__(
@@ -36,16 +36,16 @@ class OutputFolder:
         self.classes = classes
         self.run = run
 
-    def wanted(self, name: str) -> dict[str, str]:
+    def files(self, name: str) -> dict[str, str]:
         """An image's files in this run → the format of each."""
         return all_files(name, self.formats, self.classes)
 
     @cached_property
-    def all_wanted(self) -> frozenset[str]:
+    def files_of_all(self) -> frozenset[str]:
         """The files of all images in this run."""
-        return frozenset(file for name in self.images for file in self.wanted(name))
+        return frozenset(file for name in self.images for file in self.files(name))
 
-    def left(self) -> dict[str, Path]:
+    def pending(self) -> dict[str, Path]:
         """The images that are not done."""
         return {name: path for name, path in self.images.items() if not self._is_done(name, path)}
 
@@ -54,10 +54,10 @@ class OutputFolder:
         if record is None or not is_current(record, path, self.run):
             return False
         files = record["files"]
-        return all(files.get(file) == kind and is_complete(self.out / file) for file, kind in self.wanted(name).items())
+        return all(files.get(file) == kind and is_complete(self.out / file) for file, kind in self.files(name).items())
 
     def write(self, image: InputImage, result: Result | None) -> None:
-        """Write an image's files, move aside what is there of it from earlier runs, and keep its record last.
+        """Write an image's files, move aside what is there of it from earlier runs, and write its record last.
 
         What the same run wrote in other formats stays, and what nobody has recorded is moved aside first.
 
@@ -65,20 +65,20 @@ class OutputFolder:
             image: as it was read.
             result: what was found in it; None if it could not be read.
         """
-        name, wanted = image.name, self.wanted(image.name)
+        name, files = image.name, self.files(image.name)
         before = read_record(self.out, name)
-        earlier = self._earlier(name, before)
-        aside = [] if self._is_recorded(name) else self._move_aside(wanted)
-        record = self._written(image, result)
+        earlier = self._earlier_files(name, before)
+        aside = [] if self._is_recorded(name) else self._move_aside(files)
+        record = self._write_files(image, result)
         if "error" not in record:
             same = before is not None and is_current(before, image.path, self.run)
-            files = {file: kind for file, kind in earlier.items() if same} | wanted
-            record |= {"stamp": image.stamp, "pages": image.pages, "files": files}
-        stale = (earlier.keys() | wanted.keys()) - record.get("files", {}).keys()
-        aside += self._move_aside(file for file in stale if file in wanted or file not in self.all_wanted)
+            written = {file: kind for file, kind in earlier.items() if same} | files
+            record |= {"stamp": image.stamp, "pages": image.pages, "files": written}
+        stale = (earlier.keys() | files.keys()) - record.get("files", {}).keys()
+        aside += self._move_aside(file for file in stale if file in files or file not in self.files_of_all)
         write_record(self.out, name, record | {"file": os.path.abspath(image.path), "aside": aside})
 
-    def _written(self, image: InputImage, result: Result | None) -> Record:
+    def _write_files(self, image: InputImage, result: Result | None) -> Record:
         if result is None:
             return error_record(image.path, image.error, self.run)
         try:
@@ -88,8 +88,8 @@ class OutputFolder:
             return error_record(image.path, str(error), self.run)
         return record_of(image.path, result, self.run)
 
-    def follow(self, name: str, record: Record) -> None:
-        """Note where an image that was done before lies now, and let its labelme file look there.
+    def update_location(self, name: str, record: Record) -> None:
+        """Note where an image that was done before lies now, in its labelme file, too.
 
         Raises:
             InputError: if the labelme file is none any more.
@@ -101,19 +101,16 @@ class OutputFolder:
             write_record(self.out, name, record | {"file": os.path.abspath(path)})
 
     def clear(self) -> list[str]:
-        """Move aside what earlier runs have written of images that are not in this one, unless it is still right.
+        """Move aside what earlier runs wrote of images that are not in this one, unless it is still right; the files.
 
         It is if this run would say the same of the image, and does not write of it under another name.
-
-        Returns:
-            The files, below the output folder.
         """
         own, aside = {os.path.abspath(path) for path in self.images.values()}, []
         for name in self._recorded() - self.images.keys():
             record = read_record(self.out, name)
             if record and record["file"] not in own and is_current(record, Path(record["file"]), self.run):
                 continue
-            aside += self._move_aside(self._earlier(name, record).keys() - self.all_wanted)
+            aside += self._move_aside(self._earlier_files(name, record).keys() - self.files_of_all)
             (self.out / record_file(name)).unlink()
         return aside
 
@@ -126,7 +123,7 @@ class OutputFolder:
     def _is_recorded(self, name: str) -> bool:
         return (self.out / record_file(name)).exists()
 
-    def _earlier(self, name: str, record: Record | None) -> dict[str, str]:
+    def _earlier_files(self, name: str, record: Record | None) -> dict[str, str]:
         """What earlier runs wrote of an image; where its record is broken, what they may have written."""
         if record is not None:
             files: dict[str, str] = record.get("files", {})

@@ -1,4 +1,4 @@
-"""What is written of each image, in the formats that there are; every file appears by rename."""
+"""Writes an image's result in each output format; a file is whole or not there."""
 
 import json
 import os
@@ -22,11 +22,11 @@ from qgnet.outputs.polygons import polygons
 from qgnet.outputs.segments import Result, Segment
 
 Writer = Callable[[Path, str, Path, Result], None]
-"""Writes an image's files of one format: to the output folder, by its name there, from its file and result."""
+"""Writes a result: to the output folder, under the image's name there; the third is the image's own file."""
 
 
 def write_index(out: Path, name: str, source: Path, result: Result) -> None:
-    """``<name>.png``: 0 background, n the n-th class, in VOC's colours."""
+    """0 background, n the n-th class, in VOC's colours."""
     image = Image.fromarray(result.mask)
     image.putpalette(PALETTE)
     with atomic_write(out / the_file("index", name)) as part:
@@ -34,24 +34,24 @@ def write_index(out: Path, name: str, source: Path, result: Result) -> None:
 
 
 def write_binary(out: Path, name: str, source: Path, result: Result) -> None:
-    """``<name>.png``: 0 background, 255 the object; of several classes ``<class>/<name>.png`` each."""
-    for file, segment in of_segments("binary", name, result):
-        write_gray(out / file, segment.mask * 255)
+    """0 background, 255 the object; a file per class."""
+    for file, segment in files_and_segments("binary", name, result):
+        write_grey(out / file, segment.mask * 255)
 
 
 def write_probability(out: Path, name: str, source: Path, result: Result) -> None:
-    """``probabilities/<name>.png``: 0 … 255 for 0 … 1; of several classes ``probabilities/<class>/<name>.png`` each."""
-    for file, segment in of_segments("probability", name, result):
-        write_gray(out / file, (segment.probability * 255).round().astype(np.uint8))
+    """0 … 255 for 0 … 1; a file per class."""
+    for file, segment in files_and_segments("probability", name, result):
+        write_grey(out / file, eight_bits(segment.probability))
 
 
-def of_segments(chosen: str, name: str, result: Result) -> Iterator[tuple[str, Segment]]:
-    """Of a format with a file per class: the file below the output folder, and what there is of the class."""
+def files_and_segments(chosen: str, name: str, result: Result) -> Iterator[tuple[str, Segment]]:
+    """Of a format with a file per class: the file below the output folder, and the class's segment."""
     return zip(files_of(chosen, name, tuple(result.segments)), result.segments.values(), strict=True)
 
 
 def write_overlay(out: Path, name: str, source: Path, result: Result) -> None:
-    """``overlays/<name>.jpg``: the image with the masks over it; InputError if it is another one by now."""
+    """The image with the masks over it; InputError if it is another one by now."""
     image = decode_image(source, read_bytes(source))
     if image.shape[:2] != result.mask.shape:
         raise InputError(f"{source} was exchanged while it was segmented. Run the same command again.")
@@ -61,15 +61,7 @@ def write_overlay(out: Path, name: str, source: Path, result: Result) -> None:
 
 
 def write_labelme(out: Path, name: str, source: Path, result: Result, image_path: str | None = None) -> None:
-    """``labelme/<name>.json``: polygons as labelme reads them.
-
-    Args:
-        out: the output folder.
-        name: of the image there.
-        source: its file.
-        result: what was found in it.
-        image_path: where labelme looks for the image; None: at its file, as seen from the JSON's folder.
-    """
+    """Polygons as labelme reads them; ``image_path`` is where it looks for the image, by default the image's file."""
     height, width = result.mask.shape
     file = out / the_file("labelme", name)
     shapes = [
@@ -96,11 +88,7 @@ def path_from(folder: Path, source: Path) -> str:
 
 
 def update_image_path(file: Path, source: Path) -> None:
-    """Let a labelme file look for its image where that lies now; what else was changed in it stays.
-
-    Raises:
-        InputError: if the file is none of labelme's any more.
-    """
+    """Let a labelme file look for its image where that lies now; InputError if it is no labelme file any more."""
     try:
         content = json.loads(file.read_text(encoding="utf-8", errors="surrogateescape"))
         moved = content["imagePath"] != path_from(file.parent, source)
@@ -117,7 +105,7 @@ WRITERS: dict[str, Writer] = {
     "overlay": write_overlay,
     "probability": write_probability,
 }
-"""Format → what writes an image's files."""
+"""Of the formats with files of each image."""
 
 
 def draw_masks(image: Array, mask: NDArray[np.uint8]) -> Array:
@@ -138,13 +126,18 @@ def the_file(chosen: str, name: str) -> str:
     return file
 
 
-def write_gray(path: Path, grey: NDArray[np.uint8]) -> None:
+def eight_bits(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """0 … 1 → 0 … 255."""
+    return (values * 255).round().astype(np.uint8)
+
+
+def write_grey(path: Path, grey: NDArray[np.uint8]) -> None:
     """A grey PNG."""
     with atomic_write(path) as part:
         Image.fromarray(grey).save(part, format="PNG")
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file in UTF-8; a file's name that is none stands in it byte by byte as it is."""
+    """A text file in UTF-8; a file's name in it that is no text keeps its bytes."""
     with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8", errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""What is kept of each image, so that a run goes on where it was cut off, and tables can be made of all."""
+"""A record of each image, by which a run is resumed and from which tables of all images are made."""
 
 import csv
 import hashlib
@@ -38,7 +38,7 @@ GREY = 128
 
 
 def record_of(path: Path, result: Result, run: str) -> Record:
-    """What is kept of an image that was segmented in a run of this fingerprint."""
+    """Of an image that was segmented in a run of this fingerprint."""
     segments = []
     for segment in result.segments.values():
         runs = coco_masks.encode(np.asfortranarray(segment.mask))
@@ -50,7 +50,7 @@ def record_of(path: Path, result: Result, run: str) -> Record:
 
 
 def error_record(path: Path, error: str, run: str) -> Record:
-    """What is kept of an image that cannot be read."""
+    """Of an image that cannot be read."""
     return {"run": run, "file": str(path), "error": error}
 
 
@@ -60,10 +60,7 @@ def write_record(out: Path, name: str, record: Record) -> None:
 
 
 def read_record(out: Path, name: str) -> Record | None:
-    """An image's record; None if there is none, or it is not as `write_record` wrote it: then the image is done again.
-
-    That is one that is empty, torn or changed by hand, of an earlier version, or cannot be read.
-    """
+    """An image's record; None if there is none, or not as `write_record` wrote it: then the image is done again."""
     try:
         content = json.loads((out / record_file(name)).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

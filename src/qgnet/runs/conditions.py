@@ -53,14 +53,7 @@ def conditions(data: "EpisodeDataModule", episodes: int, trained_classes: Sequen
 
 @dataclass(frozen=True)
 class Setting:
-    """What two tests must share to stand in one table, in words.
-
-    Args:
-        data: the DataModule's name.
-        choices: everything else but folds and shots.
-        folds: how many the data set has.
-        shots: supports per episode in the test, K.
-    """
+    """What two tests must share to stand in one table: the DataModule's name, all other choices in words, …."""
 
     data: str
     choices: str

@@ -53,9 +53,7 @@ def holds_run(folder: Path) -> bool:
 
 
 def identify(subcommand: str, config: Namespace) -> dict[str, Any]:
-    """What a run is, see `Identity`. A folder chosen by ``--run`` is an experiment of its own, unless its name is the
-    one that it would have had anyway.
-    """  # noqa: D205
+    """What a run is, see `Identity`. A folder of another name than the planned one is an experiment of its own."""
     planned, settings = planned_folder(subcommand, config), data_settings(config)
     checkpoint = config.get("ckpt_path")
     chosen = Path(config.run).resolve() if config.run else None
@@ -162,12 +160,9 @@ def training_of(run: Path) -> dict[str, Any]:
     known = read_identity(run)
     if known:
         return {key: known[key] for key in ("experiment", "seed", "data_seed", "shots")}
-    training: dict[str, Any] = {"experiment": experiment_name(run), "seed": None, "data_seed": None, "shots": None}
-    config = run / CONFIG
-    if config.exists():
-        settings, data = saved_settings(config)
-        training |= {"seed": settings.get("seed_everything"), "data_seed": data.get("seed"), "shots": data.get("shots")}
-    return training
+    settings, data = saved_settings(run / CONFIG) if (run / CONFIG).exists() else ({}, {})
+    seeds = {"seed": settings.get("seed_everything"), "data_seed": data.get("seed"), "shots": data.get("shots")}
+    return {"experiment": experiment_name(run), **seeds}
 
 
 def saved_settings(config: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

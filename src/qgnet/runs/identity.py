@@ -51,10 +51,7 @@ class Identity:
     def claim(self, folder: Path) -> bool:
         """Write the file into a folder without a run; whether the folder now is this command's.
 
-        A run that was killed before it began, without a configuration, has left the folder to others.
-
-        Raises:
-            InputError: if the folder cannot be written to.
+        A run killed before it began has left the folder to others. InputError if it cannot be written to.
         """
         try:
             missing = [path for path in (folder, *folder.parents) if not path.exists()]

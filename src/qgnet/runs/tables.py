@@ -125,6 +125,10 @@ class Table:
         values = [value for value in found if value is not None]
         return f"{statistics.mean(values):.2f}" if values else "-"
 
+    def text(self) -> str:
+        """The table for a terminal, below an empty line."""
+        return "\n".join(["", self.title, *align([self.header, *self.cells()]), *self.notes()])
+
     def notes(self) -> list[str]:
         """What is not complete."""
         notes = []

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from qgnet.common.errors import InputError
-from qgnet.common.internals import do_not_send_buffers, logs_this_step
-from qgnet.common.renamed import renamed
-from qgnet.common.settings import Checked, Range
+from qgnet.common.internals import do_not_send_buffers, logs_this_step, trainer_of
+from qgnet.common.settings import Checked, Range, renamed
 from qgnet.networks.encoders import IMAGENET, Encoder, create_encoder
 from qgnet.networks.layers import constants
 from qgnet.networks.synchronised import synchronise_batch_norm
@@ -232,7 +231,8 @@ class Task(pl.LightningModule, metaclass=Checked):
             InputError: for another stage's or network's checkpoint, or to resume with another optimiser or schedule.
         """
         check_same_stage(self.state_dict(), checkpoint["state_dict"])
-        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING and self._make_optimizer:
+        trainer = trainer_of(self)
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING and self._make_optimizer:
             optimizer = sample_optimizer(self._make_optimizer)
             check_same_optimizer(optimizer, checkpoint)
             check_same_schedule(describe_schedule(self._schedule, optimizer), checkpoint)

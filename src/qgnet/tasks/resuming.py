@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from qgnet.common.errors import InputError
-from qgnet.common.renamed import renamed
-from qgnet.common.settings import FINITE, check
+from qgnet.common.settings import FINITE, check, renamed
 
 OPTIMIZER = "optimizer"
 """Key of a checkpoint under which the optimiser's class is kept."""

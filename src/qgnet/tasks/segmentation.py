@@ -9,7 +9,7 @@ from pytorch_lightning.cli import OptimizerCallable
 
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
-from qgnet.common.settings import Count, Filled, Range
+from qgnet.common.settings import NOT_EMPTY, Count, each_number
 from qgnet.networks.batch_norm_folding import CALIBRATION_IMAGES, is_folded, recalibrate_batch_norm
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank, QGNet, rename_old_weights
@@ -32,15 +32,10 @@ def sgd(params: Any) -> torch.optim.Optimizer:
     return torch.optim.SGD(params, lr=0.025, momentum=0.9, weight_decay=1e-4)
 
 
-class Level(Range):
-    """Of the FEM's pyramid."""
-
-    def holds(self, number: Any) -> bool:
-        """Whether one level is a side or a ratio."""
-        return super().holds(number) and (number <= 1 or number == int(number))
-
-    def __str__(self) -> str:
-        return "whole sides above 1, or ratios above 0 and up to 1"
+LEVELS = each_number(
+    "whole sides above 1, or ratios above 0 and up to 1", lambda level: 0 < level <= 1 or (level > 1 and level % 1 == 0)
+)
+"""Of the FEM's pyramid."""
 
 
 class FewShotSegmentation(EpisodicTask):
@@ -71,10 +66,9 @@ class FewShotSegmentation(EpisodicTask):
         optimizer: takes the trainable parameters.
         schedule: of the learning rate, applied at each step: ``poly`` (the released code), ``cosine``, ``step``
             (a tenth at 60 % and again at 80 % of the training) or ``constant``; or the class of a torch scheduler.
-        reuse: a validation, test or prediction encodes each image once and keeps what it needs of it. False encodes it
-            anew for each episode; the result is the same.
-        reuse_mb: how much is kept at most, in MB per process and on its device; what has not been asked for the longest
-            is let go.
+        reuse: a validation, test or prediction encodes each image once and caches its features. False encodes it anew
+            for each episode; the result is the same.
+        reuse_mb: size of this cache in MB, per process and on its device; the least recently used is evicted first.
     """
 
     net: QGNet
@@ -94,7 +88,7 @@ class FewShotSegmentation(EpisodicTask):
         high_stage: HighStage = 4,
         dilated: bool = True,
         width: Count = 256,
-        levels: Annotated[Sequence[float], Filled(), Level(above=0)] = (60, 30, 15, 8),
+        levels: Annotated[Sequence[float], NOT_EMPTY, LEVELS] = (60, 30, 15, 8),
         score_maps: Sequence[str] = (),
         add_to_score_maps: bool = False,
         auxiliary_weight: Weight = 1.0,

@@ -11,7 +11,7 @@ def is_full(error: OSError) -> bool:
 
 
 def disk_error_message(error: OSError) -> str:
-    """What to tell the user, who was reading or writing: which of them only a full disk says."""
+    """A message for whoever was reading or writing; only of a full disk is it known which."""
     if is_full(error):
         return f"{error.strerror}: it was not written, and what was there before stays. Make room, then try again."
     what = error.filename or "A file"

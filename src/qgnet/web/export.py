@@ -20,18 +20,10 @@ from qgnet.web.session import Session
 
 
 def write_zip(session: Session, images: ImageFolder, presence: float, formats: Sequence[str], to: Path) -> Path:
-    """Write ``masks.zip`` and return it. Nothing in it tells where the folder lies.
-
-    Args:
-        session: the work.
-        images: of the folder.
-        presence: least score of an image that is not left empty.
-        formats: to write.
-        to: an empty folder.
+    """Write ``masks.zip`` into an empty folder and return it. Nothing in it tells where the folder of the images lies.
 
     Raises:
-        InputError: if there is nothing to write, or a mask that was painted or found is broken, with the image's
-            name.
+        InputError: if there is nothing to write, or a mask that was painted or found is broken, with the image's name.
     """
     out = to / "masks"
     out.mkdir()
@@ -65,13 +57,7 @@ def as_text(name: str) -> str:
 
 
 def result_of(session: Session, image: FolderImage, names: Mapping[int, str], presence: float) -> Result | None:
-    """What there is of an image: the painted mask, or what was found at today's thresholds; None if nothing.
-
-    Args:
-        session: the work.
-        image: of the folder.
-        names: class number → name, in their order. The result has all of them, for an index mask counts them.
-        presence: least score of a class that the image shows.
+    """An image's painted mask, or what was found at today's thresholds; None if nothing. It has all classes by name.
 
     Raises:
         InputError: if the image's mask, or what was found in it, is gone or broken.

@@ -26,13 +26,7 @@ ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP":
 
 
 class FolderImage(NamedTuple):
-    """An image of the folder.
-
-    Attributes:
-        key: made of its name; what the page calls it.
-        name: its path below the folder, with ``/`` between folders.
-        path: its file.
-    """
+    """An image of the folder: the key by which the page asks for it, its name below the folder, and its file."""
 
     key: str
     name: str
@@ -40,11 +34,7 @@ class FolderImage(NamedTuple):
 
 
 class ImageFolder:
-    """All images of a folder, as they are now.
-
-    Args:
-        folder: of the images, with the folders in it.
-    """
+    """All images of a folder and of the folders in it, as they are now."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -80,11 +70,7 @@ class ImageFolder:
 
 
 def scaled(image: FolderImage, side: int, to: Path) -> Path:
-    """A JPEG of the image whose longer side is at most ``side``; made once, and again when the image changes.
-
-    Raises:
-        InputError: if the image cannot be read.
-    """
+    """A JPEG of the image whose longer side is at most ``side``; made once, and again when the image changes."""
     file = to / f"{image.key}-{image.path.stat().st_mtime_ns}.jpg"
     if not file.is_file():
         pixels = read_image(image.path)
@@ -99,13 +85,7 @@ def scaled(image: FolderImage, side: int, to: Path) -> Path:
 def store_dropped(folder: Path, content: bytes, to: Path) -> str:
     """Store an image that was dropped onto the page under a name of our own; its path below the folder.
 
-    Args:
-        folder: of the images.
-        content: of the file.
-        to: folder for what is not known to be an image yet.
-
-    Raises:
-        InputError: if it is no whole image of a known format, or has too many pixels.
+    It is first written to the folder ``to``. InputError if it is no whole image of a known format, or too large.
     """
     made_up = secrets.token_hex(8)
     to.mkdir(exist_ok=True)

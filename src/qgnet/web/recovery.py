@@ -16,17 +16,10 @@ Data = dict[str, Any]
 
 
 def read_state(file: Path, masks: Path) -> tuple[SessionState, str]:
-    """The session, and what is to be told of it; empty if all is well.
+    """The session, and a warning; empty if all is well.
 
     Of a broken file, of which a copy is saved, each value that can be read is taken. Where it or an image's entry in it
     is lost, the painted masks are found by their files.
-
-    Args:
-        file: of the session; it may be missing.
-        masks: folder of the painted masks.
-
-    Raises:
-        OSError: if a file cannot be read or copied.
     """
     if not file.exists():
         state = with_masks(SessionState(), masks)
@@ -97,14 +90,9 @@ def numbers_in(mask: Path) -> set[int]:
 
 
 def read_outcomes(file: Path, classes: Set[int]) -> tuple[dict[str, Outcome], str]:
-    """The log's last word on each image, and what is to be told; a last line without an end was cut off by a kill.
+    """The log's last outcome of each image, and a warning or ""; a last line without an end was cut off by a kill.
 
-    Args:
-        file: of the log; it may be missing.
-        classes: numbers of those that there are; what was found of others is left out.
-
-    Raises:
-        OSError: if a file cannot be read or written.
+    Classes with other numbers than these are left out.
     """
     content = file.read_bytes() if file.exists() else b""
     outcomes: dict[str, Outcome] = {}

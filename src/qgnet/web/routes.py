@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from PIL import Image
 from pydantic import BaseModel
@@ -36,41 +35,55 @@ class Begin(BaseModel):
     first: str = ""
 
 
-def workspace_routes(work: Workspace) -> APIRouter:
+async def received(request: Request) -> bytes:
+    """The body, of which no more is read than may be sent."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_BYTES:
+            raise HTTPException(413, f"The file is larger than {MOST_BYTES // 2**20} MB, which is the most.")
+        parts.append(part)
+    return b"".join(parts)
+
+
+Body = Annotated[bytes, Depends(received)]
+
+
+def workspace_routes(workspace: Workspace) -> APIRouter:
     """The session, runs and the download."""
     router = APIRouter(prefix="/api")
 
     @router.get("/session")
     def read_session() -> dict[str, Any]:
-        state = work.session.state
+        state = workspace.session.state
         return {
-            "folder": work.folder.resolve().name,
+            "folder": workspace.folder.resolve().name,
             "settings": state.settings.model_dump(),
             "learnt": {number: learnt.model_dump() for number, learnt in state.learnt.items()},
-            "presence": work.presence,
-            "maps": work.maps,
+            "presence": workspace.presence,
+            "maps": workspace.maps,
             "formats": PAGE_FORMATS,
             "colours": CLASS_COLOURS,
-            "warnings": work.session.warnings,
-            "images": [work.described(image) for image in work.images.find()],
+            "warnings": workspace.session.warnings,
+            "images": [workspace.description(image) for image in workspace.images.find()],
         }
 
     @router.put("/settings")
     def change_settings(settings: Settings) -> None:
-        work.session.set(settings)
+        workspace.session.set(settings)
 
     @router.post("/segment")
     def segment(begin: Begin) -> None:
-        work.worker.start(begin.first)
+        workspace.worker.start(begin.first)
 
     @router.delete("/segment")
     def stop() -> None:
-        work.worker.stop()
+        workspace.worker.stop()
 
     @router.get("/events")
     async def events() -> Response:
         headers = {"Cache-Control": "no-store"}
-        return StreamingResponse(work.worker.events(), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(workspace.worker.events(), media_type="text/event-stream", headers=headers)
 
     @router.post("/download")
     def download(formats: Annotated[list[str], Query(min_length=1)]) -> Response:
@@ -80,7 +93,7 @@ def workspace_routes(work: Workspace) -> APIRouter:
         to = Path(tempfile.mkdtemp(prefix="qgnet-"))
         clean = BackgroundTask(shutil.rmtree, to)
         try:
-            archive = write_zip(work.session, work.images, work.presence, formats, to)
+            archive = write_zip(workspace.session, workspace.images, workspace.presence, formats, to)
         except BaseException:
             shutil.rmtree(to)
             raise
@@ -89,35 +102,30 @@ def workspace_routes(work: Workspace) -> APIRouter:
     return router
 
 
-def image_routes(work: Workspace) -> APIRouter:
+def image_routes(workspace: Workspace) -> APIRouter:
     """Images, their masks, and what was found in them."""
     router = APIRouter(prefix="/api/images")
-    session = work.session
+    session = workspace.session
 
     @router.post("")
-    async def drop(request: Request, name: Annotated[str, Query(max_length=500)] = "") -> dict[str, Any]:
-        content = await received(request)
-
-        def keep() -> dict[str, Any]:
-            session.check_there()
-            try:
-                stored = store_dropped(work.folder, content, session.folder / "incoming")
-            except InputError as error:
-                raise InputError(f"{name[:60] or 'The image'} was not taken: {error}") from None
-            image = next(p for p in work.images.find() if p.name == stored)
-            session.set_title(image.key, name[:200] or stored)
-            return work.described(image)
-
-        return await run_in_threadpool(keep)
+    def drop(content: Body, name: Annotated[str, Query(max_length=500)] = "") -> dict[str, Any]:
+        session.check_there()
+        try:
+            stored = store_dropped(workspace.folder, content, session.folder / "incoming")
+        except InputError as error:
+            raise InputError(f"{name[:60] or 'The image'} was not taken: {error}") from None
+        image = next(p for p in workspace.images.find() if p.name == stored)
+        session.set_title(image.key, name[:200] or stored)
+        return workspace.description(image)
 
     @router.get("/{key}")
     def read_facts(key: str) -> dict[str, Any]:
-        image = work.wanted(key)
+        image = workspace.find(key)
         height, width = read_image_size(image.path)
-        return {"height": height, "width": width, "pages": count_pages(image.path), **work.described(image)}
+        return {"height": height, "width": width, "pages": count_pages(image.path), **workspace.description(image)}
 
     def jpeg(key: str, side: int, folder: str) -> Response:
-        image = work.wanted(key)
+        image = workspace.find(key)
         session.check_there()
         return FileResponse(scaled(image, side, session.folder / folder), media_type="image/jpeg")
 
@@ -131,48 +139,32 @@ def image_routes(work: Workspace) -> APIRouter:
 
     @router.get("/{key}/mask.png")
     def read_mask(key: str, small: bool = False) -> Response:
-        image = work.wanted(key)
+        image = workspace.find(key)
         if image.key not in session.state.painted:
             raise NONE
         session.mask(image)  # whether it can be used
         return png(session.mask_file(key), Image.Resampling.NEAREST, small)
 
     @router.put("/{key}/mask.png")
-    async def paint(key: str, request: Request, support: bool) -> dict[str, Any]:
-        content = await received(request)
-
-        def keep() -> dict[str, Any]:
-            image = work.wanted(key)
-            session.paint(key, decoded_mask(content, read_image_size(image.path)), support)
-            return work.described(image)
-
-        return await run_in_threadpool(keep)
+    def paint(key: str, content: Body, support: bool) -> dict[str, Any]:
+        image = workspace.find(key)
+        session.paint(key, decoded_mask(content, read_image_size(image.path)), support)
+        return workspace.description(image)
 
     @router.delete("/{key}/mask.png")
     def clear(key: str) -> dict[str, Any]:
-        image = work.wanted(key)
+        image = workspace.find(key)
         session.clear(key)
-        return work.described(image)
+        return workspace.description(image)
 
     @router.get("/{key}/{number}/{kind}.png")
     def read_result(key: str, number: int, kind: str, small: bool = False) -> Response:
-        file = session.result_file(work.wanted(key), number, kind)
-        if file is None or kind not in ("probability", *work.maps):
+        file = session.result_file(workspace.find(key), number, kind)
+        if file is None or kind not in ("probability", *workspace.maps):
             raise NONE
         return png(file, Image.Resampling.BILINEAR, small)
 
     return router
-
-
-async def received(request: Request) -> bytes:
-    """The body, of which no more is read than may be sent."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_BYTES:
-            raise HTTPException(413, f"The file is larger than {MOST_BYTES // 2**20} MB, which is the most.")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def decoded_mask(content: bytes, size: tuple[int, int]) -> Labels:

@@ -21,7 +21,7 @@ from qgnet.web.workspace import Workspace
 
 
 def make_app(folder: Path, segmenter: Segmenter, host: str = "127.0.0.1", token: str | None = None) -> FastAPI:
-    """The application; its ``state.work`` is what it serves.
+    """The application; its ``state.workspace`` is what it serves.
 
     Args:
         folder: of the images.
@@ -30,21 +30,21 @@ def make_app(folder: Path, segmenter: Segmenter, host: str = "127.0.0.1", token:
         token: needed in the address; None: none.
 
     Raises:
-        InputError: if the folder does not exist, another server works on it, or no session can be kept in it.
+        InputError: as of :class:`Workspace`.
     """
-    work = Workspace(folder, segmenter)
+    workspace = Workspace(folder, segmenter)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        work.close()
+        workspace.close()
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
-    app.state.workspace = work
+    app.state.workspace = workspace
     app.add_middleware(Guard, host=host, token=token)
     report_errors(app)
-    app.include_router(workspace_routes(work))
-    app.include_router(image_routes(work))
+    app.include_router(workspace_routes(workspace))
+    app.include_router(image_routes(workspace))
     app.mount("/", Page(directory=str(files("qgnet.web") / "static"), html=True))
     return app
 

@@ -1,4 +1,4 @@
-"""What is kept of the work on a folder, in a folder of its own within it, so that nothing is lost with the browser."""
+"""The work on a folder, saved in a folder of its own within it, so that nothing is lost with the browser."""
 
 import json
 import shutil
@@ -12,17 +12,20 @@ from PIL import Image
 
 from datamodules.files import read_image_size
 from datamodules.files.sources import IGNORE
+from datamodules.files.writing import remove_parts
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import write_gray, write_text
+from qgnet.common.locks import claim
+from qgnet.outputs.formats import eight_bits, write_grey, write_text
 from qgnet.outputs.segments import Result
 from qgnet.web.disk_errors import disk_error_message
 from qgnet.web.images import FolderImage
 from qgnet.web.recovery import read_outcomes, read_state
-from qgnet.web.server_lock import FILE, claim
 from qgnet.web.session_file import FittedClass, Outcome, PaintedMask, Settings
 
 FOLDER = ".qgnet-page"
 """In the folder of the images."""
+LOCK = "server.lock"
+"""In that folder. Held by the one server that works on it; two would overwrite one another's work."""
 Labels = NDArray[np.uint8]
 
 
@@ -33,8 +36,8 @@ class Session:
         folder: of the images.
 
     Attributes:
-        told: what the user has to know of files that could not be read whole.
-        active_classes: numbers of the classes that the present run looks for, without those that were taken out since.
+        warnings: of files that could not be read whole.
+        active_classes: numbers of the classes that the present run looks for, without those that were removed since.
 
     Raises:
         InputError: if the folder for the session cannot be made or used, or another server works on it.
@@ -48,10 +51,12 @@ class Session:
         try:
             self.folder.mkdir(exist_ok=True)
             (self.folder / "incoming").mkdir(exist_ok=True)
-            self.claim = claim(self.folder)
+            busy = f"Another `qgnet serve` (process {{process}}) works on {folder}. Use its page, or end it first."
+            self.claim = claim(self.folder / LOCK, busy)
+            remove_parts(self.folder)
         except OSError as error:
             raise InputError(
-                f"{self.folder} cannot be made ({error.strerror}), and the work is kept there. Copy the images to "
+                f"{self.folder} cannot be made ({error.strerror}), and the work is saved there. Copy the images to "
                 "a folder that you may write to."
             ) from None
         try:
@@ -65,22 +70,22 @@ class Session:
         self.claim.close()
 
     def _read(self) -> list[str]:
-        """Read what was kept; what is to be told of files that are broken."""
-        self.state, told = read_state(self.file, self.folder / "masks")
+        """Read what was saved; warnings of files that are broken."""
+        self.state, of_state = read_state(self.file, self.folder / "masks")
         self.active_classes = set(self.names)
         self.outcomes, of_log = read_outcomes(self.log_file, self.active_classes)
         if of_log:
             self._write_log()
-        if told:
+        if of_state:
             self.change(run=max([self.state.run, *(outcome.run for outcome in self.outcomes.values())]))
-        return [line for line in (told, of_log) if line]
+        return [line for line in (of_state, of_log) if line]
 
     def _write_log(self) -> None:
         write_text(self.log_file, "".join(log_line(key, outcome) for key, outcome in self.outcomes.items()))
 
     def check_there(self) -> None:
         """Raise InputError if the folder was taken away: to write into it would make it again, in its place."""
-        if not (self.folder / FILE).is_file():
+        if not (self.folder / LOCK).is_file():
             raise InputError(f"{self.folder} is gone. Put it back; nothing that you painted is lost with it.")
 
     def change(self, **changes: Any) -> None:
@@ -153,7 +158,7 @@ class Session:
         return mask
 
     def paint(self, key: str, mask: Labels, support: bool) -> PaintedMask:
-        """Keep a mask; InputError if it holds a number that is no class, or is to be a support and shows nothing."""
+        """Save a mask; InputError if it holds a number that is no class, or is to be a support and shows nothing."""
         classes = [number for number in np.unique(mask).tolist() if number not in (0, IGNORE)]
         if support and not classes:
             raise InputError("The mask is empty, and a support must show something. Paint the object first.")
@@ -162,7 +167,7 @@ class Session:
             if unknown:
                 raise InputError(f"The mask holds the number {unknown[0]}, which is no class.")
             self.check_there()
-            write_gray(self.mask_file(key), mask)
+            write_grey(self.mask_file(key), mask)
             painted = PaintedMask(support=support, classes=classes)
             self.change(painted=self.state.painted | {key: painted})
         return painted
@@ -204,26 +209,19 @@ class Session:
     def write_result(
         self, image: FolderImage, stamp: int, result: Result, maps: dict[str, dict[str, Labels]]
     ) -> Outcome:
-        """Keep what a run said of an image.
-
-        Args:
-            image: that was segmented.
-            stamp: of its file when it was read.
-            result: of the Segmenter, in which the classes are called by their numbers.
-            maps: number of a class → kind of map → (h, w) uint8.
-        """
+        """Save a result whose classes are called by their numbers; ``stamp`` is of the file when it was read."""
         self.check_there()
         folder = self._results(image.key, self.state.run)
         for number, segment in result.segments.items():
-            write_gray(folder / f"{number}-probability.png", eight_bits(segment.probability))
+            write_grey(folder / f"{number}-probability.png", eight_bits(segment.probability))
             for kind, values in maps[number].items():
-                write_gray(folder / f"{number}-{kind}.png", values)
+                write_grey(folder / f"{number}-{kind}.png", values)
         scores = {int(number): round(segment.score, 4) for number, segment in result.segments.items()}
         thresholds = {n: learnt.threshold for n, learnt in self.state.learnt.items()}
         return self.log(image, Outcome(scores=scores, thresholds=thresholds, stamp=stamp))
 
     def log(self, image: FolderImage, outcome: Outcome) -> Outcome:
-        """Add the present run's word on an image to the log, after all its files; only then take the earlier away."""
+        """Add the present run's outcome to the log, after all its files; only then remove earlier files."""
         with self.lock:
             self.check_there()
             outcome = outcome.of(self.active_classes).model_copy(update={"run": self.state.run})
@@ -241,7 +239,7 @@ class Session:
         outcome = self.outcomes.get(image.key)
         return outcome if outcome is not None and outcome.stamp == stamp_of(image) else None
 
-    def described(self, outcome: Outcome) -> dict[str, Any]:
+    def describe(self, outcome: Outcome) -> dict[str, Any]:
         """What the page knows of an outcome; ``stale`` if a later run has begun since."""
         return outcome.model_dump(exclude={"stamp", "run"}) | {"stale": outcome.run != self.state.run}
 
@@ -254,8 +252,3 @@ def log_line(key: str, outcome: Outcome) -> str:
 def stamp_of(image: FolderImage) -> int:
     """Changes with the image's file; 0 if it is gone."""
     return image.path.stat().st_mtime_ns if image.path.exists() else 0
-
-
-def eight_bits(values: NDArray[np.float32]) -> Labels:
-    """0 … 1 → 0 … 255."""
-    return (values * 255).round().astype(np.uint8)

@@ -30,12 +30,7 @@ class ClassEntry(BaseModel):
 
 
 class Settings(BaseModel):
-    """What the user has set.
-
-    Attributes:
-        classes: in the order in which they are shown and exported.
-        thresholds: class number → probability in (0, 1), where the user has chosen one.
-    """
+    """What the user has set: classes in their order, and thresholds by class number where they were chosen."""
 
     classes: list[ClassEntry] = Field(default=[ClassEntry(number=1, name=OBJECT)], min_length=1)
     thresholds: dict[Number, Annotated[float, Field(gt=0, lt=1)]] = {}

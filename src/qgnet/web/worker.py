@@ -1,4 +1,4 @@
-"""The one thread that uses the network, and what it tells all open pages."""
+"""The one thread that uses the network, and the events it sends to all open pages."""
 
 import asyncio
 import json
@@ -16,10 +16,11 @@ from datamodules.files import read_image
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
 from qgnet.inference.segmenter import BATCH, Segmenter
+from qgnet.outputs.formats import eight_bits
 from qgnet.outputs.segments import Result
 from qgnet.web.disk_errors import disk_error_message
 from qgnet.web.images import FolderImage, ImageFolder
-from qgnet.web.session import Labels, Session, eight_bits, stamp_of
+from qgnet.web.session import Labels, Session, stamp_of
 from qgnet.web.session_file import FittedClass, Outcome
 
 MAP = 256
@@ -29,7 +30,7 @@ ALIVE = 15.0
 
 
 class Job(TypedDict):
-    """The run as the page shows it: whether it goes on, how many images it has done of how many, what went wrong."""
+    """A run as the page shows it: whether it is running, how many images of how many are done, what went wrong."""
 
     running: bool
     done: int
@@ -53,14 +54,7 @@ class Worker:
         self.ended = False
 
     def start(self, first: str) -> None:
-        """Begin a run, after ending the one that goes on.
-
-        Args:
-            first: key of the image that is looked at, which is segmented before all others.
-
-        Raises:
-            InputError: if there is no support.
-        """
+        """Begin a run with the image of this key, after ending the one before; InputError if there is no support."""
         supports = {key for key, painted in self.session.state.painted.items() if painted.support}
         if not supports & self.images.known.keys():
             raise InputError("Nothing is painted yet. Paint the object in at least one image, then press Segment.")
@@ -84,7 +78,7 @@ class Worker:
         error = ""
         try:
             if not stopped.is_set():
-                self.update_job(running=True, done=0, total=0, error="")  # the run before may have told of itself since
+                self.update_job(running=True, done=0, total=0, error="")  # the run before may have sent its own since
                 if self._learn(stopped):
                     self._segment(first, stopped)
         except InputError as mistake:
@@ -100,7 +94,7 @@ class Worker:
                     self.update_job(running=False, error=error)
 
     def _learn(self, stopped: Event) -> bool:
-        """Fit the Segmenter to all supports, classes by their numbers; whether the run goes on."""
+        """Fit the Segmenter to all supports, classes by their numbers; whether the run continues."""
         pairs: dict[int, list[tuple[Any, Any]]] = {}
         images = {image.key: image for image in self.images.find()}
         supports = self.session.supports()
@@ -111,10 +105,8 @@ class Worker:
         self.segmenter.fit({str(number): pairs[number] for number in sorted(pairs)})
         if stopped.is_set():
             return False
-        learnt = self.segmenter.learnt
-        self.session.begin(
-            {int(one.name): FittedClass(threshold=one.threshold, expected=one.expected_iou) for one in learnt}
-        )
+        found = {int(one.name): (one.threshold, one.expected_iou) for one in self.segmenter.fitted}
+        self.session.begin({n: FittedClass(threshold=t, expected=iou) for n, (t, iou) in found.items()})
         self.send("learnt", {number: learnt.model_dump() for number, learnt in self.session.state.learnt.items()})
         return True
 
@@ -162,10 +154,10 @@ class Worker:
             self._send_outcome(image, self.session.write_result(image, stamp, result, maps))
 
     def _send_outcome(self, image: FolderImage, outcome: Outcome) -> None:
-        self.send("result", {"key": image.key, **self.session.described(outcome)})
+        self.send("result", {"key": image.key, **self.session.describe(outcome)})
 
     def update_job(self, **changes: Any) -> None:
-        """Change the state of the run and tell it."""
+        """Change the state of the run and send it."""
         self.job = Job(**{**self.job, **changes})  # type: ignore[typeddict-item]
         self.send("job", self.job)
 
@@ -183,7 +175,7 @@ class Worker:
             loop.call_soon_threadsafe(queue.put_nowait, message)
 
     async def events(self) -> AsyncIterator[str]:
-        """What a page is told from now on, as server-sent events; first how the run stands."""
+        """Server-sent events from now on; first the state of the run."""
         queue: asyncio.Queue[str | None] = asyncio.Queue()
         self.pages[queue] = asyncio.get_running_loop()
         try:

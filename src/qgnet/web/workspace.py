@@ -1,4 +1,4 @@
-"""The work on a folder, all of it: its images, what is kept of them, and the thread with the network."""
+"""All that a server works with: the folder's images, the saved session, and the thread with the network."""
 
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,19 @@ from qgnet.web.images import FolderImage, ImageFolder
 from qgnet.web.session import Session
 from qgnet.web.worker import Worker
 
-MEMORY = 512
-"""MB for what the network makes of images: of those seen last it need not be made again in the next run."""
+CACHE = 512
+"""MB for encoded images: those seen last need not be encoded again in the next run."""
 
 
 class Workspace:
-    """What the server is a thin layer over.
+    """What the routes serve.
 
     Args:
         folder: of the images.
         segmenter: finds what is painted.
 
     Raises:
-        InputError: if the folder does not exist, another server works on it, or no session can be kept in it.
+        InputError: if the folder does not exist, another server works on it, or no session can be saved in it.
     """
 
     def __init__(self, folder: Path, segmenter: Segmenter) -> None:
@@ -30,7 +30,7 @@ class Workspace:
         self.images = ImageFolder(folder)
         self.images.find()
         self.session = Session(folder)
-        self.worker = Worker(segmenter.remember(MEMORY), self.session, self.images)
+        self.worker = Worker(segmenter.remember(CACHE), self.session, self.images)
         self.presence = segmenter.presence if segmenter.calibration is not None else 0.0
         self.maps = segmenter.model.net.map_names
 
@@ -39,19 +39,19 @@ class Workspace:
         self.worker.close()
         self.session.close()
 
-    def wanted(self, key: str) -> FolderImage:
+    def find(self, key: str) -> FolderImage:
         """The image of this key; 404 if it is not in the folder."""
         try:
             return self.images.get(key)
         except KeyError:
             raise HTTPException(404, "This image is no longer in the folder. Load the page again.") from None
 
-    def described(self, image: FolderImage) -> dict[str, Any]:
+    def description(self, image: FolderImage) -> dict[str, Any]:
         """What the page knows of an image."""
         painted, outcome = self.session.state.painted.get(image.key), self.session.outcome(image)
         return {
             "key": image.key,
             "name": self.session.state.titles.get(image.key, image.name),
             "painted": painted and painted.model_dump(),
-            "outcome": outcome and self.session.described(outcome),
+            "outcome": outcome and self.session.describe(outcome),
         }

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from datamodules import FolderDataModule, Pascal5iDataModule
+from datamodules import LabelledFolder, Pascal5i
 from datamodules.episodes.letterbox import letterbox_image, letterbox_support
 from datamodules.files.sources import LabelledImages
 from qgnet.common.boundary import boundary
@@ -80,10 +80,11 @@ def main() -> None:
 def measure_lists(options: argparse.Namespace) -> None:
     """Fit if that is asked for, and measure."""
     model = open_model("matching", options.image_size)
-    data = FolderDataModule(options.folder, fold=0) if options.folder else Pascal5iDataModule(options.root, fold=0)
+    folder = LabelledFolder(Path(options.folder)) if options.folder else None
+    data = folder or Pascal5i(Path(options.root))
     calibration = matching_calibration()
     if options.write:
-        photos = read(model, data.images("train"), options)
+        photos = read(model, data.images("val" if folder else "train"), options)
         centre = centre_of(photos)
         trials = draw(model, photos, centre, options)
         calibration = fit(trials, centre)._replace(sides=(model.image_size,))

@@ -59,6 +59,7 @@ def test_a_share_of_the_episodes_has_a_control_and_none_is_replaced(voc: Path) -
     batch = some.__getitems__(range(40))
     absent = [i for i, episode in enumerate(batch) if not episode.present]
     assert absent
+    assert [int(episode.control_of) for episode in batch] == [i - 1 if i in absent else -1 for i in range(len(batch))]
     assert all(batch[i].query_name == batch[i - 1].query_name for i in absent)
 
 
@@ -77,7 +78,7 @@ def test_negative_episodes_take_the_place_of_others_in_training(voc: Path) -> No
 def test_inverted_episodes_ask_for_all_but_the_object(voc: Path) -> None:
     plain, inverted = episodes(voc, "fit"), episodes(voc, "fit", inverted=1.0)
     for data in (plain, inverted):
-        data.transform = data.fit  # type: ignore[assignment]  # not augmented: the same pixels
+        data.transform = data.resize  # type: ignore[assignment]  # not augmented: the same pixels
     for i in range(5):
         one, other = plain[i], inverted[i]
         for a, b in ((one.query_mask, other.query_mask), (one.support_masks, other.support_masks)):

@@ -4,7 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from qgnet.losses import PAIR_KINDS, contrastive_accuracy, global_local_loss, info_nce, segmentation_loss
+from qgnet.losses import (
+    PAIR_KINDS,
+    ViewEmbeddings,
+    contrastive_accuracy,
+    global_local_loss,
+    info_nce,
+    segmentation_loss,
+)
 from qgnet.networks.few_shot import Prediction
 
 
@@ -39,13 +46,8 @@ def test_info_nce_is_computed_in_float32_under_autocast() -> None:
 def test_global_local_terms_are_means_over_their_pairs() -> None:
     views = {name: unit(3, 5, seed=i) for i, name in enumerate(["g1", "g2", "l1", "l2", "kg1", "kg2", "kl1", "kl2"])}
     negatives = unit(7, 5, seed=20)
-    terms = global_local_loss(
-        (views["g1"], views["g2"]),
-        (views["l1"], views["l2"]),
-        (views["kg1"], views["kg2"]),
-        (views["kl1"], views["kl2"]),
-        negatives,
-    )
+    embedded = ViewEmbeddings(*((views[f"{name}1"], views[f"{name}2"]) for name in ("g", "l", "kg", "kl")))
+    terms = global_local_loss(embedded, negatives)
     pairs = {
         "global_global": [("g1", "kg2"), ("g2", "kg1")],
         "local_global": [("l1", "kg1"), ("l1", "kg2"), ("l2", "kg1"), ("l2", "kg2")],
@@ -59,7 +61,7 @@ def test_global_local_terms_are_means_over_their_pairs() -> None:
 def test_patches_may_have_negatives_of_their_own() -> None:
     views = [unit(2, 3, 5, seed=i).unbind(0) for i in range(4)]
     negatives, patches = unit(7, 5, seed=20), unit(7, 5, seed=21)
-    plain, own = (global_local_loss(*views, negatives, patch_negatives=n) for n in (None, patches))
+    plain, own = (global_local_loss(ViewEmbeddings(*views), negatives, patch_negatives=n) for n in (None, patches))
     assert plain["global_global"] == own["global_global"]
     assert plain["local_global"] == own["local_global"]
     pairs = zip(views[1], reversed(views[3]), strict=True)
@@ -73,7 +75,7 @@ def test_gradients_of_each_kind_of_pair(kind: str) -> None:
     negatives = unit(4, 3, seed=9).double()
 
     def loss(*embedded: torch.Tensor) -> torch.Tensor:
-        return global_local_loss(*(v.unbind(0) for v in embedded), negatives, 0.2, [kind])[kind]
+        return global_local_loss(ViewEmbeddings(*(v.unbind(0) for v in embedded)), negatives, 0.2, [kind])[kind]
 
     assert torch.autograd.gradcheck(loss, views)
 
@@ -81,11 +83,11 @@ def test_gradients_of_each_kind_of_pair(kind: str) -> None:
 def test_kinds_that_are_not_wanted_need_no_views() -> None:
     g, kg = unit(2, 3, 5).unbind(0), unit(2, 3, 5, seed=1).unbind(0)
     local, negatives = unit(2, 3, 5, seed=2).unbind(0), unit(4, 5, seed=3)
-    everything = global_local_loss(g, local, kg, local, negatives)
-    assert global_local_loss(g, (), kg, (), negatives, kinds=["global_global"]) == {
+    everything = global_local_loss(ViewEmbeddings(g, local, kg, local), negatives)
+    assert global_local_loss(ViewEmbeddings(g, (), kg, ()), negatives, kinds=["global_global"]) == {
         "global_global": everything["global_global"]
     }
-    assert global_local_loss((), local, kg, (), negatives, kinds=["local_global"]) == {
+    assert global_local_loss(ViewEmbeddings((), local, kg, ()), negatives, kinds=["local_global"]) == {
         "local_global": everything["local_global"]
     }
 

@@ -8,7 +8,7 @@ import torch
 from conftest import Command
 
 from qgnet.commands import main as qgnet
-from qgnet.config.own_config import value_of
+from qgnet.config.layers import value_of
 
 LAST = Path("runs/x/checkpoints/last.ckpt")
 

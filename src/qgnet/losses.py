@@ -1,6 +1,7 @@
 """The losses of both stages, as functions."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -83,36 +84,38 @@ PAIR_KINDS = ("global_global", "local_global", "local_local")
 """The kinds of pairs among two global views and two local patches of an image."""
 
 
-def view_pairs(
-    kind: str,
-    query_globals: Sequence[Tensor],
-    query_locals: Sequence[Tensor],
-    key_globals: Sequence[Tensor],
-    key_locals: Sequence[Tensor],
-) -> list[tuple[Tensor, Tensor]]:
-    """The (query, key) pairs of one kind; what a kind does not need may be empty.
+class ViewEmbeddings(NamedTuple):
+    """Embeddings (B, D) of the views of B images; what the wanted kinds of pairs do not need may be empty.
 
-    Every pair is taken in both directions: what one view's query must recognise is the other view's key.
-
-    Args:
-        kind: ``global_global`` (g1, g2), ``local_global`` (each patch against each global view) or ``local_local``
-            (l1, l2).
-        query_globals: embeddings (B, D) of the two global views by the query encoder.
+    Attributes:
+        query_globals: of the two global views by the query encoder.
         query_locals: of the two local patches by the query encoder.
         key_globals: of the two global views by the key encoder.
         key_locals: of the two local patches by the key encoder.
     """
+
+    query_globals: Sequence[Tensor]
+    query_locals: Sequence[Tensor]
+    key_globals: Sequence[Tensor]
+    key_locals: Sequence[Tensor]
+
+
+def view_pairs(kind: str, views: ViewEmbeddings) -> list[tuple[Tensor, Tensor]]:
+    """The (query, key) pairs of one of `PAIR_KINDS`: (g1, g2), each patch against each global view, or (l1, l2).
+
+    Every pair is taken in both directions: what one view's query must recognise is the other view's key.
+    """
     if kind == "local_global":
-        return [(local, key) for local in query_locals for key in key_globals]
-    queries, keys = (query_globals, key_globals) if kind == "global_global" else (query_locals, key_locals)
+        return [(local, key) for local in views.query_locals for key in views.key_globals]
+    if kind == "global_global":
+        queries, keys = views.query_globals, views.key_globals
+    else:
+        queries, keys = views.query_locals, views.key_locals
     return [(queries[0], keys[1]), (queries[1], keys[0])]
 
 
 def global_local_loss(
-    query_globals: Sequence[Tensor],
-    query_locals: Sequence[Tensor],
-    key_globals: Sequence[Tensor],
-    key_locals: Sequence[Tensor],
+    views: ViewEmbeddings,
     negatives: Tensor,
     temperature: float = 0.2,
     kinds: Sequence[str] = PAIR_KINDS,
@@ -121,23 +124,19 @@ def global_local_loss(
     """InfoNCE of each kind of pair among two global views and two local patches per image.
 
     Args:
-        query_globals: as for :func:`view_pairs`.
-        query_locals: as for :func:`view_pairs`.
-        key_globals: as for :func:`view_pairs`.
-        key_locals: as for :func:`view_pairs`.
+        views: their embeddings.
         negatives: (N, D), the queue.
         temperature: of the softmax.
-        kinds: those of ``PAIR_KINDS`` that are wanted.
+        kinds: those of `PAIR_KINDS` that are wanted.
         patch_negatives: (N, D), those of ``local_local``; None takes ``negatives`` there, too.
 
     Returns:
         kind → float32 scalar, the mean over its pairs.
     """
-    views = (query_globals, query_locals, key_globals, key_locals)
     others = dict.fromkeys(kinds, negatives)
     if patch_negatives is not None:
         others["local_local"] = patch_negatives
     return {
-        kind: torch.stack([info_nce(q, k, others[kind], temperature) for q, k in view_pairs(kind, *views)]).mean()
+        kind: torch.stack([info_nce(q, k, others[kind], temperature) for q, k in view_pairs(kind, views)]).mean()
         for kind in kinds
     }

@@ -13,7 +13,7 @@ from qgnet.runs.results import THRESHOLDS
 
 
 def intersection_and_union(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels in which both, and in which either, say background and foreground.
+    """Pixels that both, and that either, have as background and foreground.
 
     Args:
         prediction: (H, W) in {0, 1}.

@@ -1,1 +1,1 @@
-"""What a Trainer does beside the training: announcements, results, figures, checks."""
+"""What a Trainer does besides training: announcements, results, figures, checks."""

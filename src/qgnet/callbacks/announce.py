@@ -13,7 +13,7 @@ from qgnet.common.terminal import say
 from qgnet.loggers.wandb import Wandb
 
 PREFIXES = {"fit": "val/", "validate": "val/", "test": "test/"}
-"""Of the scores that are told at the end."""
+"""Of the scores that are shown at the end."""
 OF_ONE_CLASS = "/iou/"
 
 
@@ -33,21 +33,15 @@ class Announce(pl.Callback):
         trained, total = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
         say(f"Trains {trained:,} of {total:,} parameters")
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What runs, unless this is a part of a training."""
-        if trainer.state.fn == TrainerFn.VALIDATING:
+        if trainer.state.fn != TrainerFn.FITTING:
             begin(trainer, pl_module)
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What runs."""
-        begin(trainer, pl_module)
-
-    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What runs."""
-        begin(trainer, pl_module)
+    on_validation_start = on_predict_start = on_test_start
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Scores, the checkpoints of a training, and how to see what a logger keeps elsewhere."""
+        """Scores, the checkpoints of a training, and where to see what a logger has recorded."""
         if stage == "fit":
             say(f"Trained {trainer.global_step} steps")
         scores = {
@@ -55,16 +49,16 @@ class Announce(pl.Callback):
             for name, value in trainer.callback_metrics.items()
             if stage in PREFIXES and name.startswith(PREFIXES[stage]) and OF_ONE_CLASS not in name
         }
-        known = [f"{name} {value:.4g}" for name, value in scores.items() if not math.isnan(value)]
-        if known:
-            say(", ".join(known))
+        shown = [f"{name} {value:.4g}" for name, value in scores.items() if not math.isnan(value)]
+        if shown:
+            say(", ".join(shown))
         if stage == "fit":
             for saved in trainer.checkpoint_callbacks:
                 if isinstance(saved, ModelCheckpoint) and Path(saved.best_model_path).is_file():
                     say(f"Checkpoint: {saved.best_model_path}")
         for logger in trainer.loggers:
             if isinstance(logger, Wandb) and trainer.is_global_zero:
-                say(logger.whereabouts())
+                say(logger.location())
 
 
 def begin(trainer: pl.Trainer, task: pl.LightningModule) -> None:

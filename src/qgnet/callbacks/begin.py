@@ -61,22 +61,16 @@ class Begin(pl.Callback):
         self._begin(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A training without a step has a configuration, too; one that would go on keeps its own."""
+        """A training without a step has a configuration, too; one that was to be resumed has its own."""
         if not (Path(trainer.default_root_dir) / CONFIG).exists():
             self._begin(trainer)
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a validation that is no part of a training."""
-        if trainer.state.fn == TrainerFn.VALIDATING:
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin what is no training: the weights are loaded, and the classes were not trained on."""
+        if trainer.state.fn != TrainerFn.FITTING:
             self._begin(trainer)
 
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a test: its weights are loaded, and its classes were not trained on."""
-        self._begin(trainer)
-
-    def on_predict_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a prediction."""
-        self._begin(trainer)
+    on_validation_epoch_start = on_predict_epoch_start = on_test_epoch_start
 
     def _begin(self, trainer: pl.Trainer) -> None:
         if self.begun:

@@ -32,17 +32,17 @@ class ControlFigures(pl.Callback):
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Collect the first queries; an episode of an absent class follows the same query's own."""
-        for i in (~batch.present).nonzero().flatten().tolist():
-            if len(self.rows) == self.count or batch.query_name[i] in self.queries:
+        """Collect the first queries that have a control."""
+        for i, own in enumerate(batch.control_of.tolist()):
+            if own < 0 or len(self.rows) == self.count or batch.query_name[i] in self.queries:
                 continue
             self.queries.add(batch.query_name[i])
             query = query_image(batch, i)
-            predicted = [overlay(query, outputs.masks[j]) for j in (i - 1, i)]
-            truth = overlay(query, batch.original_mask[i - 1])
-            right, wrong = support_image(batch, i - 1), support_image(batch, i)
+            predicted = [overlay(query, outputs.masks[j]) for j in (own, i)]
+            truth = overlay(query, batch.original_mask[own])
+            right, wrong = support_image(batch, own), support_image(batch, i)
             self.rows.append([truth, right, predicted[0], wrong, predicted[1]])
-            names = [pl_module.class_names[int(batch.class_id[j])] for j in (i - 1, i)]
+            names = [pl_module.class_names[int(batch.class_id[j])] for j in (own, i)]
             self.labels.append(f"{names[0]}\nabsent:\n{names[1]}")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -43,7 +43,7 @@ class FiniteLoss(pl.Callback):
         path = Path(trainer.default_root_dir) / "checkpoints/not_finite.ckpt"
         earlier = sorted(file.name for file in path.parent.glob("*.ckpt") if file != path)
         trainer.save_checkpoint(path)
-        way = f"resume from {' or '.join(earlier)} beside it" if earlier else "start again; no checkpoint is earlier"
+        way = f"resume from {' or '.join(earlier)} in that folder" if earlier else "start again"
         raise InputError(
             f"The training loss is not finite at step {trainer.global_step}. The state is in {path}. Lower the "
             f"learning rate, or take --trainer.precision 32-true, and {way}."

@@ -13,13 +13,13 @@ from qgnet.runs.folders import checkpoint_run
 class MovedCheckpoints(pl.Callback):
     """Gives checkpoint callbacks today's paths of the files they wrote before; Lightning compares paths as text.
 
-    Without it, what cannot be recognised is taken for another run's: ``last-v1.ckpt`` is written beside ``last.ckpt``.
+    Without it, what cannot be recognised is taken for another run's: ``last-v1.ckpt`` is written next to ``last.ckpt``.
     """
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Name the files by today's folder; forget them if one is not there, so that it is written anew."""
+        """Give the files today's folder; drop the state if one is missing, so that it is written anew."""
         run = checkpoint_run(Path(str(trainer.ckpt_path)))
         same_run = run.resolve() == Path(trainer.default_root_dir).resolve()
         for callback in trainer.checkpoint_callbacks:

@@ -17,7 +17,7 @@ class Requeue(pl.Callback):
 
     Lightning's own handler does both, but at once: one process may then wait for the others to save while they wait for
     its gradients, and a step may be saved half done. Here the signal is only noted, and Lightning's handler is called
-    when the step is over. A validation can be long, so it is broken off: the training that goes on repeats it.
+    when the step is over. A validation can be long, so it is broken off: the resumed training repeats it.
     """
 
     def __init__(self) -> None:

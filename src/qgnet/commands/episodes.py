@@ -23,11 +23,7 @@ def add_parser(subcommands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw the episodes and write them.
-
-    Raises:
-        InputError: if the configuration has no episodes, or its data cannot be used.
-    """
+    """Draw the episodes and write them; InputError if the configuration has no episodes, or its data cannot be used."""
     from datamodules.episodic import EpisodeDataModule
     from qgnet.cli import parse
 

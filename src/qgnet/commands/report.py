@@ -13,7 +13,7 @@ from qgnet.common.paths import expanded
 from qgnet.common.terminal import printable
 from qgnet.runs.conditions import Setting
 from qgnet.runs.results import EVERYTHING, RESULTS, THRESHOLDS, guided
-from qgnet.runs.tables import Table, align, collect, markdown, own_score
+from qgnet.runs.tables import Table, collect, markdown, own_score
 
 COLUMN = 14
 
@@ -26,7 +26,7 @@ def add_parser(subcommands: Any) -> None:
         "and FB-IoU over the folds, in per cent; ± is the sample standard deviation over seeds.",
     )
     parser.add_argument("runs", nargs="+", type=expanded, help="folders, searched for results.json at any depth")
-    parser.add_argument("--classes", action="store_true", help="IoU of each class, beside two baselines, instead")
+    parser.add_argument("--classes", action="store_true", help="IoU of each class, with two baselines, instead")
     parser.add_argument(
         "--csv", type=expanded, metavar="FILE", help="write all scores as CSV, one line per experiment and fold"
     )
@@ -35,18 +35,14 @@ def add_parser(subcommands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the tables and write what is asked for.
-
-    Raises:
-        InputError: if a folder is missing, there is no result, or a result cannot be read.
-    """
+    """Print the tables and write what is asked for."""
     results = read_results(options.runs)
     if options.classes:
         print_classes(results)
         return
     tables, replaced = collect(results.values())
     for table in tables:
-        print("\n".join(["", table.title, *align([table.header, *table.cells()]), *table.notes()]))
+        print(table.text())
     print("\nmIoU per fold; mIoU and FB-IoU: means over folds, in %; ±: sample standard deviation over seeds")
     if any(table.controlled for table in tables):
         print("overlap: of the predictions under right and absent classes' supports, 1: the support does not matter")
@@ -77,11 +73,7 @@ def no_formula(value: Any) -> Any:
 
 
 def write(file: Path, text: str) -> None:
-    """Write a file and say so.
-
-    Raises:
-        InputError: if it cannot be written.
-    """
+    """Write a file and say so; InputError if it cannot be written."""
     try:
         with atomic_write(file) as part:
             part.write_text(text, encoding="utf-8")

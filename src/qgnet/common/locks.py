@@ -14,14 +14,9 @@ except ImportError:  # of Unix alone; elsewhere nobody is kept away
 
 
 def hold(path: Path) -> TextIO | None:
-    """Lock a file, made if there is none, until what is returned is closed or this process ends.
+    """Lock a file, made if there is none, until what is returned is closed or this process ends; None if it is locked.
 
-    Returns:
-        The open file, which processes forked from here do not keep; None if another holds it. On a file system
-        without locks everybody gets it.
-
-    Raises:
-        OSError: if the file cannot be opened for writing.
+    Processes forked from here do not keep it. On a file system without locks everybody gets it.
     """
     file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (stays open)
     try:
@@ -36,15 +31,9 @@ def hold(path: Path) -> TextIO | None:
 
 
 def claim(path: Path, busy: str) -> TextIO:
-    """Lock a file as `hold` does, and leave in it which process that was.
+    """Lock a file as `hold` does, and leave this process's number in it.
 
-    Args:
-        path: of the file.
-        busy: what to tell if another process holds it; ``{process}`` stands for that one's number.
-
-    Raises:
-        InputError: with that message.
-        OSError: if the file cannot be written; its ``filename`` is the path.
+    If another process holds it, InputError says ``busy``, in which ``{process}`` stands for that one's number.
     """
     file = hold(path)
     if file is None:

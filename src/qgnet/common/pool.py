@@ -16,7 +16,6 @@ Result = TypeVar("Result")
 GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 
-
 _job: Callable[[Sequence[int]], Any] | None
 """What :func:`in_parts` does in this process; handed over once, not with each part."""
 
@@ -26,7 +25,7 @@ def in_parts(
 ) -> Iterator[Result]:
     """What ``job`` gives for each part of the numbers, in order, with a progress bar; several parts in processes.
 
-    Whoever keeps each result when it comes goes on from there after an interruption.
+    Whoever saves each result when it comes can resume from there after an interruption.
 
     Args:
         job: gets the numbers of a part.
@@ -44,11 +43,7 @@ def in_parts(
 
 
 def processes(job: Callable[[Sequence[int]], Any] | None = None) -> ProcessPoolExecutor:
-    """A pool of as many processes as there are cores for this job, which end when this one does, however that happens.
-
-    Args:
-        job: what :func:`in_parts` does in them.
-    """
+    """As many processes as there are cores, to do a job in; they end when this one does, however that happens."""
     return ProcessPoolExecutor(cores(), initializer=_begin, initargs=(job,))
 
 

@@ -17,7 +17,7 @@ WITHOUT_END = "{desc}: {n_fmt} [{elapsed}, {rate_fmt}]"
 
 
 class Lines(Generic[Item]):
-    """Says on the error output how far a work is, a line per tenth of it; nothing of one that is done in a second.
+    """In the place of a tqdm: a line on the error output per tenth of a work; none of one that is done in a second.
 
     Args:
         items: what is worked on; empty where only :meth:`update` counts.
@@ -37,12 +37,11 @@ class Lines(Generic[Item]):
         initial: int = 0,
         **look: Any,
     ) -> None:
-        self.items = items
-        self.title = title
+        self.items, self.title, self.leave, self.initial = items, title, leave, initial
         self.total = len(items) if total is None and isinstance(items, Sized) else total
-        self.leave = leave
-        self.look = look
-        self.initial = self.done = self.told = initial
+        layout = WITHOUT_END if self.total is None else WITH_END
+        self.look = {"prefix": title, "initial": initial, "bar_format": layout, **look}
+        self.done = self.shown = initial
         self.begun = self.last = time.monotonic()
 
     def __iter__(self) -> Iterator[Item]:
@@ -56,37 +55,24 @@ class Lines(Generic[Item]):
         """So much more is done."""
         self.done += count
         waited = time.monotonic() - self.last
-        further = waited >= UNKNOWN if self.total is None else self._tenth(self.done) > self._tenth(self.told)
-        if further and waited >= LEAST:
-            self._tell()
+        tenth, before = (10 * done // max(1, self.total or 1) for done in (self.done, self.shown))
+        if waited >= (LEAST if self.total is not None else UNKNOWN) and (self.total is None or tenth > before):
+            self._print()
 
-    def _tenth(self, done: int) -> int:
-        return 10 * done // max(1, self.total or 1)
-
-    def _tell(self) -> None:
-        self.told, self.last = self.done, time.monotonic()
-        line = tqdm.format_meter(
-            self.done,
-            self.total or 0,
-            self.last - self.begun,
-            prefix=self.title,
-            initial=self.initial,
-            bar_format=WITHOUT_END if self.total is None else WITH_END,
-            **self.look,
-        )
+    def _print(self) -> None:
+        self.shown, self.last = self.done, time.monotonic()
+        line = tqdm.format_meter(self.done, self.total or 0, self.last - self.begun, **self.look)
         print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """The work is over."""
-        if self.leave and self.done > self.told:
-            self._tell()
+        if self.leave and self.done > self.shown:
+            self._print()
 
     def __enter__(self) -> "Lines[Item]":
-        """Itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The work is over."""
         self.close()
 
 
@@ -99,13 +85,5 @@ else:  # at run time tqdm takes no type
 def progress(
     items: Iterable[Item] | None, title: str, total: int | None = None, leave: bool = True, **look: Any
 ) -> Progress[Item]:
-    """The items, while it is shown how far the work on them is.
-
-    Args:
-        items: as of :class:`Lines`, which takes the bar's place where the error output is no terminal.
-        title: of the work.
-        total: how much there is, if ``items`` doesn't tell.
-        leave: whether the bar, or a last line, stays when the work is done.
-        look: ``unit``, ``unit_scale``, ``unit_divisor`` and ``initial`` as of tqdm.
-    """
+    """The items, while a bar on a terminal, or :class:`Lines` elsewhere, shows how far the work on them is."""
     return (tqdm if sys.stderr.isatty() else Lines)(items, title, total, leave, **look)

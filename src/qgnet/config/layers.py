@@ -1,6 +1,7 @@
 """A configuration's layers: the YAML files, which are checked here, and the command line on top of them.
 
-A protocol's name stands for its choices: given in one layer, it replaces those of the layers below it.
+A protocol's name stands for its choices: given in one layer, it replaces those of the layers below it. A checkpoint
+named alone brings the configuration of its own run.
 """
 
 import json
@@ -9,27 +10,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qgnet.common.renamed import RENAMED
+from qgnet.common.errors import InputError
+from qgnet.common.paths import expanded
+from qgnet.common.settings import RENAMED
 from qgnet.common.terminal import say
 from qgnet.common.text import read_yaml
+from qgnet.runs.folders import CONFIG, checkpoint_run
 
 CONFIG_OPTIONS = ("--config", "-c")
 NAME_OPTIONS = ("--data.protocol.name", "--data.init_args.protocol.name")
+KEYWORDS = ("last", "best")
+"""Of ``--ckpt_path``: checkpoints of a training of the same name."""
 CHOICES = ("seed", "episodes")
-"""Settings of a DataModule that a protocol decides, beside ``protocol.*``."""
+"""Settings of a DataModule that a protocol decides, besides ``protocol.*``."""
 OLD_OPTION = re.compile(rf"(--model\.(?:init_args\.)?)({'|'.join(RENAMED)})(?==|$)")
 
 
 def prepared(arguments: Sequence[str]) -> list[str]:
     """Arguments for the parser: names of today, and the choices below each protocol's name set to null before it.
 
-    What the layer that names the protocol chooses itself, and what later ones choose, stays.
-
-    Args:
-        arguments: of ``lightning`` behind its subcommand, with files as ``--config FILE`` or ``--config=FILE``.
-
-    Raises:
-        InputError: for a YAML file that `qgnet.common.text.read_yaml` refuses.
+    What the layer that names the protocol chooses itself, and what later ones choose, stays. InputError for a YAML
+    file that `qgnet.common.text.read_yaml` refuses.
     """
     done: list[str] = []
     given: dict[str, Any] = {}
@@ -58,7 +59,7 @@ def config_option(argument: str) -> str | None:
 
 
 def content_of(argument: str, is_config: bool) -> Any:
-    """What a file that an argument names says, if it is YAML; what else is wrong with it, the parser tells."""
+    """What a file that an argument names says, if it is YAML; what else is wrong with it, the parser reports."""
     path = Path(argument.rpartition("=")[2])
     return read_yaml(path) if (is_config or path.suffix in (".yaml", ".yml")) and path.is_file() else None
 
@@ -84,3 +85,36 @@ def replaced(given: Mapping[str, Any], by: str) -> list[str]:
     own = {key.partition(".")[2]: None for key in choices if key not in CHOICES}
     settings = [f"--data.{key}=null" for key in CHOICES if key in choices]
     return [*([f"--data.protocol={json.dumps(own)}"] if own else []), *settings]
+
+
+def with_own_config(arguments: Sequence[str]) -> list[str]:
+    """The arguments of ``lightning``, with the checkpoint's own ``--config`` if none, nor model and data, is named."""
+    checkpoint = value_of("--ckpt_path", arguments)
+    named = any(map(config_option, arguments)) or (value_of("--model", arguments) and value_of("--data", arguments))
+    if not checkpoint or named or {"-h", "--help"} & set(arguments):
+        return list(arguments)
+    run = value_of("--run", arguments) if arguments[0] == "fit" and checkpoint in KEYWORDS else None
+    if checkpoint in KEYWORDS and not run:
+        raise InputError(
+            f"--ckpt_path {checkpoint} is that of a training of the same name, which a configuration tells. Name one "
+            "(--config FILE.yaml), or give the checkpoint itself: its run's config.yaml is then taken."
+        )
+    config = (expanded(run) if run else checkpoint_run(expanded(checkpoint))) / CONFIG
+    if not config.is_file():
+        raise InputError(
+            f"--ckpt_path {checkpoint} alone does not tell the settings, as there is no {config}. Name the "
+            "configuration of its training: --config FILE.yaml."
+        )
+    say(f"Settings: {config}")
+    return [arguments[0], f"--config={config}", *arguments[1:]]
+
+
+def value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """What the arguments give to an option, as ``OPTION=VALUE`` or ``OPTION VALUE``; the last one counts."""
+    found = None
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == option:
+            found = following
+        elif argument.startswith(f"{option}="):
+            found = argument.removeprefix(f"{option}=")
+    return found

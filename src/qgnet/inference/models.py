@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
-from qgnet.common.renamed import renamed
-from qgnet.common.settings import check_side
+from qgnet.common.settings import check_side, renamed
 from qgnet.inference.model_names import MATCHING, PREFIX
 from qgnet.inference.onnx_networks import AGAIN, DESCRIPTION, open_exported
 from qgnet.inference.packaged_heads import open_head, pack

@@ -1,4 +1,4 @@
-"""What Weights & Biases gets beside the logged numbers and pictures: tables, charts, where weights come from."""
+"""What Weights & Biases gets besides the logged numbers and figures: tables, charts, where weights come from."""
 
 import json
 import math
@@ -21,18 +21,13 @@ class Dashboard(pl.Callback):
     def _loggers(self, trainer: pl.Trainer) -> list[Wandb]:
         return [logger for logger in trainer.loggers if isinstance(logger, Wandb)] if trainer.is_global_zero else []
 
-    def _describe(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        for logger in self._loggers(trainer):
-            assert isinstance(task, Task)
-            logger.describe({"files_sha256": task.file_hashes})
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The weights are loaded now."""
-        self._describe(trainer, pl_module)
+        for logger in self._loggers(trainer):
+            assert isinstance(pl_module, Task)
+            logger.describe({"files_sha256": pl_module.file_hashes})
 
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The weights are loaded now."""
-        self._describe(trainer, pl_module)
+    on_test_epoch_start = on_train_start
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """``val/class_iou`` as a table and a bar chart."""

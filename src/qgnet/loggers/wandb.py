@@ -36,16 +36,7 @@ def require_package(class_path: str) -> None:
 
 
 def check_name(setting: str, field: str, value: Any) -> None:
-    """Refuse what wandb itself would refuse of a logger's setting when the run begins, or could name no folder by.
-
-    Args:
-        setting: of the logger.
-        field: of ``wandb.Settings``.
-        value: what is given.
-
-    Raises:
-        InputError: naming the setting, and why.
-    """
+    """InputError for a setting that wandb would refuse (``field`` of its Settings), or that can name no folder."""
     import wandb
     from pydantic import ValidationError  # wandb's own
 
@@ -76,11 +67,7 @@ class Wandb(WandbLogger):
         name: null takes the name of the run's folder.
         job_type: null takes the subcommand: fit, validate, test or predict.
         tags: null takes protocol, fold and shots.
-        id: null takes a new one, or that of the run which is gone on with.
-
-    Raises:
-        InputError: without a project's name, for a project, id or tags that wandb refuses, or for checkpoints that
-            have nowhere to go.
+        id: null takes a new one, or that of the run which is resumed.
     """
 
     def __init__(
@@ -140,7 +127,7 @@ class Wandb(WandbLogger):
                 os.environ["WANDB_MODE"] = "offline"
         return super().experiment
 
-    def whereabouts(self) -> str:
+    def location(self) -> str:
         """Where the run can be seen, or how to upload it."""
         run = self.experiment
         return f"wandb: {run.url}" if run.url else f"wandb: `wandb sync {Path(run.dir).parent}` uploads this run"

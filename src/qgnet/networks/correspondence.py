@@ -1,6 +1,6 @@
 """Region maps from cosine correspondences (paper, sections "self-" and "cross-correspondence").
 
-Both maps tell for every query position how similar it is to the most similar *key*. Cross-correspondence takes the
+Both maps give for every query position its similarity to the most similar *key*. Cross-correspondence takes the
 support's foreground positions as keys, self-correspondence takes the priors.
 """
 
@@ -78,7 +78,7 @@ def _best_with_gradient(query: Tensor, keys: Tensor) -> Tensor:
 
 
 def untrained_prior_map(priors: Tensor) -> Tensor:
-    """What P's features alone say of objects: how unlike each position is to the image's priors as a whole.
+    """Objectness by P's features alone: how unlike each position is to the image's priors as a whole.
 
     Self-correspondence compares the query with the priors after two convolutions that stage 2 trains. Without them the
     two are one feature and each position is its own nearest prior; what is left is the mean similarity to all priors,

@@ -41,7 +41,7 @@ class FewShotNetwork(nn.Module, ABC):
     Attributes:
         supports_type: named tuple that :meth:`stack_shots` returns.
         map_names: of the prediction's maps.
-        score_map_names: of the prediction's score maps; a test scores each of them beside the prediction.
+        score_map_names: of the prediction's score maps; a test scores each of them, too.
     """
 
     supports_type: type[Any]

@@ -1,7 +1,7 @@
 """Support matching without training: is a query position more like the support's foreground or its background?
 
 Each function gives a *score map*: signed, above 0 where foreground is the better answer. Nothing is
-normalised per image, so that a map can be below 0 everywhere and say "nothing here", which the paper's min-max
+normalised per image, so that a map can be below 0 everywhere to mean "nothing here", which the paper's min-max
 normalised guided map cannot. All K shots are taken together: their positions are one set.
 """
 
@@ -22,7 +22,7 @@ LEAST_SHARE = 0.5
 RIDGE = 2.0
 """Strength of the ridge regression against the features' mean variance; of 0.1 … 50 the best at 5 shots on VOC."""
 COSINE_SCALE = 5.0
-"""Brings differences of cosines, which are small, to the range of the ridge regression's answer, about -1 … 1."""
+"""Brings differences of cosines, which are small, to the range of the ridge regression's output, about -1 … 1."""
 
 
 class SupportPositions(NamedTuple):

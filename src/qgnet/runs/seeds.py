@@ -9,16 +9,13 @@ from jsonargparse import Namespace
 from datamodules.datasets.protocols import Protocol
 from qgnet.common.errors import InputError
 from qgnet.runs.results import RESULTS
-from qgnet.runs.tables import align, collect
+from qgnet.runs.tables import collect
 
 
 def take_first_seed(subcommand: str, config: Namespace) -> list[list[str]]:
     """Set the configuration of a test to the first seed; what the others add to the command line.
 
-    Each has a folder of its own, inside of ``--run`` if that is given.
-
-    Raises:
-        InputError: for another subcommand, or data without a protocol.
+    Each has a folder of its own, inside of ``--run`` if that is given. InputError for data without a protocol.
     """
     settings = config.data.init_args
     if subcommand != "test" or "protocol" not in settings:
@@ -39,4 +36,4 @@ def print_tables(folders: Sequence[Path]) -> None:
     """The results in these folders, the mean ± the sample standard deviation over seeds, as `qgnet report`."""
     tables, _ = collect(json.loads((folder / RESULTS).read_text()) for folder in folders)
     for table in tables:
-        print("\n".join(["", table.title, *align([table.header, *table.cells()]), *table.notes()]))
+        print(table.text())

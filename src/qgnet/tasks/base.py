@@ -18,8 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from qgnet.common.errors import InputError
 from qgnet.common.internals import do_not_send_buffers, logs_this_step, trainer_of
-from qgnet.common.renamed import renamed
-from qgnet.common.settings import Checked, Range
+from qgnet.common.settings import Checked, Range, renamed
 from qgnet.networks.encoders import IMAGENET, Encoder, create_encoder
 from qgnet.networks.layers import constants
 from qgnet.networks.synchronised import synchronise_batch_norm

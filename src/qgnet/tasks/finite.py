@@ -1,4 +1,4 @@
-"""Outputs that are not finite: they say nothing, and would be taken for empty masks."""
+"""Outputs that are not finite: they would be taken for empty masks."""
 
 from collections.abc import Sequence
 

@@ -21,9 +21,9 @@ class SupportMatching(EpisodicTask):
             and stands in the report.
         dilated: whether the encoder's last stages are dilated to stride 8, as QGNet's are. False leaves them as they
             were trained.
-        reuse: the test encodes each image once and keeps what it needs of it. False encodes it anew for each episode;
-            the result is the same.
-        reuse_mb: how much is kept at most, in MB per process and on its device.
+        reuse: the test encodes each image once and caches its features. False encodes it anew for each episode; the
+            result is the same.
+        reuse_mb: size of this cache in MB, per process and on its device.
     """
 
     net: MatchingNetwork

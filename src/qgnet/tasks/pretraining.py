@@ -16,7 +16,7 @@ from datamodules.views.object_images import ObjectImages
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Count, Range, Share
 from qgnet.common.terminal import say
-from qgnet.losses import PAIR_KINDS, contrastive_accuracy, global_local_loss, view_pairs
+from qgnet.losses import PAIR_KINDS, ViewEmbeddings, contrastive_accuracy, global_local_loss, view_pairs
 from qgnet.metrics import MapQuality, spread
 from qgnet.networks.batch_norm_folding import CALIBRATION_IMAGES, is_folded, recalibrate_batch_norm
 from qgnet.networks.contrast import MomentumPair
@@ -254,15 +254,15 @@ class GlobalLocalPretraining(Task):
         query_locals = net.query(patches).split(batch) if on != ["global_global"] else ()
         needs_keys = "local_local" in on or net.patch_queue is not None
         key_locals = net.embed_keys(patches).split(batch) if needs_keys else ()
-        embedded = (query_globals, query_locals, key_globals, key_locals)
-        terms = global_local_loss(*embedded, negatives, self.temperature, on, patch_negatives)
+        embedded = ViewEmbeddings(query_globals, query_locals, key_globals, key_locals)
+        terms = global_local_loss(embedded, negatives, self.temperature, on, patch_negatives)
         loss = torch.stack([self.term_weights[kind] * term for kind, term in terms.items()]).sum()
         logged = {**terms, "loss": loss}
         for kind in on:
-            query, key = view_pairs(kind, *embedded)[0]
+            query, key = view_pairs(kind, embedded)[0]
             others = patch_negatives if kind == "local_local" and patch_negatives is not None else negatives
             logged[f"accuracy/{kind}"] = contrastive_accuracy(query, key, others)
-        logged["spread"] = spread(view_pairs(on[0], *embedded)[0][0])
+        logged["spread"] = spread(view_pairs(on[0], embedded)[0][0])
         logged["fallback_share"] = views.fallback.float().mean()
         if stage == "train":  # on the device of the others, as they are reduced together
             logged["queue_age"] = torch.full((), self._queue_age(len(key_globals) * batch), device=loss.device)

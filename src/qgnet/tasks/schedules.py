@@ -1,4 +1,4 @@
-"""How the learning rate goes on: by one of these names, or by one of torch's schedulers."""
+"""Learning-rate schedules: by one of these names, or one of torch's schedulers."""
 
 import math
 import warnings
@@ -38,7 +38,7 @@ def make_scheduler(schedule: Schedule, optimizer: Optimizer, factor: Callable[[i
 def follow_schedule(scheduler: LambdaLR, optimizer: Optimizer) -> None:
     """Give the optimiser the rates of the step it is at.
 
-    Those that a checkpoint holds are of the training's length then; one that goes on may have become longer.
+    Those in a checkpoint are for the training's length then; a resumed training may be longer.
     """
     for group, base, factor in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
         group["lr"] = base * factor(scheduler.last_epoch)
@@ -49,7 +49,7 @@ def check_length(scheduler: LRScheduler, steps: float) -> None:
     if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < steps < math.inf:
         raise InputError(
             f"model.schedule is OneCycleLR with {scheduler.total_steps} steps, but the training has {steps}. Give it "
-            "total_steps of the whole training, or lower --trainer.max_epochs. One that goes on can't become longer."
+            "total_steps of the whole training, or lower --trainer.max_epochs. A resumed training can't become longer."
         )
 
 

@@ -66,10 +66,9 @@ class FewShotSegmentation(EpisodicTask):
         optimizer: takes the trainable parameters.
         schedule: of the learning rate, applied at each step: ``poly`` (the released code), ``cosine``, ``step``
             (a tenth at 60 % and again at 80 % of the training) or ``constant``; or the class of a torch scheduler.
-        reuse: a validation, test or prediction encodes each image once and keeps what it needs of it. False encodes it
-            anew for each episode; the result is the same.
-        reuse_mb: how much is kept at most, in MB per process and on its device; what has not been asked for the longest
-            is let go.
+        reuse: a validation, test or prediction encodes each image once and caches its features. False encodes it anew
+            for each episode; the result is the same.
+        reuse_mb: size of this cache in MB, per process and on its device; the least recently used is evicted first.
     """
 
     net: QGNet

@@ -15,7 +15,7 @@ from qgnet.weights.store import PRIOR_FORMAT
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a run killed at any moment leaves the last checkpoint as it was."""
+    """Writes atomically, so that a run killed at any moment leaves the last checkpoint as it was."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint.
@@ -23,7 +23,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             InputError: if it cannot be written; an earlier one of that name stays.
         """
-        if "://" in str(path):  # a bucket: objects appear whole
+        if "://" in str(path):  # a bucket: writes are atomic
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         target = Path(path)
@@ -38,7 +38,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
             raise InputError(
                 f"The checkpoint {target} cannot be written: {error}. What was there before is whole. Free space, or "
-                "choose another folder with --run, and go on with --ckpt_path."
+                "choose another folder with --run, and resume with --ckpt_path."
             ) from error
 
     def load_checkpoint(

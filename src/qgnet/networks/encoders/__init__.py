@@ -1,6 +1,6 @@
 """Image encoders: the contract, and the kinds that fulfil it.
 
-``contract.py`` says what a head may ask of an encoder. ``registry.py`` says which kind a name belongs to.
+``contract.py`` defines what a head may use of an encoder, ``registry.py`` which kind a name belongs to.
 """
 
 from qgnet.networks.encoders.contract import IMAGENET, Encoder, Features, Level, MaskAt

@@ -9,6 +9,7 @@ E, an encoder that was trained with labels, sees supports and query; P, the prio
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -222,7 +223,7 @@ class QGNet(QGNetDecoder):
         of_supports = {level: x[episodes:] for level, x in features.items()}
         encoded = self.encode_support(supports, support_masks.flatten(0, 1), of_supports)
         of_queries = {level: x[:episodes] for level, x in features.items()}
-        by_shot = [map_tensors(lambda x, k=k: x[k::shots], encoded) for k in range(shots)]
+        by_shot = [map_tensors(itemgetter(slice(k, None, shots)), encoded) for k in range(shots)]
         return self.encode_query(query, of_queries), by_shot
 
     def shared_features(self, image: Tensor) -> Features:

@@ -188,7 +188,7 @@ class EpisodicTask(Task):
                 self.control.update(segmented.masks[other], segmented.masks[i], target)
         return segmented
 
-    test_step = validation_step
+    test_step = validation_step  # type: ignore[assignment]
 
     def on_validation_epoch_start(self) -> None:
         """Clear the cache: the weights may have changed."""

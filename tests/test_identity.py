@@ -63,7 +63,7 @@ def test_a_training_that_still_runs_is_not_gone_on_with(command: Command, capsys
     command("fit", "demo/qgnet.yaml", "--run=runs/x")
     before = Path("runs/x/metrics.csv").read_text()
     running = Identity({})
-    running.go_on(Path("runs/x"))
+    running.resume(Path("runs/x"))
     again = ["--run=runs/x", "--ckpt_path=last", "--trainer.max_steps=4", "--trainer.max_epochs=-1"]
     with pytest.raises(SystemExit, match="2"):
         command("fit", "demo/qgnet.yaml", *again)
@@ -77,7 +77,7 @@ def test_a_folder_that_is_not_taken_is_not_locked(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     later = Identity({})
     assert not later.claim(tmp_path)
-    Identity({}).go_on(tmp_path)
+    Identity({}).resume(tmp_path)
 
 
 def test_forked_processes_do_not_keep_a_lock(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Run:
     """What a run has left.
 
     Args:
-        folder: of its files: ``config.yaml``, checkpoints, ``results.json``, pictures.
+        folder: of its files: ``config.yaml``, checkpoints, ``results.json``, figures.
         scores: name → the last value that was logged, such as ``test/miou``.
     """
 
@@ -75,7 +75,7 @@ def train(*configs: str | Path, **settings: Any) -> Run:
     Args:
         configs: YAML files, later ones on top.
         settings: those of the command line, nested: ``trainer``, ``model``, ``data``, ``checkpoint``, ``run``,
-            ``ckpt_path`` of a training to go on with, ….
+            ``ckpt_path`` of a training to resume, ….
 
     Raises:
         InputError: for what the user gave and cannot be used.
@@ -128,7 +128,7 @@ def carry_out(line: CommandLine) -> Run:
     """Make the run's folder, then Trainer, task and data, and run; a run that cannot begin leaves no folder."""
     name, config = line.name, line.config
     if name == "predict" and config.return_predictions is None:
-        config.return_predictions = False  # callbacks write them; kept, they would fill the memory
+        config.return_predictions = False  # callbacks write them; held, they would fill the memory
     given = config.trainer.logger
     loggers = [one for one in (given if isinstance(given, list) else [given]) if isinstance(one, Namespace)]
     for logger in loggers:
@@ -167,10 +167,7 @@ def name_loggers(loggers: Sequence[Namespace], subcommand: str, config: Namespac
 def make_trainer(made: Namespace, folder: Path, begin: partial[Begin]) -> pl.Trainer:
     """A Trainer whose files all go to the run's folder, its checkpoints whole or not at all.
 
-    Args:
-        made: what the settings describe.
-        folder: the run's.
-        begin: makes the callback that begins the run, from its loggers.
+    What the settings describe is ``made``; ``begin`` makes the callback that begins the run, from its loggers.
     """
     settings = {**made.trainer}
     loggers = make_loggers(settings["logger"], folder)
@@ -194,7 +191,7 @@ def make_loggers(configured: Any, folder: Path) -> list[Logger]:
 
 
 def make_callbacks(made: Namespace, begin: Begin) -> list[pl.Callback]:
-    """This project's own, beside those of the configuration."""
+    """This project's own, besides those of the configuration."""
     settings, task = made.trainer, made.model
     callbacks: list[pl.Callback] = [] if settings.fast_dev_run else [begin]
     saves = not settings.fast_dev_run and settings.enable_checkpointing is not False

@@ -41,7 +41,7 @@ class Announce(pl.Callback):
     on_validation_start = on_predict_start = on_test_start
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Scores, the checkpoints of a training, and how to see what a logger keeps elsewhere."""
+        """Scores, the checkpoints of a training, and where to see what a logger has recorded."""
         if stage == "fit":
             say(f"Trained {trainer.global_step} steps")
         scores = {
@@ -49,9 +49,9 @@ class Announce(pl.Callback):
             for name, value in trainer.callback_metrics.items()
             if stage in PREFIXES and name.startswith(PREFIXES[stage]) and OF_ONE_CLASS not in name
         }
-        known = [f"{name} {value:.4g}" for name, value in scores.items() if not math.isnan(value)]
-        if known:
-            say(", ".join(known))
+        shown = [f"{name} {value:.4g}" for name, value in scores.items() if not math.isnan(value)]
+        if shown:
+            say(", ".join(shown))
         if stage == "fit":
             for saved in trainer.checkpoint_callbacks:
                 if isinstance(saved, ModelCheckpoint) and Path(saved.best_model_path).is_file():

@@ -61,7 +61,7 @@ class Begin(pl.Callback):
         self._begin(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A training without a step has a configuration, too; one that would go on keeps its own."""
+        """A training without a step has a configuration, too; one that was to be resumed has its own."""
         if not (Path(trainer.default_root_dir) / CONFIG).exists():
             self._begin(trainer)
 

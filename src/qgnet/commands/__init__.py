@@ -10,7 +10,7 @@ from qgnet.config import SUBCOMMANDS
 from qgnet.start import VERSION, lightning
 
 COMMANDS = {
-    "segment": "a few masks in, all the others out: segment photographs",
+    "segment": "a few masks in, all the others out: segment images",
     "serve": "the same in a browser: a page to paint on",
     "export": "a network as ONNX files, checked against torch",
     "models": "list the models that segment knows by name",

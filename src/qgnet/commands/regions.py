@@ -12,7 +12,7 @@ def add_parser(subcommands: Any) -> None:
     parser = subcommands.add_parser(
         "regions",
         description="Fills data.region_cache with the region maps of all images, in parallel. The training does so "
-        "itself when it starts; for millions of images do it here first, on a machine without a GPU. It goes on where "
+        "itself when it starts; for millions of images do it here first, on a machine without a GPU. It resumes where "
         "it broke off.",
         epilog="example: qgnet regions lightning_configs/pretrain_imagenet.yaml --data.root FOLDER",
     )

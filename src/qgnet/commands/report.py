@@ -26,7 +26,7 @@ def add_parser(subcommands: Any) -> None:
         "and FB-IoU over the folds, in per cent; ± is the sample standard deviation over seeds.",
     )
     parser.add_argument("runs", nargs="+", type=expanded, help="folders, searched for results.json at any depth")
-    parser.add_argument("--classes", action="store_true", help="IoU of each class, beside two baselines, instead")
+    parser.add_argument("--classes", action="store_true", help="IoU of each class, with two baselines, instead")
     parser.add_argument(
         "--csv", type=expanded, metavar="FILE", help="write all scores as CSV, one line per experiment and fold"
     )
@@ -35,11 +35,7 @@ def add_parser(subcommands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the tables and write what is asked for.
-
-    Raises:
-        InputError: if a folder is missing, there is no result, or a result cannot be read.
-    """
+    """Print the tables and write what is asked for."""
     results = read_results(options.runs)
     if options.classes:
         print_classes(results)

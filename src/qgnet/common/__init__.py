@@ -1,1 +1,1 @@
-"""What every room may use: mistakes and their messages, settings and their ranges, processes, paths."""
+"""What knows nothing of segmentation: settings and their ranges, messages and mistakes, processes, text files."""

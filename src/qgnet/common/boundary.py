@@ -13,11 +13,11 @@ MISTAKE, INTERRUPTED, TERMINATED = 2, 130, 143
 
 
 @contextmanager
-def boundary(go_on: str) -> Iterator[None]:
+def boundary(advice: str) -> Iterator[None]:
     """Nothing but a fault of this program leaves it as a traceback.
 
     Args:
-        go_on: what to do after Ctrl-C or SIGTERM, said in the message.
+        advice: what to do after Ctrl-C or SIGTERM, said in the message.
 
     Raises:
         SystemExit: with 2 for a user's mistake, 130 after Ctrl-C and 143 after SIGTERM, so that `fit && test` stops.
@@ -25,12 +25,12 @@ def boundary(go_on: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        end(f"Stopped. {go_on}", INTERRUPTED)
+        end(f"Stopped. {advice}", INTERRUPTED)
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning shuts down and exits with 1
-            end(f"Stopped. {go_on}", INTERRUPTED)
+            end(f"Stopped. {advice}", INTERRUPTED)
         if type(stop).__name__ == "SIGTERMException":  # Lightning's, whose exit code is 0
-            end(f"Ended by SIGTERM. {go_on}", TERMINATED)
+            end(f"Ended by SIGTERM. {advice}", TERMINATED)
         raise
     except Exception as error:
         mistake = import_module("qgnet.common.mistakes").users_mistake(error)

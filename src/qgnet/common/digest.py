@@ -1,4 +1,4 @@
-"""What tells a file's content from any other."""
+"""Digests of files' and arrays' content."""
 
 import hashlib
 from pathlib import Path

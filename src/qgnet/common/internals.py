@@ -45,14 +45,14 @@ def begin_next_epoch(trainer: "pl.Trainer") -> None:
 
 @contextmanager
 def repeated_validation(trainer: "pl.Trainer") -> Iterator[None]:
-    """A checkpoint saved within is of the validation's first batch, at which a training that goes on begins."""
+    """A checkpoint saved within is of the validation's first batch, at which a resumed training begins."""
     progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
-    kept = progress.state_dict()
+    saved = progress.state_dict()
     for counts in (progress.total, progress.current):
         counts.ready = counts.started = 1  # type: ignore[attr-defined]
         counts.processed = counts.completed = 0  # type: ignore[attr-defined]
     yield
-    progress.load_state_dict(kept)
+    progress.load_state_dict(saved)
 
 
 def logs_this_step(trainer: "pl.Trainer") -> bool:

@@ -31,15 +31,9 @@ def hold(path: Path) -> TextIO | None:
 
 
 def claim(path: Path, busy: str) -> TextIO:
-    """Lock a file as `hold` does, and leave in it which process that was.
+    """Lock a file as `hold` does, and leave this process's number in it.
 
-    Args:
-        path: of the file.
-        busy: what to tell if another process holds it; ``{process}`` stands for that one's number.
-
-    Raises:
-        InputError: with that message.
-        OSError: if the file cannot be written; its ``filename`` is the path.
+    If another process holds it, InputError says ``busy``, in which ``{process}`` stands for that one's number.
     """
     file = hold(path)
     if file is None:

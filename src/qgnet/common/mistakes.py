@@ -1,10 +1,9 @@
 """Which exceptions are a user's mistake, and what to say of them."""
-# ruff: noqa: PLC0415  (a mistake is told at once, without what takes seconds to import)
+# ruff: noqa: PLC0415  (a mistake is reported at once, without what takes seconds to import)
 
 import errno
 import re
 import traceback
-from collections.abc import Iterator
 
 from qgnet.common.errors import InputError
 
@@ -33,26 +32,14 @@ def users_mistake(error: BaseException | None) -> InputError | None:
 
     What Lightning and torch say of a Trainer that this machine cannot have is one, too.
     """
-    for link in chain(error):
-        mistake = of_one(link)
-        if mistake is not None:
-            return mistake
-    return None
-
-
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and those behind it: jsonargparse wraps what a constructor raises."""
-    while error is not None:
-        yield error
+    while error is not None:  # jsonargparse wraps what a constructor raises
+        if isinstance(error, InputError):
+            return error
+        message = of_place(error) or of_settings(error) or of_processes(error)
+        if message:
+            return InputError(message)
         error = error.__cause__ or error.__context__
-
-
-def of_one(error: BaseException) -> InputError | None:
-    """The same of one exception, without those behind it."""
-    if isinstance(error, InputError):
-        return error
-    message = of_place(error) or of_settings(error) or of_processes(error)
-    return InputError(message) if message else None
+    return None
 
 
 def of_settings(error: BaseException) -> str | None:

@@ -25,7 +25,7 @@ def in_parts(
 ) -> Iterator[Result]:
     """What ``job`` gives for each part of the numbers, in order, with a progress bar; several parts in processes.
 
-    Whoever keeps each result when it comes goes on from there after an interruption.
+    Whoever saves each result when it comes can resume from there after an interruption.
 
     Args:
         job: gets the numbers of a part.

@@ -27,12 +27,7 @@ RENAMED = {
 
 @dataclass(frozen=True, repr=False)
 class Rule:
-    """What a value must be.
-
-    Args:
-        expected: in words, for help and messages.
-        fits: whether a value, which is not bool, is allowed.
-    """
+    """What a value, which is not bool, must be: in words, for help and messages, and as a function."""
 
     expected: str
     fits: Callable[[Any], bool]
@@ -82,7 +77,7 @@ class Checked(ABCMeta):
         kwargs = {RENAMED.get(name, name): value for name, value in kwargs.items()}
         try:
             given = inspect.signature(cls.__init__).bind_partial(None, *args, **kwargs).arguments  # type: ignore[misc]
-        except TypeError:  # an argument that there is not, of which the constructor itself tells
+        except TypeError:  # an argument that there is not, which the constructor itself refuses
             return super().__call__(*args, **kwargs)
         given |= given.pop("kwargs", {})
         check(declared(cls), given, cls.prefix)  # type: ignore[attr-defined]
@@ -102,7 +97,7 @@ def declared(cls: type) -> dict[str, list[Rule]]:
 
 
 def rules(hint: Any) -> list[Rule]:
-    """Those of a type: ``Annotated[int, Range(1)] | None`` has one; beside a Literal there may be callables."""
+    """Those of a type: ``Annotated[int, Range(1)] | None`` has one; next to a Literal there may be callables."""
     kind, parts = get_origin(hint), get_args(hint)
     if kind is Annotated:
         return [*rules(parts[0]), *(part for part in parts[1:] if isinstance(part, Rule))]
@@ -111,21 +106,18 @@ def rules(hint: Any) -> list[Rule]:
     if kind not in (Union, UnionType):
         return []
     found = [rule for part in parts for rule in rules(part)]
-    if any(get_origin(part) is Callable for part in parts):
-        return [Rule(rule.expected, lambda value, rule=rule: callable(value) or rule.fits(value)) for rule in found]
-    return found
+    return list(map(or_callable, found)) if any(get_origin(part) is Callable for part in parts) else found
+
+
+def or_callable(rule: Rule) -> Rule:
+    """The same rule for what is no function."""
+    return Rule(rule.expected, lambda value: callable(value) or rule.fits(value))
 
 
 def check(declared: Mapping[str, Sequence[Rule]], values: Mapping[str, Any], prefix: str) -> None:
-    """Hold values against what is declared.
+    """InputError for the first value that does not fit its rules; the prefix, if any, is of the names in messages.
 
-    Args:
-        declared: name → rules.
-        values: name → value. None, where it is allowed, and bool are not looked at.
-        prefix: of the names, in messages; may be empty.
-
-    Raises:
-        InputError: naming the first setting that does not fit, what was found and what is expected.
+    None, where it is allowed, and bool are not looked at.
     """
     for name, own in declared.items():
         value = values.get(name)
@@ -137,12 +129,7 @@ def check(declared: Mapping[str, Sequence[Rule]], values: Mapping[str, Any], pre
 
 
 def check_side(side: Any, name: str) -> None:
-    """Refuse a side that no network can have, by an InputError.
-
-    Args:
-        side: in pixels.
-        name: of the setting or the image, for the message.
-    """
+    """InputError for a side that no network can have; ``name`` is of the setting or the image, for the message."""
     if isinstance(side, bool) or not SIDE.fits(side):
         raise InputError(f"{name} is {side!r}; expected {SIDE}.")
 

@@ -15,7 +15,7 @@ NOISE = (
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"Found \d+ module\(s\) in eval mode",  # the frozen ones
     r"The dirpath has changed from",  # each run has its own
-    r"Checkpoint directory .* exists and is not empty",  # of a run that goes on
+    r"Checkpoint directory .* exists and is not empty",  # of a resumed run
     r"Experiment logs directory .* exists and is not empty",  # older metrics were set aside
     r"The ``compute`` method of metric SupportControl was called before the ``update`` method",  # no absent classes
     r"It is recommended to use `self.log\(.*, sync_dist=True\)`",  # scores are already those of all processes

@@ -14,18 +14,18 @@ class OnceLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """As any mapping; YAMLError if two of its keys are equal."""
-        known: dict[Any, yaml.Mark] = {}
+        marks: dict[Any, yaml.Mark] = {}
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
             name = self.construct_object(key, deep=True)
             if not isinstance(name, Hashable):
                 continue  # refused below
-            if name in known:
+            if name in marks:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{name!r} stands here and in line {known[name].line + 1}", key.start_mark
+                    None, None, f"{name!r} stands here and in line {marks[name].line + 1}", key.start_mark
                 )
-            known[name] = key.start_mark
+            marks[name] = key.start_mark
         return super().construct_mapping(node, deep)
 
 

@@ -64,12 +64,8 @@ class CommandLine(LightningCLI):
     Lightning's own class for it, without what it does with subcommands: those are functions of ``qgnet.cli``.
 
     Args:
-        name: of the subcommand.
-        arguments: behind it.
+        name: of the subcommand; its arguments follow.
         prog: the command's name in its help.
-
-    Raises:
-        InputError: for settings that cannot be read or are out of range, or a checkpoint that there is not.
     """
 
     def __init__(self, name: str, arguments: Sequence[str], prog: str = "lightning") -> None:
@@ -101,7 +97,7 @@ class CommandLine(LightningCLI):
             "-v",
             "--verbose",
             action="store_true",
-            help="Show also what Lightning and loggers tell of themselves, and where warnings come from.",
+            help="Show also what Lightning and loggers report of themselves, and where warnings come from.",
         )
         parser.add_argument(
             "--allow_trained_classes",
@@ -126,6 +122,7 @@ class CommandLine(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse and check; from then on keep quiet unless asked not to."""
+        assert isinstance(args, list)
         try:
             self.config = parser.parse_args(prepared(args))
         except ArgumentError as error:
@@ -144,21 +141,13 @@ class CommandLine(LightningCLI):
         return self.parser.instantiate_classes(self.config)
 
     def method_options(self) -> dict[str, Any]:
-        """What the Trainer's method is called with, beside task and data."""
+        """What the Trainer's method is called with, besides task and data."""
         options = {name: self.config[name] for name in self.options}
         return options | ({"verbose": self.config.verbose} if self.name in ("validate", "test") else {})
 
 
 def check_places(name: str, config: Namespace) -> None:
-    """Find the checkpoint that ``last`` or ``best`` names.
-
-    Args:
-        name: of the subcommand.
-        config: its settings.
-
-    Raises:
-        InputError: if there is none, or ``--run`` is no folder.
-    """
+    """Find the checkpoint that ``last`` or ``best`` names; InputError if there is none, or ``--run`` is no folder."""
     if config.run and Path(config.run).exists() and not Path(config.run).is_dir():
         raise InputError(f"--run is {config.run}, which is no folder. Name one, or one to be made.")
     if config.ckpt_path in (("last",) if name == "fit" else ("last", "best")):

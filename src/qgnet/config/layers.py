@@ -22,20 +22,15 @@ NAME_OPTIONS = ("--data.protocol.name", "--data.init_args.protocol.name")
 KEYWORDS = ("last", "best")
 """Of ``--ckpt_path``: checkpoints of a training of the same name."""
 CHOICES = ("seed", "episodes")
-"""Settings of a DataModule that a protocol decides, beside ``protocol.*``."""
+"""Settings of a DataModule that a protocol decides, besides ``protocol.*``."""
 OLD_OPTION = re.compile(rf"(--model\.(?:init_args\.)?)({'|'.join(RENAMED)})(?==|$)")
 
 
 def prepared(arguments: Sequence[str]) -> list[str]:
     """Arguments for the parser: names of today, and the choices below each protocol's name set to null before it.
 
-    What the layer that names the protocol chooses itself, and what later ones choose, stays.
-
-    Args:
-        arguments: of ``lightning`` behind its subcommand, with files as ``--config FILE`` or ``--config=FILE``.
-
-    Raises:
-        InputError: for a YAML file that `qgnet.common.text.read_yaml` refuses.
+    What the layer that names the protocol chooses itself, and what later ones choose, stays. InputError for a YAML
+    file that `qgnet.common.text.read_yaml` refuses.
     """
     done: list[str] = []
     given: dict[str, Any] = {}
@@ -64,7 +59,7 @@ def config_option(argument: str) -> str | None:
 
 
 def content_of(argument: str, is_config: bool) -> Any:
-    """What a file that an argument names says, if it is YAML; what else is wrong with it, the parser tells."""
+    """What a file that an argument names says, if it is YAML; what else is wrong with it, the parser reports."""
     path = Path(argument.rpartition("=")[2])
     return read_yaml(path) if (is_config or path.suffix in (".yaml", ".yml")) and path.is_file() else None
 
@@ -93,11 +88,7 @@ def replaced(given: Mapping[str, Any], by: str) -> list[str]:
 
 
 def with_own_config(arguments: Sequence[str]) -> list[str]:
-    """The arguments of ``lightning``, with the checkpoint's own ``--config`` if none, nor model and data, is named.
-
-    Raises:
-        InputError: if a checkpoint is named without a configuration, and none lies beside its run.
-    """
+    """The arguments of ``lightning``, with the checkpoint's own ``--config`` if none, nor model and data, is named."""
     checkpoint = value_of("--ckpt_path", arguments)
     named = any(map(config_option, arguments)) or (value_of("--model", arguments) and value_of("--data", arguments))
     if not checkpoint or named or {"-h", "--help"} & set(arguments):

@@ -120,5 +120,6 @@ def parse_calibration(where: str, content: Any, remedy: str) -> Calibration | No
         return None
     check_fields(f"{where}, the calibration", content, CALIBRATION, remedy, ("usual", "sides", "bf16"))
     names = {SAVED_AS.get(name, name): name for name in Calibration._fields}
-    known: dict[str, Any] = {names[key]: content[key] for key in CALIBRATION if key in content}
-    return Calibration(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+    known = {names[key]: content[key] for key in CALIBRATION if key in content}
+    values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in known.items()}
+    return Calibration(**values)

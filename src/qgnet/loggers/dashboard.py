@@ -1,4 +1,4 @@
-"""What Weights & Biases gets beside the logged numbers and pictures: tables, charts, where weights come from."""
+"""What Weights & Biases gets besides the logged numbers and figures: tables, charts, where weights come from."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What a Weights & Biases run is told about the run it shows: its names, and where it comes from."""
+"""What Weights & Biases records of a run: its names, and where it comes from."""
 
 import platform
 import secrets
@@ -18,14 +18,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm",
 
 
 def name_run(logger: Namespace, subcommand: str, config: Namespace, folder: Path) -> None:
-    """Fill in what the settings of a ``Wandb`` logger leave open.
-
-    Args:
-        logger: its ``init_args``.
-        subcommand: fit, validate, test or predict.
-        config: of the subcommand.
-        folder: the run's.
-    """
+    """Fill in what the settings of a ``Wandb`` logger, its ``init_args``, leave open."""
     checkpoint = config.get("ckpt_path")
     source = checkpoint_run(Path(checkpoint)) if checkpoint else None
     names = {
@@ -61,13 +54,13 @@ def tags(subcommand: str, config: Namespace) -> list[str]:
 
 
 def run_id(folder: Path, source: Path | None) -> str:
-    """The wandb id of a run: the one it had if it goes on, else a new one."""
-    known = [place / ID_FILE for place in (folder, source) if place is not None and (place / ID_FILE).is_file()]
-    return known[0].read_text().strip() if known else secrets.token_hex(4)
+    """The wandb id of a run: the one it had if it is resumed, else a new one."""
+    files = [place / ID_FILE for place in (folder, source) if place is not None and (place / ID_FILE).is_file()]
+    return files[0].read_text().strip() if files else secrets.token_hex(4)
 
 
 def keep_id(folder: Path, number: str) -> None:
-    """Write the id into the run's folder, for a training that goes on in it."""
+    """Write the id into the run's folder, for a training that is resumed in it."""
     with atomic_write(folder / ID_FILE) as part:
         part.write_text(f"{number}\n")
 

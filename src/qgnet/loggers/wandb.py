@@ -67,7 +67,7 @@ class Wandb(WandbLogger):
         name: null takes the name of the run's folder.
         job_type: null takes the subcommand: fit, validate, test or predict.
         tags: null takes protocol, fold and shots.
-        id: null takes a new one, or that of the run which is gone on with.
+        id: null takes a new one, or that of the run which is resumed.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ def conditions(data: "EpisodeDataModule", episodes: int, trained_classes: Sequen
     Args:
         data: after its ``setup``.
         episodes: how many were scored; fewer than ``data.episodes`` with ``--trainer.limit_test_batches``.
-        trained_classes: novel classes that the network was trained on; None if its checkpoint does not tell.
+        trained_classes: novel classes that the network was trained on; None if its checkpoint does not say.
     """
     return {
         "data": data.dataset_name,
@@ -88,7 +88,7 @@ def episode_words(result: Mapping[str, Any]) -> str:
 
 
 def image_words(images: Mapping[str, Any]) -> list[str]:
-    """What :meth:`EpisodeDataModule.test_images` tells."""
+    """What :meth:`EpisodeDataModule.test_images` gives."""
     words = [f"{key} {value}" for key, value in images.items() if key not in ("number", "sha256")]
     return [*words, f"{images['number']} images {images['sha256'][:8]}"] if "sha256" in images else words
 

@@ -24,17 +24,13 @@ SEED = 321
 
 
 def run_folder(subcommand: str, config: Namespace) -> tuple[Path, Identity]:
-    """Claim the folder for this run's files: one that holds no run yet, or the one whose training goes on.
-
-    Raises:
-        InputError: if ``--run`` names a folder with another run in it.
-    """
+    """Claim the folder for this run's files: one that holds no run yet, or the one whose training is resumed."""
     identity = Identity(identify(subcommand, config))
     if config.run:
         folder = Path(config.run)
-        if subcommand == "fit" and goes_on(config, folder):
+        if subcommand == "fit" and resumes(config, folder):
             config.ckpt_path = str(folder / place_in_run(Path(config.ckpt_path))[1])  # one path for one file
-            identity.go_on(folder)
+            identity.resume(folder)
         elif holds_run(folder) or not identity.claim(folder):
             other = "go on with it by --ckpt_path last" if subcommand == "fit" else "leave --run out"
             raise InputError(f"--run {folder} already holds a run. Choose another folder, remove that one, or {other}.")
@@ -82,7 +78,7 @@ def data_settings(config: Namespace) -> Namespace:
     return settings
 
 
-def goes_on(config: Namespace, folder: Path) -> bool:
+def resumes(config: Namespace, folder: Path) -> bool:
     """Whether the checkpoint to start from is this folder's own."""
     checkpoint = config.get("ckpt_path")
     return bool(checkpoint) and checkpoint_run(Path(checkpoint)).resolve() == folder.resolve()
@@ -91,11 +87,8 @@ def goes_on(config: Namespace, folder: Path) -> bool:
 def find_checkpoint(subcommand: str, config: Namespace) -> None:
     """Turn ``--ckpt_path last`` or ``best`` into that checkpoint of the newest training named like this one.
 
-    That is one with the same configuration files, fold, shots and seeds. A training goes on in its folder, which
-    ``--run`` may name instead; of a test, ``--run`` names where its own files go.
-
-    Raises:
-        InputError: if there is none.
+    That is one with the same configuration files, fold, shots and seeds. A training is resumed in its folder, which
+    ``--run`` may name instead; of a test, ``--run`` names where its own files go. InputError if there is none.
     """
     name, run = config.ckpt_path, config.run if subcommand == "fit" else None
     base = Path(run) if run else planned_folder("fit", config)
@@ -155,11 +148,11 @@ def experiment_folder(config: Namespace) -> Path:
 def training_of(run: Path) -> dict[str, Any]:
     """What a run's folder says of its training: ``experiment``, ``seed``, ``data_seed`` and ``shots``.
 
-    The last three are None if nothing in it tells, as for imported weights.
+    The last three are None if nothing in it says so, as for imported weights.
     """
-    known = read_identity(run)
-    if known:
-        return {key: known[key] for key in ("experiment", "seed", "data_seed", "shots")}
+    identity = read_identity(run)
+    if identity:
+        return {key: identity[key] for key in ("experiment", "seed", "data_seed", "shots")}
     settings, data = saved_settings(run / CONFIG) if (run / CONFIG).exists() else ({}, {})
     seeds = {"seed": settings.get("seed_everything"), "data_seed": data.get("seed"), "shots": data.get("shots")}
     return {"experiment": experiment_name(run), **seeds}
@@ -180,17 +173,17 @@ def saved_settings(config: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 
 def experiment_name(run: Path) -> str:
-    """As the run's folder tells it; of older runs, the name of the folder above one that `run_folder` named."""
-    known = read_identity(run)
-    if known:
-        return str(known["experiment"])
+    """As the run's folder says; of older runs, the name of the folder above one that `run_folder` named."""
+    identity = read_identity(run)
+    if identity:
+        return str(identity["experiment"])
     run = run.resolve()
     return run.parent.name if re.match(r"((test|validate|predict)-)?(fold|seed)\d", run.name) else run.name
 
 
 @rank_zero_only
 def keep_metrics(folder: Path) -> None:
-    """Set a folder's ``metrics.csv`` aside as ``metrics-1.csv``, -2 …: the logger of a run that goes on begins anew."""
+    """Set a folder's ``metrics.csv`` aside as ``metrics-1.csv``, -2 …: the logger of a resumed run begins anew."""
     metrics = folder / "metrics.csv"
     if metrics.exists():
         numbers = [path.stem.rpartition("-")[2] for path in folder.glob("metrics-*.csv")]

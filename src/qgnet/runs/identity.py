@@ -1,4 +1,4 @@
-"""What a run is, in a file of its own from the start; a lock beside it says that the run still goes on."""
+"""What a run is, in a file of its own from the start; a lock next to it says that the run has not ended."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from qgnet.common.terminal import is_first
 RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
-"""Held by a process of the run as long as it goes on."""
+"""Held by a process of the run until it ends."""
 JOB = "QGNET_JOB"
 """Environment variable by which the processes that Lightning starts know whose they are."""
 WRITING = 2.0
@@ -24,11 +24,11 @@ WRITING = 2.0
 
 def job_name() -> str:
     """A name that all processes of one command share, and no other command has at the same time."""
-    known = os.environ.get
+    env = os.environ.get
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return f"torchrun {known('TORCHELASTIC_RUN_ID')} {known('MASTER_ADDR')}:{known('MASTER_PORT')}"
-    if int(known("SLURM_NTASKS", "1")) > 1:
-        return f"slurm {known('SLURM_JOB_ID')}.{known('SLURM_STEP_ID')}"
+        return f"torchrun {env('TORCHELASTIC_RUN_ID')} {env('MASTER_ADDR')}:{env('MASTER_PORT')}"
+    if int(env("SLURM_NTASKS", "1")) > 1:
+        return f"slurm {env('SLURM_JOB_ID')}.{env('SLURM_STEP_ID')}"
     if "LOCAL_RANK" not in os.environ or JOB not in os.environ:  # not started by another process of the command
         os.environ[JOB] = secrets.token_hex(8)
     return os.environ[JOB]
@@ -80,8 +80,8 @@ class Identity:
             time.sleep(0.02)
         return True
 
-    def go_on(self, folder: Path) -> None:
-        """Take a folder whose training goes on; of several processes the first one does.
+    def resume(self, folder: Path) -> None:
+        """Take a folder whose training is resumed; of several processes the first one does.
 
         Raises:
             InputError: if that training still runs.
@@ -94,7 +94,7 @@ class Identity:
         remove_parts(folder / CHECKPOINTS)
 
     def end(self) -> None:
-        """Let others go on with the run."""
+        """Let others resume the run."""
         if self.lock is not None:
             self.lock.close()
             self.lock = None

@@ -30,7 +30,7 @@ class Trained:
 
 
 def own_score(result: dict[str, Any]) -> dict[str, Any]:
-    """What was tested, beside the baselines; results of before there were others are QGNet's."""
+    """What was tested, besides the baselines; results of before there were others are QGNet's."""
     return dict(result["scores"][result.get("method", "QGNet")])
 
 
@@ -164,8 +164,8 @@ class Table:
                     record[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else None
                 for name in CONTROLS.values():
                     found = [c.get(name) for (f, _), c in self.controls[trained].items() if fold in (str(f), "mean")]
-                    known = [value for value in found if value is not None]
-                    record[name] = statistics.mean(known) if known else None
+                    values = [value for value in found if value is not None]
+                    record[name] = statistics.mean(values) if values else None
                 record["complete"] = fold != "mean" or not (row.missing or row.partial)
                 records.append(record)
         return records
@@ -195,12 +195,12 @@ def markdown(rows: list[list[str]]) -> list[str]:
 def collect(results: Iterable[dict[str, Any]]) -> tuple[list[Table], list[dict[str, Any]]]:
     """The tables of all results, and those results that another one of the same test, further on, replaced."""
     tables: dict[Setting, Table] = {}
-    kept: dict[Any, dict[str, Any]] = {}
+    newest: dict[Any, dict[str, Any]] = {}
     replaced = []
     for result in results:
         table = tables.setdefault(Setting.of(result), Table(Setting.of(result)))
         key = (table.setting, *table.add(result))
-        if key in kept:
-            replaced.append(kept[key])
-        kept[key] = result
+        if key in newest:
+            replaced.append(newest[key])
+        newest[key] = result
     return sorted(tables.values(), key=lambda table: table.order), replaced

@@ -57,15 +57,12 @@ class Trainer(pl.Trainer):
 
 
 def checked_trainer(make: Callable[[], pl.Trainer], refused: str, nodes: str) -> pl.Trainer:
-    """A Trainer that this machine can have.
+    """A Trainer; InputError if Lightning refuses, or the run would wait for other machines without knowing of them.
 
     Args:
         make: makes it.
         refused: message if Lightning refuses to; ``{}`` stands for its reason.
         nodes: setting that asks for several machines, for a message.
-
-    Raises:
-        InputError: if Lightning refuses, or the run would wait for other machines without knowing of them.
     """
     try:
         trainer = make()

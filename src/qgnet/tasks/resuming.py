@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from qgnet.common.errors import InputError
 from qgnet.common.settings import FINITE, check, renamed
+from qgnet.weights.files import mismatches
 
 OPTIMIZER = "optimizer"
 """Key of a checkpoint under which the optimiser's class is kept."""
@@ -39,8 +40,7 @@ def check_same_stage(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
 
 def check_same_network(own: Mapping[str, Tensor], settings: Mapping[str, Any], checkpoint: dict[str, Any]) -> None:
     """InputError, with the settings that differ, for weights of other names or shapes."""
-    found = checkpoint["state_dict"]
-    wrong = [k for k in own if k not in found or found[k].shape != own[k].shape] + [k for k in found if k not in own]
+    wrong = [key for keys in mismatches(own, checkpoint["state_dict"]).values() for key in keys]
     if not wrong:
         return
     theirs = renamed(dict(checkpoint.get("hyper_parameters", {})))

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
@@ -82,3 +83,13 @@ def bare_name(name: str) -> str:
     while len(parts) > 1 and parts[0] == PARALLEL:
         parts.pop(0)
     return ".".join(parts)
+
+
+def mismatches(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Names of weights that keep a state dict from being loaded strictly, by what is wrong with them."""
+    wrong = {
+        "missing": sorted(set(own) - set(found)),
+        "unknown": sorted(set(found) - set(own)),
+        "of another shape": [key for key in own if key in found and own[key].shape != found[key].shape],
+    }
+    return {what: keys for what, keys in wrong.items() if keys}

@@ -12,7 +12,7 @@ from qgnet.networks.encoders import IMAGENET as IMAGENET_COLOURS
 from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank
 from qgnet.weights import packaged
-from qgnet.weights.files import read_tensors, save_tensors
+from qgnet.weights.files import mismatches, read_tensors, save_tensors
 
 PRIOR_FORMAT = "qgnet-prior-extractor-1"
 BANK_FORMAT = "qgnet-prior-bank-1"
@@ -142,15 +142,10 @@ def _download(name: str, setting: str) -> dict[str, Tensor]:
 
 
 def _load(encoder: Encoder, state: dict[str, Tensor], origin: str, setting: str) -> None:
-    own, state = encoder.net.state_dict(), encoder.adapt_weights(state)
-    missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
-    other = [k for k in own if k in state and own[k].shape != state[k].shape]
-    if missing or extra or other:
-        found = [
-            f"{len(keys)} {what}, e.g. {keys[0]}"
-            for keys, what in ((missing, "missing"), (extra, "unknown"), (other, "of another shape"))
-            if keys
-        ]
+    state = encoder.adapt_weights(state)
+    wrong = mismatches(encoder.net.state_dict(), state)
+    if wrong:
+        found = [f"{len(keys)} {what}, e.g. {keys[0]}" for what, keys in wrong.items()]
         raise InputError(
             f"`{setting}`: {origin} does not fit {encoder.name} up to stage {encoder.high_stage}: keys "
             f"{'; '.join(found)}. Give weights of this timm model, or change the model's encoder settings."

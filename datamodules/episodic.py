@@ -71,9 +71,9 @@ class EpisodeDataModule(BaseDataModule):
         warn_of_useless_choices(protocol, dataset.unused_choices, type(self).__name__)
         if episode_file and episodes is not None:
             warn(f"data.episodes {episodes} does nothing, since data.episode_file says which episodes there are.")
-        self.protocol = dataset.adapted(protocol).resolved()
+        self.protocol = dataset.adapt_protocol(protocol).resolved()
         super().__init__(batch_size, num_workers, default_seed(self.protocol) if seed is None else seed)
-        self.dataset = dataset.under(self.protocol, self.seed)
+        self.dataset = dataset.with_protocol(self.protocol, self.seed)
         self.fold = fold
         self.shots = shots
         self.episodes = dataset.test_episodes(self.protocol) if episodes is None and not episode_file else episodes

@@ -8,6 +8,7 @@ from datamodules.datasets.coco20i import Coco20i, Year
 from datamodules.datasets.folder import LabelledFolder
 from datamodules.datasets.fss1000 import Fss1000
 from datamodules.datasets.pascal5i import Pascal5i
+from datamodules.datasets.protocols import Protocol
 from datamodules.datasets.synthetic import Synthetic
 from datamodules.episodic import EpisodeDataModule
 from datamodules.prepare.choices import Crowds, Parts
@@ -113,7 +114,8 @@ class FolderDataModule(EpisodeDataModule):
         image_size: side of the square that the network sees, in pixels.
         min_class_area: pixels a class must cover in an image to count there.
         scale: range of the random scaling in training.
-        **kwargs: settings of every EpisodeDataModule; ``protocol.novel_in_training`` is always ``drop``.
+        protocol: a name and single choices that replace its own; ``novel_in_training`` is always ``drop``.
+        **kwargs: settings of every EpisodeDataModule.
     """
 
     def __init__(
@@ -124,10 +126,17 @@ class FolderDataModule(EpisodeDataModule):
         image_size: int = LabelledFolder.image_size,
         min_class_area: int = LabelledFolder.min_class_area,
         scale: tuple[float, float] = LabelledFolder.scale,
+        protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
         **kwargs: Any,
     ) -> None:
-        dataset = LabelledFolder(Path(root), novel, mask_suffix)
-        super().__init__(dataset, image_size=image_size, min_class_area=min_class_area, scale=scale, **kwargs)
+        super().__init__(
+            LabelledFolder(Path(root), novel, mask_suffix),
+            image_size=image_size,
+            min_class_area=min_class_area,
+            scale=scale,
+            protocol=protocol,
+            **kwargs,
+        )
 
 
 class SyntheticDataModule(EpisodeDataModule):

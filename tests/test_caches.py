@@ -25,10 +25,10 @@ def test_bad_images_are_looked_at_again(tmp_path: Path, monkeypatch: pytest.Monk
     source = set_up(root).images("val")
     file, real = tmp_path / "index.npz", type(source).facts
 
-    def denied(self: object, i: int) -> object:
+    def denied(self: object, i: int, whole: bool) -> object:
         if i == 1:
             raise InputError("permission denied")
-        return real(self, i)
+        return real(self, i, whole)
 
     monkeypatch.setattr(type(source), "facts", denied)
     assert list(MaskIndex.cached(source, file).bad) == [1]

@@ -140,7 +140,7 @@ def test_what_is_remembered_is_encoded_once_and_is_the_same(
         segmenter.to("cpu").predict(image)
         assert encoded
         segmenter.remember(0).predict(image)
-        assert segmenter.memory.used == 0
+        assert segmenter.cache.used == 0
 
 
 def test_a_pixel_is_of_the_class_furthest_above_its_threshold() -> None:

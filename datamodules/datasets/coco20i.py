@@ -115,7 +115,7 @@ class Coco20i(PreparableDataset):
         """``mask_index/<split>.npz`` beside the masks."""
         return self.masks / files.INDEX_FOLDER / f"{split}{self.year}.npz"
 
-    def under(self, protocol: Protocol, seed: int) -> "Coco20i":
+    def with_protocol(self, protocol: Protocol, seed: int) -> "Coco20i":
         """With the protocol's folds."""
         assert protocol.coco_folds is not None
         return replace(self, fold_order=protocol.coco_folds)

@@ -70,7 +70,7 @@ class LabelledFolder(PreparableDataset):
             )
         return [[number[name] for name in self.novel] or list(self.class_names)]
 
-    def adapted(self, protocol: Protocol) -> Protocol:
+    def adapt_protocol(self, protocol: Protocol) -> Protocol:
         """With images that show a novel class left out of training, whatever the protocol."""
         if protocol.novel_in_training not in (None, "drop"):
             raise InputError(

@@ -92,11 +92,11 @@ class DatasetSpec(ABC):
         """How the test's images and masks were chosen, in words, for ``results.json``."""
         return {}
 
-    def adapted(self, protocol: Protocol) -> Protocol:
+    def adapt_protocol(self, protocol: Protocol) -> Protocol:
         """A protocol as it is followed here; InputError for a choice that would be wrong."""
         return protocol
 
-    def under(self, protocol: Protocol, seed: int) -> "DatasetSpec":
+    def with_protocol(self, protocol: Protocol, seed: int) -> "DatasetSpec":
         """This data set under a resolved protocol and a seed, for those that depend on them."""
         return self
 

@@ -72,7 +72,7 @@ class Synthetic(DatasetSpec):
         """A quarter as many as for training."""
         return max(1, self.scenes // 4)
 
-    def under(self, protocol: Protocol, seed: int) -> "Synthetic":
+    def with_protocol(self, protocol: Protocol, seed: int) -> "Synthetic":
         """With scenes of this seed."""
         return replace(self, seed=seed)
 

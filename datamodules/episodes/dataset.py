@@ -97,9 +97,9 @@ class EpisodeDataset(Dataset[Episode]):
         inverted: float = 0.0,
         index: MaskIndex | None = None,
     ) -> None:
-        protocol = dataset.adapted(protocol).resolved()
+        protocol = dataset.adapt_protocol(protocol).resolved()
         seed = default_seed(protocol) if seed is None else seed
-        dataset = dataset.under(protocol, seed)
+        dataset = dataset.with_protocol(protocol, seed)
         dataset.check_fold(fold)
         novel, training = dataset.folds[fold], split == "train"
         names = dataset.class_names

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from lightning_utilities.core.rank_zero import rank_zero_only
-
 ADVERTISING = ("pytorch_lightning", "lightning_fabric", "lightning_utilities")
 """Loggers whose INFO is tips, devices that there are not, and a table of modules."""
 SILENT = "WANDB_SILENT"
@@ -29,6 +27,8 @@ NOISE = (
 
 def is_first() -> bool:
     """Whether this is the first of all processes, as Lightning numbers them; there are no others before it does."""
+    from lightning_utilities.core.rank_zero import rank_zero_only  # noqa: PLC0415  (0.2 s, and no help needs it)
+
     return getattr(rank_zero_only, "rank", 0) == 0
 
 

@@ -24,8 +24,8 @@ NOISE = (
 
 
 def is_first() -> bool:
-    """Whether this is the first of all processes, as Lightning numbers them; there are no others before it does."""
-    return getattr(rank_zero_only, "rank", 0) == 0
+    """Whether this is the first of all processes, as Lightning numbers them, or without it torchrun."""
+    return int(getattr(rank_zero_only, "rank", os.environ.get("RANK", "0"))) == 0
 
 
 def say(*lines: str) -> None:

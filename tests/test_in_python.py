@@ -1,12 +1,17 @@
 """``qgnet.train`` and ``qgnet.test``: the command line's runs, called from Python."""
 
 import json
+import logging
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from conftest import TINY_SCENES, TINY_SEGMENTATION, TINY_TRAINER, Command
+from pytorch_lightning.callbacks import Timer
 
 import qgnet
 from qgnet.cli import as_arguments
@@ -29,6 +34,27 @@ def test_settings_as_arguments() -> None:
     given = {"data": {"fold": 1, "protocol": {"name": "hsnet"}}, "run": Path("a b"), "model": {"levels": [1, 0.5]}}
     expected = ["--data.fold=1", "--data.protocol.name=hsnet", "--run=a b", "--model.levels=[1, 0.5]"]
     assert list(as_arguments(["x.yaml"], given)) == ["--config=x.yaml", *expected]
+
+
+def test_ordinary_values_of_python() -> None:
+    given = {"data": {"fold": np.int64(1), "paths": [Path("a")]}, "trainer": {"callbacks": [Timer()]}}
+    arguments = as_arguments([], given)
+    assert [next(arguments), next(arguments)] == ["--data.fold=1", '--data.paths=["a"]']
+    with pytest.raises(qgnet.InputError, match=r"trainer.callbacks is \[<.*Timer.*; expected text, numbers, and lists"):
+        next(arguments)
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+def test_the_program_around_a_training_keeps_its_warnings(workdir: Path, verbose: bool) -> None:
+    def shown() -> tuple[Any, ...]:
+        lightning = logging.getLogger("pytorch_lightning")
+        return warnings.formatwarning, lightning.level, os.environ.get("WANDB_SILENT"), len(warnings.filters)
+
+    before = shown()
+    settings = nested(TINY)
+    settings["trainer"] |= {"fast_dev_run": True}
+    qgnet.train(CONFIG, **settings, verbose=verbose)
+    assert shown() == before
 
 
 def test_a_training_and_a_test(command: Command) -> None:

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from configparser import ConfigParser
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -96,3 +97,12 @@ def test_no_file_is_too_long_to_read(files: str) -> None:
     lengths = {str(path): len(path.read_text().splitlines()) for path in (ROOT / folder).rglob(names)}
     assert lengths
     assert not {path: length for path, length in lengths.items() if length > LONGEST}
+
+
+def test_every_package_is_installed() -> None:
+    """An editable install finds them all; a wheel holds those that setup.cfg lists."""
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = config["options"]["packages"].split()
+    packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    assert sorted(listed) == sorted(packages)

@@ -3,7 +3,6 @@
 import json
 import signal
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 from jsonargparse import Namespace
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
@@ -34,7 +34,7 @@ from qgnet.callbacks.view_figures import ViewFigures
 from qgnet.common.boundary import boundary
 from qgnet.common.errors import InputError
 from qgnet.common.mistakes import users_mistake
-from qgnet.common.terminal import is_first
+from qgnet.common.terminal import is_first, restored
 from qgnet.config import SUBCOMMANDS
 from qgnet.config.command_line import CommandLine, check_places
 from qgnet.config.layers import with_own_config
@@ -89,7 +89,7 @@ def test(*configs: str | Path, **settings: Any) -> Run:
 
     Args:
         configs: as of :func:`train`; none for what the checkpoint was trained with.
-        settings: as of :func:`train`.
+        settings: as of :func:`train`. With ``all_seeds`` the first seed's run is returned; the others lie beside it.
 
     Raises:
         InputError: for what the user gave and cannot be used.
@@ -110,7 +110,7 @@ def run(arguments: Sequence[str], prog: str = "lightning") -> Run:
     if arguments[0] not in SUBCOMMANDS:
         raise InputError(f"{arguments[0]!r} is no subcommand. Expected one of {', '.join(SUBCOMMANDS)}.")
     name, *given = with_own_config(arguments)
-    with warnings.catch_warnings():
+    with restored():
         line = CommandLine(name, given, prog)
         check_places(name, line.config)
         further = take_first_seed(name, line.config) if line.config.all_seeds else []
@@ -219,15 +219,31 @@ def as_list(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
-def as_arguments(configs: Sequence[str | Path], settings: Mapping[str, Any]) -> Iterator[str]:
-    """The command line that files and nested settings stand for."""
+def as_arguments(configs: Sequence[str | Path], settings: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:
+    """The command line that files and nested settings stand for; InputError for an object that no text stands for."""
     yield from (f"--config={file}" for file in configs)
     for name, value in settings.items():
         if isinstance(value, Mapping) and value:
-            inner = as_arguments((), value)
-            yield from (f"--{name}.{argument.removeprefix('--')}" for argument in inner)
+            yield from as_arguments((), value, f"{prefix}{name}.")
+        elif isinstance(value, str | Path):
+            yield f"{prefix}{name}={value}"
         else:
-            yield f"--{name}={value if isinstance(value, str | Path) else json.dumps(value)}"
+            try:
+                yield f"{prefix}{name}={json.dumps(value, default=as_plain)}"
+            except TypeError:
+                raise InputError(
+                    f"{prefix.removeprefix('--')}{name} is {value!r}; expected text, numbers, and lists and dicts of "
+                    "them. Describe an object as in YAML: {'class_path': …, 'init_args': {…}}."
+                ) from None
+
+
+def as_plain(value: Any) -> Any:
+    """What JSON has for a path or a number of NumPy."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError
 
 
 @contextmanager

@@ -65,8 +65,10 @@ def begin(trainer: pl.Trainer, task: pl.LightningModule) -> None:
     """What runs, on what, the checkpoint it starts from, and the run's folder."""
     assert trainer.state.fn is not None
     data = trainer.datamodule  # type: ignore[attr-defined]
-    parts = [f"{trainer.state.fn.value}: {type(task).__name__} on {type(data).__name__}"]
-    if isinstance(data, EpisodeDataModule):
+    episodic = isinstance(data, EpisodeDataModule)
+    name = data.dataset_name if episodic else type(data).__name__
+    parts = [f"{trainer.state.fn.value}: {type(task).__name__} on {name}"]
+    if episodic:
         parts += [f"fold {data.fold}", f"{data.shots}-shot"]
     processes = f"{trainer.world_size} processes on " if trainer.world_size > 1 else ""
     say(", ".join([*parts, f"seed {data.seed}", f"{processes}{trainer.strategy.root_device.type}"]))

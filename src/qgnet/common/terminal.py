@@ -3,12 +3,16 @@
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 ADVERTISING = ("pytorch_lightning", "lightning_fabric", "lightning_utilities")
 """Loggers whose INFO is tips, devices that there are not, and a table of modules."""
+SILENT = "WANDB_SILENT"
+"""Environment variable by which wandb says nothing of itself."""
 NOISE = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     r"The '.*' does not have many workers",
@@ -48,7 +52,23 @@ def quiet() -> None:
     for beginning in NOISE:
         warnings.filterwarnings("ignore", beginning)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault(SILENT, "true")
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Undo at the end what :func:`quiet` changes: a program that trains from Python goes on with its own warnings."""
+    format_before, silent = warnings.formatwarning, os.environ.get(SILENT)
+    levels = {name: logging.getLogger(name).level for name in ADVERTISING}
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        warnings.formatwarning = format_before
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        if silent is None:
+            os.environ.pop(SILENT, None)
 
 
 def printable(value: Any) -> Any:

@@ -96,7 +96,10 @@ class CommandLine(LightningCLI):
         parser.add_argument(
             "-v",
             "--verbose",
-            action="store_true",
+            type=bool,
+            nargs="?",
+            const=True,
+            default=False,
             help="Show also what Lightning and loggers report of themselves, and where warnings come from.",
         )
         parser.add_argument(

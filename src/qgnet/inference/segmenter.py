@@ -244,11 +244,11 @@ class Segmenter:
     def predict_many(self, photographs: Iterable[ImageLike]) -> Iterator[Result]:
         """Segment images one after the other, some at a time; errors as of `predict`."""
         given = enumerate(checked_images(photographs), start=1)
-        named = ((self._fit(one), name_of(one, f"image {number}")) for number, one in given)
+        named = ((self._letterbox(one), name_of(one, f"image {number}")) for number, one in given)
         while batch := list(islice(named, BATCH)):
             yield from self.segment(*zip(*batch, strict=True))
 
-    def _fit(self, image: ImageLike) -> Letterboxed:
+    def _letterbox(self, image: ImageLike) -> Letterboxed:
         return letterbox_image(as_image(image), self.model.image_size, self.tile)
 
     @torch.inference_mode()

@@ -29,9 +29,9 @@ def furthest_above(
     best = np.zeros_like(probabilities[0])
     for number, (probability, threshold) in enumerate(zip(probabilities, thresholds, strict=True)):
         if there[number]:
-            score_map = probability - np.float32(threshold)
-            winner[score_map > best] = number
-            np.maximum(best, score_map, out=best)
+            excess = probability - np.float32(threshold)
+            winner[excess > best] = number
+            np.maximum(best, excess, out=best)
     return winner
 
 

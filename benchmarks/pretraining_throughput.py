@@ -110,7 +110,7 @@ def main() -> None:
         data.region_cache = folder
         start = time.perf_counter()
         data.prepare_data()
-        print(f"{len(data.images.names)} region maps in {time.perf_counter() - start:.1f} s")
+        print(f"{len(data.all_images.names)} region maps in {time.perf_counter() - start:.1f} s")
         data.setup("fit")
         kinds = {
             "regions kept": RegionMaps("slic", data.region_count, Path(folder)),

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
@@ -19,7 +19,8 @@ from datamodules.episodes.manifest import read_manifest
 from datamodules.episodes.plan import limited, shares, visiting_order
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import LabelledImages
-from qgnet.common.settings import INCREASING, Count, Natural, Range, Share, Side
+from qgnet.common.errors import InputError
+from qgnet.common.settings import Count, Natural, Scale, Share, Side
 from qgnet.common.terminal import warn
 
 ON_HOST = ("support_masks", "class_id", "present", "control_of")
@@ -62,12 +63,14 @@ class EpisodeDataModule(BaseDataModule):
         num_workers: Natural | None = None,
         image_size: Side | None = None,
         min_class_area: Count | None = None,
-        scale: Annotated[tuple[float, float], Range(0.1, 10), INCREASING] | None = None,
+        scale: Scale | None = None,
         train_episodes: Count | None = None,
         episode_file: str | None = None,
         negative: Share = 0.0,
         inverted: Share = 0.0,
     ) -> None:
+        if not isinstance(dataset, DatasetSpec):
+            raise InputError(f"data.dataset is {dataset!r}; expected a DatasetSpec, such as Pascal5i() or yours.")
         warn_of_useless_choices(protocol, dataset.unused_choices, type(self).__name__)
         if episode_file and episodes is not None:
             warn(f"data.episodes {episodes} does nothing, since data.episode_file says which episodes there are.")

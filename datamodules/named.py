@@ -12,7 +12,7 @@ from datamodules.datasets.protocols import Protocol
 from datamodules.datasets.synthetic import Synthetic
 from datamodules.episodic import EpisodeDataModule
 from datamodules.prepare.choices import Crowds, Parts
-from qgnet.common.settings import Count
+from qgnet.common.settings import Count, Scale, Side
 
 
 class Pascal5iDataModule(EpisodeDataModule):
@@ -33,9 +33,9 @@ class Pascal5iDataModule(EpisodeDataModule):
         root: str = str(Pascal5i.root),
         train_list: str = Pascal5i.train_list,
         val_list: str = Pascal5i.val_list,
-        image_size: int = Pascal5i.image_size,
-        min_class_area: int = Pascal5i.min_class_area,
-        scale: tuple[float, float] = Pascal5i.scale,
+        image_size: Side = Pascal5i.image_size,
+        min_class_area: Count = Pascal5i.min_class_area,
+        scale: Scale = Pascal5i.scale,
         **kwargs: Any,
     ) -> None:
         dataset = Pascal5i(Path(root), train_list, val_list)
@@ -62,9 +62,9 @@ class Coco20iDataModule(EpisodeDataModule):
         year: Year = Coco20i.year,
         parts: Parts = Coco20i.parts,
         crowds: Crowds = Coco20i.crowds,
-        image_size: int = Coco20i.image_size,
-        min_class_area: int = Coco20i.min_class_area,
-        scale: tuple[float, float] = Coco20i.scale,
+        image_size: Side = Coco20i.image_size,
+        min_class_area: Count = Coco20i.min_class_area,
+        scale: Scale = Coco20i.scale,
         **kwargs: Any,
     ) -> None:
         dataset = Coco20i(Path(root), year, parts, crowds)
@@ -87,9 +87,9 @@ class Fss1000DataModule(EpisodeDataModule):
         self,
         root: str = str(Fss1000.root),
         evaluate: Literal["val", "test"] = Fss1000.evaluate,
-        image_size: int = Fss1000.image_size,
-        min_class_area: int = Fss1000.min_class_area,
-        scale: tuple[float, float] = Fss1000.scale,
+        image_size: Side = Fss1000.image_size,
+        min_class_area: Count = Fss1000.min_class_area,
+        scale: Scale = Fss1000.scale,
         **kwargs: Any,
     ) -> None:
         dataset = Fss1000(Path(root), evaluate)
@@ -123,9 +123,9 @@ class FolderDataModule(EpisodeDataModule):
         root: str = str(LabelledFolder.root),
         novel: Sequence[str] = LabelledFolder.novel,
         mask_suffix: str = LabelledFolder.mask_suffix,
-        image_size: int = LabelledFolder.image_size,
-        min_class_area: int = LabelledFolder.min_class_area,
-        scale: tuple[float, float] = LabelledFolder.scale,
+        image_size: Side = LabelledFolder.image_size,
+        min_class_area: Count = LabelledFolder.min_class_area,
+        scale: Scale = LabelledFolder.scale,
         protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
         **kwargs: Any,
     ) -> None:
@@ -156,10 +156,10 @@ class SyntheticDataModule(EpisodeDataModule):
     def __init__(
         self,
         scenes: Count = Synthetic.scenes,
-        batch_size: int = 8,
-        image_size: int = Synthetic.image_size,
-        min_class_area: int = Synthetic.min_class_area,
-        scale: tuple[float, float] = Synthetic.scale,
+        batch_size: Count = 8,
+        image_size: Side = Synthetic.image_size,
+        min_class_area: Count = Synthetic.min_class_area,
+        scale: Scale = Synthetic.scale,
         **kwargs: Any,
     ) -> None:
         super().__init__(

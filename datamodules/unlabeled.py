@@ -24,6 +24,8 @@ from qgnet.common.errors import InputError
 from qgnet.common.settings import LARGEST_SIDE, Count, Natural, Range, Side
 from qgnet.common.terminal import say, warn
 
+ViewSide = Annotated[int, Range(16, LARGEST_SIDE)]
+
 
 class ViewDataModule(BaseDataModule):
     """Views for training and of a few held-out images.
@@ -50,8 +52,8 @@ class ViewDataModule(BaseDataModule):
         batch_size: Count = 256,
         num_workers: Natural | None = None,
         seed: Natural = 321,
-        global_size: Annotated[int, Range(16, LARGEST_SIDE)] = 224,
-        local_size: Annotated[int, Range(16, LARGEST_SIDE)] = 96,
+        global_size: ViewSide = 224,
+        local_size: ViewSide = 96,
         regions: Method = "slic",
         region_count: Annotated[int, Range(1, 255)] = 16,
         region_cache: str | None = None,
@@ -83,7 +85,7 @@ class ViewDataModule(BaseDataModule):
         """Find all images."""
 
     @cached_property
-    def images(self) -> Images:
+    def all_images(self) -> Images:
         """All images, found once."""
         return self.source()
 
@@ -93,13 +95,13 @@ class ViewDataModule(BaseDataModule):
 
     def prepare_data(self) -> None:
         """Compute the region maps that ``region_cache`` lacks, in one process of each machine."""
-        self.region_maps().fill(self.images)
+        self.region_maps().fill(self.all_images)
 
     def setup(self, stage: str) -> None:
         """Split the images; InputError if they do not fill a batch."""
         if self.data:
             return
-        source, regions = self.images, self.region_maps()
+        source, regions = self.all_images, self.region_maps()
         order = stream(self.seed, 3).permutation(len(source.names)).tolist()
         members = {"val": order[: self.held_out], "train": order[self.held_out :]}
         if len(members["train"]) < max(2, self.batch_size):
@@ -123,7 +125,7 @@ class ViewDataModule(BaseDataModule):
 
     def object_images(self) -> ObjectImageDataset:
         """What prior maps are drawn for: the images held out; subclasses add what is known of their objects."""
-        return ObjectImageDataset(self.images, self.data["val"].members, None, self.map_size)
+        return ObjectImageDataset(self.all_images, self.data["val"].members, None, self.map_size)
 
     def train_dataloader(self) -> DataLoader[Views]:
         """All images but those held out, with new views in each epoch."""
@@ -241,7 +243,7 @@ class UnlabeledDataModule(ViewDataModule):
         if self.mask_root is None:
             return super().object_images()
         if self.mask_list is None:
-            source, members = self.images, self.data["val"].members
+            source, members = self.all_images, self.data["val"].members
         else:
             source = ImageFolder(self.root, self.mask_list)
             members = range(len(source.names))
@@ -268,10 +270,10 @@ class SyntheticViewsDataModule(ViewDataModule):
         self,
         scenes: Count = 2000,
         scene_size: Annotated[int, Range(32)] = 129,
-        batch_size: int = 64,
-        global_size: int = 96,
-        local_size: int = 48,
-        map_size: int = 129,
+        batch_size: Count = 64,
+        global_size: ViewSide = 96,
+        local_size: ViewSide = 48,
+        map_size: Side = 129,
         **kwargs: Any,
     ) -> None:
         super().__init__(

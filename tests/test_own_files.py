@@ -11,7 +11,7 @@ from conftest import Command
 from fake_data import write_folder, write_fss, write_images, write_voc
 from PIL import Image
 
-from datamodules import FolderDataModule, Fss1000, Fss1000DataModule, Pascal5i, Pascal5iDataModule
+from datamodules import FolderDataModule, Fss1000, Fss1000DataModule, LabelledFolder, Pascal5i, Pascal5iDataModule
 from datamodules.datasets import fss1000
 from datamodules.files.index import MaskIndex
 from datamodules.files.lists import read_classes, read_list
@@ -21,6 +21,7 @@ from qgnet.commands import main as qgnet
 from qgnet.common import pool
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
+from qgnet.config.command_line import CommandLine
 
 
 def own(root: Path, count: int = 4, index_masks: bool = False) -> Path:
@@ -315,6 +316,11 @@ def test_paths_are_expanded_in_yaml_and_on_the_command_line(
     for arguments in (["--data.root=~/own"], ["--data.root=$OWN"], ["--config=own.yaml"]):
         _, data = parse([*folder, *arguments])
         assert data.dataset.root == root
+    any_data = ["--data=EpisodeDataModule", "--data.dataset=LabelledFolder", "--data.dataset.root=~/own"]
+    line = CommandLine("fit", ["--model=FewShotSegmentation", *random, *any_data])
+    assert str(line.config.data.init_args.dataset.init_args.root) == str(root)
+    data = line.instantiate().data
+    assert data.dataset.root == LabelledFolder("$OWN").root == root
     with pytest.raises(InputError, match=r"names the variable \$NONE, which is not set"):
         parse([*folder, "--data.root=$NONE/x"])
     ready(Path("~/own"), capsys)

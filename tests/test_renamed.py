@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import Command
+from conftest import CONFIGS, Command
 
 from qgnet import FewShotSegmentation
 from qgnet.cli import main, parse
+from qgnet.common.settings import MOVED
+from qgnet.config.command_line import CommandLine
 
 OLD = {"prior_checkpoint": "prior_weights", "margins": "score_maps", "add_margins": "add_to_score_maps"}
 
@@ -35,6 +37,20 @@ def test_an_option_of_today_beats_an_old_configuration(command: Command) -> None
     assert prior_of("runs/y") == "random"
     task, _ = parse(["--config=old.yaml"])
     assert task.hparams["prior_weights"] == "none.ckpt"
+
+
+@pytest.mark.parametrize(("old", "name"), [(old, new.rpartition(".")[2]) for old, new in MOVED.items()])
+def test_old_import_paths_of_datamodules(tmp_path: Path, old: str, name: str) -> None:
+    (tmp_path / "old.yaml").write_text(f"data:\n  class_path: {old}\n")
+    stage = "demo/pretrain.yaml" if "Views" in name else "demo/qgnet.yaml"
+    for option in (
+        [f"--config={tmp_path / 'old.yaml'}"],
+        [f"--data={old}"],
+        ["--data", old],
+        [f"--data.class_path={old}"],
+    ):
+        line = CommandLine("fit", [f"--config={CONFIGS / stage}", *option])
+        assert line.config.data.class_path == f"datamodules.{name}" == MOVED[old]
 
 
 def test_an_old_checkpoint_knows_its_prior_extractor(command: Command, capsys: pytest.CaptureFixture) -> None:

@@ -19,10 +19,15 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 
 from datamodules import (
+    Coco20i,
     Coco20iDataModule,
+    EpisodeDataset,
     FolderDataModule,
     Fss1000DataModule,
+    LabelledDataset,
+    Pascal5i,
     Pascal5iDataModule,
+    Synthetic,
     SyntheticDataModule,
     SyntheticViewsDataModule,
     UnlabeledDataModule,
@@ -129,6 +134,17 @@ def test_a_setting_out_of_range_is_refused_by_name(
         (lambda: Coco20iDataModule(year=2016), "data.year is 2016; expected one of 2014, 2017"),
         (lambda: SyntheticDataModule(scale=(1.0, float("inf"))), "data.scale"),
         (lambda: UnlabeledDataModule(regions="voronoi"), "expected one of slic, felzenszwalb, grid, random"),
+        (
+            lambda: EpisodeDataModule(0),
+            "data.dataset is 0; expected a DatasetSpec",
+        ),
+        (lambda: EpisodeDataset(Synthetic(), shots=0), "data.shots is 0; expected at least 1"),
+        (lambda: EpisodeDataset(Synthetic(), image_size=0), "data.image_size is 0"),
+        (lambda: EpisodeDataset(Synthetic(), split="test"), "data.split is 'test'; expected one of train, val"),
+        (lambda: LabelledDataset(Synthetic(), split="test"), "data.split is 'test'"),
+        (lambda: EpisodeDataset(Pascal5i("nowhere")), "nowhere does not exist. Expected the VOC layout"),
+        (lambda: Coco20i(year=2015), "year is 2015; expected one of 2014, 2017"),
+        (lambda: Synthetic(scenes=0), "scenes is 0; expected at least 1"),
         (lambda: Protocol(episodes=0), "data.protocol.episodes is 0"),
         (lambda: Augmentation(hue=float("nan")), "data.augmentation.hue is nan"),
         (lambda: FewShotSegmentation(width=0), "model.width is 0"),

@@ -187,6 +187,11 @@ def test_public_names_are_imported_when_used(package: str) -> None:
         assert getattr(module, name).__name__ == name
 
 
+def test_data_sets_come_without_lightning() -> None:
+    modules = imported("from datamodules import EpisodeDataset, LabelledDataset, Pascal5i")
+    assert not {"pytorch_lightning", "lightning_fabric", "torchmetrics"} & {*modules}
+
+
 def test_the_public_face_of_qgnet() -> None:
     expected = {"FewShotSegmentation", "GlobalLocalPretraining", "QGNet", "EpisodeIoU", "segmentation_loss"}
     assert expected <= set(qgnet.__all__)

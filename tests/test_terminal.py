@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 from conftest import EPISODIC, LIGHTNING, Command
+from lightning_utilities.core.rank_zero import rank_zero_only
+
+from qgnet.common.terminal import warn
 
 NO_BAR = "--trainer.enable_progress_bar=false"
 CHECKPOINT = "runs/x/checkpoints/last.ckpt"
@@ -48,3 +51,13 @@ def test_predict_says_where_its_masks_are(command: Command, capsys: pytest.Captu
     capsys.readouterr()
     command("predict", "demo/qgnet.yaml", f"--ckpt_path={CHECKPOINT}", "--run=runs/p")
     assert "Masks: runs/p/predictions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("rank", "warnings"), [("0", 1), ("1", 0)])
+def test_without_lightning_the_first_process_of_torchrun_warns(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, rank: str, warnings: int
+) -> None:
+    monkeypatch.delattr(rank_zero_only, "rank", raising=False)
+    monkeypatch.setenv("RANK", rank)
+    warn("once")
+    assert len(recwarn) == warnings

@@ -105,7 +105,7 @@ class Coco20i(PreparableDataset):
         part = f"{split}{self.year}"
         for folder in (self.root / part, self.masks / part):
             ready = "COCO as `qgnet prepare coco20i` makes it (the same --year, --parts and --crowds)"
-            files.require_folder(folder, "data.root", ready)
+            files.require_folder(folder, ready)
         names = read_lines(self.masks / f"{part}.txt")
         images = [self.root / part / f"{name}.jpg" for name in names]
         masks = [self.masks / part / f"{name}.png" for name in names]

@@ -138,7 +138,7 @@ class Layout(NamedTuple):
 def read_layout(root: Path) -> Layout:
     """Find the masks and the classes; InputError if the folder or ``classes.yaml`` is not laid out as expected."""
     for path in (root, root / IMAGES, root / MASKS):
-        files.require_folder(path, "data.root", LAYOUT)
+        files.require_folder(path, LAYOUT)
     folders = {name: find_files(root / MASKS / name, deep=False) for name in subfolders(root / MASKS)}
     direct = find_files(root / MASKS, deep=False)
     if direct.files and any(found.files for found in folders.values()):

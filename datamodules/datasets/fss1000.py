@@ -46,10 +46,10 @@ class Fss1000(PreparableDataset):
     @cached_property
     def class_names(self) -> dict[int, str]:
         """The class folders in alphabetical order, 1 … 1000; InputError if there is none."""
-        files.require_folder(self.root, "data.root", LAYOUT)
+        files.require_folder(self.root, LAYOUT)
         found = [name for name in subfolders(self.root) if name not in (SPLITS, files.INDEX_FOLDER)]
         if not found:
-            raise InputError(f"{self.root} holds no class folder. Expected {LAYOUT}. Point --data.root to it.")
+            raise InputError(f"{self.root} holds no class folder. Expected {LAYOUT}. Point the data set's root to it.")
         names = dict(enumerate(found, start=1))
         files.check_printable(names, str(self.root))
         return names

@@ -85,7 +85,6 @@ class Pascal5i(PreparableDataset):
         for path in (self.root, self.root / IMAGES, self.root / MASKS):
             files.require_folder(
                 path,
-                "data.root",
                 f"the VOC layout, {IMAGES}/*.jpg, {MASKS}/*.png and {LISTS}/{listing.name}, as "
                 "`qgnet prepare pascal5i` makes it",
             )

@@ -1,7 +1,7 @@
 """What a data set is: one object, in a file per data set, that needs neither torch nor Lightning."""
 
 import argparse
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from datamodules import files
 from datamodules.datasets.protocols import Protocol
 from qgnet.common.errors import InputError
+from qgnet.common.paths import expanded
+from qgnet.common.settings import Checked
 from qgnet.common.terminal import say
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ Split = Literal["train", "val"]
 """``val`` is the test, too."""
 
 
-class DatasetSpec(ABC):
+class DatasetSpec(metaclass=Checked):
     """A data set for few-shot segmentation: its classes and folds, its images and masks, and its defaults.
 
     A subclass gives ``class_names``, ``folds`` and ``images``; what else it gives depends on what there is.
@@ -33,6 +35,7 @@ class DatasetSpec(ABC):
         unused_choices: choices of the protocol that such data have no use for.
     """
 
+    prefix = ""
     image_size: int = 473
     scale: ClassVar[tuple[float, float]] = (0.9, 1.1)
     min_class_area: ClassVar[int] = 2048
@@ -112,12 +115,16 @@ class PreparableDataset(DatasetSpec):
     Attributes:
         command: its name for ``qgnet prepare``.
         title: what it is, in a line.
-        root: its folder.
+        root: its folder; ``~`` and ``$VARIABLES`` are replaced.
     """
 
     command: ClassVar[str]
     title: ClassVar[str]
     root: Path
+
+    def __post_init__(self) -> None:
+        """The root as a Path, also where a text was given."""
+        object.__setattr__(self, "root", expanded(self.root))
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from datamodules.datasets.protocols import Protocol
 from datamodules.datasets.spec import DatasetSpec, Split
 from datamodules.files.sources import Array, LabelledImages, MaskFacts, binary_mask
+from qgnet.common.settings import Count, Natural, Side
 
 SHAPES = ("disc", "square", "triangle", "star", "cross")
 SURFACES = ("striped", "dotted", "checked", "marbled", "wavy", "ringed", "netted", "plain")
@@ -48,9 +49,9 @@ class Synthetic(DatasetSpec):
     min_class_area = 400
     fixed_images = False
 
-    scenes: int = 2000
-    image_size: int = 129
-    seed: int = 321
+    scenes: Count = 2000
+    image_size: Side = 129
+    seed: Natural = 321
 
     @property
     def class_names(self) -> dict[int, str]:

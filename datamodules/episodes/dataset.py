@@ -6,7 +6,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from pytorch_lightning.utilities import rank_zero_warn
 from torch.utils.data import Dataset
 
 from datamodules.datasets.protocols import Protocol, default_seed
@@ -19,6 +18,8 @@ from datamodules.episodes.transforms import Letterbox, Squash, TrainAugmentation
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
+from qgnet.common.settings import Checked, Count, Natural, Scale, Share, Side
+from qgnet.common.terminal import warn
 from qgnet.common.text import some
 
 PairTransform = Callable[[Array, Array, int], tuple[Array, Array]]
@@ -48,7 +49,7 @@ class Draw(NamedTuple):
     inverted: bool = False
 
 
-class EpisodeDataset(Dataset[Episode]):
+class EpisodeDataset(Dataset[Episode], metaclass=Checked):
     """Few-shot episodes of a data set: number ``i`` is drawn from ``stream(seed, fold, i, …)`` and from nothing else.
 
     Unless the protocol says otherwise, the query is the next image of the list that holds one of ``classes`` (the list
@@ -81,20 +82,22 @@ class EpisodeDataset(Dataset[Episode]):
             left out, with a warning), or negative episodes are asked for where every image shows every class.
     """
 
+    prefix = "data"
+
     def __init__(
         self,
         dataset: DatasetSpec,
         split: Split = "val",
-        fold: int = 0,
-        shots: int = 1,
+        fold: Natural = 0,
+        shots: Count = 1,
         protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
-        episodes: int | None = None,
-        seed: int | None = None,
-        image_size: int | None = None,
-        scale: tuple[float, float] | None = None,
-        min_class_area: int | None = None,
-        negative: float = 0.0,
-        inverted: float = 0.0,
+        episodes: Count | None = None,
+        seed: Natural | None = None,
+        image_size: Side | None = None,
+        scale: Scale | None = None,
+        min_class_area: Count | None = None,
+        negative: Share = 0.0,
+        inverted: Share = 0.0,
         index: MaskIndex | None = None,
     ) -> None:
         protocol = dataset.adapt_protocol(protocol).resolved()
@@ -158,7 +161,7 @@ class EpisodeDataset(Dataset[Episode]):
         if not enough:
             raise InputError(f"No class can be tested or trained: {message}")
         if rare:
-            rank_zero_warn(f"Some classes are left out: {message}")
+            warn(f"Some classes are left out: {message}")
         self.images_of = enough
 
     def use_manifest(self, draws: Sequence[NamedDraw]) -> None:

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from datamodules.datasets.spec import DatasetSpec, Split
 from datamodules.episodes.episode import to_tensor
+from qgnet.common.settings import Checked, Natural
 
 
 class LabelledImage(NamedTuple):
@@ -24,10 +25,12 @@ class LabelledImage(NamedTuple):
     name: str
 
 
-class LabelledDataset(Dataset[LabelledImage]):
+class LabelledDataset(Dataset[LabelledImage], metaclass=Checked):
     """The images of a split of a data set, each at its own size: ``batch_size=None``, or ``collate_fn=list``."""
 
-    def __init__(self, dataset: DatasetSpec, split: Split = "val", fold: int = 0) -> None:
+    prefix = "data"
+
+    def __init__(self, dataset: DatasetSpec, split: Split = "val", fold: Natural = 0) -> None:
         dataset.check_fold(fold)
         self.class_names = dataset.class_names
         self.images = dataset.images(split, fold)

@@ -183,10 +183,10 @@ def class_areas(labels: Array) -> dict[int, int]:
     return {int(c): int(pixels[c]) for c in np.flatnonzero(pixels) if c not in (0, IGNORE)}
 
 
-def require_folder(path: Path, setting: str, expected: str) -> None:
+def require_folder(path: Path, expected: str) -> None:
     """InputError unless ``path`` is a folder that can be read; ``expected`` says what should lie there."""
     if not path.is_dir():
-        raise InputError(f"{path} does not exist. Expected {expected}. Point --{setting} to it.")
+        raise InputError(f"{path} does not exist. Expected {expected}. Point the data set's root to it.")
     try:
         next(path.iterdir(), None)
     except PermissionError:

@@ -34,4 +34,4 @@ def run(options: argparse.Namespace) -> None:
             "or felzenszwalb."
         )
     data.prepare_data()
-    print(f"The region maps of {len(data.images.names)} images are in {file}")
+    print(f"The region maps of {len(data.all_images.names)} images are in {file}")

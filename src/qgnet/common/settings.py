@@ -23,6 +23,17 @@ RENAMED = {
     "add_margins": "add_to_score_maps",
 }
 """Old name of a setting → name: command lines, configurations, files and Python with the old one still work."""
+MOVED = {
+    f"datamodules.{module}.{name}": f"datamodules.{name}"
+    for module, name in {
+        "pascal5i": "Pascal5iDataModule",
+        "coco20i": "Coco20iDataModule",
+        "fss1000": "Fss1000DataModule",
+        "folder": "FolderDataModule",
+        "synthetic": "SyntheticDataModule",
+    }.items()
+} | {"datamodules.synthetic.SyntheticViewsDataModule": "datamodules.SyntheticViewsDataModule"}
+"""Old import path of a class → path, as in ``class_path``."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,6 +76,8 @@ FINITE = Rule("a finite number", lambda value: all(math.isfinite(v) for v in ele
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
 Share = Annotated[float, Range(0, 1)]
+Scale = Annotated[tuple[float, float], Range(0.1, 10), INCREASING]
+"""Range of a random scaling."""
 Side = Annotated[int, SIDE]
 """Of a network's square. Which sides it takes, its encoder says."""
 
@@ -135,7 +148,9 @@ def check_side(side: Any, name: str) -> None:
 
 
 def renamed(content: Any) -> Any:
-    """What was read from a file, with the keys of all mappings by their names of today."""
+    """What was read from a file, with the keys of all mappings, and classes, by their names of today."""
+    if isinstance(content, str):
+        return MOVED.get(content, content)
     if isinstance(content, dict):
         return {RENAMED.get(key, key): renamed(value) for key, value in content.items()}
     return [renamed(value) for value in content] if isinstance(content, list) else content

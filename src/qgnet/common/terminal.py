@@ -26,10 +26,10 @@ NOISE = (
 
 
 def is_first() -> bool:
-    """Whether this is the first of all processes, as Lightning numbers them; there are no others before it does."""
+    """Whether this is the first of all processes, as Lightning numbers them, or without it torchrun."""
     from lightning_utilities.core.rank_zero import rank_zero_only  # noqa: PLC0415  (0.2 s, and no help needs it)
 
-    return getattr(rank_zero_only, "rank", 0) == 0
+    return str(getattr(rank_zero_only, "rank", os.environ.get("RANK", "0"))) == "0"
 
 
 def say(*lines: str) -> None:

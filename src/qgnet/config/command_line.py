@@ -167,7 +167,7 @@ def expand_paths(settings: Any) -> None:
     for value in settings if isinstance(settings, list) else []:
         expand_paths(value)
     for name, value in list(vars(settings).items()) if isinstance(settings, Namespace) else []:
-        if name in PATHS and isinstance(value, str):
-            settings[name] = str(expanded(value)) if "~" in value or "$" in value else value
+        if name in PATHS and isinstance(value, str | Path):
+            settings[name] = type(value)(expanded(value)) if "~" in str(value) or "$" in str(value) else value
         else:
             expand_paths(value)

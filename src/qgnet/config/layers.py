@@ -12,7 +12,7 @@ from typing import Any
 
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
-from qgnet.common.settings import RENAMED
+from qgnet.common.settings import MOVED, RENAMED
 from qgnet.common.terminal import say
 from qgnet.common.text import read_yaml
 from qgnet.runs.folders import CONFIG, checkpoint_run
@@ -24,6 +24,7 @@ KEYWORDS = ("last", "best")
 CHOICES = ("seed", "episodes")
 """Settings of a DataModule that a protocol decides, besides ``protocol.*``."""
 OLD_OPTION = re.compile(rf"(--model\.(?:init_args\.)?)({'|'.join(RENAMED)})(?==|$)")
+OLD_CLASS = re.compile(rf"(?<![^=])({'|'.join(map(re.escape, MOVED))})$")
 
 
 def prepared(arguments: Sequence[str]) -> list[str]:
@@ -35,6 +36,7 @@ def prepared(arguments: Sequence[str]) -> list[str]:
     done: list[str] = []
     given: dict[str, Any] = {}
     rest = [OLD_OPTION.sub(lambda found: found[1] + RENAMED[found[2]], argument) for argument in arguments]
+    rest = [OLD_CLASS.sub(lambda found: MOVED[found[0]], argument) for argument in rest]
     while any(config_option(argument) for argument in rest):
         argument = rest.pop(0)
         option = config_option(argument)

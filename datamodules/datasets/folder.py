@@ -22,6 +22,7 @@ from datamodules.files.finding import (
     subfolders,
 )
 from datamodules.files.lists import read_classes
+from datamodules.prepare.choices import LAYOUT
 from qgnet.common.errors import InputError
 from qgnet.common.terminal import say
 from qgnet.common.text import some
@@ -29,11 +30,6 @@ from qgnet.common.text import some
 if TYPE_CHECKING:
     from datamodules.files.index import MaskIndex
     from datamodules.files.sources import BinaryMasks, IndexMasks
-
-LAYOUT = (
-    "images/<name>.jpg (or .png, …) and either masks/<name>.png with class numbers and classes.yaml "
-    "(1: cat, 2: dog, …), or one black-and-white masks/<class>/<name>.png per class"
-)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from datamodules.datasets.folder import LAYOUT
 from datamodules.files.image_paths import find_images
+from datamodules.prepare.choices import LAYOUT
 from qgnet.commands.model_options import add_model_options, model_of
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Range, check

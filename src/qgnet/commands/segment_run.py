@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 
-from datamodules.datasets.folder import LAYOUT, LabelledFolder
+from datamodules.datasets.folder import LabelledFolder
 from datamodules.files.finding import IMAGES, MASKS
 from datamodules.files.sources import Array
 from datamodules.files.writing import remove_parts
 from datamodules.input_images import InputImagesDataModule
+from datamodules.prepare.choices import LAYOUT
 from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.segments import SegmentWriter
 from qgnet.common.errors import InputError

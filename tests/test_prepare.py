@@ -305,13 +305,8 @@ def test_the_shipped_lists_give_the_literatures_counts(real_data: Path, split: s
         return MaskIndex([MaskFacts(h, w, {int(c): n for c, n in a.items() if c not in without}) for h, w, a in rows])
 
     lists = {s: (pascal5i.PASCAL_LISTS / f"{s}.txt").read_text().split() for s in ("train", "val")}
-    counts = fold_counts(
-        index(lists["train"]),
-        index(lists["val"]),
-        [list(range(5 * i + 1, 5 * i + 6)) for i in range(4)],
-        range(1, 21),
-        pascal5i.PASCAL_EXPECTED,
-    )
+    indexes = [index(lists[part]) for part in ("train", "val")]
+    counts = fold_counts(pascal5i.Pascal5i(), *indexes, pascal5i.PASCAL_EXPECTED)
     checked = [c for c in counts if c.expected is not None and (split == "train") == ("training" in c.what)]
     assert len(checked) == 8
     assert all(c.found == c.expected for c in checked)

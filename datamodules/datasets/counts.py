@@ -1,6 +1,6 @@
 """What a preparation ends with: indexes of all masks, and counts beside the literature's."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -66,16 +66,12 @@ def prepared_folds(
 ) -> Prepared:
     """Both splits indexed, and counted for each fold."""
     train, val = (Indexed.of(dataset, split, split) for split in ("train", "val"))
-    counts = fold_counts(train.index, val.index, dataset.folds, dataset.class_names, expected)
+    counts = fold_counts(dataset, train.index, val.index, expected)
     return Prepared(counts, {"train": train, "val": val}, notices)
 
 
 def fold_counts(
-    train: "MaskIndex",
-    test: "MaskIndex",
-    folds: Sequence[Sequence[int]],
-    classes: Collection[int],
-    expected: Mapping[str, tuple[int, ...]],
+    dataset: DatasetSpec, train: "MaskIndex", test: "MaskIndex", expected: Mapping[str, tuple[int, ...]]
 ) -> list[Count]:
     """What the literature counts, for each fold.
 
@@ -83,9 +79,8 @@ def fold_counts(
     dropped (BAM); test pairs of image and class, and their images (BAM).
     """
     counts = []
-    for fold, novel in enumerate(folds):
-        base = [c for c in classes if c not in novel]
-        kept = set(train.with_any(base, MIN_AREA))
+    for fold, novel in enumerate(dataset.folds):
+        kept = set(train.with_any(dataset.base_classes(fold), MIN_AREA))
         found = {
             "training images, kept": len(kept),
             "training images, dropped": len(kept - set(train.with_any(novel))),

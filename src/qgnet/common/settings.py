@@ -1,8 +1,7 @@
 """What a setting may be: declared beside its parameter, checked whenever an object is made, however it is made.
 
-class Frame(metaclass=Checked):
-prefix = "data"
-def __init__(self, width: Annotated[int, Range(1)] = 5) -> None: …
+``class Frame(metaclass=Checked)`` with a ``prefix`` and ``def __init__(self, width: Annotated[int, Range(1)] = 5)``
+refuses ``Frame(width=0)``.
 """
 
 import inspect

@@ -51,7 +51,7 @@ class Workspace:
         painted, outcome = self.session.state.painted.get(image.key), self.session.outcome(image)
         return {
             "key": image.key,
-            "name": self.session.state.titles.get(image.key, image.name),
+            "name": self.session.title(image),
             "painted": painted and painted.model_dump(),
             "outcome": outcome and self.session.describe(outcome),
         }

@@ -13,12 +13,14 @@ from PIL import Image
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
 
-from datamodules.files import read_image_size
+from datamodules.files import read_image, read_image_size
 from datamodules.files.images import count_pages
+from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
+from qgnet.inference.snap import snap
 from qgnet.outputs import CLASS_COLOURS, FORMATS
 from qgnet.web.export import write_zip
-from qgnet.web.images import DISPLAY, THUMBNAIL, scaled, store_dropped
+from qgnet.web.images import DISPLAY, THUMBNAIL, FolderImage, scaled, store_dropped
 from qgnet.web.session import Labels
 from qgnet.web.session_file import Settings
 from qgnet.web.workspace import Workspace
@@ -146,10 +148,16 @@ def image_routes(workspace: Workspace) -> APIRouter:
         return png(session.mask_file(key), Image.Resampling.NEAREST, small)
 
     @router.put("/{key}/mask.png")
-    def paint(key: str, content: Body, support: bool) -> dict[str, Any]:
+    def paint(key: str, content: Body, support: bool, rough: bool = False) -> dict[str, Any]:
         image = workspace.find(key)
-        session.paint(key, decoded_mask(content, read_image_size(image.path)), support)
+        session.paint(key, decoded_mask(content, read_image_size(image.path)), support, rough)
         return workspace.description(image)
+
+    @router.post("/{key}/{number}/snap.png")
+    def grow(key: str, number: int, content: Body, rough: bool = False) -> Response:
+        image = workspace.find(key)
+        mask = decoded_mask(content, read_image_size(image.path))
+        return Response(grown(image, mask, number, rough), media_type="image/png")
 
     @router.delete("/{key}/mask.png")
     def clear(key: str) -> dict[str, Any]:
@@ -165,6 +173,20 @@ def image_routes(workspace: Workspace) -> APIRouter:
         return png(file, Image.Resampling.BILINEAR, small)
 
     return router
+
+
+def grown(image: FolderImage, mask: Labels, number: int, rough: bool) -> bytes:
+    """A mask of the page with a class's strokes grown to the edge of the object, over what is not painted: a grey PNG.
+
+    InputError if there is no stroke of the class.
+    """
+    if not (mask == number).any():
+        raise InputError("There is no stroke of this class in the image. Paint one, then press Snap.")
+    strokes = np.where(mask == number, 1, np.where((mask == 0) | ((mask == IGNORE) & (not rough)), IGNORE, 0))
+    found = snap(read_image(image.path), strokes.astype(np.uint8))
+    file = io.BytesIO()
+    Image.fromarray(np.where((mask == 0) & (found == 1), np.uint8(number), mask)).save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 def decoded_mask(content: bytes, size: tuple[int, int]) -> Labels:

@@ -149,16 +149,20 @@ class Session:
             raise InputError(f"{whose} is gone. {anew}") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"{whose} cannot be read ({error}). {anew}") from None
+        painted = self.state.painted.get(image.key)
         size = read_image_size(image.path)
         if mask.shape != size or mask.dtype != np.uint8:
             raise InputError(
                 f"{whose} is {mask.shape[1]}x{mask.shape[0]} px, {mask.dtype}, the image {size[1]}x{size[0]} px. Put "
                 f"the earlier image back, or: {anew}"
             )
-        return mask
+        return as_meant(mask, painted is not None and painted.rough)
 
-    def paint(self, key: str, mask: Labels, support: bool) -> PaintedMask:
-        """Save a mask; InputError if it holds a number that is no class, or is to be a support and shows nothing."""
+    def paint(self, key: str, mask: Labels, support: bool, rough: bool = False) -> PaintedMask:
+        """Save a mask as the page has it, see `PaintedMask`.
+
+        InputError if it holds a number that is no class, or is to be a support and shows nothing.
+        """
         classes = [number for number in np.unique(mask).tolist() if number not in (0, IGNORE)]
         if support and not classes:
             raise InputError("The mask is empty, and a support must show something. Paint the object first.")
@@ -168,7 +172,7 @@ class Session:
                 raise InputError(f"The mask holds the number {unknown[0]}, which is no class.")
             self.check_there()
             write_grey(self.mask_file(key), mask)
-            painted = PaintedMask(support=support, classes=classes)
+            painted = PaintedMask(support=support, classes=classes, rough=rough)
             self.change(painted=self.state.painted | {key: painted})
         return painted
 
@@ -242,6 +246,13 @@ class Session:
     def describe(self, outcome: Outcome) -> dict[str, Any]:
         """What the page knows of an outcome; ``stale`` if a later run has begun since."""
         return outcome.model_dump(exclude={"stamp", "run"}) | {"stale": outcome.run != self.state.run}
+
+
+def as_meant(mask: Labels, rough: bool) -> Labels:
+    """A mask as the page has it → 0 background and 255 ignored, or not painted; see `PaintedMask`."""
+    if not rough:
+        return mask
+    return np.where(mask == 0, IGNORE, np.where(mask == IGNORE, 0, mask)).astype(np.uint8)
 
 
 def log_line(key: str, outcome: Outcome) -> str:

@@ -45,10 +45,15 @@ class Settings(BaseModel):
 
 
 class PaintedMask(BaseModel):
-    """A painted mask: whether it is a support, and the numbers of the classes in it."""
+    """A painted mask: whether it is a support, and the numbers of the classes in it.
+
+    Of a ``rough`` one, of strokes, nothing is said of what is not painted: in its file 0 is what is not painted, and 255
+    background. In that of another 0 is background, and 255 ignored.
+    """
 
     support: bool
     classes: list[int]
+    rough: bool = False
 
 
 class Outcome(BaseModel):

@@ -5,11 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from datamodules import files
 from datamodules.datasets.counts import Count, Indexed, Prepared
-from datamodules.datasets.protocols import Protocol
 from datamodules.datasets.spec import PreparableDataset, Split
 from datamodules.files.finding import (
     CLASSES,
@@ -21,13 +20,12 @@ from datamodules.files.finding import (
     normalized_name,
     subfolders,
 )
-from datamodules.files.lists import read_classes
-from datamodules.prepare.choices import LAYOUT
-from qgnet.common.errors import InputError
+from datamodules.prepare.choices import LAYOUT, Tool
+from qgnet.common.errors import InputError, some
 from qgnet.common.terminal import say
-from qgnet.common.text import some
 
 if TYPE_CHECKING:
+    from datamodules.datasets.protocols import Protocol
     from datamodules.files.index import MaskIndex
     from datamodules.files.sources import BinaryMasks, IndexMasks
 
@@ -42,8 +40,6 @@ class LabelledFolder(PreparableDataset):
         mask_suffix: what follows an image's name in its mask's, e.g. ``_mask`` for ``a.jpg`` and ``a_mask.png``.
     """
 
-    command = "folder"
-    title = "your own images and masks, checked"
     min_class_area = 1
 
     root: Path = Path("data/folder")
@@ -66,7 +62,7 @@ class LabelledFolder(PreparableDataset):
             )
         return [[number[name] for name in self.novel] or list(self.class_names)]
 
-    def adapt_protocol(self, protocol: Protocol) -> Protocol:
+    def adapt_protocol(self, protocol: "Protocol") -> "Protocol":
         """With images that show a novel class left out of training, whatever the protocol."""
         if protocol.novel_in_training not in (None, "drop"):
             raise InputError(
@@ -100,8 +96,15 @@ class LabelledFolder(PreparableDataset):
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """How masks are named."""
+        """How masks are named, and where labels come from."""
         parser.add_argument("--mask-suffix", default="", help="what follows an image's name in its mask's, e.g. _mask")
+        parser.add_argument(
+            "--from",
+            dest="labels",
+            nargs=2,
+            metavar=("TOOL", "SOURCE"),
+            help=f"first write the folder from what a tool ({', '.join(get_args(Tool))}) has labelled",
+        )
 
     def prepare(self, check_only: bool) -> Prepared:
         """Check, index and count."""
@@ -153,7 +156,7 @@ def read_layout(root: Path) -> Layout:
     left_out = [direct.left_out_message(root / MASKS)]
     if not (root / CLASSES).is_file():
         raise InputError(f"{root / CLASSES} does not exist. Expected {LAYOUT}.")
-    names = read_classes(root / CLASSES)
+    names = files.read_classes(root / CLASSES)
     files.check_printable(names, str(root / CLASSES))
     files.check_distinct(names, str(root / CLASSES))
     if list(names) == [files.IGNORE]:

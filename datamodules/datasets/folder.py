@@ -58,7 +58,8 @@ class LabelledFolder(PreparableDataset):
         unknown = [name for name in self.novel if name not in number]
         if unknown:
             raise InputError(
-                f"data.novel names {unknown[0]}, but {self.root} has the classes {', '.join(number)}. Choose of these."
+                f"{self.prefix}.novel names {unknown[0]}, but {self.root} has the classes {', '.join(number)}. Choose "
+                "of these."
             )
         return [[number[name] for name in self.novel] or list(self.class_names)]
 
@@ -75,14 +76,14 @@ class LabelledFolder(PreparableDataset):
         """All labelled images."""
         if split == "train" and not self.base_classes(fold):
             raise InputError(
-                "Training needs base classes: name the novel ones with --data.novel (e.g. '[cat, dog]'); all other "
-                "classes of the folder are base classes."
+                f"Training needs base classes: name the novel ones with --{self.prefix}.novel (e.g. '[cat, dog]'); all "
+                "other classes of the folder are base classes."
             )
         return self._images
 
     @cached_property
     def _images(self) -> "IndexMasks | BinaryMasks":
-        return folder_images(self.root, self.mask_suffix)
+        return folder_images(self.root, self.mask_suffix, f"{self.prefix}.mask_suffix")
 
     def index(self, images: "IndexMasks | BinaryMasks", split: Split) -> "MaskIndex":  # type: ignore[override]
         """As of every data set; InputError if no mask holds an object."""
@@ -114,6 +115,12 @@ class LabelledFolder(PreparableDataset):
         counts = [Count("images", len(images.names))]
         counts += [Count(f"images with {name}", len(index.images_of(c, 1))) for c, name in self.class_names.items()]
         return Prepared(counts, {"folder": indexed}, notices(images, index, self.class_names))
+
+
+class NamedFolder(LabelledFolder):
+    """As FolderDataModule has it, whose own settings are those of the folder."""
+
+    prefix = "data"
 
 
 class Layout(NamedTuple):
@@ -171,8 +178,8 @@ def read_layout(root: Path) -> Layout:
     return Layout([], direct.files, False, names, left_out)
 
 
-def folder_images(root: Path, suffix: str = "") -> "IndexMasks | BinaryMasks":
-    """All images that have a mask; says what is left out.
+def folder_images(root: Path, suffix: str, setting: str) -> "IndexMasks | BinaryMasks":
+    """All images that have a mask; says what is left out. ``setting`` is the suffix's name in messages.
 
     Raises:
         InputError: if a mask has no image, two images or masks have one name, or there is no mask.
@@ -194,14 +201,14 @@ def folder_images(root: Path, suffix: str = "") -> "IndexMasks | BinaryMasks":
             without_end += not stem.endswith(end)
     if without_end and without_end == len(layout.masks):
         raise InputError(
-            f"data.mask_suffix (--mask-suffix of `qgnet prepare`) is {suffix}, but no mask's name ends in it. "
+            f"{setting} (--mask-suffix of `qgnet prepare`) is {suffix}, but no mask's name ends in it. "
             "Correct it, or take it out."
         )
     alone = [name for name in masks if name not in images]
     if alone:
         raise InputError(
             f"{next(iter(masks[alone[0]].values()))} has no image in {root / IMAGES} ({len(alone)} such mask(s)). Add "
-            f"it, or remove it.{suffix_hint(alone, images)}"
+            f"it, or remove it.{suffix_hint(alone, images, setting)}"
         )
     say(found.left_out_message(root / IMAGES), *layout.left_out)
     if len(images) > len(masks):
@@ -214,13 +221,13 @@ def folder_images(root: Path, suffix: str = "") -> "IndexMasks | BinaryMasks":
     return files.IndexMasks(names, image_files, [masks[name][1] for name in names], layout.classes)
 
 
-def suffix_hint(alone: Sequence[str], images: Collection[str]) -> str:
+def suffix_hint(alone: Sequence[str], images: Collection[str], setting: str) -> str:
     """The setting that finds the images of masks which are named otherwise; nothing if there is none for all."""
     ends = {alone[0][len(name) :] for name in images if alone[0].startswith(name)}
     for end in sorted(ends, key=len):
         if all(name.endswith(end) and name.removesuffix(end) in images for name in alone):
-            setting = f"--data.mask_suffix={end} (--mask-suffix={end} of `qgnet prepare`)"
-            return f" If {end!r} follows the image's name, {setting} finds it."
+            option = f"--{setting}={end} (--mask-suffix={end} of `qgnet prepare`)"
+            return f" If {end!r} follows the image's name, {option} finds it."
     return ""
 
 

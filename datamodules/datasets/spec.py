@@ -28,6 +28,7 @@ class DatasetSpec(metaclass=Checked):
     A subclass gives ``class_names``, ``folds`` and ``images``; what else it gives depends on what there is.
 
     Attributes:
+        prefix: of its settings' names in messages: where they stand as settings of an EpisodeDataModule.
         image_size: default side of the square that the network sees, in pixels.
         scale: default range of the random scaling in training.
         min_class_area: default of the pixels that a class must cover in an image to count there.
@@ -35,7 +36,7 @@ class DatasetSpec(metaclass=Checked):
         unused_choices: choices of the protocol that such data have no use for.
     """
 
-    prefix = ""
+    prefix = "data.dataset"
     image_size: int = 473
     scale: ClassVar[tuple[float, float]] = (0.9, 1.1)
     min_class_area: ClassVar[int] = 2048

@@ -2,9 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, get_args
 
-import datamodules
 from datamodules import prepare
 from datamodules.prepare.choices import Tool
 from qgnet.common.errors import InputError
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from datamodules.datasets.counts import Count
 
 DATA_SETS = {
-    "pascal5i": ("Pascal5i", "VOC 2012 with SBD's masks"),
-    "coco20i": ("Coco20i", "COCO, its instances drawn as index masks"),
-    "fss1000": ("Fss1000", "FSS-1000, checked (it cannot be downloaded)"),
-    "folder": ("LabelledFolder", "your own images and masks, checked"),
+    "pascal5i": ("pascal5i.Pascal5i", "VOC 2012 with SBD's masks"),
+    "coco20i": ("coco20i.Coco20i", "COCO, its instances drawn as index masks"),
+    "fss1000": ("fss1000.Fss1000", "FSS-1000, checked (it cannot be downloaded)"),
+    "folder": ("folder.NamedFolder", "your own images and masks, checked"),
 }
-"""Name → its PreparableDataset in ``datamodules``, imported only if it is the one asked for; and what it is."""
+"""Name → its PreparableDataset in ``datamodules.datasets``, imported only if it is asked for; and what it is."""
 
 
 class DataSetParser(argparse.ArgumentParser):
@@ -27,7 +27,7 @@ class DataSetParser(argparse.ArgumentParser):
 
     def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
         """As every parser."""
-        kind = getattr(datamodules, self.get_default("kind"))
+        kind = resolve_name(f"datamodules.datasets.{self.get_default('kind')}")
         self.set_defaults(kind=kind)
         self.add_argument("--root", type=expanded, default=kind.root, help="folder of the data set")
         self.add_argument("--check", action="store_true", help="download and convert nothing, only check")

@@ -216,9 +216,10 @@ def test_settings_in_messages_can_be_typed(refused: Refused, data: list[str], pr
 
 def test_settings_that_give_more_samples_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BaseDataModule, "ranks", 9)
-    scenes = {"scenes": 40, "num_workers": 0}
-    episodes = SyntheticDataModule(**scenes, image_size=65, min_class_area=50, episodes=2, train_episodes=3)
-    views = SyntheticViewsDataModule(**scenes, batch_size=2, held_out=3)
+    episodes = SyntheticDataModule(
+        scenes=40, num_workers=0, image_size=65, min_class_area=50, episodes=2, train_episodes=3
+    )
+    views = SyntheticViewsDataModule(scenes=40, num_workers=0, batch_size=2, held_out=3)
     for data in (episodes, views):
         data.setup("fit")
     for loader, advice in {

@@ -94,4 +94,4 @@ def progress(
         return Lines(items, title, total, leave, **look)
     from tqdm import tqdm
 
-    return tqdm(items, title, total, leave, **look)  # type: ignore[return-value]  (of None it says: of nothing)
+    return tqdm(items, title, total, leave, **look)  # type: ignore[return-value]

@@ -13,7 +13,7 @@ from skimage.data import coins
 from datamodules.files.sources import IGNORE
 from qgnet.commands import main as qgnet
 from qgnet.common.boundary import boundary
-from qgnet.outputs.formats import draw_masks
+from qgnet.outputs.marking import draw_masks
 
 CENTRE = (51, 44)
 RADIUS = 22

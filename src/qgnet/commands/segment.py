@@ -61,6 +61,12 @@ def add_parser(subcommands: Any) -> None:
         help=f"one or more (default index): {'; '.join(f'{name}: {one.label}' for name, one in FORMATS.items())}",
     )
     output.add_argument("--polygons", action="store_true", help="of --format coco: polygons instead of run lengths")
+    output.add_argument(
+        "--instances",
+        action="store_true",
+        help="split what was found into single objects: an annotation of coco and a shape of labelme each, outlines, "
+        "and their number, in segments.csv, too",
+    )
     machine = parser.add_argument_group("where it runs")
     machine.add_argument("--devices", default="auto", help="how many GPUs, or CPU processes (default: every GPU)")
     machine.add_argument("--nodes", type=int, default=1, help="how many machines, as of torchrun or SLURM (default 1)")

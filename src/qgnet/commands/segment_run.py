@@ -21,16 +21,16 @@ from datamodules.input_images import InputImagesDataModule
 from datamodules.prepare.choices import LAYOUT
 from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.segments import SegmentWriter
-from qgnet.common.errors import InputError
+from qgnet.common.errors import InputError, some
 from qgnet.common.locks import claim
 from qgnet.common.terminal import printable, quiet, say
-from qgnet.common.text import some
 from qgnet.inference.segmenter import Segmenter
 from qgnet.inference.supports import read_supports
 from qgnet.inference.task import ImageSegmentation
+from qgnet.outputs.contact_sheet import write_contact_sheet
 from qgnet.outputs.file_names import ANNOTATIONS, LOCK, SHEET, TABLE, check_distinct, is_too_long, longest_name
 from qgnet.outputs.folder import ASIDE, OutputFolder, move_aside
-from qgnet.outputs.records import Record, check_writable, read_record, write_coco, write_contact_sheet, write_csv
+from qgnet.outputs.records import Record, check_writable, read_record, write_coco, write_csv
 from qgnet.runs.trainer import checked_trainer
 
 Supports = dict[str, list[tuple[Array, Array]]]
@@ -75,7 +75,7 @@ def segment_folder(
     check_distinct(out, images, options.format, tuple(supports))
     segmenter.fit(supports)
     fingerprint = fingerprint_of(segmenter, supports)
-    folder = OutputFolder(out, images, options.format, tuple(segmenter.classes), fingerprint)
+    folder = OutputFolder(out, images, options.format, tuple(segmenter.classes), fingerprint, options.instances)
     pending = folder.pending()
     if trainer.is_global_zero:
         report_fit(segmenter, len(images), len(pending))
@@ -173,7 +173,7 @@ def finish(options: argparse.Namespace, folder: OutputFolder, new: Collection[st
         raise InputError(f"{len(missing)} images have no result, e.g. {missing[0]}. Run the same command again.")
     aside = [file for name in new for file in records[name]["aside"]] + folder.clear()
     for name in records.keys() - set(new):
-        folder.update_location(name, records[name])
+        records[name] = folder.update(name, records[name])
     here = {name: record | {"file": str(folder.images[name])} for name, record in records.items()}
     good = {name: record for name, record in here.items() if "error" not in record}
     aside += write_tables(folder, good, options.format, options.polygons)
@@ -193,7 +193,7 @@ def write_tables(
     if "coco" in formats:
         write_coco(folder.out, good, folder.classes, as_polygons)
     if good:
-        write_contact_sheet(folder.out, good)
+        write_contact_sheet(folder.out, good, folder.classes)
     stale = [*([] if "coco" in formats else [ANNOTATIONS]), *([] if good else [SHEET])]
     return [file for file in stale if move_aside(folder.out, file)]
 

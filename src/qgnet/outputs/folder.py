@@ -8,12 +8,27 @@ from pathlib import Path
 from datamodules.input_images import InputImage
 from qgnet.common.errors import InputError
 from qgnet.outputs.file_names import FOLDER, Classes, all_files, files_of_all_formats, record_file
-from qgnet.outputs.formats import WRITERS, the_file, update_image_path
-from qgnet.outputs.records import Record, error_record, is_complete, is_current, read_record, record_of, write_record
+from qgnet.outputs.formats import OF_OBJECTS, the_file, update_image_path, writers
+from qgnet.outputs.records import (
+    Record,
+    error_record,
+    has_objects,
+    is_complete,
+    is_current,
+    read_record,
+    record_of,
+    result_of,
+    with_objects,
+    without_objects,
+    write_record,
+)
 from qgnet.outputs.segments import Result
 
 ASIDE = ".qgnet-earlier"
 """In the output folder: what was moved aside, in the folders it was in; the last of each name."""
+
+APART = " of single objects"
+"""Added to a format's name in records, of a file in which they are told apart."""
 
 
 class OutputFolder:
@@ -25,20 +40,33 @@ class OutputFolder:
         formats: that are written.
         classes: all of them.
         run: fingerprint of what results depend on, apart from the image.
+        instances: whether single objects are told apart. Masks do not depend on it, so that what is done is not done
+            again; see :meth:`update`.
     """
 
     def __init__(
-        self, out: Path, images: Mapping[str, Path], formats: Sequence[str], classes: Classes, run: str
+        self,
+        out: Path,
+        images: Mapping[str, Path],
+        formats: Sequence[str],
+        classes: Classes,
+        run: str,
+        instances: bool = False,
     ) -> None:
         self.out = out
         self.images = images
         self.formats = formats
         self.classes = classes
         self.run = run
+        self.instances = instances
+        self.writers = writers(instances)
 
     def files(self, name: str) -> dict[str, str]:
-        """An image's files in this run → the format of each."""
-        return all_files(name, self.formats, self.classes)
+        """An image's files in this run → what is in each: its format, and whether single objects are told apart."""
+        files = all_files(name, self.formats, self.classes)
+        return {
+            file: f"{kind}{APART}" if self.instances and kind in OF_OBJECTS else kind for file, kind in files.items()
+        }
 
     @cached_property
     def files_of_all(self) -> frozenset[str]:
@@ -54,7 +82,10 @@ class OutputFolder:
         if record is None or not is_current(record, path, self.run):
             return False
         files = record["files"]
-        return all(files.get(file) == kind and is_complete(self.out / file) for file, kind in self.files(name).items())
+        return all(
+            files.get(file, "").removesuffix(APART) == kind.removesuffix(APART) and is_complete(self.out / file)
+            for file, kind in self.files(name).items()
+        )
 
     def write(self, image: InputImage, result: Result | None) -> None:
         """Write an image's files, move aside what is there of it from earlier runs, and write its record last.
@@ -82,23 +113,37 @@ class OutputFolder:
         if result is None:
             return error_record(image.path, image.error, self.run)
         try:
-            for write in (WRITERS[name] for name in self.formats if name in WRITERS):
+            for write in (self.writers[chosen] for chosen in self.formats if chosen in self.writers):
                 write(self.out, image.name, image.path, result)
         except InputError as error:  # it was taken away while it was segmented
             return error_record(image.path, str(error), self.run)
-        return record_of(image.path, result, self.run)
+        return record_of(image.path, result, self.run, self.instances)
 
-    def update_location(self, name: str, record: Record) -> None:
-        """Note where an image that was done before lies now, in its labelme file, too.
+    def update(self, name: str, record: Record) -> Record:
+        """Bring what is there of an image that was done before to what this run says of it; its record by now.
+
+        That is where the image lies now, in its labelme file, too, and whether single objects are told apart.
 
         Raises:
-            InputError: if the labelme file is none any more.
+            InputError: if the labelme file is none any more, or the image was exchanged just now.
         """
-        path = self.images[name]
+        path, before = self.images[name], record
         if "labelme" in self.formats:
             update_image_path(self.out / the_file("labelme", name), path)
-        if record["file"] != os.path.abspath(path):
-            write_record(self.out, name, record | {"file": os.path.abspath(path)})
+        files = self.files(name)
+        stale = {file: kind for file, kind in files.items() if record["files"][file] != kind}
+        if stale or has_objects(record) != self.instances:
+            kept = {file: kind for file, kind in record["files"].items() if file not in stale}
+            write_record(self.out, name, record | {"files": kept})  # so that it is done again if this is cut off
+            result = result_of(record)
+            for chosen in {kind.removesuffix(APART) for kind in stale.values()}:
+                self.writers[chosen](self.out, name, path, result)
+            record = with_objects(record, result) if self.instances else without_objects(record)
+            record |= {"files": kept | stale}
+        record = record | {"file": os.path.abspath(path)}
+        if record != before:
+            write_record(self.out, name, record)
+        return record
 
     def clear(self) -> list[str]:
         """Move aside what earlier runs wrote of images that are not in this one, unless it is still right; the files.

@@ -3,9 +3,9 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -13,11 +13,10 @@ from PIL import Image
 from datamodules.files.images import decode_image
 from datamodules.files.pixels import read_bytes
 from datamodules.files.png import PALETTE
-from datamodules.files.sources import Array
 from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
-from qgnet.outputs import CLASS_COLOURS
 from qgnet.outputs.file_names import files_of
+from qgnet.outputs.marking import Entry, draw_legend, draw_masks, plain
 from qgnet.outputs.polygons import polygons
 from qgnet.outputs.segments import Result, Segment
 
@@ -50,24 +49,43 @@ def files_and_segments(chosen: str, name: str, result: Result) -> Iterator[tuple
     return zip(files_of(chosen, name, tuple(result.segments)), result.segments.values(), strict=True)
 
 
-def write_overlay(out: Path, name: str, source: Path, result: Result) -> None:
-    """The image with the masks over it; InputError if it is another one by now."""
+def write_overlay(out: Path, name: str, source: Path, result: Result, instances: bool = False) -> None:
+    """The image with the masks over it; InputError if it is another one by now.
+
+    Several classes have a legend; with `instances` single objects are outlined, and how many there are is said.
+    """
     image = decode_image(source, read_bytes(source))
     if image.shape[:2] != result.mask.shape:
         raise InputError(f"{source} was exchanged while it was segmented. Run the same command again.")
-    image = draw_masks(image, result.mask)
+    numbered = [(n, one) for n, one in enumerate(result.segments.values(), start=1) if not one.empty]
+    entries = [Entry(n, plain(one.name) + (f": {one.count}" if instances else "")) for n, one in numbered]
+    image = draw_masks(image, result.mask, result.instances if instances else None)
+    if instances or len(result.segments) > 1:
+        image = draw_legend(image, entries)
     with atomic_write(out / the_file("overlay", name)) as part:
         Image.fromarray(image).save(part, format="JPEG", quality=90)
 
 
-def write_labelme(out: Path, name: str, source: Path, result: Result, image_path: str | None = None) -> None:
-    """Polygons as labelme reads them; ``image_path`` is where it looks for the image, by default the image's file."""
+def write_labelme(
+    out: Path, name: str, source: Path, result: Result, image_path: str | None = None, instances: bool = False
+) -> None:
+    """Polygons as labelme reads them, in which shapes of one class and one ``group_id`` are one object.
+
+    Args:
+        out: the output folder.
+        name: of the image there.
+        source: the image's own file.
+        result: what was found in it.
+        image_path: where labelme looks for the image; by default its own file.
+        instances: whether there is a polygon for each single object, with its number, not for each connected part.
+    """
     height, width = result.mask.shape
     file = out / the_file("labelme", name)
     shapes = [
-        {"label": segment.name, "points": polygon.tolist(), "group_id": None, "shape_type": "polygon", "flags": {}}
+        {"label": segment.name, "points": polygon.tolist(), "group_id": group, "shape_type": "polygon", "flags": {}}
         for segment in result.segments.values()
-        for polygon in polygons(segment.mask)
+        for group, mask in (objects_of(segment) if instances else [(None, segment.mask)])
+        for polygon in polygons(mask)
     ]
     content = {
         "version": "5.5.0",
@@ -79,6 +97,12 @@ def write_labelme(out: Path, name: str, source: Path, result: Result, image_path
         "imageWidth": width,
     }
     write_text(file, json.dumps(content))
+
+
+def objects_of(segment: Segment) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """The number of each single object, and its mask, (H, W) in {0, 1}."""
+    for number in range(1, segment.count + 1):
+        yield number, (segment.instances == number).astype(np.uint8)
 
 
 def path_from(folder: Path, source: Path) -> str:
@@ -106,18 +130,16 @@ WRITERS: dict[str, Writer] = {
     "probability": write_probability,
 }
 """Of the formats with files of each image."""
+OF_OBJECTS: dict[str, Writer] = {
+    "labelme": partial(write_labelme, instances=True),
+    "overlay": partial(write_overlay, instances=True),
+}
+"""Of those in which single objects can be told apart."""
 
 
-def draw_masks(image: Array, mask: NDArray[np.uint8]) -> Array:
-    """(H, W, 3) with each class of (H, W) in its colour, half transparent, outlined."""
-    blended = image.copy()
-    for number in np.unique(mask[mask > 0]).tolist():
-        inside = (mask == number).astype(np.uint8)
-        colour = CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
-        blended[inside == 1] = (0.5 * blended[inside == 1] + 0.5 * np.array(colour)).astype(np.uint8)
-        outlines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-        cv2.drawContours(blended, outlines, -1, colour, max(1, max(mask.shape) // 400))
-    return blended
+def writers(instances: bool) -> dict[str, Writer]:
+    """Of the formats with files of each image; ``instances``: of single objects where these can be told apart."""
+    return WRITERS | OF_OBJECTS if instances else WRITERS
 
 
 def the_file(chosen: str, name: str) -> str:

@@ -5,48 +5,68 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_masks
 
-from datamodules.episodes.transforms import letterbox_size
-from datamodules.files.images import decode_image, stamp
-from datamodules.files.pixels import read_bytes
-from datamodules.files.sources import Array
-from datamodules.files.writing import atomic_write
+from datamodules.files.images import stamp
 from qgnet.common.errors import InputError
-from qgnet.outputs.file_names import ANNOTATIONS, FOLDER, SHEET, TABLE, record_file
-from qgnet.outputs.formats import draw_masks, write_text
+from qgnet.outputs.file_names import ANNOTATIONS, FOLDER, TABLE, record_file
+from qgnet.outputs.formats import objects_of, write_text
 from qgnet.outputs.polygons import polygons
-from qgnet.outputs.segments import Result
+from qgnet.outputs.segments import Result, Segment
 
 Record = dict[str, Any]
 COLUMNS = ("image", "class", "score", "area", "empty")
-SHOWN = 96
-"""Images on a contact sheet."""
-ACROSS = 6
-CELL = 180
-CAPTION = 18
-GAP = 6
-GREY = 128
+OBJECTS = "objects"
+"""In a segment of a record, where single objects are told apart: the run lengths of each. The column of their count."""
 
 
-def record_of(path: Path, result: Result, run: str) -> Record:
-    """Of an image that was segmented in a run of this fingerprint."""
+def record_of(path: Path, result: Result, run: str, instances: bool = False) -> Record:
+    """Of an image that was segmented in a run of this fingerprint; ``instances``: with its single objects."""
     segments = []
     for segment in result.segments.values():
-        runs = coco_masks.encode(np.asfortranarray(segment.mask))
-        score, empty = round(segment.score, 4), segment.empty
-        counts = runs["counts"].decode()
-        segments.append({"class": segment.name, "score": score, "area": segment.area, "empty": empty, "counts": counts})
+        of_class = {"class": segment.name, "score": round(segment.score, 4), "area": segment.area}
+        segments.append({**of_class, "empty": segment.empty, "counts": run_lengths(segment.mask)})
     height, width = result.mask.shape
-    return {"run": run, "file": str(path), "size": [height, width], "segments": segments}
+    record = {"run": run, "file": str(path), "size": [height, width], "segments": segments}
+    return with_objects(record, result) if instances else record
+
+
+def with_objects(record: Record, result: Result) -> Record:
+    """A record with the single objects of what was found."""
+    found = [[run_lengths(mask) for _, mask in objects_of(segment)] for segment in result.segments.values()]
+    segments = [segment | {OBJECTS: each} for segment, each in zip(record["segments"], found, strict=True)]
+    return record | {"segments": segments}
+
+
+def without_objects(record: Record) -> Record:
+    """A record without single objects."""
+    segments = [{key: value for key, value in one.items() if key != OBJECTS} for one in record["segments"]]
+    return record | {"segments": segments}
+
+
+def has_objects(record: Record) -> bool:
+    """Whether single objects are told apart."""
+    return any(OBJECTS in segment for segment in record["segments"])
+
+
+def result_of(record: Record) -> Result:
+    """What a record keeps of a result: its masks; probabilities are 0 and 1."""
+    masks = {segment["class"]: (decoded(record, segment["counts"]), segment["score"]) for segment in record["segments"]}
+    return Result(
+        {name: Segment(name, mask, mask.astype(np.float32), score, {}) for name, (mask, score) in masks.items()}
+    )
+
+
+def run_lengths(mask: NDArray[np.uint8]) -> str:
+    """COCO's of (H, W) in {0, 1}."""
+    counts: str = coco_masks.encode(np.asfortranarray(mask))["counts"].decode()
+    return counts
 
 
 def error_record(path: Path, error: str, run: str) -> Record:
@@ -87,17 +107,22 @@ def is_complete(file: Path) -> bool:
 
 
 def write_csv(out: Path, records: Mapping[str, Record]) -> None:
-    """``segments.csv``: a line per image and class."""
+    """``segments.csv``: a line per image and class; where single objects are told apart, their number comes last."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    counted = [OBJECTS] if any(map(has_objects, records.values())) else []
+    writer = csv.DictWriter(text, [*COLUMNS, *counted], extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for record in records.values():
-        writer.writerows({"image": record["file"], **segment} for segment in record["segments"])
+        for segment in record["segments"]:
+            writer.writerow({"image": record["file"], **segment, OBJECTS: len(segment.get(OBJECTS, ()))})
     write_text(out / TABLE, text.getvalue())
 
 
 def write_coco(out: Path, records: Mapping[str, Record], classes: Sequence[str], as_polygons: bool) -> None:
-    """``annotations.json``: COCO's format, masks as compressed run lengths or as polygons."""
+    """``annotations.json``: COCO's format, masks as compressed run lengths or as polygons.
+
+    An annotation is all of a class in an image, or where single objects are told apart one of them.
+    """
     images: list[Record] = []
     annotations: list[Record] = []
     for number, (name, record) in enumerate(records.items(), start=1):
@@ -105,10 +130,8 @@ def write_coco(out: Path, records: Mapping[str, Record], classes: Sequence[str],
         file = Path(record["file"])
         file_name = name if Path(name).name == file.name else name + file.suffix  # equal names keep their endings
         images.append({"id": number, "file_name": file_name, "height": height, "width": width})
-        for segment in record["segments"]:
-            if segment["empty"]:
-                continue
-            runs = {"size": record["size"], "counts": segment["counts"]}
+        for segment, counts in annotated(record):
+            runs = {"size": record["size"], "counts": counts}
             shape = [p.ravel().tolist() for p in polygons(coco_masks.decode(runs))] if as_polygons else runs
             annotations.append(
                 {
@@ -116,7 +139,7 @@ def write_coco(out: Path, records: Mapping[str, Record], classes: Sequence[str],
                     "image_id": number,
                     "category_id": classes.index(segment["class"]) + 1,
                     "segmentation": shape,
-                    "area": segment["area"],
+                    "area": int(coco_masks.area(runs)),
                     "bbox": coco_masks.toBbox(runs).tolist(),
                     "iscrowd": 0,
                     "score": segment["score"],
@@ -127,52 +150,16 @@ def write_coco(out: Path, records: Mapping[str, Record], classes: Sequence[str],
     write_text(out / ANNOTATIONS, json.dumps(content))
 
 
-def write_contact_sheet(out: Path, records: Mapping[str, Record]) -> None:
-    """``contact_sheet.jpg``: those with something found, the least sure first, then the empty ones."""
-
-    def order(name: str) -> tuple[bool, float]:
-        segments = records[name]["segments"]
-        empty = all(segment["empty"] for segment in segments)
-        return empty, max(segment["score"] for segment in segments) * (-1 if empty else 1)
-
-    names = sorted(records, key=order)[:SHOWN]
-    rows = -(-len(names) // ACROSS)
-    sheet = Image.new("RGB", (ACROSS * (CELL + GAP) + GAP, rows * (CELL + CAPTION + GAP) + GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for i, name in enumerate(names):
-        left, top = GAP + i % ACROSS * (CELL + GAP), GAP + i // ACROSS * (CELL + CAPTION + GAP)
-        score = max(segment["score"] for segment in records[name]["segments"])
-        sheet.paste(Image.fromarray(thumbnail(records[name])), (left, top + CAPTION))
-        draw.text((left, top), f"{score:.2f}  {name[-20:]}", "black", font)
-    with atomic_write(out / SHEET) as part:
-        sheet.save(part, format="JPEG", quality=88)
+def annotated(record: Record) -> Iterator[tuple[Record, str]]:
+    """What COCO has an annotation of: the segment of the class, and run lengths."""
+    for segment in record["segments"]:
+        parts = [] if segment["empty"] else segment.get(OBJECTS, [segment["counts"]])
+        yield from ((segment, counts) for counts in parts)
 
 
-def thumbnail(record: Record) -> Array:
-    """A small image of an image with its masks."""
-    image = as_segmented(record)
-    height, width = letterbox_size(image.shape[0], image.shape[1], CELL)
-    mask = np.zeros(image.shape[:2], np.uint8)
-    for number, segment in enumerate(record["segments"], start=1):
-        mask[decoded(record, segment) == 1] = number
-    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    labels = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-    return draw_masks(small, labels.astype(np.uint8, copy=False))
-
-
-def as_segmented(record: Record) -> Array:
-    """The image of a record; grey of its size if it was taken away, or exchanged for another, since."""
-    try:
-        image = decode_image(Path(record["file"]), read_bytes(Path(record["file"])))
-    except InputError:
-        image = np.empty((0, 0, 3), np.uint8)
-    height, width = record["size"]
-    return image if image.shape[:2] == (height, width) else np.full((height, width, 3), GREY, np.uint8)
-
-
-def decoded(record: Record, segment: Record) -> NDArray[np.uint8]:
-    """(H, W) in {0, 1} of a record's segment."""
-    mask: NDArray[np.uint8] = coco_masks.decode({"size": record["size"], "counts": segment["counts"]})
+def decoded(record: Record, counts: str) -> NDArray[np.uint8]:
+    """(H, W) in {0, 1} of run lengths of a record."""
+    mask: NDArray[np.uint8] = coco_masks.decode({"size": record["size"], "counts": counts})
     return mask
 
 

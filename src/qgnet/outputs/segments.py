@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from qgnet.outputs.instances import Objects, split
 
 Map = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -64,6 +67,19 @@ class Segment:
         """Pixels of the mask."""
         return int(np.count_nonzero(self.mask))
 
+    @cached_property
+    def instances(self) -> Objects:
+        """(H, W) int32: 0 where there is no single object, n of the n-th one; found when it is first asked for.
+
+        They are the mask's connected parts without specks, cut where objects touch: `qgnet.outputs.instances.split`.
+        """
+        return split(self.mask)
+
+    @property
+    def count(self) -> int:
+        """How many single objects there are."""
+        return int(self.instances.max(initial=0))
+
 
 @dataclass(frozen=True)
 class Result:
@@ -85,6 +101,15 @@ class Result:
         """(H, W) uint8: 0 background, n the n-th class; so {0, 1} of a single class."""
         masks = [number * segment.mask for number, segment in enumerate(self.segments.values(), start=1)]
         return np.maximum.reduce(masks)
+
+    @property
+    def instances(self) -> Objects:
+        """(H, W) int32: 0 where there is no single object, n of the n-th one; those of one class after the other."""
+        objects, count = np.zeros(self.mask.shape, np.int32), 0
+        for segment in self.segments.values():
+            objects += np.where(segment.instances > 0, segment.instances + count, 0).astype(np.int32)
+            count += segment.count
+        return objects
 
     @property
     def probability(self) -> Map:

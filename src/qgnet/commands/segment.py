@@ -40,6 +40,12 @@ def add_parser(subcommands: Any) -> None:
         metavar=("IMAGE", "MASK"),
         help="an image and its mask, black and white, or 0 background, 1 object, 255 ignored; as often as you like",
     )
+    given.add_argument(
+        "--scribbles",
+        action="store_true",
+        help="the masks are rough strokes, white on the object and black on the background, over grey; on black, white "
+        "alone; of what is not painted nothing is said",
+    )
     given.add_argument("--supports", type=Path, metavar="FOLDER", help=f"every class of a folder: {LAYOUT}")
     add_model_options(parser)
     how = parser.add_argument_group("how it is found")

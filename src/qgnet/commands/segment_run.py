@@ -92,7 +92,7 @@ def segment_folder(
 def load_supports(options: argparse.Namespace) -> Supports:
     """Class name → images and masks of ``--support`` and ``--supports``; InputError if they cannot be used."""
     if options.support:
-        return read_supports(options.support, None)
+        return read_supports(options.support, None, options.scribbles)
     root = options.supports
     if not (root / IMAGES).is_dir() or not (root / MASKS).is_dir():
         raise InputError(f"--supports {root} is not laid out as expected: {LAYOUT}.")
@@ -105,7 +105,7 @@ def load_supports(options: argparse.Namespace) -> Supports:
     empty = [name for name, found in pairs.items() if not found]
     if empty and len(empty) < len(pairs):
         say(f"{root} has no mask that shows {', '.join(empty)}: not looked for.")
-    return read_supports({name: found for name, found in pairs.items() if found}, None)
+    return read_supports({name: found for name, found in pairs.items() if found}, None, options.scribbles)
 
 
 def make_trainer(options: argparse.Namespace) -> pl.Trainer:

@@ -131,7 +131,10 @@ class Segmenter:
         return [one.name for one in self.fitted]
 
     def fit(
-        self, supports: SupportPairs | Mapping[str, SupportPairs], names: Mapping[int, str] | None = None
+        self,
+        supports: SupportPairs | Mapping[str, SupportPairs],
+        names: Mapping[int, str] | None = None,
+        scribbles: bool = False,
     ) -> "Segmenter":
         """Learn classes from their supports; they are encoded once, here.
 
@@ -141,6 +144,9 @@ class Segmenter:
                 numbers, of the image's size: black and white, or 0 background, 1 object, 255 ignored. Tensors and
                 nested lists of the same are taken, too.
             names: class number → name. The masks then hold class numbers, 0 background and 255 ignored.
+            scribbles: masks are rough strokes, and of what is not painted nothing is said: white object and black
+                background on grey, white object on black, or 1 object, 0 background, 255 not painted (with ``names``
+                class numbers). Without a stroke of background the image's border far from the object is taken for it.
 
         Returns:
             Itself.
@@ -149,7 +155,9 @@ class Segmenter:
             InputError: for no support, a mask that is empty, of nothing but the object or of another size than its
                 image, class numbers without a meaning, two classes of one name, or what cannot be read.
         """
-        self.fitted = [self._fit_class(name, pairs) for name, pairs in read_supports(supports, names).items()]
+        self.fitted = [
+            self._fit_class(name, pairs) for name, pairs in read_supports(supports, names, scribbles).items()
+        ]
         return self
 
     def _fit_class(self, name: str, pairs: list[tuple[Array, Array]]) -> FittedClass:

@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import watershed
 
+from datamodules.episodes.transforms import resize_strokes
 from datamodules.files.sources import IGNORE, Array
 
 COARSE = 200
@@ -60,11 +61,7 @@ def reduced(image: Array, seeds: Array, side: int) -> tuple[Array, Array]:
     if scale >= 1:
         return image, seeds
     size = (max(1, round(seeds.shape[1] * scale)), max(1, round(seeds.shape[0] * scale)))
-    cover = [cv2.resize((seeds == n).astype(np.float32), size, interpolation=cv2.INTER_AREA) for n in (0, 1)]
-    small = np.full(cover[0].shape, IGNORE, np.uint8)
-    small[cover[0] > 0] = 0
-    small[(cover[1] > 0) & (cover[1] >= cover[0])] = 1
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), small
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), resize_strokes(seeds, size)
 
 
 def first_guess(image: Array, seeds: Array) -> NDArray[np.bool_]:

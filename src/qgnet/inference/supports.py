@@ -4,7 +4,7 @@ import io
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from datamodules.files.masks import decode_index_mask, decode_mask
 from datamodules.files.pixels import read_bytes, read_error
 from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
+from qgnet.inference.scribbles import WHITE, as_strokes, with_background
 from qgnet.outputs.segments import MOST_CLASSES
 
 NAMELESS = Path("the PIL image")
@@ -85,17 +86,31 @@ def as_class_mask(source: ImageLike, numbers: Collection[int] | None) -> Array:
     return values.astype(np.uint8) if max(found, default=0) <= BYTE else values
 
 
+def as_scribbles(source: ImageLike, called: str) -> Array:
+    """Strokes as (H, W) uint8 in {0, 1, 255}, see `as_strokes`, of a file, a PIL image or an array, with its errors."""
+    if is_file(source):
+        path, data = contents_of(source)
+        try:
+            values = decode_index_mask(path, data)
+            if set(np.unique(values).tolist()) <= {0, 1, IGNORE} and (values == 1).any():
+                return as_strokes(values, called)
+        except InputError:  # in colour, or of 16 bits
+            pass
+    elif (values := numbers_of(source, "A mask", "an array (H, W)")).dtype == bool:
+        source = values.astype(np.uint8)
+    pixels = as_image(source)
+    white, black = pixels.min(axis=2), pixels.max(axis=2)
+    return as_strokes(np.where(white >= WHITE, white, black), called)
+
+
 def mask_of_file(source: ImageLike, single: bool) -> NDArray[Any] | None:
     """The numbers in a mask's file or PIL image; None of anything else.
 
     Of a ``single`` object: 0, 1 and 255 (ignored) as they stand, all else as any binary mask.
     """
-    if isinstance(source, Image.Image):
-        path, data = NAMELESS, as_file(source)
-    elif isinstance(source, str | os.PathLike):
-        path, data = Path(source), read_bytes(Path(source))
-    else:
+    if not is_file(source):
         return None
+    path, data = contents_of(source)
     try:
         values = decode_index_mask(path, data)
     except InputError:
@@ -103,6 +118,18 @@ def mask_of_file(source: ImageLike, single: bool) -> NDArray[Any] | None:
             return decode_mask(path, data)
         raise
     return decode_mask(path, data) if single and set(np.unique(values).tolist()) != {0, 1, IGNORE} else values
+
+
+def is_file(source: ImageLike) -> TypeGuard[str | os.PathLike[str] | Image.Image]:
+    """Whether it is a file, or a PIL image, which is read as one."""
+    return isinstance(source, str | os.PathLike | Image.Image)
+
+
+def contents_of(source: str | os.PathLike[str] | Image.Image) -> tuple[Path, bytes]:
+    """What messages call a file, and what is in it."""
+    if isinstance(source, Image.Image):
+        return NAMELESS, as_file(source)
+    return Path(source), read_bytes(Path(source))
 
 
 def numbers_of(source: Any, what: str, expected: str) -> NDArray[Any]:
@@ -163,6 +190,11 @@ def checked_images(images: Any) -> Iterable[ImageLike]:
     return images
 
 
+NO_BACKGROUND = {
+    False: "marks everything: there is no background. Mark the object alone.",
+    True: f"has no background: what is not the object is {IGNORE} (not known). Mark some background with 0.",
+}
+"""What is wrong with a mask of an object alone, by whether the rest of it is not known."""
 OBJECT = "object"
 """Name of the class where the user gives none."""
 
@@ -171,9 +203,9 @@ SupportPairs = Iterable[tuple[ImageLike, ImageLike]]
 
 
 def read_supports(
-    supports: SupportPairs | Mapping[str, SupportPairs], names: Mapping[int, str] | None
+    supports: SupportPairs | Mapping[str, SupportPairs], names: Mapping[int, str] | None, scribbles: bool = False
 ) -> dict[str, list[tuple[Array, Array]]]:
-    """Class name → images and masks in {0, 1, 255}; errors as of :meth:`Segmenter.fit`."""
+    """Class name → images and masks in {0, 1, 255}; arguments and errors as of :meth:`Segmenter.fit`."""
     classes = None if names is None else checked_names(names)
     if classes and isinstance(supports, Mapping):
         raise InputError(
@@ -191,7 +223,7 @@ def read_supports(
         checked_name(name)
         for number, (image, mask) in enumerate(checked_pairs(pairs), start=1):
             pixels, called = as_image(image), f"The mask of {name_of(image, f'support {number}')}"
-            labels = as_class_mask(mask, classes)
+            labels = as_scribbles(mask, called) if scribbles and not classes else as_class_mask(mask, classes)
             if labels.shape != pixels.shape[:2]:
                 raise InputError(
                     f"{called} is {labels.shape[1]}x{labels.shape[0]} px, the image {pixels.shape[1]}x"
@@ -203,8 +235,10 @@ def read_supports(
             for key, label in classes.items() if classes else [(1, name)]:
                 if (labels == key).any():
                     binary = np.where(labels == IGNORE, IGNORE, labels == key).astype(np.uint8)
+                    if scribbles:
+                        binary = with_background(binary, called)
                     if not (binary == 0).any():
-                        raise InputError(f"{called} marks everything: there is no background. Mark the object alone.")
+                        raise InputError(f"{called} {NO_BACKGROUND[(binary == IGNORE).any()]}")
                     by_class.setdefault(label, []).append((pixels, binary))
     expected = list(classes.values() if classes else groups)
     missing = [name for name in expected if name not in by_class]

@@ -1,11 +1,23 @@
 // What is said of the chosen image, and which of its buttons can be pressed.
 
-import { $ } from "./dom.js";
-import { nameOf, chosenImage, state } from "./state.js";
+import { $, check } from "./dom.js";
+import { chosenImage, isRough, nameOf, nameOfOther, state } from "./state.js";
 import { stage } from "./tools.js";
+
+/** What is said of what is not painted, and so what the brush without a class is for. */
+export function showUnpainted() {
+  check($("unpainted").children, isRough() ? "unknown" : "background", "unpainted");
+  const row = $("classes").lastElementChild;
+  if (!row) return;
+  const [pick, name] = row.children;
+  name.textContent = nameOfOther();
+  pick.title = isRough() ? "Paint what is none of the classes" : "Paint what nothing is said of";
+  pick.setAttribute("aria-label", `Paint ${nameOfOther()}`);
+}
 
 export function showAbout() {
   const one = chosenImage();
+  showUnpainted();
   const about = $("about");
   about.replaceChildren();
   $("accept").disabled = !one || !(state.mask || state.probabilities);

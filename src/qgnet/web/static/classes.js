@@ -1,16 +1,18 @@
 // Classes and their thresholds: shown, chosen, changed and kept.
 
+import { showUnpainted } from "./about.js";
 import { sendJson } from "./api.js";
 import { $, button } from "./dom.js";
 import { colourOf, IGNORE } from "./found.js";
 import { notice, tried } from "./notices.js";
 import { saveAll } from "./saving.js";
 import { changed, labels, open, showImage, strip } from "./shown.js";
-import { nameOf, state } from "./state.js";
+import { nameOf, nameOfOther, state } from "./state.js";
 import { stage } from "./tools.js";
 
 export function showClasses() {
-  $("classes").replaceChildren(...[...state.classes, { number: IGNORE, name: "ignored" }].map(row));
+  $("classes").replaceChildren(...[...state.classes, { number: IGNORE, name: nameOfOther() }].map(row));
+  showUnpainted();
   showThreshold();
 }
 
@@ -39,7 +41,7 @@ function pick(number, name, i) {
   const node = document.createElement("button");
   node.type = "button";
   node.className = "pick";
-  node.title = number === IGNORE ? "Paint what nothing is said of" : `Paint this class (${i + 1})`;
+  node.title = number === IGNORE ? "" : `Paint this class (${i + 1})`;
   node.setAttribute("aria-label", `Paint ${name}`);
   node.setAttribute("aria-pressed", number === state.number);
   const dot = text("dot", "");

@@ -2,9 +2,9 @@
 
 import { choose } from "./classes.js";
 import { $ } from "./dom.js";
-import { accept, begin, end, fill, step, stroke } from "./painting.js";
+import { accept, begin, end, fill, snap, step, stroke } from "./painting.js";
 import { segment } from "./runs.js";
-import { open, setView, strip } from "./shown.js";
+import { leave, open, setView, strip } from "./shown.js";
 import { state } from "./state.js";
 import { setRadius, setTool, stage } from "./tools.js";
 
@@ -43,6 +43,8 @@ const KEYS = {
   ",": () => go(-1),
   ".": () => go(1),
   v: nextView,
+  g: snap,
+  escape: leave,
   s: segment,
   a: accept,
   "?": () => $("help-dialog").showModal(),

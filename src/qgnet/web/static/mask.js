@@ -1,12 +1,14 @@
-// A mask being painted: a byte per pixel of the image (0 background, a class's number, 255 ignored), and its history.
+// A mask being painted: a byte per pixel of the image, and its history. 0 is what is not painted, and background; 255 is
+// ignored; all else are class numbers. Of rough strokes, what is not painted is unknown, and 255 is background.
 
 const MOST_HISTORY = 96 * 2 ** 20; // bytes of earlier states that are kept
 
 export class Mask {
-  constructor(width, height, values) {
+  constructor(width, height, values, rough = false) {
     this.width = width;
     this.height = height;
     this.values = values || new Uint8Array(width * height);
+    this.rough = rough;
     this.past = [];
     this.future = [];
     this.before = null;
@@ -48,6 +50,15 @@ export class Mask {
   cancel() {
     if (this.before) this.values.set(this.before);
     this.before = null;
+  }
+
+  /** Other values, as one change. */
+  replace(values) {
+    this.begin();
+    values.forEach((value, i) => {
+      if (value !== this.values[i]) this.set(i % this.width, Math.floor(i / this.width), value);
+    });
+    return this.end();
   }
 
   undo() {

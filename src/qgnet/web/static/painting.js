@@ -1,11 +1,15 @@
 // What the user paints changes the mask on the stage.
 
 import { showAbout } from "./about.js";
+import { ask } from "./api.js";
 import { $ } from "./dom.js";
+import { IGNORE } from "./found.js";
 import { Mask } from "./mask.js";
+import { forget, notice, tried } from "./notices.js";
+import { decodeGrey, encodeGrey } from "./png.js";
 import { saveNow, saveSoon } from "./saving.js";
-import { labels, setView } from "./shown.js";
-import { chosenImage, state } from "./state.js";
+import { labels, leave, setView, showImage } from "./shown.js";
+import { chosenImage, nameOf, state } from "./state.js";
 import { stage } from "./tools.js";
 
 /** A mask to paint in; of an image with a prediction, the prediction to be corrected. */
@@ -13,7 +17,8 @@ function ensureMask() {
   if (!stage.shown || state.shown !== state.key) return null;
   if (!state.mask) {
     const { width, height } = stage.shown;
-    state.mask = new Mask(width, height, labels());
+    const found = labels();
+    state.mask = new Mask(width, height, found, state.rough && !found);
   }
   if (state.view !== "mask") setView("mask");
   stage.labels = state.mask.values;
@@ -21,6 +26,7 @@ function ensureMask() {
 }
 
 export function begin() {
+  leave();
   const mask = ensureMask();
   mask?.begin();
   return mask;
@@ -48,7 +54,60 @@ export function fill(point) {
 }
 
 export function step(direction) {
+  leave();
   if (state.mask?.[direction]()) edited();
+}
+
+/** Grow the strokes of the class to the edge of the object: shown, and not taken yet. */
+export async function snap() {
+  const { key, number, mask } = state;
+  if ($("snap").disabled) return;
+  leave();
+  if (!mask || state.shown !== key || number === IGNORE || !mask.values.includes(number)) {
+    notice(`Paint a rough stroke of ${nameOf(number === IGNORE ? state.classes[0].number : number)} first, then press Snap.`, "snap");
+    return;
+  }
+  forget("snap");
+  if (state.view !== "mask") setView("mask");
+  const before = mask.values.slice();
+  $("snap").disabled = true;
+  const grown = await tried(() => grow(key, number, mask));
+  $("snap").disabled = false;
+  const same = key === state.key && mask === state.mask && before.every((value, i) => value === mask.values[i]);
+  if (!grown || !same) return;
+  if (grown.every((value, i) => value === before[i])) {
+    notice("The stroke is at the edge already: there is nothing to grow.", "snap");
+    return;
+  }
+  state.grown = grown;
+  $("grown").hidden = false;
+  $("grown-take").focus();
+  showImage();
+}
+
+async function grow(key, number, { values, width, height, rough }) {
+  const body = await encodeGrey(values, width, height);
+  const answer = await ask(`/api/images/${key}/${number}/snap.png?rough=${rough}`, { method: "POST", body });
+  return (await decodeGrey(await answer.arrayBuffer())).values;
+}
+
+/** Take what a stroke was grown to. */
+export function take() {
+  const { grown, mask } = state;
+  if (!grown) return;
+  leave();
+  if (mask.replace(grown)) edited();
+}
+
+/** Whether what is not painted is unknown, in this image and in those that are painted next. */
+export function setUnpainted(meaning) {
+  leave();
+  state.rough = meaning === "unknown";
+  if (state.mask && state.mask.rough !== state.rough) {
+    state.mask.rough = state.rough;
+    saveSoon(state.key, state.mask);
+  }
+  showAbout();
 }
 
 function edited() {

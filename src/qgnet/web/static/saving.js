@@ -4,7 +4,7 @@ import { showAbout } from "./about.js";
 import { ask } from "./api.js";
 import { forget, notice, tried } from "./notices.js";
 import { encodeGrey } from "./png.js";
-import { changed, showImage } from "./shown.js";
+import { changed, leave, showImage } from "./shown.js";
 import { state } from "./state.js";
 import { showStatus } from "./status.js";
 
@@ -53,7 +53,7 @@ async function sendMask(key, mask, wanted) {
   }
   const support = wanted ?? ((painted ? painted.support : !found) && !isEmpty);
   const body = await encodeGrey(mask.values, mask.width, mask.height);
-  return (await ask(`/api/images/${key}/mask.png?support=${support}`, { method: "PUT", body })).json();
+  return (await ask(`/api/images/${key}/mask.png?support=${support}&rough=${mask.rough}`, { method: "PUT", body })).json();
 }
 
 export async function saveAll() {
@@ -62,6 +62,7 @@ export async function saveAll() {
 
 export async function clear() {
   const { key } = state;
+  leave();
   const save = state.saves.get(key);
   if (save) {
     clearTimeout(save.timer);

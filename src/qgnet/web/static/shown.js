@@ -22,6 +22,7 @@ export function changed(one) {
 export async function open(key) {
   const turn = ++state.opening;
   const again = key === state.shown;
+  if (!again) leave();
   state.key = key;
   strip.select(key);
   if (!again) {
@@ -65,10 +66,10 @@ function loadImage(url) {
   });
 }
 
-async function loadMask({ key, width, height }) {
+async function loadMask({ key, width, height, painted }) {
   try {
     const bytes = await getBytes(`/api/images/${key}/mask.png`);
-    return bytes && new Mask(width, height, (await decodeGrey(bytes)).values);
+    return bytes && new Mask(width, height, (await decodeGrey(bytes)).values, painted.rough);
   } catch (error) {
     if (error.status !== 422) throw error;
     notice(error.message); // the mask is broken, or the image was exchanged: it can be cleared
@@ -85,7 +86,7 @@ export function labels() {
 
 export async function showImage() {
   showAbout();
-  stage.labels = state.view === "mask" ? labels() : null;
+  stage.labels = state.view === "mask" ? state.grown || labels() : null;
   stage.map = null;
   stage.draw();
   if (state.maps.includes(state.view)) {
@@ -111,6 +112,15 @@ async function loadMap(key, number, kind) {
   const canvas = new OffscreenCanvas(width, height);
   canvas.getContext("2d").putImageData(data, 0, 0);
   return canvas;
+}
+
+/** Do not show any more what a stroke was grown to. */
+export function leave() {
+  if (!state.grown) return;
+  state.grown = null;
+  if ($("grown").contains(document.activeElement)) $("stage").focus({ preventScroll: true });
+  $("grown").hidden = true;
+  showImage();
 }
 
 export function setView(view) {

@@ -14,6 +14,8 @@ export const state = {
   opening: 0, // counts, so that what arrives late for an earlier choice is left
   mask: null, // of the chosen image, once something is painted
   probabilities: null, // of the chosen image
+  grown: null, // the mask with a stroke grown to the edge, which is shown before it is taken
+  rough: false, // whether what is not painted is unknown, of the next mask
   view: "mask",
   number: 1, // of the class that is painted
   saves: new Map(), // key → {mask, dirty, timer, running}: masks that are not kept yet
@@ -22,4 +24,10 @@ export const state = {
 /** The chosen image, as the server describes it. */
 export const chosenImage = () => state.images.get(state.key);
 
-export const nameOf = (number) => state.classes.find((one) => one.number === Number(number))?.name || "ignored";
+/** Whether what is not painted in the chosen image is unknown. */
+export const isRough = () => (state.mask ? state.mask.rough : state.rough);
+
+/** What the brush without a class paints. */
+export const nameOfOther = () => (isRough() ? "background" : "ignored");
+
+export const nameOf = (number) => state.classes.find((one) => one.number === Number(number))?.name || nameOfOther();

@@ -36,7 +36,7 @@ def resize_mask(mask: Array, size: tuple[int, int]) -> Array:
 
 def resize_strokes(strokes: Array, size: tuple[int, int]) -> Array:
     """(H, W) in {0, 1, 255} at ``size`` (width, height): no stroke is lost, however thin it is."""
-    if size[0] >= strokes.shape[1]:
+    if max(size) >= max(strokes.shape):
         return cv2.resize(strokes, size, interpolation=cv2.INTER_NEAREST)
     cover = [cv2.resize((strokes == label).astype(np.float32), size, interpolation=cv2.INTER_AREA) for label in (0, 1)]
     resized = np.full(cover[0].shape, IGNORE, np.uint8)

@@ -76,6 +76,8 @@ def by_colours(image: Array, seeds: Array, guess: NDArray[np.bool_]) -> Array:
     mask = np.where(guess, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     mask[seeds == 1] = cv2.GC_FGD
     mask[seeds == 0] = cv2.GC_BGD
+    if (mask & 1).all() or not (mask & 1).any():  # there are no colours to tell apart
+        return (mask & 1).astype(np.uint8)
     cv2.setRNGSeed(0)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(np.ascontiguousarray(image), mask, None, *models, TURNS, cv2.GC_INIT_WITH_MASK)

@@ -30,8 +30,8 @@ class SupportPositions(NamedTuple):
 
     Attributes:
         features: (B, C, N) float32 of length 1.
-        foreground: (B, N) float32 in [0, 1], the object's share of what is known of a position: of what is not ignored.
-        background: (B, N), the same of what is neither object nor ignored; 0 in both is a position without anything known.
+        foreground: (B, N) float32 in [0, 1], the object's share of what is known, and not ignored, of a position.
+        background: (B, N), the rest of that share; where nothing is known, 0 like the other.
     """
 
     features: Tensor

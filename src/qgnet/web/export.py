@@ -59,10 +59,12 @@ def as_text(name: str) -> str:
 def result_of(session: Session, image: FolderImage, names: Mapping[int, str], presence: float) -> Result | None:
     """An image's painted mask, or what was found at today's thresholds; None if nothing. It has all classes by name.
 
+    Of an image with rough strokes it is what was found.
+
     Raises:
         InputError: if the image's mask, or what was found in it, is gone or broken.
     """
-    if image.key in session.state.painted:
+    if image.key in session.state.painted and not session.is_rough(image.key):
         mask = session.mask(image)
         return as_result(names, {n: (mask == n).astype(np.float32) for n in names}, {}, dict.fromkeys(names, 1.0), 0)
     outcome = session.outcome(image)

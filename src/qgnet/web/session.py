@@ -149,14 +149,18 @@ class Session:
             raise InputError(f"{whose} is gone. {anew}") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(f"{whose} cannot be read ({error}). {anew}") from None
-        painted = self.state.painted.get(image.key)
         size = read_image_size(image.path)
         if mask.shape != size or mask.dtype != np.uint8:
             raise InputError(
                 f"{whose} is {mask.shape[1]}x{mask.shape[0]} px, {mask.dtype}, the image {size[1]}x{size[0]} px. Put "
                 f"the earlier image back, or: {anew}"
             )
-        return as_meant(mask, painted is not None and painted.rough)
+        return as_meant(mask, self.is_rough(image.key))
+
+    def is_rough(self, key: str) -> bool:
+        """Whether an image is painted with rough strokes, see `PaintedMask`."""
+        painted = self.state.painted.get(key)
+        return painted is not None and painted.rough
 
     def paint(self, key: str, mask: Labels, support: bool, rough: bool = False) -> PaintedMask:
         """Save a mask as the page has it, see `PaintedMask`.

@@ -47,8 +47,8 @@ class Settings(BaseModel):
 class PaintedMask(BaseModel):
     """A painted mask: whether it is a support, and the numbers of the classes in it.
 
-    Of a ``rough`` one, of strokes, nothing is said of what is not painted: in its file 0 is what is not painted, and 255
-    background. In that of another 0 is background, and 255 ignored.
+    A ``rough`` one is of strokes, and says nothing of what is not painted: in its file 0 is what is not painted, and
+    255 background. In that of another 0 is background, and 255 ignored.
     """
 
     support: bool

@@ -116,15 +116,22 @@ class Worker:
         numbers = [number for number in self.session.names if (mask == number).any()]
         masks = {n: np.where(mask == IGNORE, IGNORE, mask == n).astype(np.uint8) for n in numbers}
         if not numbers or not all((binary == 0).any() for binary in masks.values()):
+            whose = f"The painted mask of {self.session.title(image)}"
+            if numbers and self.session.is_rough(image.key):
+                raise InputError(
+                    f"{whose} has strokes of one class alone. Paint some background, too, or let what is unpainted be "
+                    "background."
+                )
             raise InputError(
-                f"The painted mask of {self.session.title(image)} marks {'everything' if numbers else 'nothing'}. A "
+                f"{whose} marks {'everything' if numbers else 'nothing'}. A "
                 "support must show the object and some background: correct it, or take it out of the supports."
             )
         return masks
 
     def _segment(self, first: str, stopped: Event) -> None:
-        """Segment all images that nothing is painted in; the first one alone, so that it is seen at once."""
-        waiting = [p for p in self.images.find() if p.key not in self.session.state.painted]
+        """Segment all images but those with a whole painted mask; the first one alone, so that it is seen at once."""
+        painted = self.session.state.painted
+        waiting = [p for p in self.images.find() if p.key not in painted or painted[p.key].rough]
         waiting.sort(key=lambda image: image.key != first)
         self.update_job(total=len(waiting))
         batches = [waiting[:1], *(waiting[i : i + BATCH] for i in range(1, len(waiting), BATCH))]

@@ -44,6 +44,7 @@ function describe({ painted, outcome }) {
   if (state.mask) return "Corrected by you; accept it to find the others by it, too.";
   if (outcome?.error) return outcome.error;
   const scores = Object.entries(outcome?.scores || {});
+  if (!scores.length && isRough()) return "Paint a stroke on the object and some on the background, then press Segment.";
   if (!scores.length) return "Paint the object, then press Segment.";
   const said = ([n, score]) => `${score < state.presence ? "No " : ""}${nameOf(n)}: score ${score.toFixed(2)}.`;
   return `${scores.map(said).join(" ")}${outcome.stale ? " Of an earlier run." : ""}`;

@@ -107,13 +107,12 @@ export function setUnpainted(meaning) {
     state.mask.rough = state.rough;
     saveSoon(state.key, state.mask);
   }
-  showAbout();
+  showImage();
 }
 
 function edited() {
-  stage.draw();
+  showImage();
   saveSoon(state.key, state.mask);
-  showAbout();
 }
 
 export async function accept() {

@@ -77,11 +77,12 @@ async function loadMask({ key, width, height, painted }) {
   }
 }
 
-/** Labels to be seen: what is painted, or else what was found. */
+/** Labels to be seen: what is painted, or else what was found; rough strokes lie over what was found. */
 export function labels() {
-  if (state.mask) return state.mask.values;
-  const found = state.probabilities;
-  return found && labelsOf(found, chosenImage().outcome, state);
+  const { mask } = state;
+  if (mask && !mask.rough) return mask.values;
+  const found = state.probabilities && labelsOf(state.probabilities, chosenImage().outcome, state);
+  return mask && found ? mask.values.map((value, i) => value || found[i]) : mask?.values || found;
 }
 
 export async function showImage() {

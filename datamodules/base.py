@@ -115,6 +115,8 @@ class BaseDataModule(pl.LightningDataModule, metaclass=Checked):
     prefix = "data"
     most_workers = 4
     """Loader processes that are worth their memory, unless ``num_workers`` says otherwise."""
+    more: tuple[str, str]
+    """What gives more samples for evaluation, and for training, in a message."""
 
     def __init__(
         self,
@@ -146,8 +148,7 @@ class BaseDataModule(pl.LightningDataModule, metaclass=Checked):
         if count < self.ranks and not self.allow_zero_length_dataloader_with_multiple_devices:
             raise InputError(
                 f"There are {count} {'training' if training else 'evaluation'} samples for {self.ranks} "
-                "processes; each needs one. Ask for more (--data.episodes, --data.train_episodes, --data.held_out), or "
-                "lower --trainer.devices."
+                f"processes; each needs one. Give more ({self.more[training]}), or lower --trainer.devices."
             )
         batch_size = self.batch_size if training else None
         sampler = IndexSampler(data, self.rank, self.ranks, batch_size, visits)  # type: ignore[arg-type]

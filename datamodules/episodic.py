@@ -33,7 +33,7 @@ class EpisodeDataModule(BaseDataModule):
     A choice of the protocol that such data have no use for is warned of.
 
     Args:
-        dataset: whose images and classes they are.
+        dataset: whose images and classes they are; a subclass gives its own.
         fold: which classes are novel, 0 … 3.
         shots: supports per episode, K.
         protocol: a name and single choices that replace its own, e.g. ``--data.protocol.name hsnet``.
@@ -51,9 +51,11 @@ class EpisodeDataModule(BaseDataModule):
         inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
     """
 
+    more = ("--data.episodes", "--data.train_episodes")
+
     def __init__(
         self,
-        dataset: DatasetSpec,
+        dataset: DatasetSpec | None = None,
         fold: Natural = 0,
         shots: Count = 1,
         protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
@@ -70,7 +72,10 @@ class EpisodeDataModule(BaseDataModule):
         inverted: Share = 0.0,
     ) -> None:
         if not isinstance(dataset, DatasetSpec):
-            raise InputError(f"data.dataset is {dataset!r}; expected a DatasetSpec, such as Pascal5i() or yours.")
+            raise InputError(
+                f"data.dataset is {dataset!r}; expected a DatasetSpec, such as Pascal5i() or yours. Name one, or give "
+                "it in a subclass: super().__init__(dataset, …)."
+            )
         warn_of_useless_choices(protocol, dataset.unused_choices, type(self).__name__)
         if episode_file and episodes is not None:
             warn(f"data.episodes {episodes} does nothing, since data.episode_file says which episodes there are.")

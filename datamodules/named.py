@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.datasets.coco20i import Coco20i, Year
-from datamodules.datasets.folder import LabelledFolder
+from datamodules.datasets.folder import LabelledFolder, NamedFolder
 from datamodules.datasets.fss1000 import Fss1000
 from datamodules.datasets.pascal5i import Pascal5i
 from datamodules.datasets.protocols import Protocol
@@ -130,7 +130,7 @@ class FolderDataModule(EpisodeDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            LabelledFolder(Path(root), novel, mask_suffix),
+            NamedFolder(Path(root), novel, mask_suffix),
             image_size=image_size,
             min_class_area=min_class_area,
             scale=scale,

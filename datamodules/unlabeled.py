@@ -46,6 +46,7 @@ class ViewDataModule(BaseDataModule):
     """
 
     most_workers = 8
+    more = ("--data.held_out", "images")
 
     def __init__(
         self,
@@ -154,15 +155,15 @@ class ImageFolder:
 
     def __init__(self, root: Path, list_file: Path | None) -> None:
         if not root.is_dir():
-            raise InputError(f"data.root is {root}, which is no folder. Point --data.root to a folder of images.")
+            raise InputError(f"The root is {root}, which is no folder. Point it to a folder of images.")
         searched = find_files(root)
         found = searched.files
         if list_file is not None:
-            found = self._listed(found, list_file)
+            found = self._listed(found, list_file, root)
         if not found:
             left_out = searched.left_out_message(root)
             raise InputError(
-                f"{root} holds no image ({', '.join(sorted(ENDINGS))}). {left_out} Point --data.root to some."
+                f"{root} holds no image ({', '.join(sorted(ENDINGS))}). {left_out} Point the root to some."
             )
         if list_file is None:
             say(searched.left_out_message(root))
@@ -170,7 +171,7 @@ class ImageFolder:
         self.names = found
 
     @staticmethod
-    def _listed(found: Sequence[str], list_file: Path) -> list[str]:
+    def _listed(found: Sequence[str], list_file: Path, root: Path) -> list[str]:
         wanted = [normalized_name(line).replace("\\", "/").removeprefix("./") for line in read_lines(list_file)]
         by_name: dict[str, list[str]] = {}
         for file in found:
@@ -180,14 +181,14 @@ class ImageFolder:
         missing = [name for name in wanted if name not in by_name]
         if missing:
             raise InputError(
-                f"{list_file} names {len(missing)} image(s) that are not under data.root, e.g. {missing[0]}. "
-                "Correct the list or data.root."
+                f"{list_file} names {len(missing)} image(s) that are not under {root}, e.g. {missing[0]}. "
+                "Correct the list or the root."
             )
         unclear = [name for name in wanted if len(by_name[name]) > 1]
         if unclear:
             raise InputError(
                 f"{list_file} names {unclear[0]}, which may be {' or '.join(by_name[unclear[0]][:2])}. Give the path "
-                "below data.root."
+                f"below {root}."
             )
         listed = [by_name[name][0] for name in wanted]
         if len(set(listed)) < len(listed):

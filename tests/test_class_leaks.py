@@ -43,6 +43,7 @@ def test_classes_that_were_trained_on_are_refused_by_name(
     for subcommand in ("test", "validate", "fit"):
         error = refused(command, capsys, subcommand, config, *leaking, f"--ckpt_path={LAST}")
         assert name.split(", ")[-1] in error
+        assert ("data.novel" in error) <= (config == "folder.yaml")
         assert kept["novel"][0] in error
         assert "asked for as novel, but this checkpoint was trained on" in error
     with pytest.warns(UserWarning, match="this checkpoint was trained on"):

@@ -2,17 +2,23 @@
 
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import EPISODIC, Command
+from fake_data import write_folder
 
+from datamodules import SyntheticDataModule, SyntheticViewsDataModule
+from datamodules.base import BaseDataModule
 from qgnet import start
 from qgnet.cli import main
 from qgnet.commands import main as qgnet
 from qgnet.common.boundary import boundary
+from qgnet.common.errors import InputError
+from qgnet.config.command_line import CommandLine
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 Refused = Callable[..., str]
@@ -173,3 +179,67 @@ def test_qgnets_commands_end_at_the_same_boundary(workdir: Path, capsys: pytest.
 def test_a_task_is_read_from_a_checkpoint_in_python(command: Command) -> None:
     command("fit", "demo/qgnet.yaml", "--run=runs/x")
     FewShotSegmentation.load_from_checkpoint("runs/x/checkpoints/last.ckpt", map_location="cpu")
+
+
+def typed(*arguments: str) -> set[str]:
+    """The settings of a command line's DataModule, each as a user types it."""
+    data = CommandLine("fit", [*EPISODIC, *arguments]).config.data
+    return {f"data.{name.replace('init_args.', '')}" for name in data.keys(branches=True)}
+
+
+@pytest.mark.parametrize(
+    ("data", "prefix"),
+    [
+        (["--data=FolderDataModule"], "data"),
+        (["--data=EpisodeDataModule", "--data.dataset=LabelledFolder"], "data.dataset"),
+    ],
+)
+def test_settings_in_messages_can_be_typed(refused: Refused, data: list[str], prefix: str, tmp_path: Path) -> None:
+    data = [*data, f"--{prefix}.root={write_folder(tmp_path / 'own', binary=False)}"]
+    settings = typed(*data)
+    assert f"{prefix}.novel" in settings
+
+    def named(*arguments: str) -> set[str]:
+        found = set(re.findall(r"data(?:\.[a-z_]+)+", refused("fit", *data, *arguments)))
+        assert found <= settings
+        return found
+
+    assert named(f"--{prefix}.novel=[fish]") == {f"{prefix}.novel"}
+    assert named() == {f"{prefix}.novel"}  # no base classes
+    assert named(f"--{prefix}.novel=[cup]", f"--{prefix}.mask_suffix=_m") == {f"{prefix}.mask_suffix"}
+    assert named(f"--{prefix}.novel=[cup]", "--data.fold=1") == {"data.fold"}
+    assert named(f"--{prefix}.novel=[cup]", "--data.min_class_area=9000") == {"data.min_class_area"}
+    for path in list((tmp_path / "own/masks").glob("*.png")):
+        path.rename(path.with_name(f"{path.stem}_m.png"))
+    assert named(f"--{prefix}.novel=[cup]") == {f"{prefix}.mask_suffix"}
+
+
+def test_settings_that_give_more_samples_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BaseDataModule, "ranks", 9)
+    episodes = SyntheticDataModule(
+        scenes=40, num_workers=0, image_size=65, min_class_area=50, episodes=2, train_episodes=3
+    )
+    views = SyntheticViewsDataModule(scenes=40, num_workers=0, batch_size=2, held_out=3)
+    for data in (episodes, views):
+        data.setup("fit")
+    for loader, advice in {
+        episodes.train_dataloader: "(--data.train_episodes)",
+        episodes.test_dataloader: "(--data.episodes)",
+        views.predict_dataloader: "(--data.held_out)",
+    }.items():
+        with pytest.raises(InputError, match=f"9 processes; each needs one. Give more {re.escape(advice)}, or"):
+            loader()
+
+
+def test_a_data_module_without_a_data_set_says_what_is_expected(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "without.py").write_text(
+        "from datamodules import EpisodeDataModule\n\n\nclass Mine(EpisodeDataModule):\n"
+        "    def __init__(self, name: str = 'x') -> None:\n        super().__init__(shots=1)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("EpisodeDataModule", "without.Mine"):
+        message = refused("fit", f"--data={name}")
+        assert "data.dataset is None; expected a DatasetSpec, such as Pascal5i() or yours" in message
+        assert "super().__init__(dataset, …)" in message

@@ -20,6 +20,7 @@ from datamodules.prepare.choices import Tool
 from datamodules.prepare.labels import READERS
 from qgnet.commands import COMMANDS
 from qgnet.commands import main as qgnet_command
+from qgnet.commands.prepare import DATA_SETS
 from qgnet.config import SUBCOMMANDS
 from qgnet.outputs import FORMATS
 from qgnet.outputs.formats import WRITERS
@@ -28,6 +29,7 @@ from qgnet.start import lightning
 NETWORKS = ("torch", "pytorch_lightning", "lightning_fabric", "torchmetrics", "torchvision", "timm", "albumentations")
 NETWORKS += ("skimage", "jsonargparse")
 HEAVY = (*NETWORKS, "scipy", "cv2", "numpy", "pycocotools")
+DOWNLOADING = ("urllib.request", "tarfile", "zipfile", "yaml", "tqdm", "multiprocessing")
 LOGGERS = ("wandb", "tensorboard", "torch.utils.tensorboard", "litlogger", "comet_ml", "mlflow")
 
 
@@ -55,6 +57,7 @@ def imported(code: str, ends_with: int = 0) -> list[str]:
         ("qgnet", ["--help"]),
         ("qgnet", ["--version"]),
         *(("qgnet", [name, "--help"]) for name in COMMANDS),
+        *(("qgnet", ["prepare", name, "--help"]) for name in DATA_SETS),
         ("qgnet", ["models"]),
         ("lightning", ["--help"]),
         ("lightning", ["--version"]),
@@ -65,12 +68,14 @@ def test_what_needs_no_network_imports_none(name: str, arguments: list[str]) -> 
     modules = imported(f"import {module}\n{module}.{function}({arguments})")
     assert "qgnet.start" in modules
     assert not {*HEAVY, *LOGGERS} & {*modules}
+    assert arguments[0] != "prepare" or not {*DOWNLOADING} & {*modules}
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         ["prepare", "folder", "--root=missing", "--from", "other", "x"],
+        ["prepare", "coco20i", "--year=2015"],
         ["segment", "missing", "--out=out"],
         ["segment", "{here}", "--out=out", "--format", "index", "binary"],
         ["segment", "{here}/a.png", "--out=out"],
@@ -88,6 +93,7 @@ def test_a_mistake_in_the_arguments_is_said_before_anything_slow(arguments: list
     given = [argument.replace("{here}", str(tmp_path)) for argument in arguments]
     modules = imported(f"from qgnet.commands import main\nmain({given})", ends_with=2)
     assert not {*HEAVY} & {*modules}
+    assert arguments[0] != "prepare" or not {*DOWNLOADING} & {*modules}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
-"""YAML files that contain themselves, go too deep or hold something else: refused by name, nowhere a traceback."""
+"""YAML files before and after the subcommand; those that contain themselves, go too deep or hold something else."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import Command
+import yaml
+from conftest import EPISODIC, Command
 from fake_data import write_folder
 
 from datamodules import FolderDataModule
+from qgnet.cli import main
 from qgnet.common.errors import InputError
 from qgnet.common.text import read_yaml
 from qgnet.inference.models import open_model
@@ -80,3 +83,33 @@ def test_the_last_class_number_is_254(tmp_path: Path, number: int) -> None:
             data.setup("test")
     else:
         assert data.class_names[254] == "egg"
+
+
+def test_a_configuration_before_the_subcommand(workdir: Path, capsys: pytest.CaptureFixture) -> None:
+    """One file of all subcommands, as Lightning's own command takes it, or one of settings, with others on top."""
+
+    def settings(*arguments: str) -> dict[str, Any]:
+        with pytest.raises(SystemExit, match="0"):
+            main([*arguments, "--print_config"])
+        printed: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)
+        return printed
+
+    plain = "lightning_configs/demo/qgnet.yaml"
+    demo = yaml.safe_load(Path(plain).read_text())
+    Path("all.yaml").write_text(yaml.safe_dump({"fit": demo, "test": {**demo, "trainer": {"max_time": "00:00:07:00"}}}))
+    fit, test = (settings(name, f"--config={plain}") for name in ("fit", "test"))
+    for before in (["--config", "all.yaml"], ["-c", plain], [f"--config={plain}", "--config", "all.yaml"]):
+        assert settings(*before, "fit") == fit
+        assert settings(*before, "fit", "--data.shots=5") == settings("fit", f"--config={plain}", "--data.shots=5")
+    assert settings("--config=all.yaml", "test")["trainer"]["max_time"] == "00:00:07:00"
+    assert test["trainer"]["max_time"] is None
+    for alone in (["--config", "all.yaml"], ["--config"], ["--config=all.yaml", "fits"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(alone)
+        assert "is no subcommand. Expected one of fit, validate, test, predict." in capsys.readouterr().err
+
+
+def test_a_training_by_a_configuration_before_the_subcommand(workdir: Path) -> None:
+    config, *settings = EPISODIC
+    main([config, "fit", *settings, "--trainer.max_steps=1", "--run=runs/x"])
+    assert Path("runs/x/checkpoints/last.ckpt").is_file()

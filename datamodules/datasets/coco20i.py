@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from datamodules import files, prepare
 from datamodules.datasets.counts import Prepared, prepared_folds
-from datamodules.datasets.protocols import CocoFolds, Protocol
 from datamodules.datasets.spec import PreparableDataset, Split
-from datamodules.files.lists import read_lines
-from datamodules.prepare.choices import Crowds, Parts
-from datamodules.prepare.download import DOWNLOADS, RemoteFile, download, extract
+from datamodules.prepare.choices import CocoFolds, Crowds, Parts
+from datamodules.prepare.remote import RemoteFile
 
 if TYPE_CHECKING:
+    from datamodules.datasets.protocols import Protocol
     from datamodules.files.sources import IndexMasks
 
 Year = Literal[2014, 2017]
@@ -67,8 +66,6 @@ class Coco20i(PreparableDataset):
         fold_order: ``interleaved`` (almost all papers), or ``contiguous``: 20 in a row (SSP, MiningFSS).
     """
 
-    command = "coco20i"
-    title = "COCO, its instances drawn as index masks"
     image_size = 641
     scale = (0.8, 1.25)
     unused_choices = ("episodes",)
@@ -106,7 +103,7 @@ class Coco20i(PreparableDataset):
         for folder in (self.root / part, self.masks / part):
             ready = "COCO as `qgnet prepare coco20i` makes it (the same --year, --parts and --crowds)"
             files.require_folder(folder, ready)
-        names = read_lines(self.masks / f"{part}.txt")
+        names = files.read_lines(self.masks / f"{part}.txt")
         images = [self.root / part / f"{name}.jpg" for name in names]
         masks = [self.masks / part / f"{name}.png" for name in names]
         return files.IndexMasks(names, images, masks, self.class_names)
@@ -115,12 +112,12 @@ class Coco20i(PreparableDataset):
         """``mask_index/<split>.npz`` beside the masks."""
         return self.masks / files.INDEX_FOLDER / f"{split}{self.year}.npz"
 
-    def with_protocol(self, protocol: Protocol, seed: int) -> "Coco20i":
+    def with_protocol(self, protocol: "Protocol", seed: int) -> "Coco20i":
         """With the protocol's folds."""
         assert protocol.coco_folds is not None
         return replace(self, fold_order=protocol.coco_folds)
 
-    def test_episodes(self, protocol: Protocol) -> int:
+    def test_episodes(self, protocol: "Protocol") -> int:
         """The protocol's number for COCO."""
         assert protocol.coco_episodes is not None
         return protocol.coco_episodes
@@ -149,11 +146,11 @@ class Coco20i(PreparableDataset):
         names = [f"instances_{split}{self.year}.json" for split in ("train", "val")]
         wanted = {f"annotations/{name}": annotations / name for name in names}
         if not all(path.exists() for path in wanted.values()):
-            extract(download(archives["annotations"], self.root / DOWNLOADS), wanted.get)
+            prepare.fetch_archive(archives["annotations"], self.root, wanted.get)
         for split in ("train", "val"):
             done = self.root / f"{split}{self.year}" / ".complete"
             if not done.exists():
-                extract(download(archives[split], self.root / DOWNLOADS), partial(inside, self.root, done.parent.name))
+                prepare.fetch_archive(archives[split], self.root, partial(inside, self.root, done.parent.name))
                 done.touch()
 
 

@@ -5,11 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from datamodules import files
 from datamodules.datasets.counts import Count, Indexed, Prepared
-from datamodules.datasets.protocols import Protocol
 from datamodules.datasets.spec import PreparableDataset, Split
 from datamodules.files.finding import (
     CLASSES,
@@ -21,13 +20,12 @@ from datamodules.files.finding import (
     normalized_name,
     subfolders,
 )
-from datamodules.files.lists import read_classes
-from datamodules.prepare.choices import LAYOUT
-from qgnet.common.errors import InputError
+from datamodules.prepare.choices import LAYOUT, Tool
+from qgnet.common.errors import InputError, some
 from qgnet.common.terminal import say
-from qgnet.common.text import some
 
 if TYPE_CHECKING:
+    from datamodules.datasets.protocols import Protocol
     from datamodules.files.index import MaskIndex
     from datamodules.files.sources import BinaryMasks, IndexMasks
 
@@ -42,8 +40,6 @@ class LabelledFolder(PreparableDataset):
         mask_suffix: what follows an image's name in its mask's, e.g. ``_mask`` for ``a.jpg`` and ``a_mask.png``.
     """
 
-    command = "folder"
-    title = "your own images and masks, checked"
     min_class_area = 1
 
     root: Path = Path("data/folder")
@@ -62,11 +58,12 @@ class LabelledFolder(PreparableDataset):
         unknown = [name for name in self.novel if name not in number]
         if unknown:
             raise InputError(
-                f"data.novel names {unknown[0]}, but {self.root} has the classes {', '.join(number)}. Choose of these."
+                f"{self.prefix}.novel names {unknown[0]}, but {self.root} has the classes {', '.join(number)}. Choose "
+                "of these."
             )
         return [[number[name] for name in self.novel] or list(self.class_names)]
 
-    def adapt_protocol(self, protocol: Protocol) -> Protocol:
+    def adapt_protocol(self, protocol: "Protocol") -> "Protocol":
         """With images that show a novel class left out of training, whatever the protocol."""
         if protocol.novel_in_training not in (None, "drop"):
             raise InputError(
@@ -79,14 +76,14 @@ class LabelledFolder(PreparableDataset):
         """All labelled images."""
         if split == "train" and not self.base_classes(fold):
             raise InputError(
-                "Training needs base classes: name the novel ones with --data.novel (e.g. '[cat, dog]'); all other "
-                "classes of the folder are base classes."
+                f"Training needs base classes: name the novel ones with --{self.prefix}.novel (e.g. '[cat, dog]'); all "
+                "other classes of the folder are base classes."
             )
         return self._images
 
     @cached_property
     def _images(self) -> "IndexMasks | BinaryMasks":
-        return folder_images(self.root, self.mask_suffix)
+        return folder_images(self.root, self.mask_suffix, f"{self.prefix}.mask_suffix")
 
     def index(self, images: "IndexMasks | BinaryMasks", split: Split) -> "MaskIndex":  # type: ignore[override]
         """As of every data set; InputError if no mask holds an object."""
@@ -100,8 +97,15 @@ class LabelledFolder(PreparableDataset):
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """How masks are named."""
+        """How masks are named, and where labels come from."""
         parser.add_argument("--mask-suffix", default="", help="what follows an image's name in its mask's, e.g. _mask")
+        parser.add_argument(
+            "--from",
+            dest="labels",
+            nargs=2,
+            metavar=("TOOL", "SOURCE"),
+            help=f"first write the folder from what a tool ({', '.join(get_args(Tool))}) has labelled",
+        )
 
     def prepare(self, check_only: bool) -> Prepared:
         """Check, index and count."""
@@ -111,6 +115,12 @@ class LabelledFolder(PreparableDataset):
         counts = [Count("images", len(images.names))]
         counts += [Count(f"images with {name}", len(index.images_of(c, 1))) for c, name in self.class_names.items()]
         return Prepared(counts, {"folder": indexed}, notices(images, index, self.class_names))
+
+
+class NamedFolder(LabelledFolder):
+    """As FolderDataModule has it, whose own settings are those of the folder."""
+
+    prefix = "data"
 
 
 class Layout(NamedTuple):
@@ -153,7 +163,7 @@ def read_layout(root: Path) -> Layout:
     left_out = [direct.left_out_message(root / MASKS)]
     if not (root / CLASSES).is_file():
         raise InputError(f"{root / CLASSES} does not exist. Expected {LAYOUT}.")
-    names = read_classes(root / CLASSES)
+    names = files.read_classes(root / CLASSES)
     files.check_printable(names, str(root / CLASSES))
     files.check_distinct(names, str(root / CLASSES))
     if list(names) == [files.IGNORE]:
@@ -168,8 +178,8 @@ def read_layout(root: Path) -> Layout:
     return Layout([], direct.files, False, names, left_out)
 
 
-def folder_images(root: Path, suffix: str = "") -> "IndexMasks | BinaryMasks":
-    """All images that have a mask; says what is left out.
+def folder_images(root: Path, suffix: str, setting: str) -> "IndexMasks | BinaryMasks":
+    """All images that have a mask; says what is left out. ``setting`` is the suffix's name in messages.
 
     Raises:
         InputError: if a mask has no image, two images or masks have one name, or there is no mask.
@@ -191,14 +201,14 @@ def folder_images(root: Path, suffix: str = "") -> "IndexMasks | BinaryMasks":
             without_end += not stem.endswith(end)
     if without_end and without_end == len(layout.masks):
         raise InputError(
-            f"data.mask_suffix (--mask-suffix of `qgnet prepare`) is {suffix}, but no mask's name ends in it. "
+            f"{setting} (--mask-suffix of `qgnet prepare`) is {suffix}, but no mask's name ends in it. "
             "Correct it, or take it out."
         )
     alone = [name for name in masks if name not in images]
     if alone:
         raise InputError(
             f"{next(iter(masks[alone[0]].values()))} has no image in {root / IMAGES} ({len(alone)} such mask(s)). Add "
-            f"it, or remove it.{suffix_hint(alone, images)}"
+            f"it, or remove it.{suffix_hint(alone, images, setting)}"
         )
     say(found.left_out_message(root / IMAGES), *layout.left_out)
     if len(images) > len(masks):
@@ -211,13 +221,13 @@ def folder_images(root: Path, suffix: str = "") -> "IndexMasks | BinaryMasks":
     return files.IndexMasks(names, image_files, [masks[name][1] for name in names], layout.classes)
 
 
-def suffix_hint(alone: Sequence[str], images: Collection[str]) -> str:
+def suffix_hint(alone: Sequence[str], images: Collection[str], setting: str) -> str:
     """The setting that finds the images of masks which are named otherwise; nothing if there is none for all."""
     ends = {alone[0][len(name) :] for name in images if alone[0].startswith(name)}
     for end in sorted(ends, key=len):
         if all(name.endswith(end) and name.removesuffix(end) in images for name in alone):
-            setting = f"--data.mask_suffix={end} (--mask-suffix={end} of `qgnet prepare`)"
-            return f" If {end!r} follows the image's name, {setting} finds it."
+            option = f"--{setting}={end} (--mask-suffix={end} of `qgnet prepare`)"
+            return f" If {end!r} follows the image's name, {option} finds it."
     return ""
 
 

@@ -10,7 +10,6 @@ from datamodules import files
 from datamodules.datasets.counts import Count, Indexed, Prepared
 from datamodules.datasets.spec import PreparableDataset, Split
 from datamodules.files.finding import find_files, subfolders
-from datamodules.files.lists import read_lines
 from qgnet.common.errors import InputError
 from qgnet.common.pool import processes
 from qgnet.common.progress import progress
@@ -35,8 +34,6 @@ class Fss1000(PreparableDataset):
         evaluate: whose classes are novel: ``test``, or ``val`` to choose a checkpoint without looking at the test.
     """
 
-    command = "fss1000"
-    title = "FSS-1000, checked (it cannot be downloaded)"
     image_size = 225
     min_class_area = 1
 
@@ -77,7 +74,7 @@ class Fss1000(PreparableDataset):
         """Classes of a list file; InputError if it is missing or names a class twice or without a folder."""
         number = {name: i for i, name in self.class_names.items()}
         path = self._list_file(part)
-        names = read_lines(path)
+        names = files.read_lines(path)
         missing = [name for name in names if name not in number]
         if missing:
             raise InputError(

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datamodules import files
+from datamodules import files, prepare
 from datamodules.datasets.counts import Prepared, prepared_folds
 from datamodules.datasets.spec import PreparableDataset, Split
 from datamodules.files.finding import find_files
-from datamodules.files.lists import read_list
-from datamodules.files.writing import atomic_write
-from datamodules.prepare.download import DOWNLOADS, RemoteFile, download, extract
+from datamodules.prepare.remote import DOWNLOADS, RemoteFile
 from qgnet.common.errors import InputError
 from qgnet.common.pool import processes
 from qgnet.common.progress import progress
@@ -57,9 +55,6 @@ class Pascal5i(PreparableDataset):
         val_list: list file of the validation and test images, without ``.txt``.
     """
 
-    command = "pascal5i"
-    title = "VOC 2012 with SBD's masks"
-
     root: Path = Path("data/pascal")
     train_list: str = "train"
     val_list: str = "val"
@@ -88,7 +83,7 @@ class Pascal5i(PreparableDataset):
                 f"the VOC layout, {IMAGES}/*.jpg, {MASKS}/*.png and {LISTS}/{listing.name}, as "
                 "`qgnet prepare pascal5i` makes it",
             )
-        names = read_list(listing)
+        names = files.read_list(listing)
         images = files_of(self.root / IMAGES, names, ".jpg")
         masks = files_of(self.root / MASKS, names, ".png")
         return files.IndexMasks(names, images, masks, self.class_names)
@@ -124,10 +119,10 @@ def fetch(root: Path) -> None:
     if images or masks:
         targets = {f"{VOC_FOLDER}/{IMAGES}/{name}.jpg": root / IMAGES / f"{name}.jpg" for name in images}
         targets |= {f"{VOC_FOLDER}/SegmentationClass/{name}.png": root / MASKS / f"{name}.png" for name in masks}
-        extract(download(VOC, root / DOWNLOADS), targets.get)
+        prepare.fetch_archive(VOC, root, targets.get)
     if masks := absent(root / MASKS, ids, "png"):  # those that only SBD has
         mats = {f"benchmark_RELEASE/dataset/cls/{n}.mat": root / DOWNLOADS / "sbd" / f"{n}.mat" for n in masks}
-        extract(download(SBD, root / DOWNLOADS), mats.get)
+        prepare.fetch_archive(SBD, root, mats.get)
         there = [path for path in mats.values() if path.exists()]
         with processes() as pool:
             targets_ = [root / MASKS / f"{path.stem}.png" for path in there]
@@ -149,13 +144,13 @@ def write_list(root: Path, split: str) -> list[str]:
     """Put the list that all published work shares into its place; InputError if another one lies there."""
     shipped = (PASCAL_LISTS / f"{split}.txt").read_text()
     target = root / LISTS / f"{split}.txt"
-    if target.exists() and (found := read_list(target)) != shipped.split():
+    if target.exists() and (found := files.read_list(target)) != shipped.split():
         raise InputError(
             f"{target} is another list ({len(found)} ids; expected the {len(shipped.split())} of "
             "PFENet's). Move it away, or choose another --root."
         )
     if not target.exists():
-        with atomic_write(target) as part:
+        with files.atomic_write(target) as part:
             part.write_text(shipped)
     return shipped.split()
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from datamodules.prepare.choices import CocoFolds
 from qgnet.common.settings import NOT_EMPTY, Checked, Count, Range
 from qgnet.common.terminal import warn
 
@@ -18,7 +19,6 @@ Supports = Literal["distinct", "repeated"]
 Queries = Literal["images", "pairs"]
 TrainingQueries = Literal["images", "classes"]
 Boundary = Literal["ignore", "background"]
-CocoFolds = Literal["interleaved", "contiguous"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from datamodules import files
-from datamodules.datasets.protocols import Protocol
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
 from qgnet.common.settings import Checked
@@ -15,6 +14,7 @@ from qgnet.common.terminal import say
 
 if TYPE_CHECKING:
     from datamodules.datasets.counts import Prepared
+    from datamodules.datasets.protocols import Protocol
     from datamodules.files.index import MaskIndex
     from datamodules.files.sources import LabelledImages
 
@@ -28,6 +28,7 @@ class DatasetSpec(metaclass=Checked):
     A subclass gives ``class_names``, ``folds`` and ``images``; what else it gives depends on what there is.
 
     Attributes:
+        prefix: of its settings' names in messages: where they stand as settings of an EpisodeDataModule.
         image_size: default side of the square that the network sees, in pixels.
         scale: default range of the random scaling in training.
         min_class_area: default of the pixels that a class must cover in an image to count there.
@@ -35,7 +36,7 @@ class DatasetSpec(metaclass=Checked):
         unused_choices: choices of the protocol that such data have no use for.
     """
 
-    prefix = ""
+    prefix = "data.dataset"
     image_size: int = 473
     scale: ClassVar[tuple[float, float]] = (0.9, 1.1)
     min_class_area: ClassVar[int] = 2048
@@ -95,15 +96,15 @@ class DatasetSpec(metaclass=Checked):
         """How the test's images and masks were chosen, in words, for ``results.json``."""
         return {}
 
-    def adapt_protocol(self, protocol: Protocol) -> Protocol:
+    def adapt_protocol(self, protocol: "Protocol") -> "Protocol":
         """A protocol as it is followed here; InputError for a choice that would be wrong."""
         return protocol
 
-    def with_protocol(self, protocol: Protocol, seed: int) -> "DatasetSpec":
+    def with_protocol(self, protocol: "Protocol", seed: int) -> "DatasetSpec":
         """This data set under a resolved protocol and a seed, for those that depend on them."""
         return self
 
-    def test_episodes(self, protocol: Protocol) -> int:
+    def test_episodes(self, protocol: "Protocol") -> int:
         """Number of test episodes by a resolved protocol."""
         assert protocol.episodes is not None
         return protocol.episodes
@@ -113,13 +114,9 @@ class PreparableDataset(DatasetSpec):
     """A data set in a folder that ``qgnet prepare`` makes ready; a frozen dataclass.
 
     Attributes:
-        command: its name for ``qgnet prepare``.
-        title: what it is, in a line.
         root: its folder; ``~`` and ``$VARIABLES`` are replaced.
     """
 
-    command: ClassVar[str]
-    title: ClassVar[str]
     root: Path
 
     def __post_init__(self) -> None:

@@ -17,10 +17,9 @@ from datamodules.episodes.streams import stream
 from datamodules.episodes.transforms import Letterbox, Squash, TrainAugmentation
 from datamodules.files.index import MaskIndex
 from datamodules.files.sources import IGNORE, Array
-from qgnet.common.errors import InputError
+from qgnet.common.errors import InputError, some
 from qgnet.common.settings import Checked, Count, Natural, Scale, Share, Side
 from qgnet.common.terminal import warn
-from qgnet.common.text import some
 
 PairTransform = Callable[[Array, Array, int], tuple[Array, Array]]
 """(image, binary mask, seed) → both at the network's size."""

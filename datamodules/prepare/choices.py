@@ -6,6 +6,7 @@ Parts = Literal["full", "first-polygon"]
 """Of each of COCO's instances."""
 Crowds = Literal["ignore", "background"]
 """What becomes of COCO's crowds."""
+CocoFolds = Literal["interleaved", "contiguous"]
 Tool = Literal["labelme", "coco", "cvat"]
 """Whose labels become a folder of images and masks."""
 LAYOUT = (

@@ -15,18 +15,16 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from datamodules.files.writing import atomic_write
+from datamodules.prepare.remote import DOWNLOADS, RemoteFile
 from qgnet.common.errors import InputError
 from qgnet.common.progress import Progress, progress
 
 BLOCK = 1 << 20
-DOWNLOADS = "downloads"
-"""The folder of archives in a data set's."""
 TIMEOUT = 30.0
 """Seconds without a byte."""
 ATTEMPTS = 10
@@ -36,17 +34,9 @@ Wanted = Callable[[str], Path | None]
 """Name of an archive's member → where it goes; None leaves it out."""
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file on the network, and the md5 of its content."""
-
-    url: str
-    md5: str
-
-    @property
-    def name(self) -> str:
-        """The last part of the address."""
-        return self.url.rsplit("/", 1)[-1]
+def fetch_archive(file: RemoteFile, root: Path, wanted: Wanted) -> None:
+    """Download an archive into a data set's folder of archives, if it is not there, and extract from it."""
+    extract(download(file, root / DOWNLOADS), wanted)
 
 
 def download(file: RemoteFile, folder: Path) -> Path:

@@ -37,7 +37,7 @@ from qgnet.common.mistakes import users_mistake
 from qgnet.common.terminal import is_first, restored
 from qgnet.config import SUBCOMMANDS
 from qgnet.config.command_line import CommandLine, check_places
-from qgnet.config.layers import with_own_config
+from qgnet.config.layers import subcommand_first, with_own_config
 from qgnet.loggers.dashboard import Dashboard
 from qgnet.loggers.naming import name_run
 from qgnet.loggers.wandb import Wandb, require_package
@@ -107,6 +107,7 @@ def parse(arguments: Sequence[str]) -> tuple[Any, Any]:
 
 def run(arguments: Sequence[str], prog: str = "lightning") -> Run:
     """Carry out a command line; with ``--all_seeds`` one run per seed, of which the first is returned."""
+    arguments = subcommand_first(arguments)
     if arguments[0] not in SUBCOMMANDS:
         raise InputError(f"{arguments[0]!r} is no subcommand. Expected one of {', '.join(SUBCOMMANDS)}.")
     name, *given = with_own_config(arguments)

@@ -2,41 +2,48 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any, get_args
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, get_args
 
 from datamodules import prepare
-from datamodules.datasets.coco20i import Coco20i
-from datamodules.datasets.counts import Count
-from datamodules.datasets.folder import LabelledFolder
-from datamodules.datasets.fss1000 import Fss1000
-from datamodules.datasets.pascal5i import Pascal5i
 from datamodules.prepare.choices import Tool
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
 
+if TYPE_CHECKING:
+    from datamodules.datasets.counts import Count
+
+DATA_SETS = {
+    "pascal5i": ("pascal5i.Pascal5i", "VOC 2012 with SBD's masks"),
+    "coco20i": ("coco20i.Coco20i", "COCO, its instances drawn as index masks"),
+    "fss1000": ("fss1000.Fss1000", "FSS-1000, checked (it cannot be downloaded)"),
+    "folder": ("folder.NamedFolder", "your own images and masks, checked"),
+}
+"""Name → its PreparableDataset in ``datamodules.datasets``, imported only if it is asked for; and what it is."""
+
+
+class DataSetParser(argparse.ArgumentParser):
+    """Of one data set; its options are added when it is the one that parses."""
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        """As every parser."""
+        kind = resolve_name(f"datamodules.datasets.{self.get_default('kind')}")
+        self.set_defaults(kind=kind)
+        self.add_argument("--root", type=expanded, default=kind.root, help="folder of the data set")
+        self.add_argument("--check", action="store_true", help="download and convert nothing, only check")
+        self.add_argument("--skip-bad", action="store_true", help="list bad files and leave them out")
+        kind.add_options(self)
+        return super().parse_known_args(*args, **kwargs)
+
 
 def add_parser(subcommands: Any) -> None:
     """Register the subcommand, with one of its own for each data set."""
-    kinds = subcommands.add_parser("prepare", description=__doc__).add_subparsers(required=True, metavar="DATASET")
-    for kind in (Pascal5i, Coco20i, Fss1000, LabelledFolder):
-        parser = kinds.add_parser(
-            kind.command,
-            help=kind.title,
-            description=kind.title,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        )
-        parser.add_argument("--root", type=expanded, default=kind.root, help="folder of the data set")
-        parser.add_argument("--check", action="store_true", help="download and convert nothing, only check")
-        parser.add_argument("--skip-bad", action="store_true", help="list bad files and leave them out")
-        kind.add_options(parser)
+    parser = subcommands.add_parser("prepare", description=__doc__)
+    kinds = parser.add_subparsers(required=True, metavar="DATASET", parser_class=DataSetParser)
+    for name, (kind, title) in DATA_SETS.items():
+        look = argparse.ArgumentDefaultsHelpFormatter
+        parser = kinds.add_parser(name, help=title, description=title, formatter_class=look)
         parser.set_defaults(run=run, kind=kind, labels=None)
-    parser.add_argument(
-        "--from",
-        dest="labels",
-        nargs=2,
-        metavar=("TOOL", "SOURCE"),
-        help=f"first write the folder from what a tool ({', '.join(get_args(Tool))}) has labelled",
-    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -86,7 +93,7 @@ def convert(options: argparse.Namespace) -> None:
         print(f"note: {line}")
 
 
-def table(counts: Sequence[Count]) -> str:
+def table(counts: Sequence["Count"]) -> str:
     """Counts as lines; one that differs is marked."""
     width = max(len(count.what) for count in counts) + 2
     lines = [f"{'':<{width}}{'found':>8}{'expected':>10}"]

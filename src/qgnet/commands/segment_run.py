@@ -21,10 +21,9 @@ from datamodules.input_images import InputImagesDataModule
 from datamodules.prepare.choices import LAYOUT
 from qgnet.callbacks.log_progress import progress_bar
 from qgnet.callbacks.segments import SegmentWriter
-from qgnet.common.errors import InputError
+from qgnet.common.errors import InputError, some
 from qgnet.common.locks import claim
 from qgnet.common.terminal import printable, quiet, say
-from qgnet.common.text import some
 from qgnet.inference.segmenter import Segmenter
 from qgnet.inference.supports import read_supports
 from qgnet.inference.task import ImageSegmentation

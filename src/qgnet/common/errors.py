@@ -1,4 +1,6 @@
-"""The one exception for a user's mistakes."""
+"""The one exception for a user's mistakes, and how its message names many things."""
+
+from collections.abc import Sequence
 
 
 class InputError(Exception):
@@ -6,3 +8,8 @@ class InputError(Exception):
 
     The commands print the message alone, without a traceback, and exit with 2.
     """
+
+
+def some(words: Sequence[str], most: int = 8) -> str:
+    """The first of many words, for a message."""
+    return ", ".join(words[:most]) + (f" … ({len(words)} in all)" if len(words) > most else "")

@@ -1,16 +1,17 @@
 """Processes for what is done to each of many images."""
+# ruff: noqa: PLC0415  (what starts no process waits for no multiprocessing, and what only starts some for no OpenCV)
 
 import math
-import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qgnet.common.progress import progress
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 Result = TypeVar("Result")
 GROUPS = Path("/sys/fs/cgroup")
@@ -42,8 +43,10 @@ def in_parts(
             bar.update(len(some))
 
 
-def processes(job: Callable[[Sequence[int]], Any] | None = None) -> ProcessPoolExecutor:
+def processes(job: Callable[[Sequence[int]], Any] | None = None) -> "ProcessPoolExecutor":
     """As many processes as there are cores, to do a job in; they end when this one does, however that happens."""
+    from concurrent.futures import ProcessPoolExecutor
+
     return ProcessPoolExecutor(cores(), initializer=_begin, initargs=(job,))
 
 
@@ -89,7 +92,9 @@ def quota(folder: Path) -> float:
 def _begin(job: Callable[[Sequence[int]], Any] | None) -> None:
     global _job  # noqa: PLW0603  (one per process)
     _job = job
-    import cv2  # noqa: PLC0415  (what only starts processes, or none, waits for no OpenCV)
+    import signal
+
+    import cv2
 
     cv2.setNumThreads(0)  # the processes are the parallelism
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends the others
@@ -102,6 +107,8 @@ def _do(numbers: Sequence[int]) -> Any:
 
 
 def _end_with_parent() -> None:
+    import multiprocessing
+
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

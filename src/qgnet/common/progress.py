@@ -1,11 +1,13 @@
 """How far a work is: a bar on a terminal, a few lines where the output goes into a log."""
+# ruff: noqa: PLC0415  (help of commands waits for no bar)
 
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Item = TypeVar("Item")
 LEAST = 1.0
@@ -61,6 +63,8 @@ class Lines(Generic[Item]):
 
     def _print(self) -> None:
         self.shown, self.last = self.done, time.monotonic()
+        from tqdm import tqdm
+
         line = tqdm.format_meter(self.done, self.total or 0, self.last - self.begun, **self.look)
         print(line, file=sys.stderr, flush=True)
 
@@ -86,4 +90,8 @@ def progress(
     items: Iterable[Item] | None, title: str, total: int | None = None, leave: bool = True, **look: Any
 ) -> Progress[Item]:
     """The items, while a bar on a terminal, or :class:`Lines` elsewhere, shows how far the work on them is."""
-    return (tqdm if sys.stderr.isatty() else Lines)(items, title, total, leave, **look)
+    if not sys.stderr.isatty():
+        return Lines(items, title, total, leave, **look)
+    from tqdm import tqdm
+
+    return tqdm(items, title, total, leave, **look)  # type: ignore[return-value]

@@ -1,6 +1,6 @@
 """Text files as users write them: UTF-8, and YAML without a name twice."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,3 @@ def refuse_loops(text: str) -> None:
             within.pop()
         elif isinstance(event, yaml.AliasEvent) and event.anchor in within:
             raise yaml.YAMLError(f"it contains itself (*{event.anchor} stands within &{event.anchor})")
-
-
-def some(words: Sequence[str], most: int = 8) -> str:
-    """The first of many words, for a message."""
-    return ", ".join(words[:most]) + (f" … ({len(words)} in all)" if len(words) > most else "")

@@ -127,7 +127,7 @@ class CommandLine(LightningCLI):
         """Parse and check; from then on keep quiet unless asked not to."""
         assert isinstance(args, list)
         try:
-            self.config = parser.parse_args(prepared(args))
+            self.config = parser.parse_args(prepared(args, self.name))
         except ArgumentError as error:
             raise InputError(f"{error} See `{parser.prog} --help`.") from error
         expand_paths(self.config)

@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from qgnet.common.errors import InputError
 from qgnet.common.paths import expanded
 from qgnet.common.settings import MOVED, RENAMED
 from qgnet.common.terminal import say
 from qgnet.common.text import read_yaml
+from qgnet.config import SUBCOMMANDS
 from qgnet.runs.folders import CONFIG, checkpoint_run
 
 CONFIG_OPTIONS = ("--config", "-c")
@@ -27,11 +30,20 @@ OLD_OPTION = re.compile(rf"(--model\.(?:init_args\.)?)({'|'.join(RENAMED)})(?==|
 OLD_CLASS = re.compile(rf"(?<![^=])({'|'.join(map(re.escape, MOVED))})$")
 
 
-def prepared(arguments: Sequence[str]) -> list[str]:
+def subcommand_first(arguments: Sequence[str]) -> list[str]:
+    """``fit --config FILE …`` for ``--config FILE fit …``, as Lightning's own command takes it, too."""
+    at = 0
+    while at < len(arguments) and config_option(arguments[at]):
+        at += 1 if "=" in arguments[at] else 2
+    return [*arguments[at : at + 1], *arguments[:at], *arguments[at + 1 :]]
+
+
+def prepared(arguments: Sequence[str], subcommand: str) -> list[str]:
     """Arguments for the parser: names of today, and the choices below each protocol's name set to null before it.
 
-    What the layer that names the protocol chooses itself, and what later ones choose, stays. InputError for a YAML
-    file that `qgnet.common.text.read_yaml` refuses.
+    Of a file with sections, such as ``fit:`` and ``test:``, the subcommand's stands in its place. What the layer that
+    names the protocol chooses itself, and what later ones choose, stays.
+    InputError for a YAML file that `qgnet.common.text.read_yaml` refuses.
     """
     done: list[str] = []
     given: dict[str, Any] = {}
@@ -44,8 +56,12 @@ def prepared(arguments: Sequence[str]) -> list[str]:
         rest = rest[len(words) - 1 :]
         content = content_of(words[-1], option is not None)
         if option is not None:
+            file = words[-1].removeprefix(f"{option}=")
+            if isinstance(content, Mapping) and content and content.keys() <= SUBCOMMANDS.keys():
+                content = content.get(subcommand) or {}
+                words = [f"{option}={yaml.safe_dump(content, allow_unicode=True)}"]
             layer = chosen(content)
-            done += replaced(given, words[-1].removeprefix(f"{option}=")) if "protocol.name" in layer else []
+            done += replaced(given, file) if "protocol.name" in layer else []
             given = ({} if "protocol.name" in layer else given) | layer
         done += words
     for argument in rest:

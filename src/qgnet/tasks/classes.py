@@ -6,7 +6,7 @@ from typing import Any
 
 from datamodules.episodic import EpisodeDataModule
 from datamodules.files.classes import canonical_class
-from qgnet.common.text import some
+from qgnet.common.errors import some
 
 CLASSES = "classes"
 """Key of a checkpoint under which they are kept."""

@@ -23,8 +23,8 @@ UNKNOWN_CLASSES = (
 )
 
 LEAK_REMEDY = (
-    "Choose the fold or --data.novel of its training, or give the checkpoint that belongs to this choice. If you mean "
-    "it, set --allow_trained_classes true; the result and the report will say so."
+    "Choose the fold or the novel classes of its training, or give the checkpoint that belongs to this choice. If you "
+    "mean it, set --allow_trained_classes true; the result and the report will say so."
 )
 IMAGE_SIZE = "image_size"
 """Key of a checkpoint under which the side of the network's square is kept."""

@@ -1,9 +1,11 @@
 // Classes and their thresholds: shown, chosen, changed and kept.
 
+import { showAbout } from "./about.js";
 import { sendJson } from "./api.js";
 import { $, button } from "./dom.js";
 import { colourOf, IGNORE } from "./found.js";
 import { notice, tried } from "./notices.js";
+import { countObjects, forgetObjects } from "./objects.js";
 import { saveAll } from "./saving.js";
 import { changed, labels, open, showImage, strip } from "./shown.js";
 import { nameOf, state } from "./state.js";
@@ -133,7 +135,9 @@ function showThreshold() {
 
 export function setThreshold(value) {
   state.chosen = { ...state.chosen, [state.number]: value };
+  forgetObjects();
   showThreshold();
+  showAbout();
   if (!state.mask && state.view === "mask") {
     stage.labels = labels();
     stage.draw();
@@ -144,6 +148,7 @@ export function setThreshold(value) {
 export function resetThreshold() {
   const { [state.number]: _, ...others } = state.chosen;
   state.chosen = others;
+  forgetObjects();
   showThreshold();
   showImage();
   strip.redraw();
@@ -151,5 +156,6 @@ export function resetThreshold() {
 }
 
 export async function keepSettings() {
-  await tried(() => sendJson("PUT", "/api/settings", { classes: state.classes, thresholds: state.chosen }));
+  const kept = { classes: state.classes, thresholds: state.chosen };
+  if (await tried(() => sendJson("PUT", "/api/settings", kept))) countObjects();
 }

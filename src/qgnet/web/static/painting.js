@@ -3,6 +3,7 @@
 import { showAbout } from "./about.js";
 import { $ } from "./dom.js";
 import { Mask } from "./mask.js";
+import { countObjects, forgetObjects } from "./objects.js";
 import { saveNow, saveSoon } from "./saving.js";
 import { labels, setView } from "./shown.js";
 import { chosenImage, state } from "./state.js";
@@ -22,6 +23,7 @@ function ensureMask() {
 
 export function begin() {
   const mask = ensureMask();
+  if (mask) forgetObjects();
   mask?.begin();
   return mask;
 }
@@ -33,12 +35,16 @@ export function stroke(from, to, erase) {
 
 export function end() {
   if (state.mask.end()) edited();
-  else showAbout();
+  else {
+    showAbout();
+    countObjects();
+  }
 }
 
 export function cancel() {
   state.mask.cancel();
   stage.draw();
+  countObjects();
 }
 
 export function fill(point) {
@@ -52,6 +58,7 @@ export function step(direction) {
 }
 
 function edited() {
+  forgetObjects();
   stage.draw();
   saveSoon(state.key, state.mask);
   showAbout();

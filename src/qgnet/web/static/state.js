@@ -14,6 +14,8 @@ export const state = {
   opening: 0, // counts, so that what arrives late for an earlier choice is left
   mask: null, // of the chosen image, once something is painted
   probabilities: null, // of the chosen image
+  counts: {}, // class number → single objects in the chosen image; empty while they are not known
+  counting: 0, // counts, so that a count that arrives late is left
   view: "mask",
   number: 1, // of the class that is painted
   saves: new Map(), // key → {mask, dirty, timer, running}: masks that are not kept yet

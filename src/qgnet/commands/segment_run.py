@@ -150,9 +150,8 @@ def report_fit(segmenter: Segmenter, images: int, pending: int) -> None:
     for fitted in segmenter.fitted:
         shots = len(fitted.supports)
         among = "what the supports find in each other" if shots > 1 else "what it finds in its mirrored copy"
-        print(
-            f"{printable(fitted.name)}: {shots} support(s), threshold {fitted.threshold:.2f}, refinement {fitted.choice.refinement}"
-        )
+        how = f"threshold {fitted.threshold:.2f}, refinement {fitted.choice.refinement}"
+        print(f"{printable(fitted.name)}: {shots} support(s), {how}")
         print(f"  IoU to expect: {fitted.expected_iou:.2f}, of {among}")
         for report in fitted.supports:
             if report.disagrees:

@@ -1,7 +1,7 @@
 """Masks with edges: a probability map brought to the edges and colours of its image.
 
 The network's positions are 16 px apart and more, so its masks are blobs. The image itself says where the object ends.
-A refiner takes the map and a small copy of the image, and returns a map that crosses the threshold at the object's edge.
+A refiner takes the map and a small copy of the image. It returns a map that crosses the threshold at the object's edge.
 """
 
 from collections.abc import Callable

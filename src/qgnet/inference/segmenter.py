@@ -28,7 +28,7 @@ from qgnet.inference.supports import ImageLike, SupportPairs, as_image, checked_
 from qgnet.inference.tiling import ClassMaps, batch_limit, blend
 from qgnet.inference.tuning import FittedClass, SupportReport, Trial, choose, join_scales, mirrored, support_reports
 from qgnet.networks.nested_tensors import concatenate, map_tensors
-from qgnet.outputs.segments import Result, Segment, furthest_above
+from qgnet.outputs.segments import Map, Result, Segment, furthest_above
 from qgnet.tasks.base import normalise
 from qgnet.tasks.feature_cache import MB, FeatureCache
 from qgnet.tasks.finite import not_finite
@@ -331,22 +331,27 @@ class Segmenter:
         """Masks that share no pixel, see `furthest_above`."""
         scores = [self._presence_score(one, of_class) for one, of_class in zip(self.fitted, scales[0], strict=True)]
         present = [score is None or score >= self.presence for score in scores]
-        probabilities = []
-        for c, one in enumerate(self.fitted):
-            score_maps = [blend(of_scale[c].score_maps, at) for of_scale, at in zip(scales, image.scales, strict=True)]
-            probability = join_scales(score_maps, one.choice.coarse_weight).sigmoid().numpy()
-            if present[c]:
-                probability = REFINERS[one.choice.refinement](image.guide, probability, one.threshold)
-            probabilities.append(probability)
+        probabilities = [
+            self._probability(one, image, of_scales, refined)
+            for one, refined, *of_scales in zip(self.fitted, present, *scales, strict=True)
+        ]
         winner = furthest_above(probabilities, [one.threshold for one in self.fitted], present)
         segments = {}
-        for c, (one, score) in enumerate(zip(self.fitted, scores, strict=True)):
-            mask = (winner == c).astype(np.uint8)
+        for c, (one, probability) in enumerate(zip(self.fitted, probabilities, strict=True)):
+            mask, score = (winner == c).astype(np.uint8), scores[c]
             if score is None:
-                score = float(probabilities[c][mask == 1].mean()) if mask.any() else 0.0
+                score = float(probability[mask == 1].mean()) if mask.any() else 0.0
             maps = {name: values[0].numpy() for name, values in scales[-1][c].maps.items()}
-            segments[one.name] = Segment(one.name, mask, probabilities[c], score, maps)
+            segments[one.name] = Segment(one.name, mask, probability, score, maps)
         return Result(segments)
+
+    @staticmethod
+    def _probability(one: FittedClass, image: PreparedImage, scales: Sequence[ClassMaps], refined: bool) -> Map:
+        """(H, W) of a class: both scales joined, and refined where something is to be seen of it."""
+        score_maps = [blend(of_scale.score_maps, at) for of_scale, at in zip(scales, image.scales, strict=True)]
+        probability = join_scales(score_maps, one.choice.coarse_weight).sigmoid().numpy()
+        refine = REFINERS[one.choice.refinement if refined else "none"]
+        return refine(image.guide, probability, one.threshold)
 
     def _presence_score(self, one: FittedClass, maps: ClassMaps) -> float | None:
         """Probability that an image shows the class, in any of its squares; None without a calibration."""

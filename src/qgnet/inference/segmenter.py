@@ -1,7 +1,6 @@
 """A few masks in, all other masks out: few-shot segmentation of images."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -15,13 +14,13 @@ from datamodules.episodes.letterbox import Letterboxed, crop_support, letterbox_
 from datamodules.episodes.prepared import PreparedImage, prepare_image, reduced_size
 from datamodules.episodes.transforms import resize_mask
 from datamodules.files.sources import IGNORE, Array
-from qgnet.common.digest import sha256_of
 from qgnet.common.errors import InputError
 from qgnet.common.terminal import say
 from qgnet.inference import PRESENCE, REFINE, saved_supports
+from qgnet.inference.encoding import EncodingNetwork
 from qgnet.inference.model_names import DEFAULT
 from qgnet.inference.models import open_model
-from qgnet.inference.presence import Calibration, presence_evidence
+from qgnet.inference.presence import Calibration
 from qgnet.inference.refinement import REFINERS
 from qgnet.inference.resolution import choose_sides, coarse_weights
 from qgnet.inference.supports import ImageLike, SupportPairs, as_image, checked_images, name_of, read_supports
@@ -29,7 +28,6 @@ from qgnet.inference.tiling import ClassMaps, batch_limit, blend
 from qgnet.inference.tuning import FittedClass, SupportReport, Trial, choose, join_scales, mirrored, support_reports
 from qgnet.networks.nested_tensors import concatenate, map_tensors
 from qgnet.outputs.segments import Map, Result, Segment, furthest_above
-from qgnet.tasks.base import normalise
 from qgnet.tasks.feature_cache import MB, FeatureCache
 from qgnet.tasks.finite import not_finite
 
@@ -99,10 +97,9 @@ class Segmenter:
         self.image_size = image_size
         self.sides = [self.model.image_size]
         self.fitted: list[FittedClass] = []
+        self.network = EncodingNetwork(self.model.net)
         self.to(device or default_device())
         self._report_uncalibrated(asked=bool(presence))
-
-    cache: FeatureCache | None = None
 
     @property
     def calibration(self) -> Calibration | None:
@@ -124,19 +121,18 @@ class Segmenter:
 
         From then on only one thread at a time may use the Segmenter.
         """
-        self.cache = FeatureCache(megabytes * MB)
+        self.network.cache = FeatureCache(megabytes * MB)
         return self
 
     def to(self, device: str | torch.device) -> "Segmenter":
         """Move the network and the fitted classes."""
-        if self.cache is not None:
-            self.cache.clear()
         try:
-            self.device = torch.device(device)
-            self.model.net.to(self.device)
+            self.network.to(device)
         except (RuntimeError, TypeError, AssertionError) as error:  # no such device; torch without its kind of devices
             raise InputError(f"device={device!r} cannot be used ({error}). Take cpu, or leave it out.") from None
-        self.fitted = [x._replace(encoded=map_tensors(lambda t: t.to(self.device), x.encoded)) for x in self.fitted]
+        self.fitted = [
+            x._replace(encoded=map_tensors(lambda t: t.to(self.network.device), x.encoded)) for x in self.fitted
+        ]
         return self
 
     @property
@@ -179,58 +175,43 @@ class Segmenter:
     def _fit_class(self, name: str, pairs: list[tuple[Array, Array]]) -> FittedClass:
         pairs = [crop_support(*pair, self.sides[0]) for pair in pairs] if self.tile else pairs
         with torch.inference_mode(), self._precision():
-            shots = [[self._encode_support(*letterbox_support(*pair, side)) for pair in pairs] for side in self.sides]
-            trials, similar = self._leave_one_out(shots, pairs if len(pairs) > 1 else [mirrored(*pairs[0])])
+            encoded = [
+                [self.network.support_and_query(*letterbox_support(*pair, side)) for pair in pairs]
+                for side in self.sides
+            ]
+            trials, similar = self._leave_one_out(encoded, pairs)
         for number, trial in enumerate(trials, start=1):
             self._require_finite(torch.stack(trial.score_maps), f"support {number} of {name!r}")
         known = self.model.calibration
         weights = coarse_weights([mask for _, mask in pairs], self.sides, self.model.net.free_stride)
         choice, ious = choose(trials, weights, self.refine, self.threshold, known and known.threshold)
-        encoded = [self.model.net.stack_shots(of_side) for of_side in shots]
+        shots = [self.model.net.stack_shots([support for support, _ in of_side]) for of_side in encoded]
         similarity = float(np.mean(similar)) if similar else 0.0
-        return FittedClass(name, encoded, choice, support_reports(name, ious), similarity)
+        return FittedClass(name, shots, choice, support_reports(name, ious), similarity)
 
     def _leave_one_out(
-        self, shots: list[list[Any]], pairs: list[tuple[Array, Array]]
+        self, encoded: list[list[tuple[Any, Any]]], pairs: list[tuple[Array, Array]]
     ) -> tuple[list[Trial], list[float]]:
-        """Each image of ``pairs`` by the other supports, or by the only one; and how similar the objects found are.
+        """Each support by the others, or the mirrored copy of the only one; and how similar the objects found are.
 
         Args:
-            shots: for each side, the encoded supports.
-            pairs: images and masks of the supports, or the mirrored copy of the only one.
+            encoded: for each side, the supports as supports and as queries.
+            pairs: their images and masks.
         """
-        net, trials, similar = self.model.net, [], []
-        for i, (image, mask) in enumerate(pairs):
+        alone = len(pairs) == 1
+        trials, similar = [], []
+        for i, (image, mask) in enumerate([mirrored(*pairs[0])] if alone else pairs):
             prepared = prepare_image(image, self.sides)
-            size = reduced_size(mask.shape, TRIAL_SIDE)
-            others = [k for k in range(len(pairs)) if k != i] or [0]
-            score_maps = []
-            for side, of_side, scale in zip(self.sides, shots, prepared.scales, strict=True):
-                supports = net.stack_shots([of_side[k] for k in others])
-                label = letterbox_support(image, mask, side)[1][None]
-                found = self._compare(self._encode_query(scale.squares), supports, side, label != IGNORE)
+            size, score_maps = reduced_size(mask.shape, TRIAL_SIDE), []
+            for side, of_side, scale in zip(self.sides, encoded, prepared.scales, strict=True):
+                others = [support for k, (support, _) in enumerate(of_side) if alone or k != i]
+                query = self.network.queries(scale.squares) if alone else of_side[i][1]
+                inside = letterbox_support(image, mask, side)[1][None] != IGNORE
+                found = self._compare(query, self.model.net.stack_shots(others), side, inside)
                 score_maps.append(blend(found.score_maps.float().cpu(), scale._replace(size=size)))
-                similar += [] if found.evidence is None or len(pairs) == 1 else found.evidence[:, 0].tolist()
+                similar += [] if found.evidence is None or alone else found.evidence[:, 0].tolist()
             trials.append(Trial(score_maps, prepared.guide, torch.from_numpy(resize_mask(mask, size[::-1]))))
         return trials, similar
-
-    def _encode_support(self, image: Tensor, mask: Tensor) -> Any:
-        """(3, S, S) uint8 and (S, S) as the network takes a support."""
-
-        def encode() -> Any:
-            return self.model.net.encode_support(normalise(image[None].to(self.device)), mask[None])
-
-        return encode() if self.cache is None else self.cache.get(sha256_of(image.numpy(), mask.numpy()), encode)
-
-    def _encode_query(self, squares: Tensor) -> Any:
-        """(T, 3, S, S) uint8 as the network takes queries."""
-
-        def encode(some: Tensor) -> Any:
-            return self.model.net.encode_query(normalise(some.to(self.device)))
-
-        if self.cache is None:
-            return encode(squares)
-        return concatenate([self.cache.get(sha256_of(one.numpy()), partial(encode, one)) for one in squares.split(1)])
 
     def save(self, path: str | Path) -> None:
         """Write the network and the fitted classes, as tensors and plain values, to one file.
@@ -253,6 +234,7 @@ class Segmenter:
         segmenter.model, options, segmenter.fitted = saved_supports.read(Path(path))
         for name, value in options.items():
             setattr(segmenter, name, value)
+        segmenter.network = EncodingNetwork(segmenter.model.net)
         segmenter._report_uncalibrated(asked=False)
         return segmenter.to(device or default_device())
 
@@ -312,20 +294,17 @@ class Segmenter:
         """Predictions of (T, 3, S, S) uint8, class by class; (T, S, S) is False where they are padding."""
         found = []
         with self._precision():
-            query = self._encode_query(squares)
+            query = self.network.queries(squares)
             for one in self.fitted:
                 maps = self._compare(query, one.encoded[scale], self.sides[scale], inside)
                 found.append(map_tensors(lambda t: t.float().cpu(), maps))
         return found
 
     def _compare(self, query: Any, supports: Any, side: int, inside: Tensor) -> ClassMaps:
-        """What the network says of encoded squares of ``side`` px by these supports, where it computes."""
-        net = self.model.net
-        output = net.decode(query, supports, (side, side), with_levels=False)
-        score_maps = output.logits[:, 1] - output.logits[:, 0]
-        calibration = self.calibration if side == self.model.image_size else None
-        known = presence_evidence(net, calibration, query, supports, score_maps, inside)
-        return ClassMaps(score_maps, {name: values[:, 0] for name, values in output.maps.items()}, known)
+        """See `EncodingNetwork.compare`; the scale that scores are calibrated at gives evidence."""
+        return self.network.compare(
+            query, supports, side, inside, self.calibration if side == self.model.image_size else None
+        )
 
     def _result(self, image: PreparedImage, scales: Sequence[Sequence[ClassMaps]]) -> Result:
         """Masks that share no pixel, see `furthest_above`."""
@@ -360,7 +339,7 @@ class Segmenter:
         return float(self.calibration.probability(maps.evidence, len(one.supports), one.support_similarity).max())
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+        return torch.autocast(self.network.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
 
 def default_device() -> str:

@@ -53,7 +53,7 @@ def split_part(part: NDArray[np.bool_]) -> Objects:
     from skimage.segmentation import expand_labels  # noqa: PLC0415
 
     padded = np.pad(part, 1).astype(np.uint8)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5).astype(np.float32)
     scale = min(1.0, LONGEST / max(depth.shape))
     if scale == 1:
         return split_at_necks(depth)[1:-1, 1:-1]

@@ -56,9 +56,7 @@ class Trial(NamedTuple):
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--root", help="a folder in VOC's layout; fold 0, which has few images, is left out"
-    )
+    parser.add_argument("--root", help="a folder in VOC's layout; fold 0, which has few images, is left out")
     parser.add_argument("--folder", help="a folder as `qgnet prepare folder` leaves it")
     parser.add_argument("--coins", action="store_true")
     parser.add_argument("--least", type=int, default=512, help="pixels that a class covers where it counts as shown")

@@ -69,7 +69,7 @@ def random_walk(guide: Array, probability: Map, threshold: float) -> Map:
     if agreement(refined > 0, evidence > 0) < AGREEMENT:
         return probability
     large = cv2.resize(refined, probability.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return 1 / (1 + np.exp(-large - logit(threshold)))
+    return (1 / (1 + np.exp(-large - logit(threshold)))).astype(np.float32)
 
 
 def colour_evidence(image: Array, inside: Map, outside: Map) -> Map:

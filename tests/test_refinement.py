@@ -56,9 +56,8 @@ def test_the_threshold_is_where_the_edge_is() -> None:
     """Whatever the threshold that a class has, the refined map crosses it at the edge."""
     image, mask = square_scene()
     for threshold in (0.2, 0.5, 0.8):
-        refined = random_walk(
-            image, blob(mask.shape, (58, 76), 24 + 15 * np.log(threshold / (1 - threshold))), threshold
-        )
+        radius = 24 + 15 * np.log(threshold / (1 - threshold))
+        refined = random_walk(image, blob(mask.shape, (58, 76), radius), threshold)
         assert overlap(refined > threshold, mask) > 0.95
 
 

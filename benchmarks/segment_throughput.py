@@ -2,8 +2,8 @@
 
 python benchmarks/segment_throughput.py --photographs 1000 --encoder-weights weights/resnet18_stage3.safetensors
 
-Drawn photographs of 500 x 375 px; ResNet-18 up to stage 3 at 193 px, one support. The bare network is encoder,
-matching and refinement on arrays that are decoded and brought to its square beforehand. The clock and the processors' time are
+Drawn photographs of 500 x 375 px; ResNet-18 up to stage 3 at 193 px, one support. The bare network is encoder, matching
+and refinement on arrays that are decoded and brought to its square beforehand. The clock and the processors' time are
 both given, since other work on the machine changes the first.
 """
 

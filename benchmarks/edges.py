@@ -20,7 +20,8 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage import data, filters, measure, morphology, segmentation
+from skimage import data, filters, measure, segmentation
+from skimage.morphology import disk, remove_small_holes
 
 from datamodules import LabelledFolder, Pascal5i
 from datamodules.files.sources import IGNORE, LabelledImages
@@ -169,12 +170,12 @@ def iou(mask: Mask, truth: Mask) -> float:
 def boundary_f(mask: Mask, truth: Mask) -> float:
     """F-measure of two masks' contours."""
     radius = max(1, round(TOLERANCE * float(np.hypot(*mask.shape))))
-    disk = morphology.disk(radius).astype(np.uint8)
+    around = disk(radius).astype(np.uint8)
     masks = [(mask == 1) & (truth != IGNORE), truth == 1]
     contours = [segmentation.find_boundaries(m, mode="inner").astype(np.uint8) for m in masks]
     if not contours[0].any() or not contours[1].any():
         return float(contours[0].any() == contours[1].any())
-    near = [cv2.dilate(contour, disk) for contour in contours]
+    near = [cv2.dilate(contour, around) for contour in contours]
     precision = (contours[0] & near[1]).sum() / contours[0].sum()
     recall = (contours[1] & near[0]).sum() / contours[1].sum()
     return float(2 * precision * recall / max(1e-9, precision + recall))
@@ -189,7 +190,7 @@ def count_coins(segmenter: Segmenter) -> str:
     mask[(y - 51) ** 2 + (x - 44) ** 2 < 22**2] = 1
     parts = measure.label(segmenter.fit([(image, mask)]).predict(image).mask)
     markers = np.where(image < 30, 1, np.where(image > 150, 2, 0))  # scikit-image's own example
-    coins = measure.label(morphology.remove_small_holes(segmentation.watershed(filters.sobel(image), markers) == 2))
+    coins = measure.label(remove_small_holes(segmentation.watershed(filters.sobel(image), markers) == 2))
     truths = [coins == r.label for r in measure.regionprops(coins) if r.area > 500]
     assert len(truths) == COINS
     best = []

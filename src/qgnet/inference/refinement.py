@@ -88,7 +88,7 @@ def colour_evidence(image: Array, inside: Map, outside: Map) -> Map:
     return np.log((shares[0] + EPS) / (shares[1] + EPS)).astype(np.float32)[cells]
 
 
-def _smoothed(histogram: NDArray[np.float64]) -> NDArray[np.float64]:
+def _smoothed(histogram: NDArray[Any]) -> NDArray[np.float64]:
     """Counts (BINS³,) → shares, each bin mixed with its neighbours."""
     cube = histogram.reshape(BINS, BINS, BINS)
     for axis in range(3):
@@ -115,7 +115,8 @@ def spread(image: Array, evidence: Map) -> Map:
 
 def agreement(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     """IoU of two masks; 0 of two empty ones."""
-    return float(np.count_nonzero(one & other) / max(1, np.count_nonzero(one | other)))
+    union = int(np.count_nonzero(one | other))
+    return int(np.count_nonzero(one & other)) / union if union else 0.0
 
 
 def logit(probability: Any) -> Any:

@@ -139,8 +139,7 @@ def fingerprint_of(segmenter: Segmenter, supports: Mapping[str, Any]) -> str:
                 f"{image.shape}".encode() + np.ascontiguousarray(image).data + np.ascontiguousarray(mask).data
             )
     use = [segmenter.model.identity, segmenter.threshold, segmenter.presence, segmenter.tile, segmenter.bf16]
-    choices = [one.choice for one in segmenter.fitted]
-    digest.update(json.dumps([*use, segmenter.sides, choices, segmenter.calibration]).encode())
+    digest.update(json.dumps([*use, segmenter.refine, segmenter.sides, segmenter.calibration]).encode())
     return digest.hexdigest()
 
 

@@ -145,7 +145,6 @@ def fingerprint_of(segmenter: Segmenter, supports: Mapping[str, Any]) -> str:
 
 def report_fit(segmenter: Segmenter, images: int, pending: int) -> None:
     """Print what the supports are worth and what there is to do."""
-    print(f"images are looked at in squares of {' and '.join(map(str, segmenter.sides))} px")
     for fitted in segmenter.fitted:
         shots = len(fitted.supports)
         among = "what the supports find in each other" if shots > 1 else "what it finds in its mirrored copy"
@@ -157,6 +156,7 @@ def report_fit(segmenter: Segmenter, images: int, pending: int) -> None:
                 print(f"  support {report.number} disagrees with the others (IoU {report.iou:.2f}). Is its mask right?")
     done = f", {images - pending} of them done before" if pending < images else ""
     print(f"{images} images{done}")
+    print(f"  in squares of {' and '.join(map(str, segmenter.sides))} px")
 
 
 def finish(options: argparse.Namespace, folder: OutputFolder, new: Collection[str], too_long: Sequence[Path]) -> None:

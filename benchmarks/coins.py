@@ -37,7 +37,7 @@ def main() -> None:
     Image.fromarray(image).save(photograph)
     Image.fromarray(mask).save(options.folder / "one.png")
     given = ["--support", str(photograph), str(options.folder / "one.png")]
-    qgnet(["segment", str(photograph.parent), *given, "--out", str(options.folder / "masks"), "--image-size", "961"])
+    qgnet(["segment", str(photograph.parent), *given, "--out", str(options.folder / "masks")])
     found = np.asarray(Image.open(options.folder / "masks/coins.png"))
     picture = np.repeat(image[:, :, None], 3, axis=2)
     pair = [draw_masks(picture, np.where(mask == IGNORE, 0, mask).astype(np.uint8)), draw_masks(picture, found)]

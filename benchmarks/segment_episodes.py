@@ -2,10 +2,10 @@
 
 python benchmarks/segment_episodes.py --root data/voc20 --fold 2 --episodes 40
 
-Each episode's supports are written as files and its query is segmented by the command with ``--threshold 0.5
---presence 0`` (the test's rule) and with the command's own threshold and least score; by the latter each query is also
-asked for a class that it does not show. ``--data folder`` takes what `qgnet prepare folder` leaves, with all of its
-classes; nothing is trained here.
+Each episode's supports are written as files and its query is segmented by the command by the test's rule (``--threshold
+0.5 --presence 0 --image-size 321 --refine none``) and by the command's defaults; by the latter each query is also asked
+for a class that it does not show. ``--data folder`` takes what `qgnet prepare folder` leaves, with all of its classes;
+nothing is trained here.
 """
 
 import argparse
@@ -31,7 +31,10 @@ from qgnet.inference.models import open_model
 from qgnet.metrics import EpisodeIoU
 from qgnet.tasks.base import normalise
 
-RULES = {"test's rule": ["--threshold", "0.5", "--presence", "0"], "default": []}
+RULES = {
+    "test's rule": ["--threshold", "0.5", "--presence", "0", "--image-size", "321", "--refine", "none"],
+    "default": [],
+}
 SIDE = 321
 
 

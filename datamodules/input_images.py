@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import BaseDataModule
-from datamodules.episodes.letterbox import Letterboxed, letterbox_image
+from datamodules.episodes.prepared import PreparedImage, prepare_image
 from datamodules.files.images import first_page, stamp
 from datamodules.files.pixels import read_bytes
 from qgnet.common.errors import InputError
@@ -20,7 +20,7 @@ class InputImage(NamedTuple):
     Attributes:
         name: its path below the folder it was found in, without ending; names its results.
         path: its file.
-        letterboxed: its pixels; None if it cannot be read.
+        prepared: its pixels; None if it cannot be read.
         error: why it cannot be read.
         stamp: of the file, as it was before it was read.
         pages: or frames in the file, of which this is the first.
@@ -28,18 +28,18 @@ class InputImage(NamedTuple):
 
     name: str
     path: Path
-    letterboxed: Letterboxed | None
+    prepared: PreparedImage | None
     error: str = ""
     stamp: Sequence[int] = ()
     pages: int = 1
 
 
 class InputImages(Dataset[InputImage]):
-    """Images brought to the network's square of ``side`` px, or cut into tiles of it."""
+    """Images brought to squares of these sides in pixels, or cut into tiles of them."""
 
-    def __init__(self, files: dict[str, Path], side: int, tile: bool) -> None:
+    def __init__(self, files: dict[str, Path], sides: Sequence[int], tile: bool) -> None:
         self.files = list(files.items())
-        self.side = side
+        self.sides = sides
         self.tile = tile
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class InputImages(Dataset[InputImage]):
         try:
             stamped = stamp(path)
             image, pages = first_page(path, read_bytes(path))
-            return InputImage(name, path, letterbox_image(image, self.side, self.tile), stamp=stamped, pages=pages)
+            return InputImage(name, path, prepare_image(image, self.sides, self.tile), stamp=stamped, pages=pages)
         except InputError as error:
             return InputImage(name, path, None, str(error))
 
@@ -62,7 +62,7 @@ class InputImagesDataModule(BaseDataModule):
 
     Args:
         files: name → file, see :func:`datamodules.files.image_paths.find_images`.
-        image_size: side of the network's square, in pixels.
+        sides: of the squares that images are brought to, in pixels, see `PreparedImage`.
         tile: slide the square over larger images, instead of bringing them to it.
         batch_size: images per process and step.
         num_workers: loader processes; null: one per core, but not more than 2.
@@ -73,7 +73,7 @@ class InputImagesDataModule(BaseDataModule):
     def __init__(
         self,
         files: dict[str, Path],
-        image_size: int,
+        sides: Sequence[int],
         tile: bool = False,
         batch_size: int = 8,
         num_workers: Natural | None = None,
@@ -81,10 +81,10 @@ class InputImagesDataModule(BaseDataModule):
         super().__init__(batch_size, num_workers, seed=0)
         self.allow_zero_length_dataloader_with_multiple_devices = True  # one image for several processes
         self.files = files
-        self.image_size = image_size
+        self.sides = sides
         self.tile = tile
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Batches are lists of images."""
-        data = InputImages(self.files, self.image_size, self.tile)
+        data = InputImages(self.files, self.sides, self.tile)
         return self.loader(data, training=False, collate_fn=list)

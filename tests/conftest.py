@@ -33,6 +33,7 @@ SLOW = [
     "own_config",
     "page",
     "page_hands",
+    "page_objects",
     "page_touch_and_drop",
     "processes",
     "region_maps",

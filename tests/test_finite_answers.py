@@ -11,7 +11,7 @@ from test_segment import MACHINE, draw
 
 from qgnet.cli import main
 from qgnet.commands import main as qgnet
-from qgnet.inference.tuning import FittedClass, SupportReport
+from qgnet.inference.tuning import Choice, FittedClass, SupportReport
 from qgnet.tasks.finite import EVERY, FiniteWatch
 
 NOT_FINITE = "is not finite (NaN or infinite)"
@@ -67,9 +67,9 @@ def learn_anyway(segmenter, name, pairs):
     """As if the supports alone were answered."""
     side = segmenter.model.image_size
     with torch.inference_mode():
-        shot = segmenter._encode_support(torch.zeros(1, 3, side, side, dtype=torch.uint8), torch.ones(1, side, side))
-        encoded = segmenter.model.net.stack_shots([shot])
-    return FittedClass(name, encoded, 0.5, [SupportReport(name, 1, 0.5, False)])
+        image, mask = torch.zeros(3, side, side, dtype=torch.uint8), torch.ones(side, side)
+        encoded = [segmenter.model.net.stack_shots([segmenter.network.support_and_query(image, mask)[0]])]
+    return FittedClass(name, encoded, Choice(), [SupportReport(name, 1, 0.5, False)])
 
 
 def test_stage_1(command: Command, capsys: pytest.CaptureFixture) -> None:

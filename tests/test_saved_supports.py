@@ -31,7 +31,7 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 def saved(tmp_path_factory: pytest.TempPathFactory, scene: tuple[np.ndarray, np.ndarray]) -> Path:
     """What was fitted by matching."""
     path = tmp_path_factory.mktemp("kept") / "fitted.pt"
-    qgnet.Segmenter("matching", image_size=65, **RANDOM).fit([scene]).save(path)
+    qgnet.Segmenter("matching", image_size=65, refine="none", **RANDOM).fit([scene]).save(path)
     return path
 
 
@@ -44,7 +44,7 @@ def saved_qgnet(tmp_path_factory: pytest.TempPathFactory, scene: tuple[np.ndarra
     content = {"state_dict": task.state_dict(), "hyper_parameters": settings, "image_size": 65}
     torch.save({**content, "pytorch-lightning_version": "2.5.0"}, folder / "last.ckpt")
     assert checkpoint_model(folder / "last.ckpt", None).kind == "qgnet"
-    qgnet.Segmenter(folder / "last.ckpt").fit([scene]).save(folder / "fitted.pt")
+    qgnet.Segmenter(folder / "last.ckpt", refine="none").fit([scene]).save(folder / "fitted.pt")
     return folder / "fitted.pt"
 
 
@@ -61,7 +61,7 @@ def test_any_flipped_byte_of_a_tensor_is_found(saved: Path, tmp_path: Path) -> N
     content = torch.load(saved, weights_only=True)
     name, weights = next(iter(content["state_dict"].items()))
     data = bytearray(saved.read_bytes())
-    for tensor in (weights, content["learnt"][0]["encoded"]["features"]):
+    for tensor in (weights, content["learnt"][0]["encoded"][0]["features"]):
         place = data.index(tensor.numpy().tobytes()[:64]) + 17
         damaged = bytearray(data)
         damaged[place] ^= 1
@@ -74,12 +74,19 @@ def test_any_flipped_byte_of_a_tensor_is_found(saved: Path, tmp_path: Path) -> N
         qgnet.Segmenter.load(tmp_path / "changed.pt")
 
 
+@pytest.mark.parametrize("single_scale", [False, True])
 def test_files_of_before_are_read(
-    saved: Path, saved_qgnet: Path, tmp_path: Path, scene: tuple[np.ndarray, np.ndarray]
+    single_scale: bool, saved: Path, saved_qgnet: Path, tmp_path: Path, scene: tuple[np.ndarray, np.ndarray]
 ) -> None:
     def as_before(content: Content) -> None:
         content["model"] |= {"net": None, "calibration": (1.0, 0.0, 0.0, 0.0, 0.5, (0.0,))}
         del content["learnt"][0]["usual"]
+        if single_scale:  # before refinement and second scales
+            content["format"] = "qgnet-segmenter-1"
+            for name in ("refine", "image_size", "sides"):
+                del content["options"][name]
+            one = content["learnt"][0]
+            (one["encoded"],), one["threshold"] = one["encoded"], one.pop("choice")["threshold"]
 
     for path in (saved, saved_qgnet):
         old = qgnet.Segmenter.load(changed(path, tmp_path / "old.pt", as_before))
@@ -97,7 +104,11 @@ def weights(change: Callable[[Content], object]) -> Callable[[Content], object]:
 
 
 def encoded(**changes: Any) -> Callable[[Content], object]:
-    return lambda content: content["learnt"][0]["encoded"].update(changes)
+    return lambda content: content["learnt"][0]["encoded"][0].update(changes)
+
+
+def choice(**changes: Any) -> Callable[[Content], object]:
+    return lambda content: content["learnt"][0]["choice"].update(changes)
 
 
 BY_HAND: dict[str, tuple[Callable[[Content], object], str]] = {
@@ -127,14 +138,19 @@ BY_HAND: dict[str, tuple[Callable[[Content], object], str]] = {
     "calibration": (lambda c: c["model"].update(calibration=(1, 2)), "the calibration has no"),
     "learnt a text": (lambda c: c.update(learnt=["cat"]), "class 1 is 'cat'"),
     "no name": (learnt(name=""), "name is ''"),
-    "class threshold": (learnt(threshold=2), "threshold is 2"),
+    "class threshold": (choice(threshold=2), "threshold is 2"),
+    "another refinement": (choice(refinement="cut"), "refinement is 'cut'"),
+    "weight of a scale": (choice(coarse_weight=-1), "coarse_weight is -1"),
+    "sides": (lambda c: c["options"].update(sides=[]), "sides is []"),
+    "a side that the network does not take": (lambda c: c["options"].update(sides=[64]), "a side is 64"),
+    "another scale": (lambda c: c["learnt"][0]["encoded"].append({}), "encoded is not what"),
     "no supports": (learnt(supports=[]), "supports is []"),
     "a support of two": (learnt(supports=[(1, 2)]), "supports is [(1, 2)]"),
     "a support's IoU": (learnt(supports=[("object", 1, float("nan"), False)]), "iou is nan"),
     "encoded nothing": (learnt(encoded=None), "encoded is None"),
-    "features missing": (learnt(encoded={}), "encoded is not what"),
+    "features missing": (learnt(encoded=[{}]), "encoded is not what"),
     "features of other channels": (encoded(features=torch.zeros(1, 3, 4)), "encoded is not what"),
-    "features NaN": (lambda c: c["learnt"][0]["encoded"]["features"].fill_(float("nan")), "encoded is not what"),
+    "features NaN": (lambda c: c["learnt"][0]["encoded"][0]["features"].fill_(float("nan")), "encoded is not what"),
     "foreground of other length": (encoded(foreground=torch.zeros(1, 3)), "encoded is not what"),
 }
 

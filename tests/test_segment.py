@@ -170,8 +170,9 @@ def test_two_processes_share_the_images(folder: Path) -> None:
     assert shown[1].startswith("object: 1 support(s)")
     assert shown[2].startswith("  IoU to expect")
     assert shown[3] == "5 images"
-    assert shown[4].startswith("5 segmented")
-    assert len(shown) == 5
+    assert shown[4] == "  in squares of 65 px"
+    assert shown[5].startswith("5 segmented")
+    assert len(shown) == 6
     assert not [part for part in parts["error"] if part.strip() and not part.startswith("Predicting")]
     assert Path("two/segments.csv").read_text() == Path("one/segments.csv").read_text()
     masks = [path.relative_to("one") for path in Path("one").rglob("*.png")]

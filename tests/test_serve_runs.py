@@ -14,7 +14,6 @@ from serving import DISC, as_png, browser, keys, paint, segment, unzipped
 
 from qgnet.inference.segmenter import Segmenter
 from qgnet.outputs.formats import write_grey
-from qgnet.web import worker
 from qgnet.web.session_file import Settings
 
 pytest_plugins = ["serving"]
@@ -26,17 +25,17 @@ def classes(*names: str) -> dict:
 
 def during_a_run(page: TestClient, monkeypatch: pytest.MonkeyPatch, *settings: dict) -> dict[str, dict]:
     """The outcomes of a run in which the settings are changed before the second image is segmented."""
-    letterbox_image, seen = worker.letterbox_image, []
+    prepare, seen = Segmenter.prepare, []
 
     def changing(*arguments: object) -> object:
         seen.append(arguments)
         if len(seen) == 2:
             for one in settings:
                 page.app.state.workspace.session.set(Settings(**one))
-        return letterbox_image(*arguments)
+        return prepare(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "letterbox_image", changing)
+        patch.setattr(Segmenter, "prepare", changing)
         return segment(page)
 
 
@@ -120,14 +119,14 @@ def test_an_image_that_is_exchanged_while_it_is_segmented(
     page: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paint(page, "a0.png", DISC)
-    letterbox_image = worker.letterbox_image
+    prepare = Segmenter.prepare
 
     def exchanging(*arguments: object) -> object:
         Image.new("RGB", (30, 20)).save(folder / "a2.png")
-        return letterbox_image(*arguments)
+        return prepare(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(worker, "letterbox_image", exchanging)
+        patch.setattr(Segmenter, "prepare", exchanging)
         outcomes = segment(page)
     assert outcomes["a2.png"] is None
     assert outcomes["a1.png"]["scores"]

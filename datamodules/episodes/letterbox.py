@@ -64,20 +64,25 @@ def starts(length: int, side: int) -> list[int]:
     return [round(start) for start in np.linspace(0, length - side, count)]
 
 
-def letterbox_support(image: Array, mask: Array, side: int, tile: bool = False) -> tuple[Tensor, Tensor]:
-    """A support (H, W, 3) and its mask (H, W) in {0, 1, 255} → (3, S, S) and (S, S) uint8.
-
-    Where images are cut into tiles, a support whose object fits into one is cut to a tile around it, so that both
-    are seen at one scale.
-    """
-    if tile and max(mask.shape) > side:
-        rows, columns = np.flatnonzero((mask == 1).any(axis=1)), np.flatnonzero((mask == 1).any(axis=0))
-        box = [(int(found[0]), int(found[-1]) + 1) for found in (rows, columns)]
-        if all(end - start <= side for start, end in box):
-            cut = tuple(_around(*part, length, side) for part, length in zip(box, mask.shape, strict=True))
-            image, mask = image[cut], mask[cut]
+def letterbox_support(image: Array, mask: Array, side: int) -> tuple[Tensor, Tensor]:
+    """A support (H, W, 3) and its mask (H, W) in {0, 1, 255} → (3, S, S) and (S, S) uint8."""
     square, label = Letterbox(side)(image, mask, 0)
     return to_tensor(np.ascontiguousarray(square)), torch.from_numpy(label)
+
+
+def crop_support(image: Array, mask: Array, side: int) -> tuple[Array, Array]:
+    """A support for images that are cut into tiles of ``side`` px: both are seen at one scale then.
+
+    Where its object fits into a tile, it is cut to a tile around it; otherwise it stays whole.
+    """
+    if max(mask.shape) <= side:
+        return image, mask
+    rows, columns = np.flatnonzero((mask == 1).any(axis=1)), np.flatnonzero((mask == 1).any(axis=0))
+    box = [(int(found[0]), int(found[-1]) + 1) for found in (rows, columns)]
+    if any(end - start > side for start, end in box):
+        return image, mask
+    cut = tuple(_around(*part, length, side) for part, length in zip(box, mask.shape, strict=True))
+    return image[cut], mask[cut]
 
 
 def _around(start: int, end: int, length: int, side: int) -> slice:

@@ -16,32 +16,14 @@ def letterbox_size(height: int, width: int, side: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-STROKES = 0.1
-"""A mask of which less than this part is known is of strokes."""
-
-
 def resize_mask(mask: Array, size: tuple[int, int]) -> Array:
     """(H, W) in {0, 1, 255} at ``size`` (width, height), nearest-neighbour.
 
-    An object too small for that is kept by coverage: 1 wherever it covers any part of a pixel; and all strokes, where
-    less than `STROKES` of the mask is known.
+    An object too small for that is kept by coverage: 1 wherever it covers any part of a pixel.
     """
-    if (mask != IGNORE).mean() < STROKES:
-        return resize_strokes(mask, size)
     resized = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
     if not (resized == 1).any() and (mask == 1).any():
         resized[cv2.resize((mask == 1).astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0] = 1
-    return resized
-
-
-def resize_strokes(strokes: Array, size: tuple[int, int]) -> Array:
-    """(H, W) in {0, 1, 255} at ``size`` (width, height): no stroke is lost, however thin it is."""
-    if max(size) >= max(strokes.shape):
-        return cv2.resize(strokes, size, interpolation=cv2.INTER_NEAREST)
-    cover = [cv2.resize((strokes == label).astype(np.float32), size, interpolation=cv2.INTER_AREA) for label in (0, 1)]
-    resized = np.full(cover[0].shape, IGNORE, np.uint8)
-    resized[cover[0] > 0] = 0
-    resized[(cover[1] > 0) & (cover[1] >= cover[0])] = 1
     return resized
 
 

@@ -23,7 +23,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--encoder-weights", metavar="FILE", help="of --encoder: file, or `imagenet` (downloaded)")
     model.add_argument("--high-stage", type=int, choices=(3, 4), help="of --encoder: its last stage (default 4)")
     model.add_argument(
-        "--image-size", type=int, help="side of the square it works on, in pixels (default: the model's)"
+        "--image-size",
+        type=int,
+        help="side of the square it works on, in pixels (default: chosen from the supports; of a checkpoint, its own)",
     )
 
 

@@ -11,7 +11,7 @@ from datamodules.prepare.choices import LAYOUT
 from qgnet.commands.model_options import add_model_options, model_of
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Range, check
-from qgnet.inference import PRESENCE
+from qgnet.inference import PRESENCE, REFINE
 from qgnet.outputs import FORMATS
 
 RANGES = {"batch_size": Range(1, 1024), "workers": Range(0, 256), "nodes": Range(1)}
@@ -52,6 +52,12 @@ def add_parser(subcommands: Any) -> None:
     how.add_argument("--tile", action="store_true", help="slide that square over larger images")
     how.add_argument(
         "--threshold", type=float, help="probability above which a pixel counts (default: by the supports)"
+    )
+    how.add_argument(
+        "--refine",
+        choices=REFINE,
+        default=REFINE[0],
+        help="bring masks to the edges and colours of the image (default auto: as the supports are found best)",
     )
     how.add_argument(
         "--presence",

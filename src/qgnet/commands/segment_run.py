@@ -49,7 +49,7 @@ def segment(options: argparse.Namespace, files: dict[str, Path], model: dict[str
     """
     quiet()
     supports = load_supports(options)
-    settings = {name: getattr(options, name) for name in ("bf16", "tile", "threshold", "presence")}
+    settings = {name: getattr(options, name) for name in ("bf16", "tile", "threshold", "presence", "refine")}
     segmenter = Segmenter(**model, **settings, device="cpu")  # until Lightning moves it
     trainer = make_trainer(options)
     check_writable(options.out)
@@ -80,8 +80,7 @@ def segment_folder(
     if trainer.is_global_zero:
         report_fit(segmenter, len(images), len(pending))
     if pending:
-        side = segmenter.model.image_size
-        data = InputImagesDataModule(pending, side, options.tile, options.batch_size, options.workers)
+        data = InputImagesDataModule(pending, segmenter.sides, options.tile, options.batch_size, options.workers)
         trainer.callbacks.append(SegmentWriter(folder))  # type: ignore[attr-defined]
         trainer.predict(ImageSegmentation(segmenter), data, return_predictions=False)
         trainer.strategy.barrier()
@@ -140,7 +139,7 @@ def fingerprint_of(segmenter: Segmenter, supports: Mapping[str, Any]) -> str:
                 f"{image.shape}".encode() + np.ascontiguousarray(image).data + np.ascontiguousarray(mask).data
             )
     use = [segmenter.model.identity, segmenter.threshold, segmenter.presence, segmenter.tile, segmenter.bf16]
-    digest.update(json.dumps([*use, segmenter.calibration]).encode())
+    digest.update(json.dumps([*use, segmenter.refine, segmenter.sides, segmenter.calibration]).encode())
     return digest.hexdigest()
 
 
@@ -149,13 +148,15 @@ def report_fit(segmenter: Segmenter, images: int, pending: int) -> None:
     for fitted in segmenter.fitted:
         shots = len(fitted.supports)
         among = "what the supports find in each other" if shots > 1 else "what it finds in its mirrored copy"
-        print(f"{printable(fitted.name)}: {shots} support(s), threshold {fitted.threshold:.2f}")
+        how = f"threshold {fitted.threshold:.2f}, refinement {fitted.choice.refinement}"
+        print(f"{printable(fitted.name)}: {shots} support(s), {how}")
         print(f"  IoU to expect: {fitted.expected_iou:.2f}, of {among}")
         for report in fitted.supports:
             if report.disagrees:
                 print(f"  support {report.number} disagrees with the others (IoU {report.iou:.2f}). Is its mask right?")
     done = f", {images - pending} of them done before" if pending < images else ""
     print(f"{images} images{done}")
+    print(f"  in squares of {' and '.join(map(str, segmenter.sides))} px")
 
 
 def finish(options: argparse.Namespace, folder: OutputFolder, new: Collection[str], too_long: Sequence[Path]) -> None:

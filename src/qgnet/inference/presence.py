@@ -1,11 +1,13 @@
 """Whether an image shows the class at all: what was found in it, compared with the supports' object."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qgnet.common.errors import InputError
+from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.score_maps import SupportPositions
 
 
@@ -66,6 +68,31 @@ class Calibration(NamedTuple):
 def valid_positions(inside: Tensor, size: tuple[int, int]) -> Tensor:
     """(T, S, S) bool → (T, h * w), the positions that are not padding alone."""
     return F.adaptive_max_pool2d(inside.float()[:, None], size)[:, 0].flatten(1) > 0
+
+
+def presence_evidence(
+    net: FewShotNetwork,
+    calibration: Calibration | None,
+    query: Any,
+    supports: Any,
+    score_maps: Tensor,
+    inside: Tensor,
+) -> Tensor | None:
+    """:func:`evidence` of what a network has encoded; None without a calibration, or where it compares nothing.
+
+    Raises:
+        InputError: if the calibration is of another network.
+    """
+    compared = net.presence_features(query, supports)
+    if calibration is None or compared is None:
+        return None
+    centre = score_maps.new_tensor(calibration.centre, dtype=torch.float32)
+    if len(centre) != compared[0].shape[1]:
+        raise InputError(
+            f"The calibration is of another network: its centre has {len(centre)} values, and there are "
+            f"{compared[0].shape[1]} features. Restore it, or make it again."
+        )
+    return evidence(*compared, score_maps, inside.to(score_maps.device), centre)
 
 
 def evidence(query: Tensor, supports: SupportPositions, score_maps: Tensor, inside: Tensor, centre: Tensor) -> Tensor:

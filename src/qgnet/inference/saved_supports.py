@@ -9,31 +9,49 @@ import torch
 from torch import Tensor
 
 from qgnet.common.errors import InputError
+from qgnet.inference import REFINE
 from qgnet.inference import validation as v
 from qgnet.inference.models import KINDS, Model, rebuild
-from qgnet.inference.tuning import FittedClass, SupportReport
+from qgnet.inference.tuning import Choice, FittedClass, SupportReport
 from qgnet.networks.encoders import Encoder
 from qgnet.weights.files import read_tensors, save_tensors
 
-FORMAT = "qgnet-segmenter-1"
+FORMAT = "qgnet-segmenter-2"
+SINGLE_SCALE = "qgnet-segmenter-1"
+"""Of earlier versions: without refinement and a second scale."""
 CHECKSUM = "sha256"
 """Key of the checksum of all else; older files have none."""
 AGAIN = "Fit a Segmenter again, and save it."
 PARTS = {"model": v.TABLE, "normalisation": v.LIST, "state_dict": v.TABLE, "options": v.TABLE, "learnt": v.LIST}
 MODEL = {"kind": v.one_of(KINDS), "image_size": v.SIDE, "settings": v.TABLE, "identity": v.TEXT}
-OPTIONS = {"bf16": v.FLAG, "tile": v.FLAG, "threshold": v.optional(v.THRESHOLD), "presence": v.SHARE}
+OPTIONS = {
+    "bf16": v.FLAG,
+    "tile": v.FLAG,
+    "threshold": v.optional(v.THRESHOLD),
+    "presence": v.SHARE,
+    "refine": v.one_of(REFINE),
+    "image_size": v.optional(v.SIDE),
+    "sides": v.SIDES,
+}
 COLOURS = v.Field("mean and deviation of three colours", v.is_list_of(v.is_list_of(v.is_number, 3), 2))
 SUPPORT = {"class_name": v.TEXT, "number": v.INTEGER, "iou": v.SHARE, "disagrees": v.FLAG}
 SUPPORTS = v.Field(
     f"a list of {len(SUPPORT)} values for each support", v.is_list_of(v.is_list_of(lambda _: True, len(SUPPORT)))
 )
-CLASS = {"name": v.TEXT, "encoded": v.TABLE, "threshold": v.THRESHOLD, "supports": SUPPORTS, "usual": v.NUMBER}
+CLASS = {"name": v.TEXT, "encoded": v.LIST, "choice": v.TABLE, "supports": SUPPORTS, "usual": v.NUMBER}
+CHOICE = {"threshold": v.THRESHOLD, "coarse_weight": v.SHARE, "refinement": v.one_of(REFINE[1:])}
 
 
 def write(path: Path, model: Model, options: dict[str, Any], fitted: Sequence[FittedClass]) -> None:
     """Write a model, how it is used and the fitted classes; the file is whole or not there."""
     classes = [
-        {**v.plain(one), "encoded": _plain(one.encoded), "supports": [tuple(r) for r in one.supports]} for one in fitted
+        {
+            **v.plain(one),
+            "encoded": _plain(one.encoded),
+            "choice": one.choice._asdict(),
+            "supports": [tuple(r) for r in one.supports],
+        }
+        for one in fitted
     ]
     content = {
         "format": FORMAT,
@@ -58,17 +76,32 @@ def read(path: Path) -> tuple[Model, dict[str, Any], list[FittedClass]]:
     if not path.is_file():
         raise InputError(f"{path} does not exist. Give a file written by Segmenter.save.")
     content = read_tensors(path, "segmenter")
-    if content.get("format") != FORMAT:
+    if content.get("format") not in (FORMAT, SINGLE_SCALE):
         raise InputError(f"{path} is no segmenter of this version. Give a file written by Segmenter.save.")
     found = content.pop(CHECKSUM, None)
     if found is not None and found != checksum_of(content):
         raise InputError(f"{path} was changed or damaged since it was written: its sha256 is another. {AGAIN}")
     v.check_fields(str(path), content, PARTS, AGAIN)
+    model = _model(path, content)
+    if content["format"] == SINGLE_SCALE:
+        _add_scales(content, model)
     options = content["options"]
     v.check_fields(f"{path}, the options", options, OPTIONS, AGAIN)
-    model = _model(path, content)
-    fitted = [_fitted_class(f"{path}, class {i}", model, one) for i, one in enumerate(content["learnt"], start=1)]
+    for side in options["sides"]:
+        model.net.check_side(side, f"{path}: a side")
+    classes, scales = content["learnt"], len(options["sides"])
+    fitted = [_fitted_class(f"{path}, class {i}", model, scales, one) for i, one in enumerate(classes, start=1)]
     return model, {name: options[name] for name in OPTIONS}, fitted
+
+
+def _add_scales(content: dict[str, Any], model: Model) -> None:
+    """Bring a file without refinement and a second scale to the present format."""
+    size = model.image_size
+    content["options"] = {**content["options"], "refine": "none", "image_size": size, "sides": [size]}
+    for one in content["learnt"]:
+        if isinstance(one, dict) and "encoded" in one:
+            one["encoded"] = [one["encoded"]]
+            one["choice"] = Choice()._asdict() | {k: one[k] for k in ("threshold",) if k in one}
 
 
 def checksum_of(content: Any) -> str:
@@ -119,19 +152,20 @@ def _model(path: Path, content: dict[str, Any]) -> Model:
     return Model(**known, net=net, source=str(path), calibration=v.parse_calibration(str(path), calibration, AGAIN))
 
 
-def _fitted_class(where: str, model: Model, one: Any) -> FittedClass:
+def _fitted_class(where: str, model: Model, scales: int, one: Any) -> FittedClass:
     v.check_fields(where, one, CLASS, AGAIN, missing=("usual",))
     for report in one["supports"]:
         v.check_fields(f"{where}, a support", dict(zip(SUPPORT, report, strict=True)), SUPPORT, AGAIN)
+    v.check_fields(f"{where}, the choice", one["choice"], CHOICE, AGAIN)
     try:
-        encoded = _typed(model.net.supports_type, one["encoded"])
-        fits = bool(model.net.fits(encoded))
+        encoded = [_typed(model.net.supports_type, of_side) for of_side in one["encoded"]]
+        fits = len(encoded) == scales and all(map(model.net.fits, encoded))
     except (KeyError, TypeError, AttributeError):  # what is in the file has other names, or other kinds of values
         fits = False
     if not fits:
         raise InputError(f"{where}: encoded is not what this network makes of supports. {AGAIN}")
     reports = [SupportReport(*report) for report in one["supports"]]
-    return FittedClass(one["name"], encoded, one["threshold"], reports, one.get("usual", 0.0))
+    return FittedClass(one["name"], encoded, Choice(**one["choice"]), reports, one.get("usual", 0.0))
 
 
 def _encoders(net: torch.nn.Module) -> list[Encoder]:

@@ -1,7 +1,6 @@
 """A few masks in, all other masks out: few-shot segmentation of images."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -11,26 +10,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.episodes.letterbox import Letterboxed, letterbox_image, letterbox_support
+from datamodules.episodes.letterbox import Letterboxed, crop_support, letterbox_support
+from datamodules.episodes.prepared import PreparedImage, prepare_image, reduced_size
+from datamodules.episodes.transforms import resize_mask
 from datamodules.files.sources import IGNORE, Array
-from qgnet.common.digest import sha256_of
 from qgnet.common.errors import InputError
 from qgnet.common.terminal import say
-from qgnet.inference import PRESENCE, saved_supports
+from qgnet.inference import PRESENCE, REFINE, saved_supports
+from qgnet.inference.encoding import EncodingNetwork
 from qgnet.inference.model_names import DEFAULT
 from qgnet.inference.models import open_model
-from qgnet.inference.presence import Calibration, evidence
+from qgnet.inference.presence import Calibration
+from qgnet.inference.refinement import REFINERS
+from qgnet.inference.resolution import choose_sides, coarse_weights
 from qgnet.inference.supports import ImageLike, SupportPairs, as_image, checked_images, name_of, read_supports
 from qgnet.inference.tiling import ClassMaps, batch_limit, blend
-from qgnet.inference.tuning import FittedClass, SupportReport, choose_threshold, iou, mirrored, support_reports
+from qgnet.inference.tuning import FittedClass, SupportReport, Trial, choose, join_scales, mirrored, support_reports
 from qgnet.networks.nested_tensors import concatenate, map_tensors
-from qgnet.outputs.segments import Result, Segment, furthest_above
-from qgnet.tasks.base import normalise
+from qgnet.outputs.segments import Map, Result, Segment, furthest_above
 from qgnet.tasks.feature_cache import MB, FeatureCache
 from qgnet.tasks.finite import not_finite
 
 BATCH = 8
 """Squares that go through the network at once; of large ones fewer."""
+TRIAL_SIDE = 641
+"""Longer side in pixels at which a support's own mask is compared with what is found in it."""
 
 
 class Segmenter:
@@ -41,17 +45,24 @@ class Segmenter:
     Args:
         model: ``matching``, which needs no training; the file of a checkpoint of stage 2; or a folder that
             `qgnet export` wrote.
-        image_size: side in pixels of the square that images are brought to; None: the model's own.
+        image_size: side in pixels of the square that images are brought to. None: of ``matching`` without tiles, its
+            own side and, where the supports' objects are small, a larger one beside it (see `sides`); of a trained
+            network the side that it was trained at.
         device: where it runs, e.g. ``cpu`` or ``cuda``; None: a GPU if there is one.
         bf16: compute convolutions in bfloat16.
         tile: slide the square over images that are larger, instead of bringing them to the square.
         threshold: probability above which a pixel is the object, in (0, 1); None: chosen by the supports.
+        refine: how masks are brought to the edges of the image: the name of a refiner (``walk``, ``none``), or
+            ``auto``: ``walk``, unless the supports are found better without.
         presence: least score, in [0, 1], of an image that is not left empty; 0 leaves none empty that has a pixel
             above the threshold. None: 0.6. It counts only where scores are calibrated: of ``matching`` with its own
             settings and image size, without tiles. Elsewhere a score is the mean probability of a mask, nothing is left
             empty by it, and a line says so.
         matching: settings of ``matching``: ``encoder``, ``encoder_weights``, ``high_stage``, ``method``,
             ``dilated``.
+
+    Attributes:
+        sides: in pixels, of the squares that images are brought to, the smaller one first; chosen by :meth:`fit`.
 
     Raises:
         InputError: if there is no such model, or its weights cannot be had.
@@ -66,24 +77,29 @@ class Segmenter:
         tile: bool = False,
         threshold: float | None = None,
         presence: float | None = None,
+        refine: str = REFINE[0],
         **matching: Any,
     ) -> None:
         if threshold is not None and not 0 < threshold < 1:
             raise InputError(f"The threshold is {threshold}; expected a probability between 0 and 1.")
         if presence is not None and not 0 <= presence <= 1:
             raise InputError(f"The least score is {presence}; expected a probability from 0 to 1.")
+        if refine not in REFINE:
+            raise InputError(f"refine is {refine!r}; expected one of {', '.join(REFINE)}.")
         self.presence = PRESENCE if presence is None else presence
+        self.refine = refine
         self.model = open_model(model, image_size, **matching)
         if bf16 and self.model.exported:
             raise InputError("An exported model computes in float32. Leave bf16 out, or take the model it was made of.")
         self.bf16 = bf16
         self.tile = tile
         self.threshold = threshold
+        self.image_size = image_size
+        self.sides = [self.model.image_size]
         self.fitted: list[FittedClass] = []
+        self.network = EncodingNetwork(self.model.net)
         self.to(device or default_device())
         self._report_uncalibrated(asked=bool(presence))
-
-    cache: FeatureCache | None = None
 
     @property
     def calibration(self) -> Calibration | None:
@@ -105,19 +121,18 @@ class Segmenter:
 
         From then on only one thread at a time may use the Segmenter.
         """
-        self.cache = FeatureCache(megabytes * MB)
+        self.network.cache = FeatureCache(megabytes * MB)
         return self
 
     def to(self, device: str | torch.device) -> "Segmenter":
         """Move the network and the fitted classes."""
-        if self.cache is not None:
-            self.cache.clear()
         try:
-            self.device = torch.device(device)
-            self.model.net.to(self.device)
+            self.network.to(device)
         except (RuntimeError, TypeError, AssertionError) as error:  # no such device; torch without its kind of devices
             raise InputError(f"device={device!r} cannot be used ({error}). Take cpu, or leave it out.") from None
-        self.fitted = [x._replace(encoded=map_tensors(lambda t: t.to(self.device), x.encoded)) for x in self.fitted]
+        self.fitted = [
+            x._replace(encoded=map_tensors(lambda t: t.to(self.network.device), x.encoded)) for x in self.fitted
+        ]
         return self
 
     @property
@@ -155,67 +170,54 @@ class Segmenter:
             InputError: for no support, a mask that is empty, of nothing but the object or of another size than its
                 image, class numbers without a meaning, two classes of one name, or what cannot be read.
         """
-        self.fitted = [
-            self._fit_class(name, pairs) for name, pairs in read_supports(supports, names, scribbles).items()
-        ]
+        by_class = read_supports(supports, names, scribbles)
+        self.sides = [self.model.image_size]
+        if self.image_size is None and not self.tile:
+            masks = [mask for pairs in by_class.values() for _, mask in pairs]
+            self.sides = choose_sides(masks, self.model.image_size, self.model.net.free_stride)
+        self.fitted = [self._fit_class(name, pairs) for name, pairs in by_class.items()]
         return self
 
     def _fit_class(self, name: str, pairs: list[tuple[Array, Array]]) -> FittedClass:
-        squares = [letterbox_support(image, mask, self.model.image_size, self.tile) for image, mask in pairs]
-        images, masks = (torch.stack(part) for part in zip(*squares, strict=True))
+        pairs = [crop_support(*pair, self.sides[0]) for pair in pairs] if self.tile else pairs
         with torch.inference_mode(), self._precision():
-            shots = [self._encode_support(*shot) for shot in zip(images.split(1), masks.split(1), strict=True)]
-            encoded = self.model.net.stack_shots(shots)
-            score_maps, targets, similarity = self._leave_one_out(shots, images, masks, pairs)
-        for number, score_map in enumerate(score_maps, start=1):
-            self._require_finite(score_map, f"support {number} of {name!r}")
-        probabilities = torch.stack([score_map.sigmoid() for score_map in score_maps])
-        threshold = self.threshold
-        if threshold is None:
-            calibration = self.model.calibration
-            threshold = choose_threshold(probabilities, targets, calibration and calibration.threshold)
-        ious = [iou(p > threshold, mask) for p, mask in zip(probabilities, targets, strict=True)]
-        return FittedClass(name, encoded, threshold, support_reports(name, ious), similarity)
+            encoded = [
+                [self.network.support_and_query(*letterbox_support(*pair, side)) for pair in pairs]
+                for side in self.sides
+            ]
+            trials, similar = self._leave_one_out(encoded, pairs)
+        for number, trial in enumerate(trials, start=1):
+            self._require_finite(torch.stack(trial.score_maps), f"support {number} of {name!r}")
+        known = self.model.calibration
+        weights = coarse_weights([mask for _, mask in pairs], self.sides, self.model.net.free_stride)
+        choice, ious = choose(trials, weights, self.refine, self.threshold, known and known.threshold)
+        shots = [self.model.net.stack_shots([support for support, _ in of_side]) for of_side in encoded]
+        similarity = float(np.mean(similar)) if similar else 0.0
+        return FittedClass(name, shots, choice, support_reports(name, ious), similarity)
 
     def _leave_one_out(
-        self, encoded: list[Any], images: Tensor, masks: Tensor, pairs: list[tuple[Array, Array]]
-    ) -> tuple[Tensor, Tensor, float]:
-        """Score maps of each support by the others, or of a single one's mirrored copy by itself; the truth; and how
-        similar the supports' objects are, as `FittedClass` keeps it.
-        """  # noqa: D205
-        net = self.model.net
-        side, shots = self.model.image_size, len(images)
-        if shots == 1:
-            image, mask = letterbox_support(*mirrored(*pairs[0]), side, self.tile)
-            images, masks = image[None], mask[None]
-        found, similar = [], []
-        for i in range(shots):
-            others = [k for k in range(shots) if k != i] or [0]
-            supports, query = net.stack_shots([encoded[k] for k in others]), self._encode_query(images[i : i + 1])
-            logits = net.decode(query, supports, (side, side), with_levels=False).logits.float()
-            score_maps = logits[:, 1] - logits[:, 0]
-            found.append(score_maps[0].cpu())
-            known = self._evidence(query, supports, score_maps, masks[i : i + 1] != IGNORE)
-            similar += [] if known is None or shots == 1 else known[:, 0].tolist()
-        return torch.stack(found), masks, float(np.mean(similar)) if similar else 0.0
+        self, encoded: list[list[tuple[Any, Any]]], pairs: list[tuple[Array, Array]]
+    ) -> tuple[list[Trial], list[float]]:
+        """Each support by the others, or the mirrored copy of the only one; and how similar the objects found are.
 
-    def _encode_support(self, image: Tensor, mask: Tensor) -> Any:
-        """(1, 3, S, S) uint8 and (1, S, S) as the network takes a support."""
-
-        def encode() -> Any:
-            return self.model.net.encode_support(normalise(image.to(self.device)), mask)
-
-        return encode() if self.cache is None else self.cache.get(sha256_of(image.numpy(), mask.numpy()), encode)
-
-    def _encode_query(self, squares: Tensor) -> Any:
-        """(T, 3, S, S) uint8 as the network takes queries."""
-
-        def encode(some: Tensor) -> Any:
-            return self.model.net.encode_query(normalise(some.to(self.device)))
-
-        if self.cache is None:
-            return encode(squares)
-        return concatenate([self.cache.get(sha256_of(one.numpy()), partial(encode, one)) for one in squares.split(1)])
+        Args:
+            encoded: for each side, the supports as supports and as queries.
+            pairs: their images and masks.
+        """
+        alone = len(pairs) == 1
+        trials, similar = [], []
+        for i, (image, mask) in enumerate([mirrored(*pairs[0])] if alone else pairs):
+            prepared = prepare_image(image, self.sides)
+            size, score_maps = reduced_size(mask.shape, TRIAL_SIDE), []
+            for side, of_side, scale in zip(self.sides, encoded, prepared.scales, strict=True):
+                others = [support for k, (support, _) in enumerate(of_side) if alone or k != i]
+                query = self.network.queries(scale.squares) if alone else of_side[i][1]
+                inside = letterbox_support(image, mask, side)[1][None] != IGNORE
+                found = self._compare(query, self.model.net.stack_shots(others), side, inside)
+                score_maps.append(blend(found.score_maps.float().cpu(), scale._replace(size=size)))
+                similar += [] if found.evidence is None or alone else found.evidence[:, 0].tolist()
+            trials.append(Trial(score_maps, prepared.guide, torch.from_numpy(resize_mask(mask, size[::-1]))))
+        return trials, similar
 
     def save(self, path: str | Path) -> None:
         """Write the network and the fitted classes, as tensors and plain values, to one file.
@@ -238,6 +240,7 @@ class Segmenter:
         segmenter.model, options, segmenter.fitted = saved_supports.read(Path(path))
         for name, value in options.items():
             setattr(segmenter, name, value)
+        segmenter.network = EncodingNetwork(segmenter.model.net)
         segmenter._report_uncalibrated(asked=False)
         return segmenter.to(device or default_device())
 
@@ -252,83 +255,88 @@ class Segmenter:
     def predict_many(self, photographs: Iterable[ImageLike]) -> Iterator[Result]:
         """Segment images one after the other, some at a time; errors as of `predict`."""
         given = enumerate(checked_images(photographs), start=1)
-        named = ((self._letterbox(one), name_of(one, f"image {number}")) for number, one in given)
+        named = ((self.prepare(as_image(one)), name_of(one, f"image {number}")) for number, one in given)
         while batch := list(islice(named, BATCH)):
             yield from self.segment(*zip(*batch, strict=True))
 
-    def _letterbox(self, image: ImageLike) -> Letterboxed:
-        return letterbox_image(as_image(image), self.model.image_size, self.tile)
+    def prepare(self, image: Array) -> PreparedImage:
+        """(H, W, 3) uint8 RGB as :meth:`segment` takes it, for the supports that are fitted."""
+        return prepare_image(image, self.sides, self.tile)
 
     @torch.inference_mode()
-    def segment(self, images: Sequence[Letterboxed], names: Sequence[str]) -> list[Result]:
-        """Segment images that have been brought to the network's square; errors call them by their names.
+    def segment(self, images: Sequence[PreparedImage], names: Sequence[str]) -> list[Result]:
+        """Segment prepared images; errors call them by their names.
 
         Raises:
             InputError: if nothing has been learnt, or a score is not finite.
         """
         if not self.fitted:
             raise InputError("Nothing has been learnt yet. Call fit() with a few images and their masks first.")
+        scales = [self._segment_scale(i, [image.scales[i] for image in images]) for i in range(len(self.sides))]
+        results = []
+        for image, name, *of_scales in zip(images, names, *scales, strict=True):
+            for of_class in (of_class for of_scale in of_scales for of_class in of_scale):
+                self._require_finite(of_class.score_maps, name)
+            results.append(self._result(image, of_scales))
+        return results
+
+    def _segment_scale(self, scale: int, images: Sequence[Letterboxed]) -> list[list[ClassMaps]]:
+        """For each image what the network says of each class, at one of the scales."""
         squares = torch.cat([image.squares for image in images])
         inside = torch.cat([image.inside() for image in images])
-        many = batch_limit(self.model.image_size, BATCH)
-        chunks = zip(squares.split(many), inside.split(many), strict=True)
-        maps = [concatenate(part) for part in zip(*(self._decode(*chunk) for chunk in chunks), strict=True)]
-        results, first = [], 0
-        for image, name in zip(images, names, strict=True):
-            rows = slice(first, first + len(image.windows))
-            of_image = [map_tensors(itemgetter(rows), of_class) for of_class in maps]
-            for of_class in of_image:
-                self._require_finite(of_class.score_maps, name)
-            results.append(self._result(image, of_image))
-            first = rows.stop
-        return results
+        many = batch_limit(self.sides[scale], BATCH)
+        chunks = [self._decode(scale, *chunk) for chunk in zip(squares.split(many), inside.split(many), strict=True)]
+        classes = [concatenate(part) for part in zip(*chunks, strict=True)]
+        ends = np.cumsum([len(image.windows) for image in images])
+        rows = [slice(end - len(image.windows), end) for end, image in zip(ends.tolist(), images, strict=True)]
+        return [[map_tensors(itemgetter(row), of_class) for of_class in classes] for row in rows]
 
     def _require_finite(self, score_maps: Tensor, name: str) -> None:
         """InputError if an image's score maps, in the main memory, have NaN or infinite values."""
         if not torch.isfinite(score_maps).all():
             raise InputError(not_finite(name, self.model.source))
 
-    def _decode(self, squares: Tensor, inside: Tensor) -> list[ClassMaps]:
+    def _decode(self, scale: int, squares: Tensor, inside: Tensor) -> list[ClassMaps]:
         """Predictions of (T, 3, S, S) uint8, class by class; (T, S, S) is False where they are padding."""
-        net, side = self.model.net, self.model.image_size
         found = []
         with self._precision():
-            query = self._encode_query(squares)
+            query = self.network.queries(squares)
             for one in self.fitted:
-                output = net.decode(query, one.encoded, (side, side), with_levels=False)
-                score_maps = output.logits[:, 1] - output.logits[:, 0]
-                known = self._evidence(query, one.encoded, score_maps, inside)
-                maps = ClassMaps(score_maps, {name: values[:, 0] for name, values in output.maps.items()}, known)
+                maps = self._compare(query, one.encoded[scale], self.sides[scale], inside)
                 found.append(map_tensors(lambda t: t.float().cpu(), maps))
         return found
 
-    def _evidence(self, query: Any, supports: Any, score_maps: Tensor, inside: Tensor) -> Tensor | None:
-        """What `_presence_score` goes by; None without a calibration, or of a network that compares nothing."""
-        compared = self.model.net.presence_features(query, supports)
-        if self.calibration is None or compared is None:
-            return None
-        centre = score_maps.new_tensor(self.calibration.centre, dtype=torch.float32)
-        if len(centre) != compared[0].shape[1]:
-            raise InputError(
-                f"The calibration of {self.model.source} is of another network: its centre has {len(centre)} values, "
-                f"and there are {compared[0].shape[1]} features. Restore it, or make it again."
-            )
-        return evidence(*compared, score_maps, inside.to(self.device), centre)
+    def _compare(self, query: Any, supports: Any, side: int, inside: Tensor) -> ClassMaps:
+        """See `EncodingNetwork.compare`; the scale that scores are calibrated at gives evidence."""
+        return self.network.compare(
+            query, supports, side, inside, self.calibration if side == self.model.image_size else None
+        )
 
-    def _result(self, image: Letterboxed, maps: Sequence[ClassMaps]) -> Result:
+    def _result(self, image: PreparedImage, scales: Sequence[Sequence[ClassMaps]]) -> Result:
         """Masks that share no pixel, see `furthest_above`."""
-        probabilities = [blend(of_class.score_maps, image).sigmoid().numpy() for of_class in maps]
-        scores = [self._presence_score(one, of_class) for one, of_class in zip(self.fitted, maps, strict=True)]
+        scores = [self._presence_score(one, of_class) for one, of_class in zip(self.fitted, scales[0], strict=True)]
         present = [score is None or score >= self.presence for score in scores]
+        probabilities = [
+            self._probability(one, image, of_scales, refined)
+            for one, refined, *of_scales in zip(self.fitted, present, *scales, strict=True)
+        ]
         winner = furthest_above(probabilities, [one.threshold for one in self.fitted], present)
         segments = {}
-        for c, (one, of_class) in enumerate(zip(self.fitted, maps, strict=True)):
+        for c, (one, probability) in enumerate(zip(self.fitted, probabilities, strict=True)):
             mask, score = (winner == c).astype(np.uint8), scores[c]
             if score is None:
-                score = float(probabilities[c][mask == 1].mean()) if mask.any() else 0.0
-            first = {name: values[0].numpy() for name, values in of_class.maps.items()}
-            segments[one.name] = Segment(one.name, mask, probabilities[c], score, first)
+                score = float(probability[mask == 1].mean()) if mask.any() else 0.0
+            maps = {name: values[0].numpy() for name, values in scales[-1][c].maps.items()}
+            segments[one.name] = Segment(one.name, mask, probability, score, maps)
         return Result(segments)
+
+    @staticmethod
+    def _probability(one: FittedClass, image: PreparedImage, scales: Sequence[ClassMaps], refined: bool) -> Map:
+        """(H, W) of a class: both scales joined, and refined where something is to be seen of it."""
+        score_maps = [blend(of_scale.score_maps, at) for of_scale, at in zip(scales, image.scales, strict=True)]
+        probability = join_scales(score_maps, one.choice.coarse_weight).sigmoid().numpy()
+        refine = REFINERS[one.choice.refinement if refined else "none"]
+        return refine(image.guide, probability, one.threshold)
 
     def _presence_score(self, one: FittedClass, maps: ClassMaps) -> float | None:
         """Probability that an image shows the class, in any of its squares; None without a calibration."""
@@ -337,7 +345,7 @@ class Segmenter:
         return float(self.calibration.probability(maps.evidence, len(one.supports), one.support_similarity).max())
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+        return torch.autocast(self.network.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
 
 def default_device() -> str:

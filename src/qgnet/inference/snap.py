@@ -5,7 +5,6 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import watershed
 
-from datamodules.episodes.transforms import resize_strokes
 from datamodules.files.sources import IGNORE, Array
 
 COARSE = 200
@@ -62,6 +61,15 @@ def reduced(image: Array, seeds: Array, side: int) -> tuple[Array, Array]:
         return image, seeds
     size = (max(1, round(seeds.shape[1] * scale)), max(1, round(seeds.shape[0] * scale)))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), resize_strokes(seeds, size)
+
+
+def resize_strokes(strokes: Array, size: tuple[int, int]) -> Array:
+    """(H, W) in {0, 1, 255} at a smaller ``size`` (width, height): no stroke is lost, however thin it is."""
+    cover = [cv2.resize((strokes == label).astype(np.float32), size, interpolation=cv2.INTER_AREA) for label in (0, 1)]
+    resized = np.full(cover[0].shape, IGNORE, np.uint8)
+    resized[cover[0] > 0] = 0
+    resized[(cover[1] > 0) & (cover[1] >= cover[0])] = 1
+    return resized
 
 
 def first_guess(image: Array, seeds: Array) -> NDArray[np.bool_]:

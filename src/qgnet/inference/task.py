@@ -24,6 +24,6 @@ class ImageSegmentation(pl.LightningModule):
 
     def predict_step(self, batch: list[InputImage], batch_idx: int) -> list[SegmentedImage]:
         """Segment those that could be read."""
-        readable = [(image.letterboxed, str(image.path)) for image in batch if image.letterboxed is not None]
+        readable = [(image.prepared, str(image.path)) for image in batch if image.prepared is not None]
         results = iter(self.segmenter.segment(*zip(*readable, strict=True)) if readable else [])
-        return [(image, None if image.letterboxed is None else next(results)) for image in batch]
+        return [(image, None if image.prepared is None else next(results)) for image in batch]

@@ -1,4 +1,4 @@
-"""What is fitted of a class: the threshold at which its supports find each other, and which of them disagrees."""
+"""What is fitted of a class by its supports: scales, threshold and refinement, and which support disagrees."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from datamodules.episodes.transforms import resize_mask
 from datamodules.files.sources import IGNORE, Array
+from qgnet.inference import REFINE
+from qgnet.inference.refinement import REFINERS
 from qgnet.metrics import intersection_and_union
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(4, 17))
@@ -44,22 +46,55 @@ class SupportReport(NamedTuple):
     disagrees: bool
 
 
+class Trial(NamedTuple):
+    """A support, segmented by the others; of a single one its mirrored copy, by itself.
+
+    Attributes:
+        score_maps: (H, W) float32 for each scale, the coarse one first.
+        guide: (h, w, 3) uint8, see `PreparedImage`.
+        mask: (H, W) uint8 in {0, 1, 255}, the truth.
+    """
+
+    score_maps: list[Tensor]
+    guide: Array
+    mask: Tensor
+
+
+class Choice(NamedTuple):
+    """How a class is segmented.
+
+    Attributes:
+        threshold: probability above which a pixel is of the class.
+        coarse_weight: of the coarse scale's score map, in [0, 1]; the rest is the fine one's. 1 where there is one.
+        refinement: name of a refiner.
+    """
+
+    threshold: float = 0.5
+    coarse_weight: float = 1.0
+    refinement: str = "none"
+
+
 class FittedClass(NamedTuple):
     """A class that can be segmented.
 
     Attributes:
         name: of the class.
-        encoded: its K supports, stacked for one query, as the network takes them.
-        threshold: probability above which a pixel is of the class.
+        encoded: its K supports, stacked for one query, as the network takes them, for each scale.
+        choice: how it is segmented.
         supports: how each of them goes with the others.
         support_similarity: of several supports' objects, found in each other, see `Calibration`; of a single one 0.
     """
 
     name: str
-    encoded: Any
-    threshold: float
+    encoded: list[Any]
+    choice: Choice
     supports: list[SupportReport]
     support_similarity: float = 0.0
+
+    @property
+    def threshold(self) -> float:
+        """Probability above which a pixel is of the class."""
+        return self.choice.threshold
 
     @property
     def expected_iou(self) -> float:
@@ -67,12 +102,52 @@ class FittedClass(NamedTuple):
         return sum(report.iou for report in self.supports) / len(self.supports)
 
 
-def choose_threshold(probabilities: Tensor, masks: Tensor, alone: float | None = None) -> float:
+def join_scales(score_maps: Sequence[Tensor], coarse_weight: float) -> Tensor:
+    """(H, W) score maps of one scale or two, the coarse one first → one."""
+    if len(score_maps) == 1:
+        return score_maps[0]
+    coarse, fine = score_maps
+    return coarse_weight * coarse + (1 - coarse_weight) * fine
+
+
+def choose(
+    trials: Sequence[Trial], coarse_weights: Sequence[float], refine: str, threshold: float | None, alone: float | None
+) -> tuple[Choice, list[float]]:
+    """How the supports are segmented best.
+
+    Args:
+        trials: of all supports of a class.
+        coarse_weights: to choose from. The first is taken unless another is clearly better.
+        refine: name of a refiner, or ``auto``: to choose, too.
+        threshold: see `Choice`; None: to choose, too.
+        alone: see `choose_threshold`.
+
+    Returns:
+        The choice, and the IoU that each support then has.
+    """
+    names = REFINE[1:] if refine == REFINE[0] else [refine]
+    found: list[tuple[Choice, list[float]]] = []
+    for weight in coarse_weights:
+        maps = [join_scales(trial.score_maps, weight).sigmoid() for trial in trials]
+        chosen = threshold or choose_threshold(maps, [trial.mask for trial in trials], alone)
+        for name in names:
+            refined = [
+                torch.from_numpy(REFINERS[name](trial.guide, map_.numpy(), chosen))
+                for trial, map_ in zip(trials, maps, strict=True)
+            ]
+            ious = [iou(p > chosen, trial.mask) for p, trial in zip(refined, trials, strict=True)]
+            found.append((Choice(chosen, weight, name), ious))
+    min_gain = MIN_GAIN_SINGLE if len(trials) == 1 else MIN_GAIN
+    best = max(found, key=lambda one: sum(one[1]))
+    return best if sum(best[1]) - sum(found[0][1]) > min_gain * len(trials) else found[0]
+
+
+def choose_threshold(probabilities: Sequence[Tensor], masks: Sequence[Tensor], alone: float | None = None) -> float:
     """The threshold that serves best.
 
     Args:
-        probabilities: (N, H, W) in [0, 1].
-        masks: (N, H, W) in {0, 1, 255}.
+        probabilities: (H, W) in [0, 1], of N images.
+        masks: (H, W) in {0, 1, 255}, of the same.
         alone: threshold that a single support is expected to serve best with; None: a half.
     """
     expected, min_gain = (alone or HALF, MIN_GAIN_SINGLE) if len(masks) == 1 else (HALF, MIN_GAIN)

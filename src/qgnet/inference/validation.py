@@ -87,6 +87,7 @@ THRESHOLD = Field("a number between 0 and 1", lambda value: is_number(value) and
 FLAG = Field("true or false", lambda value: isinstance(value, bool))
 TEXT = Field("text", lambda value: isinstance(value, str) and value != "")
 SIDE = Field(str(SIDE_RULE), lambda value: not isinstance(value, bool) and SIDE_RULE.fits(value))
+SIDES = Field(f"a list, each {SIDE.expected}", is_list_of(SIDE.fits))
 NUMBERS = Field("a list of finite numbers", is_list_of(is_number))
 TABLE = Field("names and values", lambda value: isinstance(value, Mapping) and all(isinstance(k, str) for k in value))
 LIST = Field("a list", lambda value: isinstance(value, list))
@@ -103,7 +104,7 @@ CALIBRATION = {
     "threshold": THRESHOLD,
     "centre": NUMBERS,
     "usual": NUMBER,
-    "sides": Field(f"a list, each {SIDE.expected}", is_list_of(SIDE.fits)),
+    "sides": SIDES,
     "bf16": FLAG,
 }
 """In the order of the fields of :class:`Calibration`, of which older files lack the last ones."""

@@ -71,6 +71,14 @@ class FewShotNetwork(nn.Module, ABC):
     def check_side(self, side: int, what: str) -> None:
         """InputError, with the nearest sides that can be taken, for a side of ``what`` that cannot be taken."""
 
+    @property
+    def free_stride(self) -> int | None:
+        """Pixels between two of its positions, of a network that works at any resolution alike.
+
+        None of one that is used at the resolution that it was trained at.
+        """
+        return None
+
     def shared_features(self, image: Tensor) -> Any:
         """What an image's encodings as a query and as a support have in common; None if that is nothing."""
         return None

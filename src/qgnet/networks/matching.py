@@ -81,6 +81,11 @@ class MatchingNetwork(MatchingHead):
         """See :class:`FewShotNetwork`."""
         self.encoder.check_side(side, what)
 
+    @property
+    def free_stride(self) -> int:
+        """See :class:`FewShotNetwork`; nothing is trained, so any resolution will do."""
+        return self.encoder.levels[self.encoder.matching_levels[-1]].stride
+
     def fits(self, supports: SupportPositions) -> bool:
         """See :class:`FewShotNetwork`."""
         return are_support_positions(supports, self.encoder.matching_channels) and super().fits(supports)

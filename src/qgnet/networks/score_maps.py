@@ -30,8 +30,8 @@ class SupportPositions(NamedTuple):
 
     Attributes:
         features: (B, C, N) float32 of length 1.
-        foreground: (B, N) float32 in [0, 1], the object's share of what is known, and not ignored, of a position.
-        background: (B, N), the rest of that share; where nothing is known, 0 like the other.
+        foreground: (B, N) float32 in [0, 1], the share of a position that the object covers.
+        background: (B, N), the same of what is neither object nor ignored.
     """
 
     features: Tensor
@@ -53,7 +53,6 @@ def matching_feature(encoder: Encoder, features: Features) -> Tensor:
 def support_positions(feature: Tensor, mask: Tensor) -> SupportPositions:
     """The labelled positions of support images: (B, C, h, w) features and masks (B, H, W) in {0, 1, 255}.
 
-    A stroke that is thinner than a position counts as much as one that fills it: each position by what is known of it.
     Those that are ignored altogether, e.g. of the padding, are left out. N is that of the image with most others; what
     another has fewer is filled up with its ignored ones, which count for nothing. It is counted where the masks lie: if
     that is the host, a GPU with the features is not waited for.
@@ -65,8 +64,7 @@ def support_positions(feature: Tensor, mask: Tensor) -> SupportPositions:
     labelled = (shares[0] + shares[1] > 0).to(torch.uint8)
     order = labelled.argsort(dim=1, descending=True, stable=True)[:, :most]
     features = feature.flatten(2).gather(2, order[:, None].expand(-1, feature.shape[1], -1))
-    known = (shares[0] + shares[1]).clamp(min=EPS)
-    return SupportPositions(features, *((share / known).gather(1, order) for share in shares))
+    return SupportPositions(features, *(share.gather(1, order) for share in shares))
 
 
 def label_shares(mask: Tensor, size: tuple[int, int]) -> list[Tensor]:

@@ -8,20 +8,19 @@ Labels = NDArray[np.uint8]
 Objects = NDArray[np.int32]
 """(H, W): 0 where there is no object, n of the n-th one."""
 SMALLEST = 0.05
-"""Of the largest object's area: what is less is a speck and no object, and is not cut off from another. Measured by
-``benchmarks/instances.py``: up to 0.02 specks of predictions count as objects, from 0.1 on far objects are lost."""
+"""Of the largest object's area: what is less is a speck and no object, and is not cut off from another. A compromise of
+0.001 … 0.2 in ``benchmarks/instances.py``: with less, specks of predictions count; with more, far objects do not."""
 NECK = 0.7
-"""Objects touch where the mask is narrower than this part of the narrower one's width: 0.6 leaves coins together, 0.8
-cuts bars with uneven edges."""
+"""Objects touch where the mask is narrower than this part of the narrower one's width. 0.6 leaves more coins together
+in ``benchmarks/instances.py``, and 0.8 cuts bars with uneven edges."""
 EDGE = 1.0
 """Pixels that an edge may be off. They are added to all widths, so that thin lines are not cut at their steps."""
+SOLID = 0.85
+"""Pieces are objects if they fill so much of their convex hulls, and more than they do together: coins, cells and fruit
+are cut apart, people and rings are not. In ``benchmarks/instances.py`` 0.8 cuts more of others, 0.95 fewer coins."""
 LONGEST = 512
 """Pixels of a part's longer side, to which larger ones are brought to find their pieces, for a part that fills an image
 would take seconds. Fifty objects side by side that all touch are still told apart."""
-SOLID = 0.875
-GAIN = 0.02
-"""Pieces are objects if they fill so much of their convex hulls, and so much more than they do together: coins, cells
-and fruit are cut apart, people and rings are not. Below 0.85 legs are cut off, from 0.9 on touching coins are not."""
 
 
 def split(mask: Labels) -> Objects:
@@ -54,7 +53,7 @@ def split_part(part: NDArray[np.bool_]) -> Objects:
     from skimage.segmentation import expand_labels  # noqa: PLC0415
 
     padded = np.pad(part, 1).astype(np.uint8)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5).astype(np.float32)
     scale = min(1.0, LONGEST / max(depth.shape))
     if scale == 1:
         return split_at_necks(depth)[1:-1, 1:-1]
@@ -73,8 +72,8 @@ def split_at_necks(depth: NDArray[np.float32]) -> Objects:
 
     inside = depth > 0
     width = np.log(depth + EDGE)
-    filled = reconstruction(width + np.log(NECK), width)  # level up to where necks are too wide to count
-    markers = label(local_maxima(filled.round(4), connectivity=2) & inside, connectivity=2)
+    levelled = reconstruction(width + np.log(NECK), width)  # no dip is left that is no neck
+    markers = label(local_maxima(levelled.round(4), connectivity=2) & inside, connectivity=2)
     if markers.max() > 1:
         areas = np.bincount(watershed(-depth, markers, mask=inside, connectivity=2).ravel())
         areas[0] = 0
@@ -83,7 +82,8 @@ def split_at_necks(depth: NDArray[np.float32]) -> Objects:
     if markers.max() < 2:
         return whole
     pieces = watershed(-depth, markers, mask=inside, connectivity=2)
-    return pieces if solidity(pieces) >= max(SOLID, solidity(whole) + GAIN) else whole
+    filled = solidity(pieces)
+    return pieces if filled >= SOLID and filled > solidity(whole) else whole
 
 
 def solidity(pieces: Objects) -> float:

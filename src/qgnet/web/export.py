@@ -12,15 +12,19 @@ from PIL import Image
 
 from datamodules.files.image_paths import find_images
 from qgnet.common.errors import InputError
-from qgnet.outputs.formats import WRITERS, write_labelme
+from qgnet.outputs.formats import write_labelme, writers
 from qgnet.outputs.records import record_of, write_coco, write_csv
 from qgnet.outputs.segments import Result, Segment, furthest_above
 from qgnet.web.images import FolderImage, ImageFolder
 from qgnet.web.session import Session
 
 
-def write_zip(session: Session, images: ImageFolder, presence: float, formats: Sequence[str], to: Path) -> Path:
+def write_zip(
+    session: Session, images: ImageFolder, presence: float, formats: Sequence[str], to: Path, instances: bool = False
+) -> Path:
     """Write ``masks.zip`` into an empty folder and return it. Nothing in it tells where the folder of the images lies.
+
+    With ``instances`` single objects are told apart in it.
 
     Raises:
         InputError: if there is nothing to write, or a mask that was painted or found is broken, with the image's name.
@@ -34,9 +38,10 @@ def write_zip(session: Session, images: ImageFolder, presence: float, formats: S
         result = result_of(session, keys[path], names, presence) if path in keys else None
         if result is None:
             continue
-        records[name] = record_of(path, result, run="") | {"file": path.relative_to(images.folder).as_posix()}
-        writers = WRITERS | {"labelme": partial(write_labelme, image_path=path.name)}
-        for write in (writers[chosen] for chosen in formats if chosen in writers):
+        records[name] = record_of(path, result, "", instances) | {"file": path.relative_to(images.folder).as_posix()}
+        labelme = partial(write_labelme, image_path=path.name, instances=instances)
+        chosen = writers(instances) | {"labelme": labelme}
+        for write in (chosen[one] for one in formats if one in chosen):
             write(out, name, path, result)
     if not records:
         raise InputError("There is nothing to download yet. Paint an object and press Segment first.")

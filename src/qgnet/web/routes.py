@@ -1,5 +1,6 @@
 """What the page asks for."""
 
+import base64
 import io
 import shutil
 import tempfile
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
@@ -19,7 +21,7 @@ from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
 from qgnet.inference.snap import snap
 from qgnet.outputs import CLASS_COLOURS, FORMATS
-from qgnet.web.export import write_zip
+from qgnet.web.export import result_of, write_zip
 from qgnet.web.images import DISPLAY, THUMBNAIL, FolderImage, scaled, store_dropped
 from qgnet.web.session import Labels
 from qgnet.web.session_file import Settings
@@ -88,14 +90,14 @@ def workspace_routes(workspace: Workspace) -> APIRouter:
         return StreamingResponse(workspace.worker.events(), media_type="text/event-stream", headers=headers)
 
     @router.post("/download")
-    def download(formats: Annotated[list[str], Query(min_length=1)]) -> Response:
+    def download(formats: Annotated[list[str], Query(min_length=1)], instances: bool = False) -> Response:
         unknown = [name for name in formats if name not in PAGE_FORMATS]
         if unknown:
             raise InputError(f"There is no format {unknown[0]!r}; expected some of {', '.join(PAGE_FORMATS)}.")
         to = Path(tempfile.mkdtemp(prefix="qgnet-"))
         clean = BackgroundTask(shutil.rmtree, to)
         try:
-            archive = write_zip(workspace.session, workspace.images, workspace.presence, formats, to)
+            archive = write_zip(workspace.session, workspace.images, workspace.presence, formats, to, instances)
         except BaseException:
             shutil.rmtree(to)
             raise
@@ -165,6 +167,15 @@ def image_routes(workspace: Workspace) -> APIRouter:
         session.clear(key)
         return workspace.description(image)
 
+    @router.get("/{key}/objects")
+    def read_objects(key: str) -> dict[str, Any]:
+        names = session.names
+        result = result_of(session, workspace.find(key), names, workspace.presence)
+        if result is None:
+            return {"counts": {}, "png": ""}
+        counts = {number: segment.count for number, segment in zip(names, result.segments.values(), strict=True)}
+        return {"counts": counts, "png": base64.b64encode(numbered(result.instances)).decode()}
+
     @router.get("/{key}/{number}/{kind}.png")
     def read_result(key: str, number: int, kind: str, small: bool = False) -> Response:
         file = session.result_file(workspace.find(key), number, kind)
@@ -201,6 +212,13 @@ def decoded_mask(content: bytes, size: tuple[int, int]) -> Labels:
             return np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"The mask is no PNG: {error}.") from None
+
+
+def numbered(objects: NDArray[np.int32]) -> bytes:
+    """A grey PNG of (H, W) objects, 0 where there is none; after 255 their numbers begin anew."""
+    file = io.BytesIO()
+    Image.fromarray(np.where(objects > 0, (objects - 1) % 255 + 1, 0).astype(np.uint8)).save(file, format="PNG")
+    return file.getvalue()
 
 
 def png(file: Path, resampling: Image.Resampling, small: bool) -> Response:

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.episodes.letterbox import Letterboxed, letterbox_image
+from datamodules.episodes.letterbox import Letterboxed
+from datamodules.episodes.prepared import PreparedImage
 from datamodules.files import read_image
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
@@ -142,7 +143,7 @@ class Worker:
             self.update_job(done=self.job["done"] + len(batch))
 
     def _segment_some(self, batch: Sequence[FolderImage]) -> None:
-        fitted: list[tuple[FolderImage, int, Letterboxed]] = []
+        prepared: list[tuple[FolderImage, int, PreparedImage]] = []
         for image in batch:
             stamp = stamp_of(image)  # before it is read: an image that is exchanged meanwhile counts as changed
             try:
@@ -151,13 +152,13 @@ class Worker:
                 outcome = Outcome(stamp=stamp, error=str(error))
                 self._send_outcome(image, self.session.log(image, outcome))
                 continue
-            fitted.append((image, stamp, letterbox_image(pixels, self.segmenter.model.image_size)))
-        if not fitted:
+            prepared.append((image, stamp, self.segmenter.prepare(pixels)))
+        if not prepared:
             return
-        names = [image.name for image, _, _ in fitted]
-        results = self.segmenter.segment([f for _, _, f in fitted], names)
-        for (image, stamp, f), result in zip(fitted, results, strict=True):
-            maps = maps_of(result, f, self.segmenter.model.image_size)
+        names = [image.name for image, _, _ in prepared]
+        results = self.segmenter.segment([p for _, _, p in prepared], names)
+        for (image, stamp, p), result in zip(prepared, results, strict=True):
+            maps = maps_of(result, p.scales[-1])
             self._send_outcome(image, self.session.write_result(image, stamp, result, maps))
 
     def _send_outcome(self, image: FolderImage, outcome: Outcome) -> None:
@@ -197,9 +198,9 @@ class Worker:
             del self.pages[queue]
 
 
-def maps_of(result: Result, image: Letterboxed, side: int) -> dict[str, dict[str, Labels]]:
+def maps_of(result: Result, image: Letterboxed) -> dict[str, dict[str, Labels]]:
     """Class → its maps, without what lies over padding, at most `MAP` px long."""
-    shown = image.windows[0].content_size
+    shown, side = image.windows[0].content_size, image.squares.shape[-1]
     return {
         name: {kind: eight_bits(without_padding(values, shown, side)) for kind, values in segment.maps.items()}
         for name, segment in result.segments.items()

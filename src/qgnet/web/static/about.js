@@ -32,12 +32,19 @@ export function showAbout() {
   if (!one) return;
   const name = document.createElement("strong");
   name.textContent = one.name;
-  about.append(name, `${sizeText()}${pagesText(one)}${describe(one)}`);
+  about.append(name, `${sizeText()}${pagesText(one)}${describe(one)}${countText()}`);
 }
 
 const sizeText = () => (stage.shown && state.shown === state.key ? `${stage.shown.width} × ${stage.shown.height} px. ` : "");
 
 const pagesText = ({ pages }) => (pages > 1 ? `Only the first of its ${pages} pages or frames is read. ` : "");
+
+/** How many single objects there are, of several classes by their names. */
+function countText() {
+  const found = Object.entries(state.counts).filter(([, count]) => count);
+  const said = found.map(([n, count]) => (state.classes.length > 1 ? `${nameOf(n)} ${count}` : count));
+  return found.length ? ` Single objects: ${said.join(", ")}.` : "";
+}
 
 function describe({ painted, outcome }) {
   if (painted?.support || (state.mask && !painted && !outcome)) return "Painted by you, a support.";

@@ -1,10 +1,11 @@
 // Classes and their thresholds: shown, chosen, changed and kept.
 
-import { showUnpainted } from "./about.js";
+import { showAbout, showUnpainted } from "./about.js";
 import { sendJson } from "./api.js";
 import { $, button } from "./dom.js";
 import { colourOf, IGNORE } from "./found.js";
 import { notice, tried } from "./notices.js";
+import { countObjects, forgetObjects } from "./objects.js";
 import { saveAll } from "./saving.js";
 import { changed, labels, open, showImage, strip } from "./shown.js";
 import { nameOf, nameOfOther, state } from "./state.js";
@@ -135,7 +136,9 @@ function showThreshold() {
 
 export function setThreshold(value) {
   state.chosen = { ...state.chosen, [state.number]: value };
+  forgetObjects();
   showThreshold();
+  showAbout();
   if (!state.mask && state.view === "mask") {
     stage.labels = labels();
     stage.draw();
@@ -146,6 +149,7 @@ export function setThreshold(value) {
 export function resetThreshold() {
   const { [state.number]: _, ...others } = state.chosen;
   state.chosen = others;
+  forgetObjects();
   showThreshold();
   showImage();
   strip.redraw();
@@ -153,5 +157,6 @@ export function resetThreshold() {
 }
 
 export async function keepSettings() {
-  await tried(() => sendJson("PUT", "/api/settings", { classes: state.classes, thresholds: state.chosen }));
+  const kept = { classes: state.classes, thresholds: state.chosen };
+  if (await tried(() => sendJson("PUT", "/api/settings", kept))) countObjects();
 }

@@ -12,7 +12,7 @@ export async function download() {
   $("download").disabled = true;
   await tried(async () => {
     const query = boxes.map((box) => `formats=${box.value}`).join("&");
-    const answer = await ask(`/api/download?${query}`, { method: "POST" });
+    const answer = await ask(`/api/download?${query}&instances=${$("instances").checked}`, { method: "POST" });
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await answer.blob());
     link.download = "masks.zip";

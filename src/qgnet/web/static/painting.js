@@ -6,6 +6,7 @@ import { $ } from "./dom.js";
 import { IGNORE } from "./found.js";
 import { Mask } from "./mask.js";
 import { forget, notice, tried } from "./notices.js";
+import { countObjects, forgetObjects } from "./objects.js";
 import { decodeGrey, encodeGrey } from "./png.js";
 import { saveNow, saveSoon } from "./saving.js";
 import { labels, leave, setView, showImage } from "./shown.js";
@@ -28,6 +29,7 @@ function ensureMask() {
 export function begin() {
   leave();
   const mask = ensureMask();
+  if (mask) forgetObjects();
   mask?.begin();
   return mask;
 }
@@ -39,12 +41,16 @@ export function stroke(from, to, erase) {
 
 export function end() {
   if (state.mask.end()) edited();
-  else showAbout();
+  else {
+    showAbout();
+    countObjects();
+  }
 }
 
 export function cancel() {
   state.mask.cancel();
   stage.draw();
+  countObjects();
 }
 
 export function fill(point) {
@@ -111,6 +117,7 @@ export function setUnpainted(meaning) {
 }
 
 function edited() {
+  forgetObjects();
   showImage();
   saveSoon(state.key, state.mask);
 }

@@ -3,6 +3,7 @@
 import { showAbout } from "./about.js";
 import { ask } from "./api.js";
 import { forget, notice, tried } from "./notices.js";
+import { countObjects } from "./objects.js";
 import { encodeGrey } from "./png.js";
 import { changed, leave, showImage } from "./shown.js";
 import { state } from "./state.js";
@@ -32,6 +33,7 @@ export async function saveNow(key, support) {
     changed(await save.running);
     forget("save");
     if (!save.dirty) state.saves.delete(key);
+    if (key === state.key) countObjects();
     return true;
   } catch (error) {
     notice(`Not saved: ${error.message}`, "save");
@@ -75,6 +77,7 @@ export async function clear() {
   if (key === state.key) {
     state.mask = null;
     showImage();
+    countObjects();
   }
   showStatus();
 }

@@ -6,6 +6,7 @@ import { $, check } from "./dom.js";
 import { labelsOf, loadProbabilities } from "./found.js";
 import { Mask } from "./mask.js";
 import { notice, tried } from "./notices.js";
+import { countObjects, forgetObjects } from "./objects.js";
 import { decodeGrey } from "./png.js";
 import { chosenImage, state } from "./state.js";
 import { Strip } from "./strip.js";
@@ -26,6 +27,7 @@ export async function open(key) {
   state.key = key;
   strip.select(key);
   if (!again) {
+    forgetObjects();
     state.mask = state.saves.get(key)?.mask || null;
     state.probabilities = null;
     showAbout();
@@ -47,6 +49,7 @@ export async function open(key) {
     state.mask = state.saves.get(key)?.mask || state.mask || mask;
     const [first] = Object.values(probabilities);
     state.probabilities = first && first.width === width && first.height === height ? probabilities : null;
+    countObjects();
   } catch (error) {
     if (turn !== state.opening) return;
     stage.show(null);

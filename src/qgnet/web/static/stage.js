@@ -12,6 +12,7 @@ export class Stage {
     this.on = null; // is told of what the user does: begin(), stroke(from, to, erase), end(), cancel(), fill(point)
     this.shown = null; // {image, width, height}: what is shown, and the image's own size
     this.labels = null; // bytes at the image's own size
+    this.objects = null; // the same of single objects, numbered, whose edges are drawn, too
     this.map = null; // a canvas that is laid over the image instead
     this.view = { scale: 1, x: 0, y: 0 }; // screen = image * scale + (x, y)
     this.tool = "brush";
@@ -33,6 +34,7 @@ export class Stage {
   show(image) {
     this.shown = image;
     this.labels = null;
+    this.objects = null;
     this.map = null;
     this.point = null;
     this.fit();
@@ -162,20 +164,21 @@ export class Stage {
       inside[label] = (INSIDE << 24) | (b << 16) | (g << 8) | r;
       edge[label] = (255 << 24) | (b << 16) | (g << 8) | r;
     }
-    const labels = this.labels;
+    const { labels, objects } = this;
     const columnCount = columns.length;
-    let above = new Uint8Array(columnCount);
-    let row = new Uint8Array(columnCount);
+    let above = new Uint16Array(columnCount); // of the class, and in the upper bits of the object
+    let row = new Uint16Array(columnCount);
     for (let y = top; y < bottom; y++) {
       const from = Math.min(height - 1, Math.max(0, Math.floor((y + 0.5 - oy) / scale))) * width;
       const at = (y - top) * columnCount;
       let before = 0;
       for (let x = 0; x < columnCount; x++) {
-        const label = labels[from + columns[x]];
+        const number = labels[from + columns[x]];
+        const label = objects && number ? number | (objects[from + columns[x]] << 8) : number;
         row[x] = label;
-        if (label) pixels[at + x] = label !== before || label !== above[x] ? edge[label] : inside[label];
-        if (before && before !== label && x) pixels[at + x - 1] = edge[before];
-        if (above[x] && above[x] !== label && y > top) pixels[at + x - columnCount] = edge[above[x]];
+        if (number) pixels[at + x] = label !== before || label !== above[x] ? edge[number] : inside[number];
+        if (before && before !== label && x) pixels[at + x - 1] = edge[before & 255];
+        if (above[x] && above[x] !== label && y > top) pixels[at + x - columnCount] = edge[above[x] & 255];
         before = label;
       }
       [above, row] = [row, above];

@@ -16,6 +16,8 @@ export const state = {
   probabilities: null, // of the chosen image
   grown: null, // the mask with a stroke grown to the edge, which is shown before it is taken
   rough: false, // whether what is not painted is unknown, of the next mask
+  counts: {}, // class number → single objects in the chosen image; empty while they are not known
+  counting: 0, // counts, so that a count that arrives late is left
   view: "mask",
   number: 1, // of the class that is painted
   saves: new Map(), // key → {mask, dirty, timer, running}: masks that are not kept yet

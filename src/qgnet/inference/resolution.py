@@ -1,0 +1,74 @@
+"""Which resolution the supports ask for."""
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+from datamodules.files.sources import Array
+
+SIDES = (481, 641)
+"""Sides in pixels of the larger square. At 641 px an image takes 0.35 s on two cores."""
+POSITIONS = 8.0
+"""Positions of the network that the smallest object shall span, so that its shape can be told."""
+LEAST_POSITIONS = 4.0
+"""Positions of the coarse scale that an object must span for the coarse score map to be of use for its mask."""
+BOTH = 0.5
+"""Weight of the coarse score map where both scales are joined."""
+MOST_ENLARGED = 2.0
+"""Images are brought to at most this multiple of their own size: beyond it there is nothing more to see."""
+
+
+def object_size(mask: Array) -> float:
+    """The size of a mask's object, in pixels: the root of its area, of several parts that of a typical one.
+
+    A typical part is the one with as much area in larger parts as in smaller ones: neither specks nor holes count.
+
+    Args:
+        mask: (H, W) uint8, of which 1 is the object; at least one pixel.
+    """
+    _, _, stats, _ = cv2.connectedComponentsWithStats((mask == 1).astype(np.uint8), connectivity=8)
+    areas = np.sort(stats[1:, cv2.CC_STAT_AREA])
+    return float(np.sqrt(areas[np.searchsorted(np.cumsum(areas), areas.sum() / 2)]))
+
+
+def smallest_share(masks: Iterable[Array]) -> float:
+    """Size of the smallest support's object against the longer side of its image, in (0, 1]."""
+    return min(object_size(mask) / max(mask.shape) for mask in masks)
+
+
+def choose_sides(masks: Iterable[Array], own: int, stride: int | None) -> list[int]:
+    """The network's own side and, where the supports' objects are small, a larger one.
+
+    It is the smallest of `SIDES` at which the smallest object spans `POSITIONS`, or the largest that the images allow.
+
+    Args:
+        masks: of the supports, (H, W) uint8, of which 1 is the object.
+        own: side in pixels that the network is used at otherwise.
+        stride: pixels between two of its positions; None of a network that is used at its own side alone.
+
+    Returns:
+        One side or two, in pixels, the smaller one first.
+    """
+    masks = list(masks)
+    longest = max(max(mask.shape) for mask in masks)
+    allowed = [own, *(side for side in SIDES if own < side <= MOST_ENLARGED * longest)]
+    if stride is None:
+        return [own]
+    share = smallest_share(masks)
+    chosen = next((side for side in allowed if side * share >= POSITIONS * stride), allowed[-1])
+    return sorted({own, chosen})
+
+
+def coarse_weights(masks: Iterable[Array], sides: Sequence[int], stride: int | None) -> list[float]:
+    """Weights of the coarse scale to choose from, the likeliest first; [1] of a single scale.
+
+    Args:
+        masks: of a class's supports, (H, W) uint8, of which 1 is the object.
+        sides: of both scales, in pixels, the coarse one first.
+        stride: pixels between two of the network's positions.
+    """
+    if len(sides) == 1 or stride is None:
+        return [1.0]
+    sees = smallest_share(masks) * sides[0] >= LEAST_POSITIONS * stride
+    return [BOTH, 0.0] if sees else [0.0, BOTH]

@@ -1,0 +1,35 @@
+// The single objects of the chosen image: how many there are of each class, and where two of them touch. The server tells
+// them apart, in what it has: while that changes, by a stroke or a threshold, nothing is said of them.
+
+import { showAbout } from "./about.js";
+import { getJson } from "./api.js";
+import { decodeGrey } from "./png.js";
+import { state } from "./state.js";
+import { stage } from "./tools.js";
+
+const COUNT_AFTER = 300; // ms without another change
+
+export function forgetObjects() {
+  state.counting++;
+  state.counts = {};
+  stage.objects = null;
+}
+
+export async function countObjects() {
+  forgetObjects();
+  const { key, counting } = state;
+  const late = () => counting !== state.counting || state.saves.has(key);
+  await new Promise((resolve) => setTimeout(resolve, COUNT_AFTER));
+  if (late()) return;
+  try {
+    const { counts, png } = await getJson(`/api/images/${key}/objects`);
+    const objects = png && (await decodeGrey(Uint8Array.from(atob(png), (one) => one.charCodeAt(0)).buffer));
+    if (late() || objects?.width !== stage.shown?.width || objects?.height !== stage.shown?.height) return;
+    state.counts = counts;
+    stage.objects = objects.values;
+    stage.draw();
+    showAbout();
+  } catch {
+    // what is wrong is said where the mask or the result is shown
+  }
+}

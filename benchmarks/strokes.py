@@ -6,6 +6,7 @@ Episodes of VOC's folds 1 to 3 by the `Segmenter`, whose supports have whole mas
 connected part of the object one along its skeleton, from its deepest place on, of 2 % of its area; on the background
 as much, in four strokes by the same rule, above, below, left and right of the object's middle. The brush is 1 % of the
 image's longer side wide. Object and background are 1 and 0, all else 255, not known.
+`scribbles=True` grows them to the edge of the object, which is what `--scribbles` and the page do.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from datamodules.files.sources import IGNORE, Array
 from qgnet import Segmenter
 from qgnet.common.boundary import boundary
 from qgnet.common.progress import progress
-from qgnet.inference.snap import distance, snap
+from qgnet.inference.snap import distance
 
 FOLDS = (1, 2, 3)
 SIDE = 321
@@ -35,7 +36,8 @@ LEAST_PART = 0.05
 BRUSH = 0.01
 """Width of the brush, of the image's longer side."""
 Pair = tuple[Array, Array]
-Masks = Callable[[Array, Array], Array]
+Masks = Callable[[Array], Array]
+SCRIBBLES = "strokes, scribbles=True"
 
 
 class Trial(NamedTuple):
@@ -55,10 +57,10 @@ def main() -> None:
     options = parser.parse_args()
     segmenter = Segmenter(image_size=SIDE, presence=0.0).remember(1024)
     ways: dict[str, Masks | None] = {
-        "whole masks": lambda image, mask: mask,
-        "strokes": lambda image, mask: strokes_of(mask),
-        "strokes, snapped": lambda image, mask: snap(image, strokes_of(mask)),
-        "strokes as whole masks": lambda image, mask: (strokes_of(mask) == 1).astype(np.uint8),
+        "whole masks": lambda mask: mask,
+        SCRIBBLES: strokes_of,
+        "strokes as masks of 0, 1, 255": strokes_of,
+        "strokes as whole masks": lambda mask: (strokes_of(mask) == 1).astype(np.uint8),
         "everything is the object": None,
     }
     for shots in options.shots:
@@ -69,7 +71,7 @@ def main() -> None:
             scores = measure(segmenter, trials, masks, name)
             whole = scores if whole is None else whole
             parts = ", ".join(f"{100 * score / of:3.0f} %" for score, of in zip(scores, whole, strict=True))
-            print(f"  {name:25s} {scores[0]:5.1f} {scores[1]:5.1f}   {parts}", flush=True)
+            print(f"  {name:30s} {scores[0]:5.1f} {scores[1]:5.1f}   {parts}", flush=True)
 
 
 def draw(root: str, fold: int, shots: int, episodes: int) -> list[Trial]:
@@ -92,14 +94,15 @@ def draw(root: str, fold: int, shots: int, episodes: int) -> list[Trial]:
 
 
 def measure(segmenter: Segmenter, trials: list[Trial], masks: Masks | None, name: str) -> tuple[float, float]:
-    """Mean IoU of the queries' objects, and mIoU of the classes; ``masks`` makes the supports' of image and truth."""
+    """Mean IoU of the queries' objects, and mIoU of the classes; ``masks`` makes the supports' of the truth."""
     sums: dict[int, NDArray[np.float64]] = {}
     each = []
     for trial in progress(trials, name, unit="episode"):
         image, truth = trial.query
         found = np.ones(truth.shape, bool)
         if masks is not None:
-            segmenter.fit([(support, masks(support, mask)) for support, mask in trial.supports])
+            pairs = [(support, masks(mask)) for support, mask in trial.supports]
+            segmenter.fit(pairs, scribbles=name == SCRIBBLES)
             found = segmenter.predict(image).best.mask == 1
         inside = truth != IGNORE
         counts = np.array([(found & (truth == 1)).sum(), ((found | (truth == 1)) & inside).sum()], float)

@@ -90,6 +90,7 @@ def test_unpainted_is_unknown(chromium: Browser, network: Segmenter, tmp_path: P
         strip_item(page, "a1.png").click()  # nothing is painted there, and the page is new
         expect(page.get_by_role("radio", name="unknown")).to_have_attribute("aria-checked", "false")
         strip_item(page, "a0.png").click()
+        expect(page.get_by_role("radio", name="unknown")).to_have_attribute("aria-checked", "true")
         page.click("#snap")
         page.click("#grown-take")
         saved(page)

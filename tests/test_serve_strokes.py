@@ -41,7 +41,7 @@ def test_strokes_teach_and_their_image_is_segmented(page: TestClient, folder: Pa
     outcomes = segment(page)
     assert set(outcomes["a0.png"]["scores"]) == {"1"}
     meant = np.where(BACKGROUND == 0, 255, BACKGROUND % 255).astype(np.uint8)
-    truth = segmenter.fit([(folder / "a0.png", meant)]).predict(folder / "a1.png").best
+    truth = segmenter.fit([(folder / "a0.png", meant)], scribbles=True).predict(folder / "a1.png").best
     found = np.asarray(
         Image.open(io.BytesIO(page.get(f"/api/images/{keys(page)['a1.png']}/1/probability.png").content))
     )

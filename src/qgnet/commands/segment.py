@@ -44,7 +44,7 @@ def add_parser(subcommands: Any) -> None:
         "--scribbles",
         action="store_true",
         help="the masks are rough strokes, white on the object and black on the background, over grey; on black, white "
-        "alone; of what is not painted nothing is said",
+        "alone; they are grown to the object's edge",
     )
     given.add_argument("--supports", type=Path, metavar="FOLDER", help=f"every class of a folder: {LAYOUT}")
     add_model_options(parser)

@@ -156,12 +156,9 @@ class Segmenter:
         Args:
             supports: pairs of image and mask, or class name → such pairs. An image is a file, a PIL image or a uint8
                 array (H, W, 3) RGB or (H, W) grey; a mask is a file, a PIL image or an array (H, W) of bool or whole
-                numbers, of the image's size: black and white, or 0 background, 1 object, 255 ignored. Tensors and
-                nested lists of the same are taken, too.
+                numbers, of the image's size: black and white, or 0 background, 1 object, 255 ignored; or a tensor.
             names: class number → name. The masks then hold class numbers, 0 background and 255 ignored.
-            scribbles: masks are rough strokes, and of what is not painted nothing is said: white object and black
-                background on grey, white object on black, or 1 object, 0 background, 255 not painted (with ``names``
-                class numbers). Without a stroke of background the image's border far from the object is taken for it.
+            scribbles: the masks are rough strokes to be grown, see `read_supports`.
 
         Returns:
             Itself.

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from skimage.segmentation import watershed
 
 from datamodules.files.sources import IGNORE, Array
+from qgnet.inference.refinement import colour_evidence
 
 COARSE = 200
 """Longer side in pixels of the image in which the object is found."""
@@ -18,6 +19,9 @@ TURNS = 2
 CLEAR = 1 / 8
 """Of an image without a stroke of background: its border counts as such where it is further than this part of its
 longer side from the strokes."""
+
+ALIKE = 1.0
+"""A colour is the object's if it is e times as frequent there as in the strokes of background."""
 
 
 def snap(image: Array, strokes: Array) -> Array:
@@ -32,6 +36,11 @@ def snap(image: Array, strokes: Array) -> Array:
         (H, W) uint8 in {0, 1}: the parts of the object that a stroke touches. Strokes stay as they are. All 0 if no
         stroke is of the object; if nothing can be background, the object's strokes alone.
     """
+    return (grow(image, strokes) == 1).astype(np.uint8)
+
+
+def grow(image: Array, strokes: Array) -> Array:
+    """As :func:`snap`, with 255 for what has the object's colours, too, and is touched by no stroke: it may be one."""
     if not (strokes == 1).any():
         return np.zeros_like(strokes)
     seeds = strokes if (strokes == 0).any() else with_border(strokes)
@@ -40,6 +49,9 @@ def snap(image: Array, strokes: Array) -> Array:
     small, small_seeds = reduced(image, seeds, COARSE)
     found = touched(by_colours(small, small_seeds, first_guess(small, small_seeds)), small_seeds)
     mask = with_edge(image, seeds, found)
+    colours = colour_evidence(small, found.astype(np.float32), (small_seeds == 0).astype(np.float32))
+    alike = cv2.resize((colours > ALIKE).astype(np.uint8), mask.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    mask[(alike == 1) & (mask == 0)] = IGNORE
     mask[strokes == 1] = 1
     mask[strokes == 0] = 0
     return mask

@@ -18,6 +18,7 @@ from datamodules.files.pixels import read_bytes, read_error
 from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
 from qgnet.inference.scribbles import WHITE, as_strokes, with_background
+from qgnet.inference.snap import grow
 from qgnet.outputs.segments import MOST_CLASSES
 
 NAMELESS = Path("the PIL image")
@@ -205,7 +206,12 @@ SupportPairs = Iterable[tuple[ImageLike, ImageLike]]
 def read_supports(
     supports: SupportPairs | Mapping[str, SupportPairs], names: Mapping[int, str] | None, scribbles: bool = False
 ) -> dict[str, list[tuple[Array, Array]]]:
-    """Class name → images and masks in {0, 1, 255}; arguments and errors as of :meth:`Segmenter.fit`."""
+    """Class name → images and masks in {0, 1, 255}; arguments and errors as of :meth:`Segmenter.fit`.
+
+    With ``scribbles`` masks are rough strokes, which are grown to the object's edge: white object and black background
+    on grey, white object on black, or 1, 0 and 255 not painted (with ``names`` class numbers). Without a stroke of
+    background the image's border far from the object is taken for it.
+    """
     classes = None if names is None else checked_names(names)
     if classes and isinstance(supports, Mapping):
         raise InputError(
@@ -236,7 +242,7 @@ def read_supports(
                 if (labels == key).any():
                     binary = np.where(labels == IGNORE, IGNORE, labels == key).astype(np.uint8)
                     if scribbles:
-                        binary = with_background(binary, called)
+                        binary = grow(pixels, with_background(binary, called))
                     if not (binary == 0).any():
                         raise InputError(f"{called} {NO_BACKGROUND[(binary == IGNORE).any()]}")
                     by_class.setdefault(label, []).append((pixels, binary))

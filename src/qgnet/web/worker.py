@@ -17,6 +17,7 @@ from datamodules.files import read_image
 from datamodules.files.sources import IGNORE
 from qgnet.common.errors import InputError
 from qgnet.inference.segmenter import BATCH, Segmenter
+from qgnet.inference.snap import grow
 from qgnet.outputs.formats import eight_bits
 from qgnet.outputs.segments import Result
 from qgnet.web.disk_errors import disk_error_message
@@ -102,7 +103,8 @@ class Worker:
         for image in [images[key] for key in supports if key in images]:
             pixels = read_image(image.path)
             for number, binary in self._binary_masks(image).items():
-                pairs.setdefault(number, []).append((pixels, binary))
+                mask = grow(pixels, binary) if self.session.is_rough(image.key) else binary
+                pairs.setdefault(number, []).append((pixels, mask))
         self.segmenter.fit({str(number): pairs[number] for number in sorted(pairs)})
         if stopped.is_set():
             return False

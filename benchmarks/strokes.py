@@ -76,8 +76,7 @@ def main() -> None:
 
 def draw(root: str, fold: int, shots: int, episodes: int) -> list[Trial]:
     """Episodes of the test of a fold."""
-    settings = {"fold": fold, "shots": shots, "image_size": SIDE, "episodes": episodes, "min_class_area": 512}
-    data = Pascal5iDataModule(root, **settings)
+    data = Pascal5iDataModule(root, fold=fold, shots=shots, image_size=SIDE, episodes=episodes, min_class_area=512)
     data.setup("test")
     dataset = data.data["val"]
     source, trials = dataset.source, []

@@ -100,7 +100,7 @@ def by_colours(image: Array, seeds: Array, guess: NDArray[np.bool_]) -> Array:
         return (mask & 1).astype(np.uint8)
     cv2.setRNGSeed(0)
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(np.ascontiguousarray(image), mask, None, *models, TURNS, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(np.ascontiguousarray(image), mask, (0, 0, 1, 1), *models, TURNS, cv2.GC_INIT_WITH_MASK)
     return (mask & 1).astype(np.uint8)  # of the sure and of the probable object
 
 
@@ -135,4 +135,4 @@ def flooded(image: Array, seeds: Array) -> Array:
 
 def distance(there: NDArray[np.bool_]) -> NDArray[np.float32]:
     """(h, w): of each pixel to the next one that is there, in pixels."""
-    return cv2.distanceTransform((~there).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(cv2.distanceTransform((~there).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)

@@ -83,7 +83,7 @@ class Encoder(nn.Module, ABC):
         Args:
             images: (B, 3, H, W) floats, normalised by ImageNet's mean and standard deviation whatever the encoder; it
                 brings them to its own by :meth:`normalised`.
-            levels: names of `levels`.
+            levels: names of `levels`, or of their blocks.
 
         Returns:
             level → (B, channels, *grid(level, (H, W))).
@@ -104,6 +104,13 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def grid(self, level: str, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of a level's positions for an image of this height and width."""
+
+    def blocks_of(self, level: str) -> dict[str, Level]:
+        """What a level is made of, in order: name → channels and stride. By default the level itself is all.
+
+        All are on the level's grid, and :meth:`forward` gives them by their names. HSNet and DCAMA compare each one.
+        """
+        return {level: self.levels[level]}
 
     @property
     def base_levels(self) -> tuple[str, ...]:

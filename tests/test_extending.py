@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from datamodules import EpisodeDataModule, EpisodeDataset, LabelledDataset, collate
 from qgnet.cli import main
 from qgnet.inference.models import Model, open_model
+from qgnet.networks.dcama import DCAMA
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.hsnet import HSNet
@@ -118,6 +119,8 @@ NETWORKS = (
     "toy network",
     "hsnet",
     "hsnet over EfficientNet",
+    "dcama",
+    "dcama over EfficientNet",
 )
 EXPORTED = {"exported with score maps": "qgnet", "exported matching": "matching"}
 
@@ -139,6 +142,8 @@ def network(name: str) -> FewShotNetwork:
         "toy network": toy_network.ToyNetwork,
         "hsnet": lambda: HSNet(create_encoder("test_resnet", dilated=False)),
         "hsnet over EfficientNet": lambda: HSNet(create_encoder("test_efficientnet", dilated=False)),
+        "dcama": lambda: DCAMA(create_encoder("test_resnet", dilated=False)),
+        "dcama over EfficientNet": lambda: DCAMA(create_encoder("test_efficientnet", dilated=False)),
     }
     return made[name]().eval().requires_grad_(False)
 

@@ -10,7 +10,7 @@ from conftest import CONFIGS, Command
 from qgnet.commands import main as qgnet
 from qgnet.inference.models import open_model
 
-HEADS = {"hsnet": "HSNet"}
+HEADS = {"hsnet": "HSNet", "dcama": "DCAMA", "pfenet": "PFENet"}
 """YAML → the method's name."""
 
 

@@ -135,5 +135,5 @@ def test_training_with_several_shots_has_a_gradient() -> None:
 
 @pytest.mark.parametrize(("name", "dilated"), [("resnet18", True), ("vgg11_bn", False)])
 def test_an_encoder_on_other_grids_is_refused(name: str, dilated: bool) -> None:
-    with pytest.raises(ValueError, match="expected 8, 16 and 32, as of a ResNet that is not dilated"):
+    with pytest.raises(ValueError, match="expected 8, 16, 32, as of a ResNet that is not dilated"):
         HSNet(create_encoder(name, dilated=dilated))

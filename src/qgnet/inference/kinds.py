@@ -6,7 +6,7 @@ from qgnet.common.errors import InputError
 from qgnet.inference.model_names import MATCHING
 from qgnet.inference.validation import Field
 from qgnet.tasks.episodic import EpisodicTask, import_path
-from qgnet.tasks.heads import HSNetSegmentation
+from qgnet.tasks.heads import DCAMASegmentation, HSNetSegmentation
 from qgnet.tasks.matching import SupportMatching
 from qgnet.tasks.segmentation import FewShotSegmentation
 
@@ -15,6 +15,7 @@ TASKS: dict[str, type[EpisodicTask]] = {
     MATCHING: SupportMatching,
     QGNET: FewShotSegmentation,
     "hsnet": HSNetSegmentation,
+    "dcama": DCAMASegmentation,
 }
 """Kind → its task. Any other task's kind is its import path."""
 KIND = Field(

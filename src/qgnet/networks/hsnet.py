@@ -49,7 +49,7 @@ class HSNet(FewShotNetwork):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
-        self.levels = last_three_levels(encoder)
+        self.levels = encoder.levels_at((8, 16, 32))
         self.blocks = [list(encoder.blocks_of(level)) for level in self.levels]
         self.head = HypercorrelationSqueeze([len(names) for names in self.blocks])
 
@@ -103,18 +103,6 @@ class HSNet(FewShotNetwork):
             and all(len(shot) == len(of_blocks) and all(map(has_shape, shot, of_blocks)) for shot in supports.shots)
             and super().fits(supports)
         )
-
-
-def last_three_levels(encoder: Encoder) -> list[str]:
-    """The names of an encoder's last three levels, the finest first; ValueError if they are not on three grids."""
-    levels = list(encoder.levels)[-3:]
-    strides = [encoder.levels[level].stride for level in levels]
-    if strides != [8, 16, 32]:
-        raise ValueError(
-            f"the last levels of {encoder.name} have strides {', '.join(map(str, strides))}; expected 8, 16 and 32, as "
-            "of a ResNet that is not dilated. Take another encoder, up to its stage 4."
-        )
-    return levels
 
 
 def vote(logits: Sequence[Tensor]) -> Tensor:

@@ -1,10 +1,11 @@
-"""Heads of others over a frozen encoder that is not dilated: HSNet."""
+"""Heads of others over a frozen encoder that is not dilated: HSNet and DCAMA."""
 
 from typing import Any
 
 import torch
 from pytorch_lightning.cli import OptimizerCallable
 
+from qgnet.networks.dcama import DCAMA
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.hsnet import HSNet
 from qgnet.tasks.base import Weight, as_setting_error
@@ -16,6 +17,11 @@ from qgnet.tasks.schedules import Schedule
 def adam(params: Any) -> torch.optim.Optimizer:
     """HSNet's optimiser (released ``train.py``)."""
     return torch.optim.Adam(params, lr=0.001)
+
+
+def nesterov_sgd(params: Any) -> torch.optim.Optimizer:
+    """DCAMA's optimiser (released ``train.py``)."""
+    return torch.optim.SGD(params, lr=0.001, momentum=0.9, weight_decay=1e-4, nesterov=True)
 
 
 class HeadSegmentation(TaskOverEncoder):
@@ -53,7 +59,7 @@ class HeadSegmentation(TaskOverEncoder):
         self.foreground_weight = foreground_weight
         encoder_net = frozen_encoder(encoder, dilated=False)
         with as_setting_error():
-            self.net = self.network(encoder_net)  # type: ignore[call-arg]
+            self.net = self.network(encoder_net)
 
 
 class HSNetSegmentation(HeadSegmentation):
@@ -68,3 +74,18 @@ class HSNetSegmentation(HeadSegmentation):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+
+
+class DCAMASegmentation(HeadSegmentation):
+    """DCAMA (Shi et al., ECCV 2022): dense cross-query-and-support attention weighted mask aggregation.
+
+    Args:
+        optimizer: takes the trainable parameters.
+        kwargs: as for :class:`HeadSegmentation`.
+    """
+
+    network = DCAMA
+    method = "DCAMA"
+
+    def __init__(self, optimizer: OptimizerCallable = nesterov_sgd, **kwargs: Any) -> None:
+        super().__init__(optimizer=optimizer, **kwargs)

@@ -32,7 +32,9 @@ class TaskOverEncoder(EpisodicTask):
         Raises:
             InputError: if it cannot be used.
         """
-        digest = load_encoder_weights(self.net.encoder, str(self.files["encoder_weights"]), "model.encoder_weights")
+        encoder = self.net.encoder
+        assert isinstance(encoder, Encoder)
+        digest = load_encoder_weights(encoder, str(self.files["encoder_weights"]), "model.encoder_weights")
         self.file_hashes |= {"encoder_weights": digest} if digest else {}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -46,7 +46,7 @@ class FewShotSegmentation(TaskOverEncoder):
         freeze_encoder: E is never trained (the paper's setting). False fine-tunes it.
         prior_encoder: P, a timm model.
         prior_weights: the prior_extractor.ckpt of stage 1, or another file of weights, or ``random``.
-        self_correspondence: False leaves the prior map out, and P with it.
+        self_correspondence: False leaves the prior map out, and P with it, which is PFENet (and called so in results).
         cross_correspondence: False leaves the guided map out of the FEM; it is still drawn and scored as a baseline.
         bank_size: null: the priors are P's feature of the query itself (the released code). A number: that many priors,
             the same for every query, from ``prior_bank``; P itself is then not needed.
@@ -99,6 +99,8 @@ class FewShotSegmentation(TaskOverEncoder):
     ) -> None:
         super().__init__(encoder_weights, reuse, reuse_mb, optimizer, schedule)
         self.save_hyperparameters(ignore=["optimizer", "schedule"])
+        if not self_correspondence and cross_correspondence and not score_maps:
+            self.method = "PFENet"
         self.auxiliary_weight = auxiliary_weight
         self.foreground_weight = foreground_weight
         priors: Encoder | PriorBank | None = None

@@ -112,6 +112,17 @@ class Encoder(nn.Module, ABC):
         """
         return {level: self.levels[level]}
 
+    def levels_at(self, strides: Sequence[int]) -> list[str]:
+        """The names of the last levels, the finest first; ValueError if their strides are others."""
+        levels = list(self.levels)[-len(strides) :]
+        found = [self.levels[level].stride for level in levels]
+        if found != list(strides):
+            raise ValueError(
+                f"the last levels of {self.name} have the strides {', '.join(map(str, found))}; expected "
+                f"{', '.join(map(str, strides))}, as of a ResNet that is not dilated. Take another encoder."
+            )
+        return levels
+
     @property
     def base_levels(self) -> tuple[str, ...]:
         """What :meth:`mid`, :meth:`high` and :meth:`masked_high` start from: an image's encodings as a query and as a

@@ -75,6 +75,11 @@ TINY_SEGMENTATION = [
     "--data.num_workers=0",
     "--data.train_episodes=4",
 ]
+TINY_HEAD = [
+    setting
+    for setting in TINY_SEGMENTATION
+    if not setting.startswith(("--model.prior", "--model.width", "--model.levels"))
+]
 TINY_PRETRAINING = [
     "--model.encoder=test_resnet",
     "--model.encoder_weights=random",
@@ -120,7 +125,8 @@ def tiny(config: Path, data: dict[str, Path]) -> list[str]:
     """Arguments that run a shipped YAML on fake data, whose folders ``data`` names by their DataModule."""
     text = config.read_text()
     args = list(TINY_TRAINER)
-    args += TINY_PRETRAINING if "GlobalLocalPretraining" in text else TINY_SEGMENTATION
+    kind = text.split("class_path: ")[1].split()[0]
+    args += {"GlobalLocalPretraining": TINY_PRETRAINING, "FewShotSegmentation": TINY_SEGMENTATION}.get(kind, TINY_HEAD)
     found = [name for name in data if name in text]
     args += [f"--data.root={data[name]}" for name in found] or TINY_SCENES
     if found == ["UnlabeledDataModule"]:

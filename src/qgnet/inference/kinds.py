@@ -6,11 +6,17 @@ from qgnet.common.errors import InputError
 from qgnet.inference.model_names import MATCHING
 from qgnet.inference.validation import Field
 from qgnet.tasks.episodic import EpisodicTask, import_path
+from qgnet.tasks.heads import DCAMASegmentation, HSNetSegmentation
 from qgnet.tasks.matching import SupportMatching
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 QGNET = "qgnet"
-TASKS: dict[str, type[EpisodicTask]] = {MATCHING: SupportMatching, QGNET: FewShotSegmentation}
+TASKS: dict[str, type[EpisodicTask]] = {
+    MATCHING: SupportMatching,
+    QGNET: FewShotSegmentation,
+    "hsnet": HSNetSegmentation,
+    "dcama": DCAMASegmentation,
+}
 """Kind → its task. Any other task's kind is its import path."""
 KIND = Field(
     f"one of {', '.join(TASKS)}, or the import path of an EpisodicTask",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.common.settings import check_side, renamed
+from qgnet.inference.kinds import QGNET, kind_of, task_of
 from qgnet.inference.model_names import MATCHING, PREFIX
 from qgnet.inference.onnx_networks import AGAIN, DESCRIPTION, open_exported
 from qgnet.inference.packaged_heads import open_head, pack
@@ -14,15 +15,12 @@ from qgnet.inference.presence import Calibration
 from qgnet.inference.validation import parse_calibration
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.runs.folders import checkpoint_run, saved_settings
-from qgnet.tasks.episodic import IMAGE_SIZE
+from qgnet.tasks.episodic import IMAGE_SIZE, TASK, EpisodicTask
 from qgnet.tasks.matching import SupportMatching
-from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights.files import read_tensors
 from qgnet.weights.packaged import ENCODER
 from qgnet.weights.store import PACKAGED, PRIOR_FORMAT
 
-QGNET = "qgnet"
-KINDS = (MATCHING, QGNET)
 MATCHING_SIDE = 321
 """Side in pixels of the square that images are brought to for matching."""
 MATCHING_SETTINGS = {
@@ -34,6 +32,10 @@ MATCHING_SETTINGS = {
 }
 CALIBRATION = Path(__file__).parent / "calibrations/matching.json"
 """Of matching with these settings; written by ``benchmarks/presence.py``."""
+FILES = ("prior_weights", "prior_bank")
+"""Settings that name files whose weights a checkpoint holds itself."""
+NOT_PLAIN = ("optimizer", "schedule")
+"""Settings of a training alone."""
 SIDES = "Give the side of the square it was trained with, in pixels (`image_size=` or --image-size)."
 
 
@@ -43,7 +45,7 @@ class Model(NamedTuple):
     Attributes:
         net: frozen.
         image_size: side of its square, in pixels.
-        kind: ``matching`` or ``qgnet``.
+        kind: of `kinds.TASKS`, or the import path of its task.
         settings: plain values that make a network of this kind.
         identity: what tells it from every other one.
         source: where its weights are from, for messages.
@@ -84,7 +86,7 @@ def open_model(model: str | Path, image_size: int | None = None, **matching: Any
     if str(model).startswith(PREFIX):
         head = open_head(str(model))
         side = head.image_size if image_size is None else image_size
-        ready = _ready(head.task.net, side, QGNET, head.settings, head.digest, str(model))
+        ready = _ready(head.task.net, side, head.kind, head.settings, head.digest, str(model))
         return ready._replace(calibration=head.calibration)
     return (
         exported_model(Path(model), image_size) if Path(model).is_dir() else checkpoint_model(Path(model), image_size)
@@ -137,35 +139,54 @@ def checkpoint_model(path: Path, image_size: int | None) -> Model:
             "runs/<experiment>/<run>/checkpoints/last.ckpt, or `matching`, which needs no training."
         )
     content = read_tensors(path, "--ckpt")
+    made_by = _task_of_checkpoint(path, content)
+    settings = {k: v for k, v in renamed(content.get("hyper_parameters", {})).items() if not k.startswith("_")}
+    settings = {k: None if k in FILES else v for k, v in settings.items() if k not in NOT_PLAIN}
+    try:
+        task = made_by(**settings)
+    except TypeError as error:  # of a task that takes other settings by now, or keeps some that are no plain values
+        raise InputError(
+            f"{path}: {made_by.__name__} cannot be made of the settings that the checkpoint holds ({error}). Train it "
+            "again with this version."
+        ) from None
+    task.on_load_checkpoint(content)
+    task.load_state_dict(content["state_dict"])
+    side = _trained_size(path, content) if image_size is None else image_size
+    return _ready(task.net, side, kind_of(made_by), settings, sha256(path), str(path))
+
+
+def _task_of_checkpoint(path: Path, content: dict[str, Any]) -> type[EpisodicTask]:
+    """The task that a checkpoint says it is of; InputError if that is none over episodes, or cannot be imported.
+
+    Checkpoints of earlier versions name it only if the command wrote them; one with an FEM is QGNet's.
+    """
+    named = content.get(TASK) or content.get("hyper_parameters", {}).get("_class_path")
     weights = content.get("state_dict", {})
-    if content.get("format") == PRIOR_FORMAT or any(".queue" in key or "projection" in key for key in weights):
+    of_stage_1 = content.get("format") == PRIOR_FORMAT or any(key.endswith(".queue") for key in weights)
+    if of_stage_1 or (not named and any("projection" in key for key in weights)):
         raise InputError(
             f"{path} is of stage 1, the prior extractor, which segments nothing. Give a checkpoint of stage 2 "
             "(`lightning fit --config lightning_configs/pascal5i.yaml`), or `matching`."
         )
-    if not any(key.startswith("net.enrichment.") for key in weights):
+    if not named and not any(key.startswith("net.enrichment.") for key in weights):
         raise InputError(f"{path} is no checkpoint of stage 2. Give the last.ckpt or best.ckpt of such a training.")
-    settings = {k: v for k, v in renamed(content.get("hyper_parameters", {})).items() if not k.startswith("_")}
-    settings |= {"prior_weights": None, "prior_bank": None}  # the checkpoint holds their weights
-    task = FewShotSegmentation(**settings)
-    task.on_load_checkpoint(content)
-    task.load_state_dict(weights)
-    side = _trained_size(path, content) if image_size is None else image_size
-    return _ready(task.net, side, QGNET, settings, sha256(path), str(path))
+    try:
+        return task_of(named or QGNET)
+    except InputError as error:
+        raise InputError(f"{path} is no checkpoint that can be opened. {error}") from None
 
 
 def pack_checkpoint(path: Path, file: Path) -> None:
     """Write a checkpoint of stage 2 as a head for the package; InputError as of `checkpoint_model`."""
     model = checkpoint_model(path, None)
-    task = FewShotSegmentation(**model.settings)
+    task = task_of(model.kind)(**model.settings)
     task.net.load_state_dict(model.net.state_dict())
     pack(task, model.settings, model.image_size, file)
 
 
 def rebuild(kind: str, settings: dict[str, Any]) -> FewShotNetwork:
-    """A network of these settings, without its weights."""
-    task = SupportMatching(**settings) if kind == MATCHING else FewShotSegmentation(**settings)
-    return task.net
+    """A network of this kind and these settings, without its weights."""
+    return task_of(kind)(**settings).net
 
 
 def _trained_size(path: Path, content: dict[str, Any]) -> int:

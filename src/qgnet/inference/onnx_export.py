@@ -107,6 +107,10 @@ def export(model: Model, out: Path) -> list[Difference]:
         needed(package)
     if model.exported:
         raise InputError("The model is a folder of ONNX files already. Give what it was made of.")
+    if model.kind not in WRITERS:
+        raise InputError(
+            f"There is no ONNX export of {model.kind}, only of {', '.join(WRITERS)}. Use {model.source} as it is."
+        )
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise InputError(f"--out {out} is there and not empty. Choose another folder, or remove it.")
     out = out.absolute()

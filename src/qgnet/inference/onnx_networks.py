@@ -77,6 +77,11 @@ class ExportedNetwork(FewShotNetwork):
     files: ClassVar[tuple[str, ...]]
     fields: ClassVar[dict[str, v.Field]]
 
+    @classmethod
+    def check(cls, file: Path, network: dict[str, Any]) -> None:
+        """InputError if a description's file gives what does not make this network."""
+        v.check_fields(f"{file}, the network", network, cls.fields, AGAIN)
+
     def __init__(self, folder: Path, network: dict[str, Any], *args: Any) -> None:
         super().__init__(*args)
         self.encoder = Graph(folder / ENCODER)
@@ -115,6 +120,14 @@ class ExportedQGNet(ExportedNetwork, QGNetDecoder):
         "cross_correspondence": v.FLAG,
         "mask_sizes": v.SIZES,
     }
+
+    @classmethod
+    def check(cls, file: Path, network: dict[str, Any]) -> None:
+        """See :class:`ExportedNetwork`."""
+        super().check(file, network)
+        weights, names = network["margin_weights"], network["margins"]
+        if weights is not None and len(weights) != len(names):
+            raise InputError(f"{file} has {len(weights)} margin_weights for {len(names)} margins. {AGAIN}")
 
     def __init__(self, folder: Path, network: dict[str, Any]) -> None:
         super().__init__(folder, network)
@@ -194,10 +207,7 @@ def open_exported(folder: Path) -> tuple[dict[str, Any], ExportedNetwork]:
         raise InputError(f"{file} is of another version than {FORMAT}, or damaged. {AGAIN}")
     v.check_fields(str(file), description, FIELDS, AGAIN)
     kind, network, side = NETWORKS[description["kind"]], description["network"], description["image_size"]
-    v.check_fields(f"{file}, the network", network, kind.fields, AGAIN)
-    weights = network.get("margin_weights")
-    if weights is not None and len(weights) != len(network["margins"]):
-        raise InputError(f"{file} has {len(weights)} margin_weights for {len(network['margins'])} margins. {AGAIN}")
+    kind.check(file, network)
     found, expected = identity_of(folder, kind), description["identity"]
     if found != expected:
         checksums = zip(kind.files, found.split()[1:], strict=True)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from qgnet.common.errors import InputError
 from qgnet.inference import model_names
+from qgnet.inference.kinds import QGNET, kind_of, task_of
 from qgnet.inference.presence import Calibration
-from qgnet.tasks.segmentation import FewShotSegmentation
+from qgnet.tasks.episodic import EpisodicTask
 from qgnet.weights.files import read_tensors, save_tensors
 from qgnet.weights.packaged import ENCODER
 from qgnet.weights.store import IMAGENET, PACKAGED, RANDOM
@@ -25,9 +26,10 @@ WEIGHTS = {"encoder_weights": "encoder", "prior_weights": "prior_encoder"}
 
 
 class Head(NamedTuple):
-    """A trained QGNet with all weights: its task, their sha256, and what :class:`Model` says of a network."""
+    """A trained network with all weights: its task, their sha256, and what :class:`Model` says of a network."""
 
-    task: FewShotSegmentation
+    task: EpisodicTask
+    kind: str
     settings: dict[str, Any]
     image_size: int
     digest: str
@@ -41,7 +43,8 @@ def open_head(name: str) -> Head:
         there = ", ".join(model_names.named_models())
         raise InputError(f"There is no model {name!r}. There are: {there}; or give a checkpoint's file.")
     content = read_tensors(file, "--model")
-    task = FewShotSegmentation(**content["settings"])
+    kind = content.get("kind", QGNET)
+    task = task_of(kind)(**content["settings"])
     try:
         task.load_starting_weights()
     except InputError as error:
@@ -56,21 +59,21 @@ def open_head(name: str) -> Head:
             "Install timm and the package of weights in the versions of constraints.txt."
         )
     calibration = content["calibration"] and Calibration(*content["calibration"])
-    return Head(task, content["settings"], content["image_size"], digest, calibration)
+    return Head(task, kind, content["settings"], content["image_size"], digest, calibration)
 
 
-def pack(task: FewShotSegmentation, settings: dict[str, Any], image_size: int, file: Path) -> None:
-    """Write a trained QGNet as a head; weights of the encoders that can be had by name are left out."""
-    named = dict(settings)
+def pack(task: EpisodicTask, settings: dict[str, Any], image_size: int, file: Path) -> None:
+    """Write a trained network as a head; weights of the encoders that can be had by name are left out."""
+    named: dict[str, Any] = {name: None if name == "prior_bank" else value for name, value in settings.items()}
     for weights, encoder in WEIGHTS.items():
-        if named[weights] not in NAMED:  # of files: by name if there is one, else they are kept here
+        if weights in named and named[weights] not in NAMED:  # of files: by name if there is one, else kept here
             named[weights] = PACKAGED if named[encoder] == ENCODER else RANDOM
-    named["prior_bank"] = None
-    plain = FewShotSegmentation(**named)
+    plain = type(task)(**named)
     plain.load_starting_weights()
     state, own = plain.state_dict(), task.state_dict()
     content = {
         "format": FORMAT,
+        "kind": kind_of(type(task)),
         "settings": named,
         "image_size": image_size,
         "sha256": digest_of(own),

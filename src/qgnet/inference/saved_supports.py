@@ -11,7 +11,8 @@ from torch import Tensor
 from qgnet.common.errors import InputError
 from qgnet.inference import REFINE
 from qgnet.inference import validation as v
-from qgnet.inference.models import KINDS, Model, rebuild
+from qgnet.inference.kinds import KIND
+from qgnet.inference.models import Model, rebuild
 from qgnet.inference.tuning import Choice, FittedClass, SupportReport
 from qgnet.networks.encoders import Encoder
 from qgnet.weights.files import read_tensors, save_tensors
@@ -23,7 +24,7 @@ CHECKSUM = "sha256"
 """Key of the checksum of all else; older files have none."""
 AGAIN = "Fit a Segmenter again, and save it."
 PARTS = {"model": v.TABLE, "normalisation": v.LIST, "state_dict": v.TABLE, "options": v.TABLE, "learnt": v.LIST}
-MODEL = {"kind": v.one_of(KINDS), "image_size": v.SIDE, "settings": v.TABLE, "identity": v.TEXT}
+MODEL = {"kind": KIND, "image_size": v.SIDE, "settings": v.TABLE, "identity": v.TEXT}
 OPTIONS = {
     "bf16": v.FLAG,
     "tile": v.FLAG,

@@ -28,6 +28,8 @@ LEAK_REMEDY = (
 )
 IMAGE_SIZE = "image_size"
 """Key of a checkpoint under which the side of the network's square is kept."""
+TASK = "task"
+"""Key of a checkpoint under which the import path of its task is kept."""
 
 
 class Segmented(NamedTuple):
@@ -104,8 +106,9 @@ class EpisodicTask(Task):
         super().setup(stage)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the image size, too, and the classes trained on."""
+        """Keep the image size, too, the classes trained on, and which task it is of."""
         super().on_save_checkpoint(checkpoint)
+        checkpoint[TASK] = import_path(type(self))
         if self.image_size is not None:
             checkpoint[IMAGE_SIZE] = self.image_size
         if self.trained is not None:
@@ -222,3 +225,8 @@ class EpisodicTask(Task):
             self.log_dict({f"{stage}/{name}": value for name, value in control._asdict().items()})
 
     on_test_epoch_end = on_validation_epoch_end
+
+
+def import_path(task: type[EpisodicTask]) -> str:
+    """Module and name of a task, by which others find it."""
+    return f"{task.__module__}.{task.__qualname__}"

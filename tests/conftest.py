@@ -61,13 +61,7 @@ TINY_TRAINER = [
     "--trainer.num_sanity_val_steps=0",
     "--trainer.check_val_every_n_epoch=1",
 ]
-TINY_SEGMENTATION = [
-    "--model.encoder=test_resnet",
-    "--model.encoder_weights=random",
-    "--model.prior_encoder=test_resnet",
-    "--model.prior_weights=random",
-    "--model.width=8",
-    "--model.levels=[1,0.5]",
+TINY_EPISODES = [
     "--data.image_size=65",
     "--data.min_class_area=50",
     "--data.episodes=6",
@@ -75,6 +69,16 @@ TINY_SEGMENTATION = [
     "--data.num_workers=0",
     "--data.train_episodes=4",
 ]
+TINY_SEGMENTATION = [
+    "--model.encoder=test_resnet",
+    "--model.encoder_weights=random",
+    "--model.prior_encoder=test_resnet",
+    "--model.prior_weights=random",
+    "--model.width=8",
+    "--model.levels=[1,0.5]",
+    *TINY_EPISODES,
+]
+TINY_SCORE_MAPS = ["--model.encoder=test_resnet", "--model.encoder_weights=random", "--model.width=8", *TINY_EPISODES]
 TINY_PRETRAINING = [
     "--model.encoder=test_resnet",
     "--model.encoder_weights=random",
@@ -120,7 +124,8 @@ def tiny(config: Path, data: dict[str, Path]) -> list[str]:
     """Arguments that run a shipped YAML on fake data, whose folders ``data`` names by their DataModule."""
     text = config.read_text()
     args = list(TINY_TRAINER)
-    args += TINY_PRETRAINING if "GlobalLocalPretraining" in text else TINY_SEGMENTATION
+    of_task = {"GlobalLocalPretraining": TINY_PRETRAINING, "ScoreMapSegmentation": TINY_SCORE_MAPS}
+    args += next((tiny for name, tiny in of_task.items() if name in text), TINY_SEGMENTATION)
     found = [name for name in data if name in text]
     args += [f"--data.root={data[name]}" for name in found] or TINY_SCENES
     if found == ["UnlabeledDataModule"]:

@@ -23,6 +23,7 @@ from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.networks.matching import MatchingNetwork
 from qgnet.networks.nested_tensors import all_tensors, concatenate, map_tensors
 from qgnet.networks.qgnet import QGNet
+from qgnet.networks.score_map_network import ScoreMapNetwork
 from qgnet.tasks.feature_cache import CachedInference
 
 TOYS = Path(__file__).parent / "extending"
@@ -114,9 +115,14 @@ NETWORKS = (
     "vgg",
     "toy encoder",
     "matching",
+    "score maps",
     "toy network",
 )
-EXPORTED = {"exported with score maps": "qgnet", "exported matching": "matching"}
+EXPORTED = {
+    "exported with score maps": "qgnet",
+    "exported matching": "matching",
+    "exported score maps": "score-maps",
+}
 
 
 def network(name: str) -> FewShotNetwork:
@@ -133,6 +139,7 @@ def network(name: str) -> FewShotNetwork:
         "vgg": lambda: QGNet(create_encoder("vgg11_bn", 4), encoders[0], **small),
         "toy encoder": lambda: QGNet(*(create_encoder("toy_encoder.ToyEncoder") for _ in range(2)), **small),
         "matching": lambda: MatchingNetwork(encoders[0]),
+        "score maps": lambda: ScoreMapNetwork(encoders[0], width=8, fine_width=8),
         "toy network": toy_network.ToyNetwork,
     }
     return made[name]().eval().requires_grad_(False)

@@ -12,6 +12,7 @@ from .outputs.segments import Result as Result
 from .outputs.segments import Segment as Segment
 from .tasks.matching import SupportMatching as SupportMatching
 from .tasks.pretraining import GlobalLocalPretraining as GlobalLocalPretraining
+from .tasks.score_maps import ScoreMapSegmentation as ScoreMapSegmentation
 from .tasks.segmentation import FewShotSegmentation as FewShotSegmentation
 
 __version__: str

@@ -7,10 +7,16 @@ from qgnet.inference.model_names import MATCHING
 from qgnet.inference.validation import Field
 from qgnet.tasks.episodic import EpisodicTask, import_path
 from qgnet.tasks.matching import SupportMatching
+from qgnet.tasks.score_maps import ScoreMapSegmentation
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 QGNET = "qgnet"
-TASKS: dict[str, type[EpisodicTask]] = {MATCHING: SupportMatching, QGNET: FewShotSegmentation}
+SCORE_MAPS = "score-maps"
+TASKS: dict[str, type[EpisodicTask]] = {
+    MATCHING: SupportMatching,
+    QGNET: FewShotSegmentation,
+    SCORE_MAPS: ScoreMapSegmentation,
+}
 """Kind → its task. Any other task's kind is its import path."""
 KIND = Field(
     f"one of {', '.join(TASKS)}, or the import path of an EpisodicTask",

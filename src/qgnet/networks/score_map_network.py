@@ -89,6 +89,9 @@ class Correction(nn.Module):
         dilations: of the residual blocks.
         edge_width: channels that each edge level is brought to.
         fine_width: channels at the edge levels.
+
+    Raises:
+        ValueError: if ``width`` or ``fine_width`` is no multiple of 8, the groups of the normalisation.
     """
 
     def __init__(
@@ -101,6 +104,9 @@ class Correction(nn.Module):
         fine_width: int = 32,
     ) -> None:
         super().__init__()
+        for name, channels in (("width", width), ("fine_width", fine_width)):
+            if channels % GROUPS:
+                raise ValueError(f"{name} is {channels}; expected a multiple of {GROUPS}.")
         self.stem = normalised_conv(maps, width)
         self.blocks = nn.Sequential(*(Residual(width, dilation) for dilation in dilations))
         self.coarse = nn.Conv2d(width, 1, 1)
@@ -120,26 +126,75 @@ class Correction(nn.Module):
         return self.fine(x) + resize(score, size_of(x))
 
 
-class ScoreMapNetwork(FewShotNetwork):
-    """Segments by score maps that a small convolutional network corrects.
+class ScoreMapHead(FewShotNetwork):
+    """What :class:`ScoreMapNetwork` does once the images are encoded, by whatever encodes them.
 
-    Args:
-        encoder: any, frozen. Its matching levels and the last three are compared; the first two show edges.
-        settings: of the :class:`Correction`.
+    Attributes:
+        channels: of each compared level, the matching levels first.
+        matching: number of matching levels, which are compared together, too.
+        correction: called as :class:`Correction` is.
     """
 
     supports_type = SupportPositions
     map_names = (GUIDED,)
     score_map_names = SCORED
+    channels: list[int]
+    matching: int
+    correction: nn.Module
+
+    def stack_shots(self, shots: Sequence[SupportPositions]) -> SupportPositions:
+        """The positions of all shots as one set."""
+        return join_shots(shots)
+
+    def decode(
+        self, query: ComparedImage, supports: SupportPositions, size: tuple[int, int], with_levels: bool = True
+    ) -> Prediction:
+        """See :class:`FewShotNetwork`. ``score_maps`` holds those that the correction is added to.
+
+        The one map, ``guided``, is the similarity to the nearest foreground position, min-max normalised.
+        """
+        with torch.no_grad(), torch.autocast(query.compared.device.type, enabled=False):
+            maps, scored = self.score_maps(query, supports)
+            matching, positions = self.presence_features(query, supports)
+            guided = region_map(matching, positions.features * (positions.foreground > 0)[:, None])
+        score = self.correction(maps, torch.cat(list(scored.values()), dim=1), query.edges)
+        return Prediction(resize(to_logits(score), size), {GUIDED: guided}, score_maps=scored)
+
+    def score_maps(self, query: ComparedImage, supports: SupportPositions) -> tuple[Tensor, dict[str, Tensor]]:
+        """All score maps (B, M, h, w): of each level, of the matching levels together, and ridge; and the `SCORED`."""
+        queries, keys = (x.split(self.channels, dim=1) for x in (query.compared, supports.features))
+        cosines = [similarity(q, k) for q, k in zip(queries, keys, strict=True)]
+        maps = [compare(q, supports._replace(features=k), c) for q, k, c in zip(queries, keys, cosines, strict=True)]
+        together, positions = self.presence_features(query, supports)
+        joint = compare(together, positions, torch.stack(cosines[: self.matching]).mean(dim=0))
+        ridge = ridge_score_map(together, positions)
+        scored = {"ridge": ridge} | {name: joint[:, KINDS.index(name)][:, None] for name in SCORED[1:]}
+        return torch.cat([*maps, joint, ridge], dim=1), scored
+
+    def presence_features(self, query: ComparedImage, supports: SupportPositions) -> tuple[Tensor, SupportPositions]:
+        """The matching levels side by side, of length 1."""
+        channels, scale = sum(self.channels[: self.matching]), self.matching**-0.5
+        features = supports.features[:, :channels] * scale
+        return query.compared[:, :channels] * scale, supports._replace(features=features)
+
+
+class ScoreMapNetwork(ScoreMapHead):
+    """Segments by score maps that a small convolutional network corrects.
+
+    Args:
+        encoder: any, frozen. Its matching levels and the last three are compared; the first two show edges.
+        settings: of the :class:`Correction`, with its errors.
+    """
 
     def __init__(self, encoder: Encoder, **settings: Any) -> None:
         super().__init__()
         self.encoder = encoder
-        names, matching = list(encoder.levels), encoder.matching_levels
-        self.levels = (*matching, *(level for level in names[-3:] if level not in matching))
+        names = list(encoder.levels)
+        others = [level for level in names[-3:] if level not in encoder.matching_levels]
+        self.levels = [*encoder.matching_levels, *others]
         self.edge_levels = names[1::-1]
+        self.matching = len(encoder.matching_levels)
         self.channels = [encoder.levels[level].channels for level in self.levels]
-        self.matching_channels = sum(self.channels[: len(matching)])
         maps = len(KINDS) * (len(self.levels) + 1) + 1
         self.correction = Correction(maps, [encoder.levels[level].channels for level in self.edge_levels], **settings)
 
@@ -172,50 +227,10 @@ class ScoreMapNetwork(FewShotNetwork):
     def compared(self, features: Features) -> Tensor:
         """(B, C, h, w) float32: the compared levels side by side, each of length 1, on the matching levels' grid."""
         size = size_of(features[self.encoder.matching_levels[-1]])
-        levels = [features[level].float() for level in self.levels]
-        return torch.cat([F.normalize(brought_to(level, size), dim=1, eps=EPS) for level in levels], dim=1)
-
-    def stack_shots(self, shots: Sequence[SupportPositions]) -> SupportPositions:
-        """The positions of all shots as one set."""
-        return join_shots(shots)
-
-    def decode(
-        self, query: ComparedImage, supports: SupportPositions, size: tuple[int, int], with_levels: bool = True
-    ) -> Prediction:
-        """See :class:`FewShotNetwork`. ``score_maps`` holds those that the correction is added to.
-
-        The one map, ``guided``, is the similarity to the nearest foreground position, min-max normalised.
-        """
-        with torch.no_grad(), torch.autocast(query.compared.device.type, enabled=False):
-            maps, scored = self.score_maps(query, supports)
-            matching, positions = self.presence_features(query, supports)
-            guided = region_map(matching, positions.features * (positions.foreground > 0)[:, None])
-        score = self.correction(maps, torch.cat(list(scored.values()), dim=1), query.edges)
-        return Prediction(resize(to_logits(score), size), {GUIDED: guided}, score_maps=scored)
-
-    def score_maps(self, query: ComparedImage, supports: SupportPositions) -> tuple[Tensor, dict[str, Tensor]]:
-        """All score maps (B, M, h, w): of each level, of the matching levels together, and ridge; and the `SCORED`."""
-        queries, keys = (x.split(self.channels, dim=1) for x in (query.compared, supports.features))
-        cosines = [similarity(q, k) for q, k in zip(queries, keys, strict=True)]
-        maps = [compare(q, supports._replace(features=k), c) for q, k, c in zip(queries, keys, cosines, strict=True)]
-        together, positions = self.presence_features(query, supports)
-        matching = len(self.encoder.matching_levels)
-        joint = compare(together, positions, torch.stack(cosines[:matching]).mean(dim=0))
-        ridge = ridge_score_map(together, positions)
-        scored = {
-            "ridge": ridge,
-            "prototype": joint[:, KINDS.index("prototype")][:, None],
-            "nearest": joint[:, KINDS.index("nearest")][:, None],
-        }
-        return torch.cat([*maps, joint, ridge], dim=1), scored
-
-    def presence_features(self, query: ComparedImage, supports: SupportPositions) -> tuple[Tensor, SupportPositions]:
-        """The matching levels side by side, of length 1."""
-        scale = len(self.encoder.matching_levels) ** -0.5
-        features = supports.features[:, : self.matching_channels] * scale
-        return query.compared[:, : self.matching_channels] * scale, supports._replace(features=features)
+        levels = [brought_to(features[level].float(), size) for level in self.levels]
+        return torch.cat([F.normalize(level, dim=1, eps=EPS) for level in levels], dim=1)
 
 
 def brought_to(feature: Tensor, size: tuple[int, int]) -> Tensor:
-    """A finer feature (B, C, h, w) is averaged, a coarser one resized."""
+    """A feature (B, C, h, w) on another grid: a finer one is averaged, a coarser one resized."""
     return pool(feature, size) if feature.shape[-1] > size[1] else resize(feature, size)

@@ -61,14 +61,6 @@ TINY_TRAINER = [
     "--trainer.num_sanity_val_steps=0",
     "--trainer.check_val_every_n_epoch=1",
 ]
-TINY_EPISODES = [
-    "--data.image_size=65",
-    "--data.min_class_area=50",
-    "--data.episodes=6",
-    "--data.batch_size=2",
-    "--data.num_workers=0",
-    "--data.train_episodes=4",
-]
 TINY_SEGMENTATION = [
     "--model.encoder=test_resnet",
     "--model.encoder_weights=random",
@@ -76,9 +68,18 @@ TINY_SEGMENTATION = [
     "--model.prior_weights=random",
     "--model.width=8",
     "--model.levels=[1,0.5]",
-    *TINY_EPISODES,
+    "--data.image_size=65",
+    "--data.min_class_area=50",
+    "--data.episodes=6",
+    "--data.batch_size=2",
+    "--data.num_workers=0",
+    "--data.train_episodes=4",
 ]
-TINY_SCORE_MAPS = ["--model.encoder=test_resnet", "--model.encoder_weights=random", "--model.width=8", *TINY_EPISODES]
+TINY_HEAD = [
+    setting
+    for setting in TINY_SEGMENTATION
+    if not setting.startswith(("--model.prior", "--model.width", "--model.levels"))
+]
 TINY_PRETRAINING = [
     "--model.encoder=test_resnet",
     "--model.encoder_weights=random",
@@ -124,8 +125,8 @@ def tiny(config: Path, data: dict[str, Path]) -> list[str]:
     """Arguments that run a shipped YAML on fake data, whose folders ``data`` names by their DataModule."""
     text = config.read_text()
     args = list(TINY_TRAINER)
-    of_task = {"GlobalLocalPretraining": TINY_PRETRAINING, "ScoreMapSegmentation": TINY_SCORE_MAPS}
-    args += next((tiny for name, tiny in of_task.items() if name in text), TINY_SEGMENTATION)
+    kind = text.split("class_path: ")[1].split()[0]
+    args += {"GlobalLocalPretraining": TINY_PRETRAINING, "FewShotSegmentation": TINY_SEGMENTATION}.get(kind, TINY_HEAD)
     found = [name for name in data if name in text]
     args += [f"--data.root={data[name]}" for name in found] or TINY_SCENES
     if found == ["UnlabeledDataModule"]:

@@ -18,8 +18,10 @@ from torch.utils.data import DataLoader
 from datamodules import EpisodeDataModule, EpisodeDataset, LabelledDataset, collate
 from qgnet.cli import main
 from qgnet.inference.models import Model, open_model
+from qgnet.networks.dcama import DCAMA
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.few_shot import FewShotNetwork
+from qgnet.networks.hsnet import HSNet
 from qgnet.networks.matching import MatchingNetwork
 from qgnet.networks.nested_tensors import all_tensors, concatenate, map_tensors
 from qgnet.networks.qgnet import QGNet
@@ -117,6 +119,10 @@ NETWORKS = (
     "matching",
     "score maps",
     "toy network",
+    "hsnet",
+    "hsnet over EfficientNet",
+    "dcama",
+    "dcama over EfficientNet",
 )
 EXPORTED = {
     "exported with score maps": "qgnet",
@@ -141,6 +147,10 @@ def network(name: str) -> FewShotNetwork:
         "matching": lambda: MatchingNetwork(encoders[0]),
         "score maps": lambda: ScoreMapNetwork(encoders[0], width=8, fine_width=8),
         "toy network": toy_network.ToyNetwork,
+        "hsnet": lambda: HSNet(create_encoder("test_resnet", dilated=False)),
+        "hsnet over EfficientNet": lambda: HSNet(create_encoder("test_efficientnet", dilated=False)),
+        "dcama": lambda: DCAMA(create_encoder("test_resnet", dilated=False)),
+        "dcama over EfficientNet": lambda: DCAMA(create_encoder("test_efficientnet", dilated=False)),
     }
     return made[name]().eval().requires_grad_(False)
 

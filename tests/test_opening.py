@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import EPISODIC, TINY_TRAINER
+from conftest import EPISODIC, TINY_HEAD, TINY_SCENES, TINY_TRAINER
 from PIL import Image
 from serving import DISC, browser, paint, segment, write_scenes
 
@@ -18,8 +18,17 @@ from qgnet.inference.models import open_model
 from qgnet.tasks.episodic import TASK
 
 TOYS = Path(__file__).parent / "extending"
-TASKS = {"qgnet": EPISODIC, "toy_network.ToySegmentation": [f"--config={TOYS / 'toy_network.yaml'}", *TINY_TRAINER]}
+HEADS = {
+    kind: [f"--model={task}", "--data=SyntheticDataModule", *TINY_TRAINER, *TINY_HEAD, *TINY_SCENES]
+    for kind, task in (("hsnet", "HSNetSegmentation"), ("dcama", "DCAMASegmentation"))
+}
+TASKS = {
+    "qgnet": EPISODIC,
+    "toy_network.ToySegmentation": [f"--config={TOYS / 'toy_network.yaml'}", *TINY_TRAINER],
+    **HEADS,
+}
 """Kind of the model → settings of a training."""
+MAPS = {"qgnet": ["guided", "prior"], "toy_network.ToySegmentation": ["likeness"], "hsnet": [], "dcama": []}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,11 +69,11 @@ def test_it_segments_in_python_and_again_from_a_file(trained: tuple[str, Path], 
     image = np.asarray(Image.open(write_scenes(tmp_path / "photographs") / "a0.png"))
     segmenter = qgnet.Segmenter(checkpoint).fit([(image, DISC)])
     assert segmenter.model.kind == kind
-    assert segmenter.model.image_size == (65 if kind == "qgnet" else 64)
+    assert segmenter.model.image_size == (64 if kind.startswith("toy") else 65)
     own = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert all(torch.equal(own[f"net.{key}"], value.cpu()) for key, value in segmenter.model.net.state_dict().items())
     found = segmenter.predict(image)
-    assert set(found.maps) == ({"guided", "prior"} if kind == "qgnet" else {"likeness"})
+    assert list(found.maps) == MAPS[kind]
     segmenter.save(tmp_path / "fitted.pt")
     again = qgnet.Segmenter.load(tmp_path / "fitted.pt").predict(image)
     assert np.array_equal(again.probability, found.probability)
@@ -76,7 +85,7 @@ def test_the_page_shows_its_maps(trained: tuple[str, Path], tmp_path: Path) -> N
     with browser(folder, qgnet.Segmenter(checkpoint, device="cpu", presence=0)) as page:
         paint(page, "a0.png", DISC)
         assert segment(page)["a1.png"]["scores"]
-        assert page.get("/api/session").json()["maps"] == (["guided", "prior"] if kind == "qgnet" else ["likeness"])
+        assert page.get("/api/session").json()["maps"] == MAPS[kind]
 
 
 def test_what_has_no_onnx_export_says_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -138,15 +138,16 @@ def find_results(folders: list[Path]) -> list[Path]:
 
 
 def class_table(results: list[dict[str, Any]]) -> str:
-    """Classes, mIoU and FB-IoU as rows; for each test QGNet, its guided map alone and everything foreground."""
+    """Classes, mIoU and FB-IoU as rows; for each test the network, its guided map alone and everything foreground."""
     columns: list[tuple[str, str, dict[str, Any]]] = []
     for number, result in enumerate(results, start=1):
         scores = result["scores"]
-        best = max(map(guided, THRESHOLDS), key=lambda name: scores[name]["miou"])
+        maps = [name for name in map(guided, THRESHOLDS) if name in scores]  # none of a network without a guided map
         title = f"[{number}] {result['shots']}-shot"
         own = result.get("method", "QGNet")
         columns.append((title, own.replace("matching ", ""), scores[own]))
-        columns.append(("", best.replace("guided map", "guided"), scores[best]))
+        for best in sorted(maps, key=lambda name: -scores[name]["miou"])[:1]:
+            columns.append(("", best.replace("guided map", "guided"), scores[best]))
         columns += [("", "everything", scores[EVERYTHING])]
     classes = list(columns[0][2]["class_iou"])
     width = max(len("FB-IoU"), *map(len, classes)) + 2
@@ -154,7 +155,9 @@ def class_table(results: list[dict[str, Any]]) -> str:
     rows = [(name, [c[2]["class_iou"][name] for c in columns]) for name in classes]
     rows += [("mIoU", [c[2]["miou"] for c in columns]), ("FB-IoU", [c[2]["fb_iou"] for c in columns])]
     lines += [f"{name:<{width}}" + "".join(f"{cell(value):>{COLUMN}}" for value in values) for name, values in rows]
-    note = f"everything: {EVERYTHING}; guided: the guided map alone, at the best of the thresholds 0.1 … 0.9"
+    note = f"everything: {EVERYTHING}"
+    if any(name.startswith("guided") for _, name, _ in columns):
+        note += "; guided: the guided map alone, at the best of the thresholds 0.1 … 0.9"
     return "\n".join([*lines, note])
 
 

@@ -22,7 +22,8 @@ from qgnet.config.layers import prepared
 from qgnet.runs.folders import SEED, find_checkpoint
 from qgnet.runs.trainer import Trainer
 from qgnet.tasks.base import Task
-from qgnet.tasks.matching import SupportMatching  # noqa: F401  (named in YAML)
+from qgnet.tasks.heads import DCAMASegmentation, HSNetSegmentation  # noqa: F401  (named in YAML)
+from qgnet.tasks.matching import SupportMatching  # noqa: F401
 from qgnet.tasks.pretraining import GlobalLocalPretraining  # noqa: F401
 from qgnet.tasks.segmentation import FewShotSegmentation  # noqa: F401
 

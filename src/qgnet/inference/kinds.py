@@ -6,16 +6,18 @@ from qgnet.common.errors import InputError
 from qgnet.inference.model_names import MATCHING
 from qgnet.inference.validation import Field
 from qgnet.tasks.episodic import EpisodicTask, import_path
+from qgnet.tasks.heads import DCAMASegmentation, HSNetSegmentation
 from qgnet.tasks.matching import SupportMatching
 from qgnet.tasks.score_maps import ScoreMapSegmentation
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 QGNET = "qgnet"
-SCORE_MAPS = "score-maps"
 TASKS: dict[str, type[EpisodicTask]] = {
     MATCHING: SupportMatching,
     QGNET: FewShotSegmentation,
-    SCORE_MAPS: ScoreMapSegmentation,
+    "score-maps": ScoreMapSegmentation,
+    "hsnet": HSNetSegmentation,
+    "dcama": DCAMASegmentation,
 }
 """Kind → its task. Any other task's kind is its import path."""
 KIND = Field(

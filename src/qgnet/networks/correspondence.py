@@ -103,7 +103,7 @@ def _min_max(values: Tensor) -> Tensor:
     return (values - low) / (high - low + EPS)
 
 
-def l2_normalise(features: Tensor) -> Tensor:
+def l2_normalise(features: Tensor, eps: float = EPS) -> Tensor:
     """(B, C, …) of any floating dtype → float32, each position of length 1; zero positions stay zero."""
     features = features.float()
-    return features / (features.norm(dim=1, keepdim=True) + EPS)
+    return features / (features.norm(dim=1, keepdim=True) + eps)

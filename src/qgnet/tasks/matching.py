@@ -4,12 +4,12 @@ from typing import Literal
 
 from qgnet.common.errors import InputError
 from qgnet.networks.matching import MatchingNetwork
-from qgnet.tasks.base import HighStage, make_encoder
-from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
-from qgnet.weights.store import load_encoder_weights
+from qgnet.tasks.base import HighStage
+from qgnet.tasks.episodic import REUSE_MB
+from qgnet.tasks.over_encoder import TaskOverEncoder, frozen_encoder
 
 
-class SupportMatching(EpisodicTask):
+class SupportMatching(TaskOverEncoder):
     """Matches the support to the query on a frozen encoder's features; nothing is trained, so there is only a test.
 
     Args:
@@ -38,17 +38,10 @@ class SupportMatching(EpisodicTask):
         reuse: bool = True,
         reuse_mb: int = REUSE_MB,
     ) -> None:
-        super().__init__(reuse, reuse_mb)
+        super().__init__(encoder_weights, reuse, reuse_mb)
         self.save_hyperparameters()
-        self.encoder_weights = encoder_weights
         self.method = f"matching by {method}"
-        self.net = MatchingNetwork(make_encoder(encoder, high_stage, dilated), method)
-        self.net.encoder.freeze()
-
-    def load_starting_weights(self) -> None:
-        """The encoder's, from ``encoder_weights``; keeps the file's sha256."""
-        digest = load_encoder_weights(self.net.encoder, self.encoder_weights, "model.encoder_weights")
-        self.file_hashes |= {"encoder_weights": digest} if digest else {}
+        self.net = MatchingNetwork(frozen_encoder(encoder, high_stage, dilated), method)
 
     def setup(self, stage: str) -> None:
         """As in every task over episodes; InputError for a training."""

@@ -8,10 +8,10 @@ from pytorch_lightning.cli import OptimizerCallable
 
 from qgnet.common.settings import NOT_EMPTY, Count
 from qgnet.networks.score_map_network import ScoreMapNetwork
-from qgnet.tasks.base import HighStage, Weight, as_setting_error, make_encoder
-from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
+from qgnet.tasks.base import HighStage, Weight, as_setting_error
+from qgnet.tasks.episodic import REUSE_MB
+from qgnet.tasks.over_encoder import TaskOverEncoder, frozen_encoder
 from qgnet.tasks.schedules import Schedule
-from qgnet.weights.store import load_encoder_weights
 
 
 def adamw(params: Any) -> torch.optim.Optimizer:
@@ -19,7 +19,7 @@ def adamw(params: Any) -> torch.optim.Optimizer:
     return torch.optim.AdamW(params, lr=2e-3, weight_decay=0.01)
 
 
-class ScoreMapSegmentation(EpisodicTask):
+class ScoreMapSegmentation(TaskOverEncoder):
     """Score maps of the supports, corrected by a small network; see :class:`ScoreMapNetwork`.
 
     Args:
@@ -61,17 +61,11 @@ class ScoreMapSegmentation(EpisodicTask):
         reuse: bool = True,
         reuse_mb: int = REUSE_MB,
     ) -> None:
-        super().__init__(reuse, reuse_mb, optimizer, schedule)
+        super().__init__(encoder_weights, reuse, reuse_mb, optimizer, schedule)
         self.save_hyperparameters(ignore=["optimizer", "schedule"])
-        self.encoder_weights = encoder_weights
         self.dice_weight = dice_weight
         self.foreground_weight = foreground_weight
         settings = {"width": width, "dilations": dilations, "edge_width": edge_width, "fine_width": fine_width}
+        encoder_net = frozen_encoder(encoder, high_stage, dilated)
         with as_setting_error():
-            self.net = ScoreMapNetwork(make_encoder(encoder, high_stage, dilated), **settings)
-        self.net.encoder.freeze()
-
-    def load_starting_weights(self) -> None:
-        """The encoder's, from ``encoder_weights``; keeps the file's sha256."""
-        digest = load_encoder_weights(self.net.encoder, self.encoder_weights, "model.encoder_weights")
-        self.file_hashes |= {"encoder_weights": digest} if digest else {}
+            self.net = ScoreMapNetwork(encoder_net, **settings)

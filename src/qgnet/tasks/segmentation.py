@@ -1,13 +1,11 @@
 """Stage 2: episodic training of QGNet over frozen encoders."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pytorch_lightning.cli import OptimizerCallable
 
-from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.common.settings import NOT_EMPTY, Count, each_number
 from qgnet.networks.batch_norm_folding import CALIBRATION_IMAGES, is_folded, recalibrate_batch_norm
@@ -15,9 +13,10 @@ from qgnet.networks.encoders import Encoder
 from qgnet.networks.qgnet import PriorBank, QGNet, rename_old_weights
 from qgnet.networks.synchronised import synchronise_dropout
 from qgnet.tasks.base import HighStage, Weight, as_setting_error, make_encoder, normalise
-from qgnet.tasks.episodic import REUSE_MB, EpisodicTask
+from qgnet.tasks.episodic import REUSE_MB
+from qgnet.tasks.over_encoder import TaskOverEncoder, frozen_encoder
 from qgnet.tasks.schedules import Schedule
-from qgnet.weights.store import RANDOM, load_encoder_weights, load_prior_bank
+from qgnet.weights.store import load_encoder_weights, load_prior_bank
 
 HOW_TO_GET = {
     "prior_weights": "Stage 2 stands on the prior extractor of stage 1: run `lightning fit --config "
@@ -38,7 +37,7 @@ LEVELS = each_number(
 """Of the FEM's pyramid."""
 
 
-class FewShotSegmentation(EpisodicTask):
+class FewShotSegmentation(TaskOverEncoder):
     """QGNet, trained on episodes of base classes, tested on novel ones.
 
     Args:
@@ -47,7 +46,7 @@ class FewShotSegmentation(EpisodicTask):
         freeze_encoder: E is never trained (the paper's setting). False fine-tunes it.
         prior_encoder: P, a timm model.
         prior_weights: the prior_extractor.ckpt of stage 1, or another file of weights, or ``random``.
-        self_correspondence: False leaves the prior map out, and P with it.
+        self_correspondence: False leaves the prior map out, and P with it, which is PFENet (and called so in results).
         cross_correspondence: False leaves the guided map out of the FEM; it is still drawn and scored as a baseline.
         bank_size: null: the priors are P's feature of the query itself (the released code). A number: that many priors,
             the same for every query, from ``prior_bank``; P itself is then not needed.
@@ -98,15 +97,15 @@ class FewShotSegmentation(EpisodicTask):
         reuse: bool = True,
         reuse_mb: int = REUSE_MB,
     ) -> None:
-        super().__init__(reuse, reuse_mb, optimizer, schedule)
+        super().__init__(encoder_weights, reuse, reuse_mb, optimizer, schedule)
         self.save_hyperparameters(ignore=["optimizer", "schedule"])
-        self.encoder_weights = encoder_weights
+        if not self_correspondence and cross_correspondence and not score_maps:
+            self.method = "PFENet"
         self.auxiliary_weight = auxiliary_weight
         self.foreground_weight = foreground_weight
         priors: Encoder | PriorBank | None = None
         if self_correspondence:
-            priors = make_encoder(prior_encoder, high_stage, dilated)
-            priors.freeze()
+            priors = frozen_encoder(prior_encoder, high_stage, dilated)
             if bank_size is not None:
                 priors = PriorBank(bank_size, priors.high_channels)
         encoder_net = make_encoder(encoder, high_stage, dilated)
@@ -114,13 +113,14 @@ class FewShotSegmentation(EpisodicTask):
             self.net = QGNet(encoder_net, priors, width, levels, cross_correspondence, score_maps, add_to_score_maps)
         if freeze_encoder:
             self.net.encoder.freeze()
-        self.files = {"prior_weights": prior_weights, "prior_bank": prior_bank}
+        self.prior_files = {"prior_weights": prior_weights, "prior_bank": prior_bank}
+        self.files |= self.prior_files
 
     def unused_settings(self) -> dict[str, list[str]]:
         """Those of priors where there are none or others, too."""
         size = self.net.prior_bank and len(self.net.prior_bank.vectors)
         if self.net.prior_bank is None and self.net.prior_encoder is None:
-            reason, names = "model.self_correspondence is false", ["prior_encoder", "bank_size", *self.files]
+            reason, names = "model.self_correspondence is false", ["prior_encoder", "bank_size", *self.prior_files]
         elif size is None:
             reason, names = "model.bank_size is null", ["prior_bank"]
         else:
@@ -145,23 +145,25 @@ class FewShotSegmentation(EpisodicTask):
         Raises:
             InputError: if a file cannot be used, or a bank of priors is given without its size.
         """
-        net, digests = self.net, {}
+        net = self.net
         if net.prior_encoder is not None and self.files["prior_bank"] is not None:
             raise InputError(
                 f"`model.prior_bank` is {self.files['prior_bank']}, but `model.bank_size` is null, so P would be used "
                 "instead. Set `model.bank_size` to the number of its priors, or leave `model.prior_bank` out."
             )
-        digests["encoder_weights"] = load_encoder_weights(net.encoder, self.encoder_weights, "model.encoder_weights")
-        if digests["encoder_weights"] and not net.encoder.frozen and is_folded(net.encoder) and self.trainer.training:
+        super().load_starting_weights()
+        from_file = "encoder_weights" in self.file_hashes
+        if from_file and not net.encoder.frozen and is_folded(net.encoder) and self.trainer.training:
             episodes = self.data.data["train"]
             images = [episodes[i].query_image for i in range(CALIBRATION_IMAGES)]
             recalibrate_batch_norm(net.encoder, normalise(torch.stack(images).to(self.device)))
         if net.prior_encoder is not None:
             file = self._prior_file("prior_weights")
-            digests["prior_weights"] = load_encoder_weights(net.prior_encoder, file, "model.prior_weights")
+            digest = load_encoder_weights(net.prior_encoder, file, "model.prior_weights")
+            self.file_hashes |= {"prior_weights": digest} if digest else {}
         if net.prior_bank is not None:
-            digests["prior_bank"] = load_prior_bank(net.prior_bank, self._prior_file("prior_bank"), "model.prior_bank")
-        self.file_hashes |= {setting: digest for setting, digest in digests.items() if digest}
+            digest = load_prior_bank(net.prior_bank, self._prior_file("prior_bank"), "model.prior_bank")
+            self.file_hashes["prior_bank"] = digest
 
     def _prior_file(self, setting: str) -> str:
         file = self.files[setting]
@@ -170,17 +172,6 @@ class FewShotSegmentation(EpisodicTask):
         return file
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint trained on other priors, or on another E, than those that the settings name."""
+        """As over any encoder; weights of earlier versions have their names of today."""
         rename_old_weights(self.net, checkpoint["state_dict"], "net.")
         super().on_load_checkpoint(checkpoint)
-        for setting, file in {"encoder_weights": self.encoder_weights, **self.files}.items():
-            recorded = self.file_hashes.get(setting)
-            if recorded is None or file is None or not Path(file).is_file():
-                continue
-            found = sha256(file)
-            if found != recorded:
-                raise InputError(
-                    f"`model.{setting}` is {file} (sha256 {found[:12]}…), but this checkpoint was trained on one with "
-                    f"sha256 {recorded[:12]}…. Give that file, or set `model.{setting}` to "
-                    f"{RANDOM if setting == 'encoder_weights' else 'null'}: the checkpoint holds its own copy."
-                )

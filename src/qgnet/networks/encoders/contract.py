@@ -83,7 +83,7 @@ class Encoder(nn.Module, ABC):
         Args:
             images: (B, 3, H, W) floats, normalised by ImageNet's mean and standard deviation whatever the encoder; it
                 brings them to its own by :meth:`normalised`.
-            levels: names of `levels`.
+            levels: names of `levels`, or of their blocks.
 
         Returns:
             level → (B, channels, *grid(level, (H, W))).
@@ -104,6 +104,24 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def grid(self, level: str, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of a level's positions for an image of this height and width."""
+
+    def blocks_of(self, level: str) -> dict[str, Level]:
+        """What a level is made of, in order: name → channels and stride. By default the level itself is all.
+
+        All are on the level's grid, and :meth:`forward` gives them by their names. HSNet and DCAMA compare each one.
+        """
+        return {level: self.levels[level]}
+
+    def levels_at(self, strides: Sequence[int]) -> list[str]:
+        """The names of the last levels, the finest first; ValueError if their strides are others."""
+        levels = list(self.levels)[-len(strides) :]
+        found = [self.levels[level].stride for level in levels]
+        if found != list(strides):
+            raise ValueError(
+                f"the last levels of {self.name} have the strides {', '.join(map(str, found))}; expected "
+                f"{', '.join(map(str, strides))}, as of a ResNet that is not dilated. Take another encoder."
+            )
+        return levels
 
     @property
     def base_levels(self) -> tuple[str, ...]:

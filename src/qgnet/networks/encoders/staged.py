@@ -1,14 +1,15 @@
 """Convolutional networks of timm in four stages, dilated to output stride 8 or not."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import timm
 import torch
 from timm.models import FeatureListNet
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
-from torch import Tensor
+from torch import Tensor, nn
 
+from qgnet.networks.encoders.blocks import blocks_of, run_block, run_whole_block, split_last_activations
 from qgnet.networks.encoders.contract import IMAGENET, Encoder, Features, Level, MaskAt
 from qgnet.networks.encoders.dilation import align_grids, dilate
 from qgnet.networks.layers import size_of
@@ -33,6 +34,8 @@ class StagedEncoder(Encoder):
 
     Its levels are ``stage1`` to the last one, whose output is the high-level feature; the mid-level feature is made of
     stages 3 and 2. Dilated, stages 3 and 4 stay at stride 8, and a side of 8n + 1 pixels gives n + 1 positions there.
+    A stage's blocks are ``stage2.0``, ``stage2.1``, …: the modules that it is a chain of, as far as they have its grid;
+    of a ResNet before their last activation, as in HSNet's released code (``model/base/feature.py``).
 
     Args:
         name: of the timm model.
@@ -57,9 +60,10 @@ class StagedEncoder(Encoder):
         self._stages = _split(self.net, self.stage_ends(self.net, name)[:high_stage])
         for key in set(self.net) - {key for keys in self._stages.values() for key in keys}:
             del self.net[key]
+        split_last_activations(self.net)
         strides = dict(zip(STAGES, self.prepare(), strict=True))
         self.levels = {stage: Level(0, strides[stage]) for stage in self._stages}
-        self.levels = self._measure((33, 65) if dilated else (32, 64))
+        self.levels, self._blocks = self._measure((33, 65) if dilated else (32, 64))
         self.high_level, before = STAGES[high_stage - 1], STAGES[high_stage - 2]
         self.mid_levels = ("stage3", "stage2")
         self.matching_levels = (self.high_level, before)
@@ -82,38 +86,61 @@ class StagedEncoder(Encoder):
             raise ValueError(f"{name} has stages at strides {sorted(keys)} instead of 4, 8, 16 and 32; {ADVICE}")
         return [keys[stride] for stride in STRIDES]
 
-    def _measure(self, size: tuple[int, int]) -> dict[str, Level]:
-        """The levels with their channels, found with a small image; ValueError if a grid is not what it should be."""
+    def _measure(self, size: tuple[int, int]) -> tuple[dict[str, Level], dict[str, dict[str, Level]]]:
+        """The levels and their blocks with their channels, found with a small image.
+
+        Raises:
+            ValueError: if a grid is not what it should be.
+        """
         self.eval()
         try:
             with torch.no_grad():
-                features = self(torch.zeros(1, 3, *size), list(self.levels))
+                features = self(torch.zeros(1, 3, *size), [*self.levels, *self._chain_names()])
         except Exception as error:  # a fixed image size, stages that are not a chain: each raises its own kind
             raise ValueError(
                 f"{self.name} cannot run stage by stage on {size[0]} x {size[1]} px ({type(error).__name__}); {ADVICE}"
             ) from None
         self.train()
-        for level, feature in features.items():
-            found, expected = tuple(feature.shape[2:]), self.grid(level, size)
-            if found != expected:
+        blocks: dict[str, dict[str, Level]] = {level: {} for level in self.levels}
+        for name, feature in features.items():
+            level, found = stage_of(name), size_of(feature)
+            expected, channels = self.grid(level, size), feature.shape[1]
+            if name != level and found == expected:
+                blocks[level][name] = Level(channels, self.levels[level].stride)
+            elif name == level and found != expected:
                 raise ValueError(
                     f"Stage {level[-1]} of {self.name} gives {found} positions for an image of {size}, instead of "
                     f"{expected}; {ADVICE}"
                 )
-        return {level: Level(feature.shape[1], self.levels[level].stride) for level, feature in features.items()}
+        return {x: Level(features[x].shape[1], self.levels[x].stride) for x in self.levels}, blocks
 
-    def run_stage(self, stage: str, x: Tensor) -> Tensor:
-        """One stage alone, on the output of the one before."""
-        for key in self._stages[stage]:
-            x = self.net[key](x)
+    def _chain_names(self) -> list[str]:
+        """Names of all modules that the stages are chains of."""
+        return [f"{stage}.{i}" for stage in self._stages for i, _ in enumerate(self._chain(stage))]
+
+    def _chain(self, stage: str) -> Iterator[nn.Module]:
+        return blocks_of(self.net[key] for key in self._stages[stage])
+
+    def blocks_of(self, level: str) -> dict[str, Level]:
+        """See :meth:`Encoder.blocks_of`."""
+        return self._blocks[level]
+
+    def run_stage(self, stage: str, x: Tensor, wanted: Collection[str] = (), found: Features | None = None) -> Tensor:
+        """One stage alone, on the output of the one before; what is wanted of its blocks is put into ``found``."""
+        for i, block in enumerate(self._chain(stage)):
+            name = f"{stage}.{i}"
+            if found is not None and name in wanted:
+                found[name], x = run_block(block, x)
+            else:
+                x = run_whole_block(block, x)
         return x
 
     def forward(self, images: Tensor, levels: Sequence[str]) -> Features:
         """See :meth:`Encoder.forward`; stages beyond the last one asked for are not run."""
-        features = {}
+        features: Features = {}
         x = self.normalised(images)
-        for stage in STAGES[: 1 + max(STAGES.index(level) for level in levels)]:
-            x = self.run_stage(stage, x)
+        for stage in STAGES[: 1 + max(STAGES.index(stage_of(level)) for level in levels)]:
+            x = self.run_stage(stage, x, levels, features)
             if stage in levels:
                 features[stage] = x
         return features
@@ -151,6 +178,11 @@ class StagedEncoder(Encoder):
             beyond_the_cut = {own_key(key) for key in timm.create_model(self.name).state_dict()} - own
         state = {own_key(key): value for key, value in state.items()}
         return {key: value for key, value in state.items() if key not in beyond_the_cut}
+
+
+def stage_of(level: str) -> str:
+    """The stage of a level or a block."""
+    return level.partition(".")[0]
 
 
 Colour = tuple[float, float, float]

@@ -1,0 +1,37 @@
+"""The heads of others, through the real commands: every YAML of ``heads/``, resumed, tested, opened, reported."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CONFIGS, Command
+
+from qgnet.commands import main as qgnet
+from qgnet.inference.models import open_model
+
+HEADS = {"hsnet": "HSNet", "dcama": "DCAMA", "pfenet": "PFENet", "score_maps": "score maps"}
+"""YAML → the method's name."""
+
+
+def test_every_head_has_a_configuration() -> None:
+    assert {path.stem for path in (CONFIGS / "heads").glob("*.yaml")} == set(HEADS)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_head_is_trained_tested_and_opened(command: Command, head: str, capsys: pytest.CaptureFixture) -> None:
+    config = f"heads/{head}.yaml"
+    command("fit", config, "--run=runs/x")
+    last = Path("runs/x/checkpoints/last.ckpt")
+    for shots in (1, 2):
+        command("test", config, f"--ckpt_path={last}", f"--run=runs/{shots}", f"--data.shots={shots}")
+        result = json.loads(Path(f"runs/{shots}/results.json").read_text())
+        assert result["method"] == HEADS[head]
+        assert 0 <= result["scores"][HEADS[head]]["miou"] <= 1
+    model = open_model(last)
+    assert model.image_size == 65
+    own = torch.load(last, weights_only=True)["state_dict"]
+    assert all(torch.equal(value, own[f"net.{key}"]) for key, value in model.net.state_dict().items())
+    qgnet(["report", "runs"])
+    qgnet(["report", "runs", "--classes"])
+    assert HEADS[head] in capsys.readouterr().out

@@ -5,17 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CONFIGS, Command
+from conftest import Command, train_losses
 
+from datamodules import EpisodeDataset, Synthetic
 from qgnet import Segmenter
 from qgnet.losses import dice_loss
 from qgnet.networks.comparison import KINDS, NEIGHBOURS, compare, similarity
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.score_map_network import ScoreMapNetwork
 from qgnet.networks.score_maps import COSINE_SCALE, SupportPositions, nearest_score_map, prototype_score_map
+from qgnet.tasks.kept_features import KeptFeatures
 
 SIDE = 65
-CONFIG = CONFIGS / "heads/score_maps.yaml"
 
 
 def unit(*shape: int, seed: int) -> torch.Tensor:
@@ -112,3 +113,55 @@ def test_a_trained_head_segments_and_is_exported(command: Command, capsys: pytes
     segmenter.save("saved.pt")
     again = Segmenter.load("saved.pt").predict(image)
     assert np.array_equal(again.best.probability, result.best.probability)
+
+
+def test_kept_features_change_no_loss(command: Command) -> None:
+    settings = ["--data.versions=2", "--data.shots=2", "--model.training_shots=[1,2]", "--trainer.max_epochs=3"]
+    settings += ["--trainer.max_steps=-1", "--trainer.log_every_n_steps=1"]
+    for run, room in (("kept", 1.0), ("little", 1e-5)):
+        command("fit", "heads/score_maps.yaml", f"--run=runs/{run}", f"--model.keep_gb={room}", *settings)
+    assert train_losses("runs/kept") == train_losses("runs/little")
+    assert len(train_losses("runs/kept")) == 6
+    assert not list(Path("runs/kept").rglob("*.float16"))
+
+
+def test_features_are_kept_up_to_their_size(tmp_path: Path) -> None:
+    image = torch.randn(2, 3, 4, 4)
+    kept, asked = KeptFeatures(tmp_path / "features", 3 * 3 * 16 * 2), []
+
+    def encode(i: int) -> dict[str, torch.Tensor]:
+        asked.append(i)
+        return {"level": image[i : i + 1]}
+
+    for _ in range(2):
+        features = kept.get(["a", "b"], encode)["level"]
+        assert torch.equal(features, image.half().float())
+    assert asked == [0, 1]
+    kept.get(["c"], encode)
+    for _ in range(2):
+        kept.get(["d"], encode)
+    assert asked == [0, 1, 0, 0, 0]
+
+
+def test_fixed_augmentations_return(tmp_path: Path) -> None:
+    settings = {"split": "train", "image_size": 65, "min_class_area": 50, "shots": 2, "negative": 0.3, "inverted": 0.2}
+    dataset = EpisodeDataset(Synthetic(scenes=60), versions=2, **settings)
+    seen: dict[tuple[str, int], torch.Tensor] = {}
+    returned = 0
+    for i in range(80):
+        episode = dataset[i]
+        images = [episode.query_image, *episode.support_images]
+        for name, version, image in zip(
+            [*episode.query_name, *episode.support_names[0]], episode.versions.tolist(), images, strict=True
+        ):
+            assert version >= 0
+            returned += (name, version) in seen
+            assert torch.equal(seen.setdefault((name, version), image), image)
+    assert returned > 20
+    assert EpisodeDataset(Synthetic(scenes=60), **settings)[0].versions.tolist() == [-1, -1, -1]
+
+
+def test_more_shots_than_the_episodes_have_are_refused(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command("fit", "heads/score_maps.yaml", "--model.training_shots=[1,5]")
+    assert "Set --data.shots 5." in capsys.readouterr().err

@@ -1,17 +1,25 @@
 """Stage 2 for few data: a head of score maps, trained on episodes over a frozen encoder."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor
 
+from datamodules.episodes.episode import Episode
+from qgnet.common.errors import InputError
 from qgnet.common.settings import NOT_EMPTY, Count
+from qgnet.networks.few_shot import Prediction
 from qgnet.networks.score_map_network import ScoreMapNetwork
-from qgnet.tasks.base import HighStage, Weight, as_setting_error
+from qgnet.tasks.base import HighStage, Weight, as_setting_error, normalise
 from qgnet.tasks.episodic import REUSE_MB
+from qgnet.tasks.kept_features import KeptFeatures
 from qgnet.tasks.over_encoder import TaskOverEncoder, frozen_encoder
 from qgnet.tasks.schedules import Schedule
+
+GB = 2**30
 
 
 def adamw(params: Any) -> torch.optim.Optimizer:
@@ -34,6 +42,10 @@ class ScoreMapSegmentation(TaskOverEncoder):
         fine_width: channels at those levels, a multiple of 8.
         dice_weight: of the Dice loss beside the cross-entropy.
         foreground_weight: of foreground pixels in the cross-entropy.
+        training_shots: numbers of supports that training steps take by turns, at most ``data.shots``.
+            Empty: always that.
+        keep_gb: size in GB of the encoder's features of training images that are kept on disk, in the run's folder
+            until the training ends. For ``data.versions``, without which no image returns.
         optimizer: takes the trainable parameters.
         schedule: of the learning rate, see :class:`FewShotSegmentation`.
         reuse: an evaluation encodes each image once and caches its features. False encodes it anew for each episode;
@@ -56,6 +68,8 @@ class ScoreMapSegmentation(TaskOverEncoder):
         fine_width: Count = 32,
         dice_weight: Weight = 1.0,
         foreground_weight: Weight = 1.0,
+        training_shots: Sequence[Count] = (),
+        keep_gb: Weight = 0.0,
         optimizer: OptimizerCallable = adamw,
         schedule: Schedule = "cosine",
         reuse: bool = True,
@@ -64,8 +78,62 @@ class ScoreMapSegmentation(TaskOverEncoder):
         super().__init__(encoder_weights, reuse, reuse_mb, optimizer, schedule)
         self.save_hyperparameters(ignore=["optimizer", "schedule"])
         self.dice_weight = dice_weight
+        self.training_shots = tuple(training_shots)
+        self.keep_gb = keep_gb
+        self.kept: KeptFeatures | None = None
         self.foreground_weight = foreground_weight
         settings = {"width": width, "dilations": dilations, "edge_width": edge_width, "fine_width": fine_width}
         encoder_net = frozen_encoder(encoder, high_stage, dilated)
         with as_setting_error():
             self.net = ScoreMapNetwork(encoder_net, **settings)
+
+    def unused_settings(self) -> dict[str, list[str]]:
+        """What is kept, where no image returns."""
+        return super().unused_settings() | ({} if self.data.versions else {"data.versions is null": ["keep_gb"]})
+
+    def check_data(self, data: Any) -> None:
+        """As of every task over episodes; InputError for more ``training_shots`` than the episodes have."""
+        super().check_data(data)
+        if max(self.training_shots, default=1) > data.shots:
+            raise InputError(
+                f"model.training_shots is {list(self.training_shots)}, but episodes have data.shots {data.shots}. Set "
+                f"--data.shots {max(self.training_shots)}."
+            )
+
+    def setup(self, stage: str) -> None:
+        """As in every task over episodes; makes place for features of training images."""
+        super().setup(stage)
+        if stage == "fit" and self.keep_gb and self.data.versions:
+            folder = Path(self.trainer.default_root_dir) / "features" / str(self.global_rank)
+            self.kept = KeptFeatures(folder, int(self.keep_gb * GB))
+
+    def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
+        """As in every task over episodes, with as many supports as the step's turn has."""
+        if self.training_shots:
+            shots = self.training_shots[batch_idx % len(self.training_shots)]
+            episode = episode._replace(
+                support_images=episode.support_images[:, :shots], support_masks=episode.support_masks[:, :shots]
+            )
+        return super().training_step(episode, batch_idx)
+
+    def forward(self, episode: Episode) -> Prediction:
+        """The network on a batch of episodes; in training with features that are kept."""
+        if self.kept is None or not self.training:
+            return super().forward(episode)
+        names = [[name, *others] for name, others in zip(episode.query_name, episode.support_names, strict=True)]
+        images = [episode.query_image, *episode.support_images.unbind(1)]
+        features = []
+        for k, column in enumerate(images):
+            keys = [(name[k], int(version)) for name, version in zip(names, episode.versions[:, k], strict=True)]
+            features.append(self.kept.get(keys, lambda i, column=column: self._features(column[i : i + 1])))
+        query = self.net.encode_query(normalise(images[0]), features[0])
+        shots = [
+            self.net.encode_support(normalise(image), mask, known)
+            for image, mask, known in zip(images[1:], episode.support_masks.unbind(1), features[1:], strict=True)
+        ]
+        size = (episode.query_image.shape[-2], episode.query_image.shape[-1])
+        return self.net.decode(query, self.net.stack_shots(shots), size)
+
+    def _features(self, image: Tensor) -> Any:
+        with torch.no_grad():
+            return self.net.shared_features(normalise(image))

@@ -193,3 +193,17 @@ def test_names_are_text_in_every_output(tmp_path: Path, capsys: pytest.CaptureFi
     assert r"=1+1|x\x1b[31m" in printed
     assert {r["experiment"] for r in csv.DictReader(table.open())} == {r"'=1+1|x\x1b[31m"}
     assert r"| =1+1\|x\\x1b[31m |" in text.read_text()
+
+
+@pytest.mark.parametrize("manifest", [None, "drawn.json"])
+def test_rows_of_other_episodes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture, manifest: str | None) -> None:
+    """By the seed that draws them; a manifest holds them itself."""
+    for experiment, seed in (("hsnet", 5), ("dcama", 5), ("ours", 6)):
+        write_result(tmp_path / experiment, 0.5, seed=seed, experiment=experiment, episode_file=manifest)
+    text = tmp_path / "table.md"
+    main(["report", str(tmp_path), "--markdown", str(text)])
+    note = "not all on the same episodes, which are drawn: dcama, hsnet by seed 5; ours by seed 6"
+    assert (note in capsys.readouterr().out) == (note in text.read_text()) == (manifest is None)
+    for experiment in ("dcama", "hsnet"):
+        assert main(["report", str(tmp_path / experiment)]) is None
+        assert "not all" not in capsys.readouterr().out

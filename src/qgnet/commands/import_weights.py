@@ -1,4 +1,4 @@
-"""``qgnet import-weights``: weights of the released QGNet, PFENet, ImageNet ResNets or MoCo in this project's form."""
+"""``qgnet import-weights``: released QGNet, PFENet, HSNet, DCAMA, ImageNet ResNets or MoCo in this project's form."""
 # ruff: noqa: PLC0415  (what takes seconds to import is imported when it runs, not for --help)
 
 import argparse

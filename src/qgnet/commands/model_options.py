@@ -12,7 +12,9 @@ OF_MATCHING = ("encoder", "encoder_weights", "high_stage")
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add them as a group of their own."""
     model = parser.add_argument_group("what finds it")
-    model.add_argument("--model", help="a name that `qgnet models` lists (default: the one it says)")
+    model.add_argument(
+        "--model", help="a name that `qgnet models` lists (default: the one it says), or a file as of --ckpt"
+    )
     model.add_argument(
         "--ckpt",
         type=Path,

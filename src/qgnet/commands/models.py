@@ -1,4 +1,4 @@
-"""``qgnet models``: what segments without a checkpoint of one's own."""
+"""``qgnet models``: what segments without a checkpoint of one's own, and what can be trained."""
 # ruff: noqa: PLC0415  (what takes seconds to import is imported when it runs, not for --help)
 
 import argparse
@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from qgnet.common.errors import InputError
-from qgnet.inference.model_names import DEFAULT, HEADS, named_models
+from qgnet.inference.model_names import DEFAULT, HEADS, TRAINABLE, named_models
 
 
 def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
-    parser = subcommands.add_parser("models", description="Lists what `qgnet segment --model` knows by name.")
+    parser = subcommands.add_parser(
+        "models", description="Lists what `qgnet segment --model` knows by name, and the networks that can be trained."
+    )
     parser.add_argument(
         "--pack", nargs=2, metavar=("CKPT", "NAME"), help="for developers: add a trained head to the package"
     )
@@ -19,7 +21,7 @@ def add_parser(subcommands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """A line per model; or write a head.
+    """A line per model and per network to train; or write a head.
 
     Raises:
         InputError: if the checkpoint cannot be used, or there is a head of that name.
@@ -36,3 +38,6 @@ def run(options: argparse.Namespace) -> None:
         return
     for name, description in named_models().items():
         print(f"{name + (' (default)' if name == DEFAULT else ''):28}{description}")
+    print("\nto be trained by `lightning fit --config FILE`, and then given as --model runs/…/checkpoints/last.ckpt:")
+    for network in TRAINABLE:
+        print(f"{network.name:14}{network.paper:42}{network.configuration}")

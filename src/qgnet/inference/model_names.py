@@ -1,6 +1,7 @@
 """The models that are known by name, without opening one."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from qgnet.weights.packaged import ENCODER
 
@@ -9,6 +10,23 @@ DEFAULT = MATCHING
 """The model if none is named."""
 HEADS = Path(__file__).parent / "heads"
 PREFIX = "qgnet/"
+
+
+class Trainable(NamedTuple):
+    """A few-shot network that can be trained: its paper, and the configuration of its own recipe."""
+
+    name: str
+    paper: str
+    configuration: str
+
+
+TRAINABLE = (
+    Trainable("QGNet", "Liu et al., arXiv 2108.05293", "lightning_configs/pascal5i.yaml"),
+    Trainable("QGNet, ours", "follows the support; EfficientNet-Lite0", "lightning_configs/pascal5i_lite0.yaml"),
+    Trainable("PFENet", "Tian et al., TPAMI 2020", "lightning_configs/heads/pfenet.yaml"),
+    Trainable("HSNet", "Min et al., ICCV 2021", "lightning_configs/heads/hsnet.yaml"),
+    Trainable("DCAMA", "Shi et al., ECCV 2022", "lightning_configs/heads/dcama.yaml"),
+)
 
 
 def named_models() -> dict[str, str]:

@@ -9,7 +9,9 @@ from typing import Any
 from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.networks.qgnet import QGNet
+from qgnet.released.heads import HEADS, fill_head, head_of
 from qgnet.released.names import PRETRAINED, State, backbone, read_state, released_key, resnet, take
+from qgnet.tasks.episodic import EpisodicTask
 from qgnet.tasks.segmentation import FewShotSegmentation
 from qgnet.weights.files import save_tensors
 from qgnet.weights.store import save_prior_extractor
@@ -38,6 +40,9 @@ def import_weights(source: Path, output: Path, levels: Sequence[float]) -> str:
         return import_network("QGNet", state, source, output, levels)
     if any(key.startswith("down_query.") for key in state):
         return import_network("PFENet", state, source, output, levels)
+    head = head_of(state)
+    if head is not None:
+        return import_head(head, state, source, output)
     for prefix in PRETRAINED:
         if f"{prefix}conv1.weight" in state:
             return import_prior_extractor(prefix, state, source, output)
@@ -45,7 +50,8 @@ def import_weights(source: Path, output: Path, levels: Sequence[float]) -> str:
         return import_encoder(state, source, output)
     raise InputError(
         f"{source} holds {len(state)} tensors, the first {next(iter(state))}, but none of what can be imported: QGNet "
-        "(layer0_unsuper.*, down_query.*, …), PFENet (layer0.*, down_query.*, …), a MoCo or DenseCL checkpoint "
+        "(layer0_unsuper.*, down_query.*, …), PFENet (layer0.*, down_query.*, …), HSNet (backbone.*, "
+        "hpn_learner.*), DCAMA (feature_extractor.*, model.DCAMA_blocks.*, …), a MoCo or DenseCL checkpoint "
         "(encoder_k.*, encoder_q.* or backbone.*), or a ResNet (conv1.*, bn1.*, layer1.*, …). A checkpoint or prior "
         "extractor of this project needs no import."
     )
@@ -93,6 +99,22 @@ def fill_network(net: QGNet, kind: str, state: State, source: Path) -> None:
     net.load_state_dict({key: found[name] for key, name in theirs.items()})
 
 
+def import_head(name: str, state: State, source: Path, output: Path) -> str:
+    """Released HSNet or DCAMA → a checkpoint of its task."""
+    task = fill_head(HEADS[name], state, source)
+    task.file_hashes = {"encoder_weights": sha256(source)}
+    write(output, partial(save_checkpoint, task))
+    encoder = task.hparams["encoder"]
+    return (
+        f"{source} is a {task.method}: encoder {encoder}.\n"
+        f"{output} is a checkpoint of it. Test it with the fold that it was trained for, or segment images of your "
+        "own:\n"
+        f"  lightning test --config lightning_configs/heads/{name}.yaml --data.fold 0 --ckpt_path {output} \\\n"
+        f"    --model.encoder {encoder}\n"
+        f"  qgnet segment photographs/ --ckpt {output} --support cat.jpg cat.png --out masks/"
+    )
+
+
 def import_prior_extractor(prefix: str, state: State, source: Path, output: Path) -> str:
     """The encoder of a self-supervised checkpoint → a prior extractor, as stage 1 leaves it."""
     inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
@@ -130,7 +152,7 @@ def write(output: Path, save: Callable[[Path], None]) -> None:
         ) from None
 
 
-def save_checkpoint(task: FewShotSegmentation, path: Path) -> None:
+def save_checkpoint(task: EpisodicTask, path: Path) -> None:
     """What a Trainer would write before the first step, without its trace of loops and callbacks."""
     checkpoint: dict[str, Any] = {
         "pytorch-lightning_version": version("pytorch-lightning"),

@@ -19,6 +19,7 @@ from qgnet.common.digest import sha256
 if TYPE_CHECKING:  # `qgnet report` starts without Lightning
     from datamodules.episodic import EpisodeDataModule
 
+MANIFEST = " of a manifest"
 NAMED = 8
 """As many classes are named in a table's title; more are counted, with a digest."""
 
@@ -70,6 +71,11 @@ class Setting:
             parts.append(f"on classes that were trained on: {', '.join(result['trained_classes'])}")
         return cls(result["data"], ", ".join(parts), result["folds"], result["shots"])
 
+    @property
+    def of_manifest(self) -> bool:
+        """Whether a manifest says which episodes they are, whatever the seed."""
+        return MANIFEST in self.choices
+
 
 def protocol_words(given: Mapping[str, Any]) -> list[str]:
     """A protocol's name and the choices that are not its own."""
@@ -83,7 +89,7 @@ def episode_words(result: Mapping[str, Any]) -> str:
     """Their number, and which manifest they are of."""
     words = f"{result['episodes']} episodes"
     if result["episode_file"]:
-        words += f" of a manifest {(result.get('episode_file_sha256') or '')[:8]}".rstrip()
+        words += f"{MANIFEST} {(result.get('episode_file_sha256') or '')[:8]}".rstrip()
     return words
 
 

@@ -131,7 +131,7 @@ class Table:
 
     def notes(self) -> list[str]:
         """What is not complete."""
-        notes = []
+        notes = self.other_episodes()
         for trained, row in self.rows:
             name = f"{trained.experiment}, {trained.checkpoint}"
             if row.missing:
@@ -141,6 +141,17 @@ class Table:
                 seed = "/".join(map(str, dict.fromkeys(seeds)))
                 notes.append(f"* {name}: seed {seed} has no fold {', '.join(map(str, absent))}, and is not in the mean")
         return notes
+
+    def other_episodes(self) -> list[str]:
+        """A note if the rows are of different seeds of the test, and so of different episodes."""
+        by_seed: dict[tuple[Any, ...], list[str]] = {}
+        for trained, row in self.rows:
+            drawn = tuple(sorted({seeds[2] for _, seeds in row.tests}))
+            by_seed.setdefault(drawn, []).append(trained.experiment)
+        if len(by_seed) < 2 or self.setting.of_manifest:
+            return []
+        parts = [f"{', '.join(dict.fromkeys(x))} by seed {'/'.join(map(str, s))}" for s, x in sorted(by_seed.items())]
+        return [f"not all on the same episodes, which are drawn: {'; '.join(parts)}"]
 
     def records(self) -> list[dict[str, Any]]:
         """A record per row and fold, and one for the mean; scores in [0, 1], the deviation empty for one seed."""

@@ -1,6 +1,7 @@
 """Stage 2 for few data: a head of score maps, trained on episodes over a frozen encoder."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,20 +121,23 @@ class ScoreMapSegmentation(TaskOverEncoder):
         """The network on a batch of episodes; in training with features that are kept."""
         if self.kept is None or not self.training:
             return super().forward(episode)
-        names = [[name, *others] for name, others in zip(episode.query_name, episode.support_names, strict=True)]
-        images = [episode.query_image, *episode.support_images.unbind(1)]
-        features = []
-        for k, column in enumerate(images):
-            keys = [(name[k], int(version)) for name, version in zip(names, episode.versions[:, k], strict=True)]
-            features.append(self.kept.get(keys, lambda i, column=column: self._features(column[i : i + 1])))
-        query = self.net.encode_query(normalise(images[0]), features[0])
-        shots = [
-            self.net.encode_support(normalise(image), mask, known)
-            for image, mask, known in zip(images[1:], episode.support_masks.unbind(1), features[1:], strict=True)
-        ]
+        net, (query, *others) = self.net, self._kept_features(self.kept, episode)
+        encoded = net.encode_query(normalise(episode.query_image), query)
+        shots = zip(episode.support_images.unbind(1), episode.support_masks.unbind(1), others, strict=True)
+        supports = [net.encode_support(normalise(image), mask, known) for image, mask, known in shots]
         size = (episode.query_image.shape[-2], episode.query_image.shape[-1])
-        return self.net.decode(query, self.net.stack_shots(shots), size)
+        return net.decode(encoded, net.stack_shots(supports), size)
 
-    def _features(self, image: Tensor) -> Any:
-        with torch.no_grad():
-            return self.net.shared_features(normalise(image))
+    def _kept_features(self, kept: KeptFeatures, episode: Episode) -> list[Any]:
+        """Of the queries, then of each shot's supports."""
+        images = [episode.query_image, *episode.support_images.unbind(1)]
+        names = [episode.query_name, *zip(*episode.support_names, strict=True)]  # of fewer shots the first ones
+        columns = zip(images, names, episode.versions.T.tolist(), strict=False)
+        return [
+            kept.get(list(zip(names, versions, strict=True)), partial(self._features, batch))
+            for batch, names, versions in columns
+        ]
+
+    @torch.no_grad()
+    def _features(self, images: Tensor, i: int) -> Any:
+        return self.net.shared_features(normalise(images[i : i + 1]))

@@ -21,7 +21,6 @@ import torch
 
 from qgnet.commands import main as qgnet
 from qgnet.common.boundary import boundary
-from qgnet.inference.refinement import REFINERS
 from qgnet.inference.segmenter import BATCH, Segmenter
 from qgnet.inference.tiling import blend
 from qgnet.tasks.base import normalise
@@ -96,7 +95,7 @@ def bare(segmenter: Segmenter, image: np.ndarray, photographs: int) -> None:
         logits = net.decode(net.encode_query(normalise(batch)), one.encoded[0], (SIDE, SIDE)).logits
         for of_image in logits[:, 1] - logits[:, 0]:
             probability = blend(of_image[None], prepared.scales[0]).sigmoid().numpy()
-            REFINERS[one.choice.refinement](prepared.guide, probability, one.threshold)
+            segmenter.refiners[one.choice.refinement](prepared.guide, probability, one.threshold)
 
     segment()
     started = now()

@@ -35,12 +35,13 @@ class InputImage(NamedTuple):
 
 
 class InputImages(Dataset[InputImage]):
-    """Images brought to squares of these sides in pixels, or cut into tiles of them."""
+    """Images as `prepare_image` makes them."""
 
-    def __init__(self, files: dict[str, Path], sides: Sequence[int], tile: bool) -> None:
+    def __init__(self, files: dict[str, Path], sides: Sequence[int], tile: bool, guide_side: int | None) -> None:
         self.files = list(files.items())
         self.sides = sides
         self.tile = tile
+        self.guide_side = guide_side
 
     def __len__(self) -> int:
         """Number of images."""
@@ -52,7 +53,8 @@ class InputImages(Dataset[InputImage]):
         try:
             stamped = stamp(path)
             image, pages = first_page(path, read_bytes(path))
-            return InputImage(name, path, prepare_image(image, self.sides, self.tile), stamp=stamped, pages=pages)
+            prepared = prepare_image(image, self.sides, self.tile, self.guide_side)
+            return InputImage(name, path, prepared, stamp=stamped, pages=pages)
         except InputError as error:
             return InputImage(name, path, None, str(error))
 
@@ -66,6 +68,7 @@ class InputImagesDataModule(BaseDataModule):
         tile: slide the square over larger images, instead of bringing them to it.
         batch_size: images per process and step.
         num_workers: loader processes; null: one per core, but not more than 2.
+        guide_side: longer side in pixels of the small copy, see `prepare_image`.
     """
 
     most_workers = 2
@@ -77,14 +80,16 @@ class InputImagesDataModule(BaseDataModule):
         tile: bool = False,
         batch_size: int = 8,
         num_workers: Natural | None = None,
+        guide_side: int | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, seed=0)
         self.allow_zero_length_dataloader_with_multiple_devices = True  # one image for several processes
         self.files = files
         self.sides = sides
         self.tile = tile
+        self.guide_side = guide_side
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Batches are lists of images."""
-        data = InputImages(self.files, self.sides, self.tile)
+        data = InputImages(self.files, self.sides, self.tile, self.guide_side)
         return self.loader(data, training=False, collate_fn=list)

@@ -13,7 +13,7 @@ from qgnet.commands import main as qgnet
 from qgnet.inference.model_names import TRAINABLE
 from qgnet.inference.models import open_model
 
-HEADS = {"hsnet": "HSNet", "dcama": "DCAMA", "pfenet": "PFENet"}
+HEADS = {"hsnet": "HSNet", "dcama": "DCAMA", "pfenet": "PFENet", "score_maps": "score maps"}
 """YAML → the method's name."""
 
 

@@ -9,6 +9,7 @@ from skimage.data import astronaut, coffee
 from datamodules.episodes.prepared import prepare_image, reduced_size
 from qgnet.inference import REFINE
 from qgnet.inference.refinement import REFINERS, colour_evidence, random_walk, spread
+from qgnet.inference.refiners import Refiners
 from qgnet.inference.tuning import Choice, Trial, choose, join_scales
 
 
@@ -144,19 +145,19 @@ def test_the_supports_choose_the_refinement_and_the_scale() -> None:
     image, mask = square_scene()
     coarse, fine = blob(mask.shape, (60, 20), 60), blob(mask.shape, (57, 78), 26)
     follows = [trial(image, mask, coarse, fine)] * 2
-    choice, ious = choose(follows, [0.5, 0.0], "auto", None, None)
+    choice, ious = choose(follows, [0.5, 0.0], Refiners("auto"), None, None)
     assert choice.refinement == "walk"
     assert min(ious) > 0.95
-    assert choose(follows, [0.5, 0.0], "none", None, None)[0].coarse_weight == 0
+    assert choose(follows, [0.5, 0.0], Refiners("none"), None, None)[0].coarse_weight == 0
     other = mask & (np.arange(160) < 75)  # the object is half of what has its colour: edges lead astray
     astray = [trial(image, other, np.where(other, 0.9, 0.1).astype(np.float32))] * 2
-    assert choose(astray, [1.0], "auto", None, None)[0].refinement == "none"
-    assert choose(astray, [1.0], "walk", None, None)[0].refinement == "walk"
+    assert choose(astray, [1.0], Refiners("auto"), None, None)[0].refinement == "none"
+    assert choose(astray, [1.0], Refiners("walk"), None, None)[0].refinement == "walk"
 
 
 def test_a_fixed_threshold_stays() -> None:
     image, mask = square_scene()
-    found, _ = choose([trial(image, mask, blob(mask.shape, (60, 75), 20))], [1.0], "auto", 0.3, None)
+    found, _ = choose([trial(image, mask, blob(mask.shape, (60, 75), 20))], [1.0], Refiners("auto"), 0.3, None)
     assert found == Choice(0.3, 1.0, "walk")
 
 
@@ -168,7 +169,8 @@ def test_scales_are_joined_by_weight() -> None:
 
 def test_names() -> None:
     assert REFINE[0] == "auto"
-    assert set(REFINE[1:]) == set(REFINERS)
+    assert set(REFINE[1:]) == {*REFINERS, "sam2"}
+    assert list(Refiners("auto")) == ["walk", "none"]
 
 
 def test_reduced_sizes() -> None:

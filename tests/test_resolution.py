@@ -68,5 +68,5 @@ def test_a_given_size_is_kept() -> None:
     settings = {"encoder": "resnet18", "encoder_weights": "random", "high_stage": 3}
     assert qgnet.Segmenter(image_size=97, **settings).fit([(image, mask)]).sides == [97]
     assert qgnet.Segmenter(tile=True, **settings).fit([(image, mask)]).sides == [321]
-    with pytest.raises(InputError, match="refine is 'cut'; expected one of auto, walk, none"):
+    with pytest.raises(InputError, match="refine is 'cut'; expected one of auto, walk, sam2, none"):
         qgnet.Segmenter(refine="cut", **settings)

@@ -31,12 +31,22 @@ class PreparedImage(NamedTuple):
         return self.scales[0].size
 
 
-def prepare_image(image: Array, sides: Sequence[int], tile: bool = False) -> PreparedImage:
-    """(H, W, 3) uint8 RGB → the image in squares of these sides, or in tiles of them, and its small copy."""
+def prepare_image(
+    image: Array, sides: Sequence[int], tile: bool = False, guide_side: float | None = None
+) -> PreparedImage:
+    """Bring an image to what a Segmenter takes.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        sides: in pixels, of the squares that it is brought to, the smaller one first.
+        tile: cut it into tiles of these sides instead.
+        guide_side: longer side in pixels of its small copy; None: as the search of edges by colours needs it.
+    """
     scales = [letterbox_image(image, side, tile) for side in sides]
-    length = max(image.shape[:2])
-    guide_side = max(GUIDE_SIDE, GUIDE_SHARE * sides[-1])
-    return PreparedImage(scales, reduce_image(image, guide_side * (max(1.0, length / sides[-1]) if tile else 1.0)))
+    if guide_side is None:
+        enlarged = max(1.0, max(image.shape[:2]) / sides[-1]) if tile else 1.0
+        guide_side = enlarged * max(GUIDE_SIDE, GUIDE_SHARE * sides[-1])
+    return PreparedImage(scales, reduce_image(image, guide_side))
 
 
 def reduce_image(image: Array, length: float) -> Array:

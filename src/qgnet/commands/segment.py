@@ -57,7 +57,8 @@ def add_parser(subcommands: Any) -> None:
         "--refine",
         choices=REFINE,
         default=REFINE[0],
-        help="bring masks to the edges and colours of the image (default auto: as the supports are found best)",
+        help="bring masks to the edges and colours of the image: walk, sam2 (SAM 2, of the extra `sam`; downloads its "
+        "weights), none (default auto: walk or none, as the supports are found best)",
     )
     how.add_argument(
         "--presence",

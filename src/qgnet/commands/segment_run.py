@@ -80,7 +80,10 @@ def segment_folder(
     if trainer.is_global_zero:
         report_fit(segmenter, len(images), len(pending))
     if pending:
-        data = InputImagesDataModule(pending, segmenter.sides, options.tile, options.batch_size, options.workers)
+        machine = (options.batch_size, options.workers)
+        data = InputImagesDataModule(
+            pending, segmenter.sides, options.tile, *machine, guide_side=segmenter.refiners.guide_side
+        )
         trainer.callbacks.append(SegmentWriter(folder))  # type: ignore[attr-defined]
         trainer.predict(ImageSegmentation(segmenter), data, return_predictions=False)
         trainer.strategy.barrier()
@@ -139,7 +142,7 @@ def fingerprint_of(segmenter: Segmenter, supports: Mapping[str, Any]) -> str:
                 f"{image.shape}".encode() + np.ascontiguousarray(image).data + np.ascontiguousarray(mask).data
             )
     use = [segmenter.model.identity, segmenter.threshold, segmenter.presence, segmenter.tile, segmenter.bf16]
-    digest.update(json.dumps([*use, segmenter.refine, segmenter.sides, segmenter.calibration]).encode())
+    digest.update(json.dumps([*use, segmenter.refiners.identity, segmenter.sides, segmenter.calibration]).encode())
     return digest.hexdigest()
 
 

@@ -4,7 +4,7 @@ The network's positions are 16 px apart and more, so its masks are blobs. The im
 A refiner takes the map and a small copy of the image. It returns a map that crosses the threshold at the object's edge.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -17,6 +17,8 @@ from scipy.sparse.linalg import cg
 from datamodules.files.sources import Array
 
 Map = NDArray[np.float32]
+Refiner = Callable[[Array, Map, float], Map]
+"""See :func:`random_walk` for what it takes and returns."""
 BINS = 16
 """Of a colour histogram, per channel; 8 … 24 make no difference on VOC."""
 COLOUR_WEIGHT = 0.5
@@ -68,7 +70,12 @@ def random_walk(guide: Array, probability: Map, threshold: float) -> Map:
     refined = spread(guide, both)
     if agreement(refined > 0, evidence > 0) < AGREEMENT:
         return probability
-    large = cv2.resize(refined, probability.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return as_probability(refined, threshold, probability.shape)
+
+
+def as_probability(evidence: Map, threshold: float, size: Sequence[int]) -> Map:
+    """Logits from the threshold (h, w) → probabilities (H, W), which cross the threshold where the logits cross 0."""
+    large = cv2.resize(evidence, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return (1 / (1 + np.exp(-large - logit(threshold)))).astype(np.float32)
 
 
@@ -125,8 +132,5 @@ def logit(probability: Any) -> Any:
     return np.log(inner / (1 - inner))
 
 
-REFINERS: dict[str, Callable[[Array, Map, float], Map]] = {
-    "none": lambda guide, probability, threshold: probability,
-    "walk": random_walk,
-}
-"""Name → refiner; see :func:`random_walk` for what it takes and returns. The first is taken where another loses."""
+REFINERS: dict[str, Refiner] = {"walk": random_walk, "none": lambda guide, probability, threshold: probability}
+"""Name → refiner, of those that need nothing more. The first is taken where no other is clearly better."""

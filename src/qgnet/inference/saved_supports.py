@@ -13,6 +13,7 @@ from qgnet.inference import REFINE
 from qgnet.inference import validation as v
 from qgnet.inference.kinds import KIND
 from qgnet.inference.models import Model, rebuild
+from qgnet.inference.refiners import candidates
 from qgnet.inference.tuning import Choice, FittedClass, SupportReport
 from qgnet.networks.encoders import Encoder
 from qgnet.weights.files import read_tensors, save_tensors
@@ -40,7 +41,7 @@ SUPPORTS = v.Field(
     f"a list of {len(SUPPORT)} values for each support", v.is_list_of(v.is_list_of(lambda _: True, len(SUPPORT)))
 )
 CLASS = {"name": v.TEXT, "encoded": v.LIST, "choice": v.TABLE, "supports": SUPPORTS, "usual": v.NUMBER}
-CHOICE = {"threshold": v.THRESHOLD, "coarse_weight": v.SHARE, "refinement": v.one_of(REFINE[1:])}
+CHOICE = {"threshold": v.THRESHOLD, "coarse_weight": v.SHARE}
 
 
 def write(path: Path, model: Model, options: dict[str, Any], fitted: Sequence[FittedClass]) -> None:
@@ -90,8 +91,8 @@ def read(path: Path) -> tuple[Model, dict[str, Any], list[FittedClass]]:
     v.check_fields(f"{path}, the options", options, OPTIONS, AGAIN)
     for side in options["sides"]:
         model.net.check_side(side, f"{path}: a side")
-    classes, scales = content["learnt"], len(options["sides"])
-    fitted = [_fitted_class(f"{path}, class {i}", model, scales, one) for i, one in enumerate(classes, start=1)]
+    classes = enumerate(content["learnt"], start=1)
+    fitted = [_fitted_class(f"{path}, class {i}", model, options, one) for i, one in classes]
     return model, {name: options[name] for name in OPTIONS}, fitted
 
 
@@ -153,14 +154,15 @@ def _model(path: Path, content: dict[str, Any]) -> Model:
     return Model(**known, net=net, source=str(path), calibration=v.parse_calibration(str(path), calibration, AGAIN))
 
 
-def _fitted_class(where: str, model: Model, scales: int, one: Any) -> FittedClass:
+def _fitted_class(where: str, model: Model, options: Mapping[str, Any], one: Any) -> FittedClass:
     v.check_fields(where, one, CLASS, AGAIN, missing=("usual",))
     for report in one["supports"]:
         v.check_fields(f"{where}, a support", dict(zip(SUPPORT, report, strict=True)), SUPPORT, AGAIN)
-    v.check_fields(f"{where}, the choice", one["choice"], CHOICE, AGAIN)
+    choice = CHOICE | {"refinement": v.one_of(candidates(options["refine"]))}
+    v.check_fields(f"{where}, the choice", one["choice"], choice, AGAIN)
     try:
         encoded = [_typed(model.net.supports_type, of_side) for of_side in one["encoded"]]
-        fits = len(encoded) == scales and all(map(model.net.fits, encoded))
+        fits = len(encoded) == len(options["sides"]) and all(map(model.net.fits, encoded))
     except (KeyError, TypeError, AttributeError):  # what is in the file has other names, or other kinds of values
         fits = False
     if not fits:

@@ -21,7 +21,7 @@ from qgnet.inference.encoding import EncodingNetwork
 from qgnet.inference.model_names import DEFAULT
 from qgnet.inference.models import open_model
 from qgnet.inference.presence import Calibration
-from qgnet.inference.refinement import REFINERS
+from qgnet.inference.refiners import Refiners
 from qgnet.inference.resolution import choose_sides, coarse_weights
 from qgnet.inference.supports import ImageLike, SupportPairs, as_image, checked_images, name_of, read_supports
 from qgnet.inference.tiling import ClassMaps, batch_limit, blend
@@ -52,8 +52,8 @@ class Segmenter:
         bf16: compute convolutions in bfloat16.
         tile: slide the square over images that are larger, instead of bringing them to the square.
         threshold: probability above which a pixel is the object, in (0, 1); None: chosen by the supports.
-        refine: how masks are brought to the edges of the image: the name of a refiner (``walk``, ``none``), or
-            ``auto``: ``walk``, unless the supports are found better without.
+        refine: how masks are brought to the edges of the image: the name of a refiner (``walk``, ``sam2``, ``none``),
+            or ``auto``: ``walk``, unless the supports are found better without.
         presence: least score, in [0, 1], of an image that is not left empty; 0 leaves none empty that has a pixel
             above the threshold. None: 0.6. It counts only where scores are calibrated: of ``matching`` with its own
             settings and image size, without tiles. Elsewhere a score is the mean probability of a mask, nothing is left
@@ -65,7 +65,7 @@ class Segmenter:
         sides: in pixels, of the squares that images are brought to, the smaller one first; chosen by :meth:`fit`.
 
     Raises:
-        InputError: if there is no such model, or its weights cannot be had.
+        InputError: if there is no such model or refiner, or its weights or its library cannot be had.
     """
 
     def __init__(
@@ -84,8 +84,7 @@ class Segmenter:
             raise InputError(f"The threshold is {threshold}; expected a probability between 0 and 1.")
         if presence is not None and not 0 <= presence <= 1:
             raise InputError(f"The least score is {presence}; expected a probability from 0 to 1.")
-        if refine not in REFINE:
-            raise InputError(f"refine is {refine!r}; expected one of {', '.join(REFINE)}.")
+        self.refiners = Refiners(refine)
         self.presence = PRESENCE if presence is None else presence
         self.refine = refine
         self.model = open_model(model, image_size, **matching)
@@ -130,6 +129,7 @@ class Segmenter:
             self.network.to(device)
         except (RuntimeError, TypeError, AssertionError) as error:  # no such device; torch without its kind of devices
             raise InputError(f"device={device!r} cannot be used ({error}). Take cpu, or leave it out.") from None
+        self.refiners.to(self.network.device)
         self.fitted = [
             x._replace(encoded=map_tensors(lambda t: t.to(self.network.device), x.encoded)) for x in self.fitted
         ]
@@ -187,7 +187,7 @@ class Segmenter:
             self._require_finite(torch.stack(trial.score_maps), f"support {number} of {name!r}")
         known = self.model.calibration
         weights = coarse_weights([mask for _, mask in pairs], self.sides, self.model.net.free_stride)
-        choice, ious = choose(trials, weights, self.refine, self.threshold, known and known.threshold)
+        choice, ious = choose(trials, weights, self.refiners, self.threshold, known and known.threshold)
         shots = [self.model.net.stack_shots([support for support, _ in of_side]) for of_side in encoded]
         similarity = float(np.mean(similar)) if similar else 0.0
         return FittedClass(name, shots, choice, support_reports(name, ious), similarity)
@@ -204,7 +204,7 @@ class Segmenter:
         alone = len(pairs) == 1
         trials, similar = [], []
         for i, (image, mask) in enumerate([mirrored(*pairs[0])] if alone else pairs):
-            prepared = prepare_image(image, self.sides)
+            prepared = prepare_image(image, self.sides, guide_side=self.refiners.guide_side)
             size, score_maps = reduced_size(mask.shape, TRIAL_SIDE), []
             for side, of_side, scale in zip(self.sides, encoded, prepared.scales, strict=True):
                 others = [support for k, (support, _) in enumerate(of_side) if alone or k != i]
@@ -232,11 +232,12 @@ class Segmenter:
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device | None = None) -> "Segmenter":
-        """What :meth:`save` wrote; InputError if the file is none of these."""
+        """What :meth:`save` wrote; InputError if the file is none of these, or what refines is missing here."""
         segmenter = cls.__new__(cls)
         segmenter.model, options, segmenter.fitted = saved_supports.read(Path(path))
         for name, value in options.items():
             setattr(segmenter, name, value)
+        segmenter.refiners = Refiners(segmenter.refine)
         segmenter.network = EncodingNetwork(segmenter.model.net)
         segmenter._report_uncalibrated(asked=False)
         return segmenter.to(device or default_device())
@@ -258,7 +259,7 @@ class Segmenter:
 
     def prepare(self, image: Array) -> PreparedImage:
         """(H, W, 3) uint8 RGB as :meth:`segment` takes it, for the supports that are fitted."""
-        return prepare_image(image, self.sides, self.tile)
+        return prepare_image(image, self.sides, self.tile, self.refiners.guide_side)
 
     @torch.inference_mode()
     def segment(self, images: Sequence[PreparedImage], names: Sequence[str]) -> list[Result]:
@@ -327,13 +328,12 @@ class Segmenter:
             segments[one.name] = Segment(one.name, mask, probability, score, maps)
         return Result(segments)
 
-    @staticmethod
-    def _probability(one: FittedClass, image: PreparedImage, scales: Sequence[ClassMaps], refined: bool) -> Map:
+    def _probability(self, one: FittedClass, image: PreparedImage, scales: Sequence[ClassMaps], refined: bool) -> Map:
         """(H, W) of a class: both scales joined, and refined where something is to be seen of it."""
         score_maps = [blend(of_scale.score_maps, at) for of_scale, at in zip(scales, image.scales, strict=True)]
         probability = join_scales(score_maps, one.choice.coarse_weight).sigmoid().numpy()
-        refine = REFINERS[one.choice.refinement if refined else "none"]
-        return refine(image.guide, probability, one.threshold)
+        refine = self.refiners[one.choice.refinement]
+        return refine(image.guide, probability, one.threshold) if refined else probability
 
     def _presence_score(self, one: FittedClass, maps: ClassMaps) -> float | None:
         """Probability that an image shows the class, in any of its squares; None without a calibration."""

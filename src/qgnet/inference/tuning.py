@@ -1,6 +1,6 @@
 """What is fitted of a class by its supports: scales, threshold and refinement, and which support disagrees."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -11,8 +11,7 @@ from torch import Tensor
 
 from datamodules.episodes.transforms import resize_mask
 from datamodules.files.sources import IGNORE, Array
-from qgnet.inference import REFINE
-from qgnet.inference.refinement import REFINERS
+from qgnet.inference.refinement import Refiner
 from qgnet.metrics import intersection_and_union
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(4, 17))
@@ -111,28 +110,31 @@ def join_scales(score_maps: Sequence[Tensor], coarse_weight: float) -> Tensor:
 
 
 def choose(
-    trials: Sequence[Trial], coarse_weights: Sequence[float], refine: str, threshold: float | None, alone: float | None
+    trials: Sequence[Trial],
+    coarse_weights: Sequence[float],
+    refiners: Mapping[str, Refiner],
+    threshold: float | None,
+    alone: float | None,
 ) -> tuple[Choice, list[float]]:
     """How the supports are segmented best.
 
     Args:
         trials: of all supports of a class.
         coarse_weights: to choose from. The first is taken unless another is clearly better.
-        refine: name of a refiner, or ``auto``: to choose, too.
+        refiners: name → refiner, to choose from in the same way.
         threshold: see `Choice`; None: to choose, too.
         alone: see `choose_threshold`.
 
     Returns:
         The choice, and the IoU that each support then has.
     """
-    names = REFINE[1:] if refine == REFINE[0] else [refine]
     found: list[tuple[Choice, list[float]]] = []
     for weight in coarse_weights:
         maps = [join_scales(trial.score_maps, weight).sigmoid() for trial in trials]
         chosen = threshold or choose_threshold(maps, [trial.mask for trial in trials], alone)
-        for name in names:
+        for name, refiner in refiners.items():
             refined = [
-                torch.from_numpy(REFINERS[name](trial.guide, map_.numpy(), chosen))
+                torch.from_numpy(refiner(trial.guide, map_.numpy(), chosen))
                 for trial, map_ in zip(trials, maps, strict=True)
             ]
             ious = [iou(p > chosen, trial.mask) for p, trial in zip(refined, trials, strict=True)]

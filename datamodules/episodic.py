@@ -23,7 +23,7 @@ from qgnet.common.errors import InputError
 from qgnet.common.settings import Count, Natural, Scale, Share, Side
 from qgnet.common.terminal import warn
 
-ON_HOST = ("support_masks", "class_id", "present", "control_of")
+ON_HOST = ("support_masks", "class_id", "present", "control_of", "versions")
 """Fields of an Episode that are not brought to the device."""
 
 
@@ -49,6 +49,8 @@ class EpisodeDataModule(BaseDataModule):
         negative: share of episodes, 0 … 1, whose supports show a class that is not in the query: the right answer is
             "nothing". In training they take the place of others; in a test they are added as controls.
         inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
+        versions: fixed augmentations of each training image and class, whose features a task may keep; null: each image
+            is augmented anew each time.
     """
 
     more = ("--data.episodes", "--data.train_episodes")
@@ -70,6 +72,7 @@ class EpisodeDataModule(BaseDataModule):
         episode_file: str | None = None,
         negative: Share = 0.0,
         inverted: Share = 0.0,
+        versions: Count | None = None,
     ) -> None:
         if not isinstance(dataset, DatasetSpec):
             raise InputError(
@@ -92,6 +95,7 @@ class EpisodeDataModule(BaseDataModule):
         self.episode_file = episode_file
         self.negative = negative
         self.inverted = inverted
+        self.versions = versions
         self.data: dict[str, EpisodeDataset] = {}
         self._indexes: dict[str, MaskIndex] = {}
 
@@ -170,6 +174,7 @@ class EpisodeDataModule(BaseDataModule):
             min_class_area=self.min_class_area,
             negative=negative,
             inverted=self.inverted,
+            versions=self.versions,
             index=self._indexes.pop(split, None),
         )
 

@@ -25,6 +25,7 @@ from qgnet.networks.hsnet import HSNet
 from qgnet.networks.matching import MatchingNetwork
 from qgnet.networks.nested_tensors import all_tensors, concatenate, map_tensors
 from qgnet.networks.qgnet import QGNet
+from qgnet.networks.score_map_network import ScoreMapNetwork
 from qgnet.tasks.feature_cache import CachedInference
 
 TOYS = Path(__file__).parent / "extending"
@@ -116,13 +117,18 @@ NETWORKS = (
     "vgg",
     "toy encoder",
     "matching",
+    "score maps",
     "toy network",
     "hsnet",
     "hsnet over EfficientNet",
     "dcama",
     "dcama over EfficientNet",
 )
-EXPORTED = {"exported with score maps": "qgnet", "exported matching": "matching"}
+EXPORTED = {
+    "exported with score maps": "qgnet",
+    "exported matching": "matching",
+    "exported score maps": "score-maps",
+}
 
 
 def network(name: str) -> FewShotNetwork:
@@ -139,6 +145,7 @@ def network(name: str) -> FewShotNetwork:
         "vgg": lambda: QGNet(create_encoder("vgg11_bn", 4), encoders[0], **small),
         "toy encoder": lambda: QGNet(*(create_encoder("toy_encoder.ToyEncoder") for _ in range(2)), **small),
         "matching": lambda: MatchingNetwork(encoders[0]),
+        "score maps": lambda: ScoreMapNetwork(encoders[0], width=8, fine_width=8),
         "toy network": toy_network.ToyNetwork,
         "hsnet": lambda: HSNet(create_encoder("test_resnet", dilated=False)),
         "hsnet over EfficientNet": lambda: HSNet(create_encoder("test_efficientnet", dilated=False)),

@@ -1,6 +1,8 @@
 """The heads of others, through the real commands: every YAML of ``heads/``, resumed, tested, opened, reported."""
 
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from qgnet.commands import main as qgnet
 from qgnet.inference.model_names import TRAINABLE
 from qgnet.inference.models import open_model
 
-HEADS = {"hsnet": "HSNet", "dcama": "DCAMA", "pfenet": "PFENet"}
+HEADS = {"hsnet": "HSNet", "dcama": "DCAMA", "pfenet": "PFENet", "score_maps": "score maps"}
 """YAML → the method's name."""
 
 
@@ -60,3 +62,26 @@ def test_what_can_be_trained_is_listed(capsys: pytest.CaptureFixture) -> None:
         assert network.paper in line
         assert (CONFIGS.parent / network.configuration).is_file()
     assert {f"lightning_configs/heads/{head}.yaml" for head in HEADS} < {x.configuration for x in TRAINABLE}
+
+
+def test_the_bench_takes_checkpoints_and_refuses_their_base_classes(
+    command: Command, voc: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    bench = str(CONFIGS.parent / "benchmarks/heads.py")
+    command("fit", "heads/hsnet.yaml", "--data.fold=2", "--run=runs/x")
+    settings = ["--episodes=4", "--image-size=65", "--min-class-area=50", "--shots", "1", "2", "--encoder=test_resnet"]
+    settings += [f"--root={voc}", "--encoder-weights=random", "a head=runs/x/checkpoints/last.ckpt"]
+    capsys.readouterr()
+    for fold in (2, 1):
+        monkeypatch.setattr(sys, "argv", ["heads.py", f"--fold={fold}", *settings])
+        if fold == 1:
+            with pytest.raises(SystemExit, match="2"):
+                runpy.run_path(bench, run_name="__main__")
+            assert "asked for as novel, but this checkpoint was trained on" in capsys.readouterr().err
+        else:
+            runpy.run_path(bench, run_name="__main__")
+            table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+            methods = ["nearest", "prototype", "ridge", "sum"]
+            assert [row[0] for row in table[1:]] == ["| a head", *(f"| matching by {method}" for method in methods)]
+            assert all(len(row) == 7 for row in table)
+            assert table[1][2].endswith(" M")

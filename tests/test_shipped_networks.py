@@ -26,7 +26,9 @@ def settings(*files: Path) -> str:
 
 def experiments() -> list[str]:
     """The different networks of all shipped YAMLs, an ablation on top of the experiment of its stage."""
-    own = [settings(path) for folder in (CONFIGS, CONFIGS / "demo") for path in folder.glob("*.yaml")]
+    own = [
+        settings(path) for folder in (CONFIGS, CONFIGS / "demo", CONFIGS / "heads") for path in folder.glob("*.yaml")
+    ]
     for path in (CONFIGS / "ablations").glob("*.yaml"):
         base = "pretrain_voc.yaml" if path.stem.startswith(STAGE_1) else "pascal5i_support.yaml"
         own.append(settings(CONFIGS / base, path))

@@ -74,6 +74,8 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
         min_class_area: pixels a class must cover in an image to count there.
         negative: share of the episodes, in [0, 1], that have supports of a class which is not in the query.
         inverted: share of the other training episodes, in [0, 1], that ask for all but the object.
+        versions: fixed augmentations of each training image and class, one of which is drawn, so that what is computed
+            of them can be kept; None: a new one each time.
         index: class areas of the images, if they are known already.
 
     Raises:
@@ -97,6 +99,7 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
         min_class_area: Count | None = None,
         negative: Share = 0.0,
         inverted: Share = 0.0,
+        versions: Count | None = None,
         index: MaskIndex | None = None,
     ) -> None:
         protocol = dataset.adapt_protocol(protocol).resolved()
@@ -113,6 +116,7 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
         self.protocol = protocol
         self.negative = negative
         self.inverted = inverted
+        self.versions = versions if training else None
         self.seed = seed
         self.fold = fold
         self.training = training
@@ -307,10 +311,21 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
                 batch.append(control._replace(control_of=torch.tensor(len(batch) - 1)))
         return batch
 
+    def _augmentations(self, i: int, draw: Draw) -> tuple[list[int], list[int]]:
+        """Of an episode's query and supports: the seeds of their transforms, and the numbers of fixed ones, else -1."""
+        seeds = stream(self.seed, self.fold, i, 1).integers(2**31, size=1 + self.shots).tolist()
+        if self.versions is None:
+            return seeds, [-1] * len(seeds)
+        shown = [draw.class_id if draw.present else 0, *[draw.class_id] * self.shots]
+        kinds = [2 * class_id + draw.inverted for class_id in shown]  # of mask, by which an image is cropped
+        versions = [kind * self.versions + seed % self.versions for kind, seed in zip(kinds, seeds, strict=True)]
+        images = zip((draw.query, *draw.supports), versions, strict=True)
+        return [int(stream(self.seed, *image, 5).integers(2**31)) for image in images], versions
+
     def _load(self, i: int, draw: Draw) -> Episode:
         """The pixels of an episode; ``i`` gives its transforms."""
         class_id, query, supports, present, _ = draw
-        seeds = stream(self.seed, self.fold, i, 1).integers(2**31, size=1 + self.shots).tolist()
+        seeds, versions = self._augmentations(i, draw)
         original = self._target_mask(query, draw)
         query_image, query_mask = self.transform(self._image(query), original, seeds[0])
         pairs = [self.support_pair(s, draw, seed) for s, seed in zip(supports, seeds[1:], strict=True)]
@@ -326,6 +341,7 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
             control_of=torch.tensor(-1),
             query_name=[self.source.names[query]],
             support_names=[tuple(self.source.names[s] for s in supports)],
+            versions=torch.tensor(versions),
             original_mask=[] if self.training else [torch.from_numpy(scored.copy())],
             original_size=[(scored.shape[0], scored.shape[1])],
             content_size=[self.resize.content_size(*original.shape) if at_original else query_mask.shape],

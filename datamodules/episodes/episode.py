@@ -25,6 +25,8 @@ class Episode(NamedTuple):
             has under supports of an absent class; -1 of every other episode.
         query_name: B names.
         support_names: B tuples of K names.
+        versions: (B, 1 + K) int64, of the query and of each support: the number of its augmentation where a training
+            has fixed ones, the same pixels wherever name and number are the same; else -1.
         original_mask: B masks (h, w) uint8 in {0, 1, 255} at the size of the score; empty in training.
         original_size: B pairs (h, w), the size of the score: the query's own, or the network's.
         content_size: B pairs (h, w), the upper left part of ``query_image`` that is scored: all but the padding, or
@@ -40,6 +42,7 @@ class Episode(NamedTuple):
     control_of: Tensor
     query_name: list[str]
     support_names: list[tuple[str, ...]]
+    versions: Tensor
     original_mask: list[Tensor]
     original_size: list[tuple[int, int]]
     content_size: list[tuple[int, int]]
@@ -57,6 +60,7 @@ def collate(episodes: Sequence[Episode]) -> Episode:
         control_of=torch.stack([e.control_of for e in episodes]),
         query_name=[e.query_name[0] for e in episodes],
         support_names=[e.support_names[0] for e in episodes],
+        versions=torch.stack([e.versions for e in episodes]),
         original_mask=[mask for e in episodes for mask in e.original_mask],
         original_size=[e.original_size[0] for e in episodes],
         content_size=[e.content_size[0] for e in episodes],

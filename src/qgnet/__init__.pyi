@@ -10,8 +10,11 @@ from .metrics import EpisodeIoU as EpisodeIoU
 from .networks.qgnet import QGNet as QGNet
 from .outputs.segments import Result as Result
 from .outputs.segments import Segment as Segment
+from .tasks.heads import DCAMASegmentation as DCAMASegmentation
+from .tasks.heads import HSNetSegmentation as HSNetSegmentation
 from .tasks.matching import SupportMatching as SupportMatching
 from .tasks.pretraining import GlobalLocalPretraining as GlobalLocalPretraining
+from .tasks.score_maps import ScoreMapSegmentation as ScoreMapSegmentation
 from .tasks.segmentation import FewShotSegmentation as FewShotSegmentation
 
 __version__: str

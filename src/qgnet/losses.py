@@ -41,6 +41,24 @@ def segmentation_loss(
     return main, torch.stack(levels).mean() if levels else torch.zeros_like(main)
 
 
+def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """1 - Dice coefficient of the foreground's probability (Milletari et al., 2016), a float32 scalar.
+
+    It is taken per episode; the mean is that of the episodes whose mask shows something, 0 without any.
+
+    Args:
+        logits: (B, 2, h, w), resized to the mask.
+        mask: (B, H, W) in {0, 1, 255}; 255 is ignored.
+    """
+    full = resize(logits, (mask.shape[-2], mask.shape[-1])).float()
+    probability = full.softmax(dim=1)[:, 1] * (mask != IGNORE)
+    truth = (mask == 1).float()
+    both, sizes = (probability * truth).sum(dim=(1, 2)), (probability + truth).sum(dim=(1, 2))
+    shown = (truth.sum(dim=(1, 2)) > 0).float()
+    loss = 1 - (2 * both + 1) / (sizes + 1)
+    return (loss * shown).sum() / shown.sum().clamp(min=1)
+
+
 def total_weight(mask: Tensor, foreground_weight: float) -> Tensor:
     """The sum of the pixels' weights: 1 background, ``foreground_weight`` foreground, 0 ignored; at least 1."""
     background, foreground = (mask == 0).sum(), (mask == 1).sum()

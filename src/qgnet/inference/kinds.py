@@ -8,12 +8,14 @@ from qgnet.inference.validation import Field
 from qgnet.tasks.episodic import EpisodicTask, import_path
 from qgnet.tasks.heads import DCAMASegmentation, HSNetSegmentation
 from qgnet.tasks.matching import SupportMatching
+from qgnet.tasks.score_maps import ScoreMapSegmentation
 from qgnet.tasks.segmentation import FewShotSegmentation
 
 QGNET = "qgnet"
 TASKS: dict[str, type[EpisodicTask]] = {
     MATCHING: SupportMatching,
     QGNET: FewShotSegmentation,
+    "score-maps": ScoreMapSegmentation,
     "hsnet": HSNetSegmentation,
     "dcama": DCAMASegmentation,
 }

@@ -21,6 +21,7 @@ from qgnet.networks.layers import size_of
 from qgnet.networks.matching import MatchingNetwork
 from qgnet.networks.nested_tensors import all_tensors
 from qgnet.networks.qgnet import GUIDED, QGNet
+from qgnet.networks.score_map_network import ScoreMapNetwork
 from qgnet.networks.score_maps import matching_feature
 from qgnet.tasks.base import normalise
 
@@ -207,7 +208,24 @@ def write_qgnet(net: QGNet, side: int, folder: Path) -> dict[str, Any]:
     }
 
 
-WRITERS: dict[str, Callable[..., dict[str, Any]]] = {"matching": write_matcher, "qgnet": write_qgnet}
+def write_score_maps(net: ScoreMapNetwork, side: int, folder: Path) -> dict[str, Any]:
+    """The ONNX files of a head of score maps; what else makes the network."""
+    images, masks = sample_images(side)
+    with torch.inference_mode():
+        query, supports = net.encode_query(images), net.encode_support(images, masks)
+        maps, scored = net.score_maps(query, supports)
+    edges = [f"edges_{i}" for i in range(len(query.edges))]
+    write(EncoderPart(net), (images,), folder / ENCODER, ["image"], ["compared", *edges])
+    given = (maps, torch.cat(list(scored.values()), dim=1), query.edges)
+    write(net.correction, given, folder / DECODER, ["maps", "scored", *edges], ["score_map"])
+    return {"channels": net.channels, "matching": net.matching}
+
+
+WRITERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "matching": write_matcher,
+    "qgnet": write_qgnet,
+    "score-maps": write_score_maps,
+}
 """Kind of the model → what writes its ONNX files."""
 
 

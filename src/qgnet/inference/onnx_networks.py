@@ -23,7 +23,8 @@ from qgnet.networks.layers import foreground_share
 from qgnet.networks.matching import MatchingHead
 from qgnet.networks.nested_tensors import map_tensors
 from qgnet.networks.qgnet import GUIDED, PRIOR, EncodedQuery, EncodedSupport, QGNetDecoder
-from qgnet.networks.score_maps import SCORE_MAPS, support_positions
+from qgnet.networks.score_map_network import ComparedImage, ScoreMapHead
+from qgnet.networks.score_maps import SCORE_MAPS, SupportPositions, support_positions
 
 FORMAT = "qgnet-onnx-1"
 DESCRIPTION = "model.json"
@@ -175,7 +176,44 @@ class ExportedEnrichment(nn.Module):
         return EnrichmentOutput(self.graph(*every)["logits"], [])
 
 
-NETWORKS: dict[str, type[ExportedNetwork]] = {"matching": ExportedMatching, "qgnet": ExportedQGNet}
+class ExportedScoreMaps(ExportedNetwork, ScoreMapHead):
+    """A head of score maps whose encoder and correction are ONNX files."""
+
+    files = (DECODER, ENCODER)
+    fields: ClassVar = {"channels": v.COUNTS, "matching": v.COUNT}
+
+    def __init__(self, folder: Path, network: dict[str, Any]) -> None:
+        super().__init__(folder, network)
+        self.channels, self.matching = network["channels"], network["matching"]
+        self.correction = ExportedCorrection(folder / DECODER)
+
+    def encode_query(self, image: Tensor, shared: None = None) -> ComparedImage:
+        """(B, 3, S, S) normalised floats → what is compared, and the edge levels."""
+        compared, *edges = self.encoder(image).values()
+        return ComparedImage(compared, edges)
+
+    def encode_support(self, image: Tensor, mask: Tensor, shared: None = None) -> SupportPositions:
+        """(B, 3, S, S) normalised floats and their masks (B, S, S) → their positions."""
+        return support_positions(self.encode_query(image).compared, mask)
+
+
+class ExportedCorrection(nn.Module):
+    """The correction as an ONNX file; called as :class:`Correction`."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.graph = Graph(file)
+
+    def forward(self, maps: Tensor, scored: Tensor, edges: Sequence[Tensor]) -> Tensor:
+        """The corrected score map."""
+        return self.graph(*(x.expand(len(maps), -1, -1, -1) for x in (maps, scored, *edges)))["score_map"]
+
+
+NETWORKS: dict[str, type[ExportedNetwork]] = {
+    "matching": ExportedMatching,
+    "qgnet": ExportedQGNet,
+    "score-maps": ExportedScoreMaps,
+}
 """Kind of the exported model → what runs it."""
 FIELDS = {
     "kind": v.one_of(NETWORKS),

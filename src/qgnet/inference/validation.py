@@ -91,6 +91,8 @@ SIDES = Field(f"a list, each {SIDE.expected}", is_list_of(SIDE.fits))
 NUMBERS = Field("a list of finite numbers", is_list_of(is_number))
 TABLE = Field("names and values", lambda value: isinstance(value, Mapping) and all(isinstance(k, str) for k in value))
 LIST = Field("a list", lambda value: isinstance(value, list))
+COUNT = Field("a whole number from 1 on", lambda x: isinstance(x, int) and not isinstance(x, bool) and x > 0)
+COUNTS = Field("a list of whole numbers from 1 on", is_list_of(COUNT.fits))
 SIZES = Field(
     "a list of pairs of whole numbers from 1 on",
     is_list_of(is_list_of(lambda side: isinstance(side, int) and side >= 1, 2)),

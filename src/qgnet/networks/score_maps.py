@@ -95,13 +95,15 @@ def nearest_score_map(query: Tensor, support: SupportPositions) -> Tensor:
         (B, 1, h, w) float32, times `COSINE_SCALE`.
     """
     unit_query = query.flatten(2)
-    nearest = [_nearest(unit_query, support.features, inside) for inside in _foreground_and_background(support)]
+    nearest = [_nearest(unit_query, support.features, inside) for inside in surest_positions(support)]
     return _as_map(COSINE_SCALE * (nearest[0] - nearest[1]), query)
 
 
 def prototype_score_map(query: Tensor, support: SupportPositions) -> Tensor:
     """Cosine to the mean foreground feature minus that to the mean background feature."""
-    prototypes = [support.features @ _shares(share)[:, :, None] for share in (support.foreground, support.background)]
+    prototypes = [
+        support.features @ position_shares(share)[:, :, None] for share in (support.foreground, support.background)
+    ]
     difference = F.normalize(prototypes[0], dim=1, eps=EPS) - F.normalize(prototypes[1], dim=1, eps=EPS)
     return _as_map(COSINE_SCALE * (difference * query.flatten(2)).sum(dim=1), query)
 
@@ -111,7 +113,7 @@ def ridge_score_map(query: Tensor, support: SupportPositions) -> Tensor:
 
     Foreground and background count alike, however many positions each has: their shares are the weights.
     """
-    foreground, background = _shares(support.foreground), _shares(support.background)
+    foreground, background = position_shares(support.foreground), position_shares(support.background)
     weight, target = (foreground + background) / 2, (foreground - background) / 2
     centre = support.features @ weight[:, :, None]
     features = support.features - centre
@@ -142,12 +144,12 @@ def compute_score_maps(query: Tensor, support: SupportPositions, names: Sequence
         return {name: SCORE_MAPS[name](query, support) for name in names}
 
 
-def _shares(cover: Tensor) -> Tensor:
+def position_shares(cover: Tensor) -> Tensor:
     """(B, N) → weights that sum to 1; to 0 where nothing is covered."""
     return cover / cover.sum(dim=1, keepdim=True).clamp(min=EPS)
 
 
-def _foreground_and_background(support: SupportPositions) -> list[Tensor]:
+def surest_positions(support: SupportPositions) -> list[Tensor]:
     """(B, N) bool, the positions of foreground and of background: those that each covers by at least `LEAST_SHARE`.
 
     Where that is none, as of a small object, those that it covers most; they do not count for the other.

@@ -11,7 +11,7 @@ from datamodules.episodes.letterbox import restore
 from datamodules.episodic import EpisodeDataModule
 from qgnet.common.errors import InputError
 from qgnet.common.settings import Natural
-from qgnet.losses import segmentation_loss, total_weight
+from qgnet.losses import dice_loss, segmentation_loss, total_weight
 from qgnet.metrics import ControlScore, EpisodeIoU, EpisodeScore, SupportControl
 from qgnet.networks.few_shot import FewShotNetwork, Prediction
 from qgnet.tasks.base import Task, normalise
@@ -61,6 +61,7 @@ class EpisodicTask(Task):
         method: its name in tables.
         auxiliary_weight: of the mean loss of the level logits.
         foreground_weight: of foreground pixels in the losses.
+        dice_weight: of the Dice loss of the prediction.
         scores: of the last ``val`` and ``test``.
         controls: of the last ``val`` and ``test``; None without episodes whose supports show an absent class.
         image_size: side of the square that it is used with, in pixels; None before its first run.
@@ -72,6 +73,7 @@ class EpisodicTask(Task):
     method: str
     auxiliary_weight = 1.0
     foreground_weight = 1.0
+    dice_weight = 0.0
 
     def __init__(self, reuse: bool, reuse_mb: Natural, *args: Any) -> None:
         super().__init__(*args)
@@ -166,9 +168,14 @@ class EpisodicTask(Task):
         total = total_weight(mask, self.foreground_weight)
         if self.trainer.world_size > 1:
             total = self.trainer.strategy.reduce(total, reduce_op="mean")
-        main, auxiliary = segmentation_loss(self(episode), mask, self.foreground_weight, total)
+        prediction = self(episode)
+        main, auxiliary = segmentation_loss(prediction, mask, self.foreground_weight, total)
         loss = main + self.auxiliary_weight * auxiliary
-        losses = {"loss": loss, "main_loss": main, "auxiliary_loss": auxiliary}
+        losses = {"main_loss": main, "auxiliary_loss": auxiliary}
+        if self.dice_weight:
+            losses["dice_loss"] = dice_loss(prediction.logits, mask)
+            loss = loss + self.dice_weight * losses["dice_loss"]
+        losses["loss"] = loss
         self.log_means("train", losses, len(episode.class_id))
         return loss
 

@@ -1,10 +1,11 @@
 """Photographs per second of ``qgnet segment`` beside the bare network's, and its memory.
 
-python benchmarks/segment_throughput.py --photographs 1000 --encoder-weights weights/resnet18_stage3.safetensors
+python benchmarks/segment_throughput.py --photographs 200 --image-size 321 --refine none
 
-Drawn photographs of 500 x 375 px; ResNet-18 up to stage 3 at 193 px, one support. The bare network is encoder, matching
-and refinement on arrays that are decoded and brought to its square beforehand. The clock and the processors' time are
-both given, since other work on the machine changes the first.
+Drawn photographs of 500 x 375 px, one support, the command's default network; with ``--encoder-weights`` a ResNet-18 up
+to stage 3. The bare network is encoder, matching and refinement on arrays that are decoded and brought to its squares
+beforehand. None is left empty, so that both refine all of them. The clock and the processors' time are both given,
+since other work on the machine changes the first.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import resource
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -21,11 +23,13 @@ import torch
 
 from qgnet.commands import main as qgnet
 from qgnet.common.boundary import boundary
+from qgnet.inference import REFINE
 from qgnet.inference.segmenter import BATCH, Segmenter
-from qgnet.inference.tiling import blend
+from qgnet.inference.supports import as_image
+from qgnet.inference.tiling import batch_limit, blend
+from qgnet.inference.tuning import join_scales
 from qgnet.tasks.base import normalise
 
-SIDE = 193
 EARLY = 200
 """Photographs after which memory is compared with that at the end; as many are enough to time the bare network."""
 
@@ -34,9 +38,14 @@ def main() -> None:
     """Draw, time both, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photographs", type=int, default=1000)
-    parser.add_argument("--encoder-weights", default="random")
+    parser.add_argument("--encoder-weights", help="of a ResNet-18 up to stage 3, or `random`")
+    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--refine", choices=REFINE, default=REFINE[0])
     options = parser.parse_args()
-    encoder = {"encoder": "resnet18", "encoder_weights": options.encoder_weights, "high_stage": 3}
+    settings = {"refine": options.refine, "presence": 0, "image_size": options.image_size}
+    if options.encoder_weights:
+        settings |= {"encoder": "resnet18", "encoder_weights": options.encoder_weights, "high_stage": 3}
+    settings = {name: value for name, value in settings.items() if value is not None}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "photographs").mkdir()
@@ -49,17 +58,14 @@ def main() -> None:
         mask[100:250, 150:350] = 255
         cv2.imwrite(str(folder / "mask.png"), mask)
         support = [str(folder / "photographs/00000.jpg"), str(folder / "mask.png")]
-        bare(
-            Segmenter("matching", SIDE, **encoder).fit([(support[0], support[1])]),
-            image,
-            min(EARLY, options.photographs),
-        )
-        flags = [word for key, value in encoder.items() for word in (f"--{key.replace('_', '-')}", str(value))]
-        sizes = ["--image-size", str(SIDE), "--workers", "1", "--accelerator", "cpu"]
+        first = sorted((folder / "photographs").iterdir())[:BATCH]
+        bare(Segmenter(**settings).fit([(support[0], support[1])]), first, min(EARLY, options.photographs))
+        flags = [word for key, value in settings.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+        machine = ["--workers", "1", "--accelerator", "cpu"]
         started = now()
         out = ["--out", str(folder / "out")]
         memory = Memory(folder / "out")
-        qgnet(["segment", str(folder / "photographs"), "--support", *support, *out, *flags, *sizes])
+        qgnet(["segment", str(folder / "photographs"), "--support", *support, *out, *flags, *machine])
         tell("qgnet segment, with start and end", started, options.photographs)
         print(f"memory: {memory}")
 
@@ -85,23 +91,34 @@ class Memory:
 
 
 @torch.inference_mode()
-def bare(segmenter: Segmenter, image: np.ndarray, photographs: int) -> None:
-    """Time the network and the refinement alone."""
+def bare(segmenter: Segmenter, photographs: Sequence[Path], number: int) -> None:
+    """Time the network and the refinement alone, on some photographs again and again."""
     net, one = segmenter.model.net, segmenter.fitted[0]
-    prepared = segmenter.prepare(image)
-    batch = prepared.scales[0].squares.expand(BATCH, -1, -1, -1)
+    images = [segmenter.prepare(as_image(path)) for path in photographs]
+    print(f"squares of {segmenter.sides} px, {one.choice}")
+
+    def score_maps(scale: int) -> torch.Tensor:
+        side = segmenter.sides[scale]
+        squares = torch.cat([image.scales[scale].squares for image in images])
+        outputs = [
+            net.decode(net.encode_query(normalise(some)), one.encoded[scale], (side, side), with_levels=False)
+            for some in squares.split(batch_limit(side, BATCH))
+        ]
+        return torch.cat([output.logits[:, 1] - output.logits[:, 0] for output in outputs])
 
     def segment() -> None:
-        logits = net.decode(net.encode_query(normalise(batch)), one.encoded[0], (SIDE, SIDE)).logits
-        for of_image in logits[:, 1] - logits[:, 0]:
-            probability = blend(of_image[None], prepared.scales[0]).sigmoid().numpy()
-            segmenter.refiners[one.choice.refinement](prepared.guide, probability, one.threshold)
+        scales = [score_maps(scale) for scale in range(len(segmenter.sides))]
+        for image, *of_scales in zip(images, *scales, strict=True):
+            blended = [blend(of_scale[None], at) for of_scale, at in zip(of_scales, image.scales, strict=True)]
+            probability = join_scales(blended, one.choice.coarse_weight).sigmoid().numpy()
+            segmenter.refiners[one.choice.refinement](image.guide, probability, one.threshold)
 
     segment()
     started = now()
-    for _ in range(0, photographs, BATCH):
+    rounds = max(1, number // len(images))
+    for _ in range(rounds):
         segment()
-    tell("bare network and refinement", started, photographs)
+    tell("bare network and refinement", started, rounds * len(images))
 
 
 def now() -> tuple[float, float]:

@@ -1,6 +1,8 @@
 """Each shipped configuration's own network is built, on the meta device: no memory, no weights, no data."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +47,15 @@ def test_network(experiment: str) -> None:
     encoders = {key: value for key, value in arguments.items() if key == "encoder"}
     assert {key: task.hparams[key] for key in encoders} == encoders
     assert any(parameter.requires_grad for parameter in task.parameters()) == (name != "SupportMatching")
+
+
+def test_a_fresh_command_knows_every_class_that_a_yaml_names() -> None:
+    named = {json.loads(experiment)["class"] for experiment in experiments()}
+    code = (
+        "from qgnet.config import command_line\n"
+        "from qgnet.tasks.base import Task\n"
+        "def below(kind): return {kind.__name__}.union(*map(below, kind.__subclasses__()))\n"
+        "print(*below(Task))"
+    )
+    known = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert named <= set(known)

@@ -25,6 +25,7 @@ from qgnet.tasks.base import Task
 from qgnet.tasks.heads import DCAMASegmentation, HSNetSegmentation  # noqa: F401  (named in YAML)
 from qgnet.tasks.matching import SupportMatching  # noqa: F401
 from qgnet.tasks.pretraining import GlobalLocalPretraining  # noqa: F401
+from qgnet.tasks.score_maps import ScoreMapSegmentation  # noqa: F401
 from qgnet.tasks.segmentation import FewShotSegmentation  # noqa: F401
 
 for name in datamodules.__all__:  # imported, its classes can be named without their module in YAML

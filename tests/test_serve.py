@@ -22,7 +22,7 @@ pytest_plugins = ["serving"]
 
 def test_one_painted_mask_finds_the_others_and_comes_back(page: TestClient, folder: Path, segmenter: Segmenter) -> None:
     painted = paint(page, "a0.png", DISC)
-    assert painted["painted"] == {"support": True, "classes": [1]}
+    assert painted["painted"] == {"support": True, "classes": [1], "rough": False}
     key = keys(page)
     back = np.asarray(Image.open(io.BytesIO(page.get(f"/api/images/{key['a0.png']}/mask.png").content)))
     assert np.array_equal(back, DISC)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from qgnet.common.errors import InputError
-from qgnet.inference.model_names import DEFAULT, HEADS, TRAINABLE, named_models
+from qgnet.inference import model_names
+from qgnet.inference.model_names import DEFAULT, TRAINABLE, named_models
 
 
 def add_parser(subcommands: Any) -> None:
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
     """
     if options.pack:
         checkpoint, name = options.pack
-        file = HEADS / f"{name}.pt"
+        file = model_names.HEADS / f"{name}.pt"
         if file.exists():
             raise InputError(f"{file} exists. Choose another name, or remove it.")
         from qgnet.inference.models import pack_checkpoint

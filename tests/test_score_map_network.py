@@ -13,7 +13,7 @@ from qgnet.losses import dice_loss
 from qgnet.networks.comparison import KINDS, NEIGHBOURS, compare, similarity
 from qgnet.networks.encoders import create_encoder
 from qgnet.networks.score_map_network import ScoreMapNetwork
-from qgnet.networks.score_maps import COSINE_SCALE, SupportPositions, nearest_score_map, prototype_score_map
+from qgnet.networks.score_maps import COSINE_SCALE, SupportPositions, nearest_score_map
 from qgnet.tasks.kept_features import KeptFeatures
 
 SIDE = 65
@@ -42,7 +42,9 @@ def test_maps_are_those_of_plain_loops(shown: int) -> None:
         expected = [first[0], COSINE_SCALE * (first[0] - first[1]), COSINE_SCALE * (several[0] - several[1])]
         assert np.allclose(found[:3, y, x].numpy(), expected, atol=1e-5)
     assert torch.allclose(found[1], nearest_score_map(query, supports)[0, 0], atol=1e-5)
-    assert torch.allclose(found[3], prototype_score_map(query, supports)[0, 0], atol=1e-5)
+    means = [part.mean(axis=0) / np.linalg.norm(part.mean(axis=0)) for part in parts]
+    expected = COSINE_SCALE * np.einsum("c,chw->hw", means[0] - means[1], query[0].numpy())
+    assert np.allclose(found[3].numpy(), expected, atol=1e-5)
 
 
 def network() -> ScoreMapNetwork:
@@ -50,15 +52,20 @@ def network() -> ScoreMapNetwork:
     return ScoreMapNetwork(create_encoder("test_resnet", 4, dilated=False), width=8, fine_width=8).eval()
 
 
-@torch.inference_mode()
-def test_what_is_compared_together_is_the_two_matching_levels() -> None:
-    net, images = network(), torch.randn(1, 3, SIDE, SIDE)
+def episode() -> tuple[torch.Tensor, torch.Tensor]:
+    """An image, and a mask of its upper left part."""
     mask = torch.zeros(1, SIDE, SIDE, dtype=torch.uint8)
     mask[:, :30, :30] = 1
+    return torch.randn(1, 3, SIDE, SIDE), mask
+
+
+@torch.inference_mode()
+def test_what_is_compared_together_is_the_two_matching_levels() -> None:
+    net, (images, mask) = network(), episode()
     query, supports = net.encode_query(images), net.encode_support(images, mask)
     together, positions = net.presence_features(query, supports)
     assert torch.allclose(together.norm(dim=1), torch.ones(()), atol=1e-5)
-    maps, scored = net.score_maps(query, supports)
+    maps, scored = net.score_maps(query, supports, together, positions)
     direct = compare(together, positions, similarity(together, positions.features))
     assert torch.allclose(maps[:, -5:-1], direct, atol=1e-5)
     assert maps.shape[1] == 4 * 4 + 1
@@ -67,9 +74,7 @@ def test_what_is_compared_together_is_the_two_matching_levels() -> None:
 
 @torch.inference_mode()
 def test_the_prediction_depends_on_the_query_by_its_score_maps_and_finest_levels_alone() -> None:
-    net, images = network(), torch.randn(1, 3, SIDE, SIDE)
-    mask = torch.zeros(1, SIDE, SIDE, dtype=torch.uint8)
-    mask[:, :30, :30] = 1
+    net, (images, mask) = network(), episode()
     query, supports = net.encode_query(images), net.encode_support(images, mask)
     assert [tuple(edge.shape[-2:]) for edge in query.edges] == [(9, 9), (17, 17)]
     turned = torch.linalg.qr(torch.randn(net.channels[0], net.channels[0]))[0]  # keeps all cosines of the first level

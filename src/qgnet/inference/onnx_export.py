@@ -213,7 +213,7 @@ def write_score_maps(net: ScoreMapNetwork, side: int, folder: Path) -> dict[str,
     images, masks = sample_images(side)
     with torch.inference_mode():
         query, supports = net.encode_query(images), net.encode_support(images, masks)
-        maps, scored = net.score_maps(query, supports)
+        maps, scored = net.score_maps(query, supports, *net.presence_features(query, supports))
     edges = [f"edges_{i}" for i in range(len(query.edges))]
     write(EncoderPart(net), (images,), folder / ENCODER, ["image"], ["compared", *edges])
     given = (maps, torch.cat(list(scored.values()), dim=1), query.edges)

@@ -1,11 +1,10 @@
 """How query positions resemble labelled support positions: score maps of several kinds from one feature level."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from qgnet.networks.correspondence import EPS
-from qgnet.networks.score_maps import COSINE_SCALE, SupportPositions, position_shares, surest_positions
+from qgnet.networks.layers import size_of
+from qgnet.networks.score_maps import COSINE_SCALE, SupportPositions, prototype_score_map, surest_positions
 
 NEIGHBOURS = 5
 """Nearest support positions that are averaged, as one alone may be an accident."""
@@ -30,14 +29,9 @@ def compare(query: Tensor, supports: SupportPositions, cosines: Tensor) -> Tenso
         (B, 4, h, w) float32, the `KINDS`.
     """
     (first, several), (first_other, several_other) = (nearest(cosines, inside) for inside in surest_positions(supports))
-    prototypes = [
-        F.normalize(supports.features @ position_shares(cover)[:, :, None], dim=1, eps=EPS)
-        for cover in (supports.foreground, supports.background)
-    ]
-    to_prototype = ((prototypes[0] - prototypes[1]) * query.flatten(2)).sum(dim=1)
-    differences = COSINE_SCALE * torch.stack([first - first_other, several - several_other, to_prototype], dim=1)
-    maps = torch.cat([first[:, None], differences], dim=1)
-    return maps.view(len(query), len(KINDS), *query.shape[-2:])
+    differences = [COSINE_SCALE * (first - first_other), COSINE_SCALE * (several - several_other)]
+    of_neighbours = torch.stack([first, *differences], dim=1).unflatten(2, size_of(query))
+    return torch.cat([of_neighbours, prototype_score_map(query, supports)], dim=1)
 
 
 def nearest(cosines: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:

@@ -154,20 +154,24 @@ class ScoreMapHead(FewShotNetwork):
         The one map, ``guided``, is the similarity to the nearest foreground position, min-max normalised.
         """
         with torch.no_grad(), torch.autocast(query.compared.device.type, enabled=False):
-            maps, scored = self.score_maps(query, supports)
             matching, positions = self.presence_features(query, supports)
+            maps, scored = self.score_maps(query, supports, matching, positions)
             guided = region_map(matching, positions.features * (positions.foreground > 0)[:, None])
         score = self.correction(maps, torch.cat(list(scored.values()), dim=1), query.edges)
         return Prediction(resize(to_logits(score), size), {GUIDED: guided}, score_maps=scored)
 
-    def score_maps(self, query: ComparedImage, supports: SupportPositions) -> tuple[Tensor, dict[str, Tensor]]:
-        """All score maps (B, M, h, w): of each level, of the matching levels together, and ridge; and the `SCORED`."""
+    def score_maps(
+        self, query: ComparedImage, supports: SupportPositions, matching: Tensor, positions: SupportPositions
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """All score maps (B, M, h, w): of each level, of the matching levels together, and ridge; and the `SCORED`.
+
+        ``matching`` and ``positions`` are what :meth:`presence_features` gives.
+        """
         queries, keys = (x.split(self.channels, dim=1) for x in (query.compared, supports.features))
         cosines = [similarity(q, k) for q, k in zip(queries, keys, strict=True)]
         maps = [compare(q, supports._replace(features=k), c) for q, k, c in zip(queries, keys, cosines, strict=True)]
-        together, positions = self.presence_features(query, supports)
-        joint = compare(together, positions, torch.stack(cosines[: self.matching]).mean(dim=0))
-        ridge = ridge_score_map(together, positions)
+        joint = compare(matching, positions, torch.stack(cosines[: self.matching]).mean(dim=0))
+        ridge = ridge_score_map(matching, positions)
         scored = {"ridge": ridge} | {name: joint[:, KINDS.index(name)][:, None] for name in SCORED[1:]}
         return torch.cat([*maps, joint, ridge], dim=1), scored
 

@@ -101,9 +101,7 @@ def nearest_score_map(query: Tensor, support: SupportPositions) -> Tensor:
 
 def prototype_score_map(query: Tensor, support: SupportPositions) -> Tensor:
     """Cosine to the mean foreground feature minus that to the mean background feature."""
-    prototypes = [
-        support.features @ position_shares(share)[:, :, None] for share in (support.foreground, support.background)
-    ]
+    prototypes = [support.features @ _shares(share)[:, :, None] for share in (support.foreground, support.background)]
     difference = F.normalize(prototypes[0], dim=1, eps=EPS) - F.normalize(prototypes[1], dim=1, eps=EPS)
     return _as_map(COSINE_SCALE * (difference * query.flatten(2)).sum(dim=1), query)
 
@@ -113,7 +111,7 @@ def ridge_score_map(query: Tensor, support: SupportPositions) -> Tensor:
 
     Foreground and background count alike, however many positions each has: their shares are the weights.
     """
-    foreground, background = position_shares(support.foreground), position_shares(support.background)
+    foreground, background = _shares(support.foreground), _shares(support.background)
     weight, target = (foreground + background) / 2, (foreground - background) / 2
     centre = support.features @ weight[:, :, None]
     features = support.features - centre
@@ -144,7 +142,7 @@ def compute_score_maps(query: Tensor, support: SupportPositions, names: Sequence
         return {name: SCORE_MAPS[name](query, support) for name in names}
 
 
-def position_shares(cover: Tensor) -> Tensor:
+def _shares(cover: Tensor) -> Tensor:
     """(B, N) → weights that sum to 1; to 0 where nothing is covered."""
     return cover / cover.sum(dim=1, keepdim=True).clamp(min=EPS)
 

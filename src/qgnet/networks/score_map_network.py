@@ -101,7 +101,7 @@ class Correction(nn.Module):
         width: int = 48,
         dilations: Sequence[int] = (1, 2, 4, 2, 1),
         edge_width: int = 16,
-        fine_width: int = 32,
+        fine_width: int = 16,
     ) -> None:
         super().__init__()
         for name, channels in (("width", width), ("fine_width", fine_width)):

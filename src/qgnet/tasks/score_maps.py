@@ -66,7 +66,7 @@ class ScoreMapSegmentation(TaskOverEncoder):
         width: Count = 48,
         dilations: Annotated[Sequence[Count], NOT_EMPTY] = (1, 2, 4, 2, 1),
         edge_width: Count = 16,
-        fine_width: Count = 32,
+        fine_width: Count = 16,
         dice_weight: Weight = 1.0,
         foreground_weight: Weight = 1.0,
         training_shots: Sequence[Count] = (),

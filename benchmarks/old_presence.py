@@ -1,0 +1,218 @@
+"""Measures the calibration of training-free matching on photographs, and fits it on others.
+
+python benchmarks/presence.py --root data/voc20            # the validation list
+python benchmarks/presence.py --folder coco --least 2048   # all of a folder as `qgnet prepare folder` leaves it
+python benchmarks/presence.py --root data/voc20 --write src/qgnet/inference/calibrations/matching.json
+
+The last fits it on the training list before. Draws pairs of episodes: a query with supports of a class that it shows,
+and of one that it does not. Prints what leaving photographs empty brings and costs: mIoU, and the mean of the
+photographs' IoUs, of those that show the class at the threshold of a half with none left empty (the test's rule), and
+at the calibration's threshold with and without those that it leaves empty.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from datamodules import LabelledFolder, Pascal5i
+from datamodules.episodes.letterbox import letterbox_image, letterbox_support
+from datamodules.files.sources import LabelledImages
+from qgnet.common.boundary import boundary
+from qgnet.common.progress import progress
+from qgnet.inference import PRESENCE
+from qgnet.inference.models import Model, matching_calibration, open_model
+from qgnet.inference.presence import Calibration, evidence, mean_feature, valid_positions
+from qgnet.inference.tuning import HALF, THRESHOLDS, iou
+from qgnet.inference.validation import plain
+from qgnet.metrics import EpisodeIoU
+from qgnet.networks.matching import MatchingNetwork
+from qgnet.networks.score_maps import SupportPositions, join_shots, support_positions
+from qgnet.tasks.base import normalise
+
+
+class Photo(NamedTuple):
+    """A photograph with everything that episodes need of it."""
+
+    features: Tensor
+    inside: Tensor
+    masks: dict[int, Tensor]
+    shown: set[int]
+
+
+class Trial(NamedTuple):
+    """One query under one class's supports."""
+
+    class_id: int
+    shots: int
+    present: bool
+    evidence: Tensor
+    support_similarity: float
+    probability: Tensor
+    truth: Tensor
+
+
+def main() -> None:
+    """Measure on the validation list, after fitting on the training list if that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", default="data/voc20", help="a folder in VOC's layout")
+    parser.add_argument("--photographs", type=int, default=400, help="of each list, drawn at random")
+    parser.add_argument("--episodes", type=int, default=300, help="for each number of shots")
+    parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--image-size", type=int, help="side of the square, 8n + 1 px (default: the model's)")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16")
+    parser.add_argument("--presence", type=float, nargs="+", default=[PRESENCE], help="least scores to measure with")
+    parser.add_argument("--write", type=Path, help="fit a calibration on the training list, and write it to this file")
+    parser.add_argument("--folder", help="instead of --root: a folder as `qgnet prepare folder` leaves it")
+    parser.add_argument("--least", type=int, default=512, help="pixels that a class covers where it counts as shown")
+    options = parser.parse_args()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bf16):
+        measure_lists(options)
+
+
+def measure_lists(options: argparse.Namespace) -> None:
+    """Fit if that is asked for, and measure."""
+    model = open_model("matching", options.image_size)
+    folder = LabelledFolder(Path(options.folder)) if options.folder else None
+    data = folder or Pascal5i(Path(options.root))
+    calibration = matching_calibration()
+    if options.write:
+        photos = read(model, data.images("val" if folder else "train"), options)
+        centre = centre_of(photos)
+        trials = draw(model, photos, centre, options)
+        calibration = fit(trials, centre)._replace(sides=(model.image_size,))
+        print(f"fitted: {calibration._replace(centre=calibration.centre[:2])}")
+        tell("training list", trials, calibration, options.presence)
+        options.write.write_text(json.dumps(plain(calibration)) + "\n")
+    photos = read(model, data.images("val"), options)
+    trials = draw(model, photos, torch.tensor(calibration.centre), options)
+    tell("validation list", trials, calibration, options.presence)
+
+
+def tell(name: str, trials: Sequence[Trial], calibration: Calibration, presences: Sequence[float]) -> None:
+    """Print what a calibration brings and costs, for each number of shots and each least score."""
+    for shots in sorted({trial.shots for trial in trials}):
+        for presence in presences:
+            of_shots = [trial for trial in trials if trial.shots == shots]
+            print(f"{name}, {shots}-shot, from {presence}: {measure(of_shots, calibration, presence)}")
+
+
+@torch.inference_mode()
+def read(model: Model, source: LabelledImages, options: argparse.Namespace) -> list[Photo]:
+    """Photographs of a source, drawn at random."""
+    numbers = np.random.default_rng(0).permutation(len(source.names))[: options.photographs].tolist()
+    return [encode(model, source, i, options.least) for i in progress(numbers, "photographs", unit="photograph")]
+
+
+def centre_of(photos: Sequence[Photo]) -> Tensor:
+    """(C,) mean feature of photographs, each counting alike."""
+    size = (photos[0].features.shape[-2], photos[0].features.shape[-1])
+    means = [mean_feature(p.features.float().flatten(2), valid_positions(p.inside, size).float()) for p in photos]
+    return torch.cat(means).mean(dim=0)
+
+
+@torch.inference_mode()
+def draw(model: Model, photos: Sequence[Photo], centre: Tensor, options: argparse.Namespace) -> list[Trial]:
+    """Trials among photographs, for each number of shots."""
+    rng = np.random.default_rng(1)
+    trials = []
+    for shots in options.shots:
+        classes = sorted(set().union(*(photo.shown for photo in photos)))
+        of_class = {c: [i for i, photo in enumerate(photos) if c in photo.shown] for c in classes}
+        of_class = {c: members for c, members in of_class.items() if len(members) > shots}
+        queries = sorted({i for members in of_class.values() for i in members})
+        for _ in progress(range(options.episodes), f"{shots}-shot", unit="episode"):
+            query = int(rng.choice(queries))
+            right = int(rng.choice([c for c in of_class if query in of_class[c]]))
+            absent = [c for c in of_class if c not in photos[query].masks]
+            for class_id in (right, *rng.permutation(absent)[:1].tolist()):
+                others = [i for i in of_class[class_id] if i != query]
+                supports = [photos[i] for i in rng.choice(others, shots, replace=False)]
+                trials.append(attempt(model, photos[query], supports, class_id, centre))
+    return trials
+
+
+def encode(model: Model, source: LabelledImages, i: int, least: int) -> Photo:
+    """Photograph ``i`` of a source."""
+    image, areas = source.image(i), source.facts(i).areas
+    fitted = letterbox_image(image, model.image_size)
+    assert isinstance(model.net, MatchingNetwork)
+    features = model.net.encode_query(normalise(fitted.squares))
+    masks = {c: letterbox_support(image, source.mask(i, c), model.image_size)[1] for c in areas}
+    return Photo(features.half(), fitted.inside(), masks, {c for c, area in areas.items() if area >= least})
+
+
+def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, centre: Tensor) -> Trial:
+    """Segment a query by supports of a class."""
+    shots = [support_positions(s.features.float(), s.masks[class_id][None]) for s in supports]
+    score_maps, told = look(model, query, shots, centre)
+    among = [look(model, s, shots[:k] + shots[k + 1 :], centre)[1] for k, s in enumerate(supports) if len(shots) > 1]
+    support_similarity = float(torch.stack(among)[:, 0].mean()) if among else 0.0
+    truth = query.masks.get(class_id, torch.zeros(score_maps.shape[1:], dtype=torch.uint8))
+    known = class_id in query.masks
+    return Trial(class_id, len(supports), known, told, support_similarity, score_maps[0].sigmoid().half(), truth)
+
+
+def look(model: Model, photo: Photo, shots: list[SupportPositions], centre: Tensor) -> tuple[Tensor, Tensor]:
+    """The score maps (1, S, S) of a photograph under some supports, and the evidence (2,)."""
+    known, size = join_shots(shots), (model.image_size, model.image_size)
+    logits = model.net.decode(photo.features.float(), known, size).logits
+    score_maps = logits[:, 1] - logits[:, 0]
+    return score_maps, evidence(photo.features, known, score_maps, photo.inside, centre)[0]
+
+
+def fit(trials: Sequence[Trial], centre: Tensor) -> Calibration:
+    """Logistic regression of presence on what `Calibration` goes by, and the threshold of a single support."""
+    rows = [[*trial.evidence.tolist(), trial.support_similarity, np.log2(trial.shots), 1.0] for trial in trials]
+    x, y = np.array(rows), np.array([1.0 if trial.present else -1.0 for trial in trials])
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        return float(np.logaddexp(0, -y * (x @ weights)).mean())
+
+    weights = (round(float(w), 2) for w in minimize(loss, np.zeros(5)).x)
+    similarity, strength, support_similarity, shots, offset = weights
+    alone = [trial for trial in trials if trial.shots == 1 and trial.present]
+    threshold = max(THRESHOLDS, key=lambda t: sum(iou(trial.probability > t, trial.truth) for trial in alone))
+    known = tuple(round(float(c), 5) for c in centre)
+    return Calibration(similarity, strength, shots, offset, threshold, known, support_similarity)
+
+
+def measure(trials: Sequence[Trial], calibration: Calibration, presence: float) -> str:
+    """What the threshold, and leaving photographs empty, bring and cost."""
+    scores_of = (float(calibration.probability(t.evidence[None], t.shots, t.support_similarity)) for t in trials)
+    kept = [score >= presence for score in scores_of]
+    shown = [(trial, keep) for trial, keep in zip(trials, kept, strict=True) if trial.present]
+    absent = [not keep for trial, keep in zip(trials, kept, strict=True) if not trial.present]
+    threshold = calibration.threshold if trials[0].shots == 1 else HALF
+    masks = {
+        "test's rule": [trial.probability > HALF for trial, _ in shown],
+        f"threshold {threshold}": [trial.probability > threshold for trial, _ in shown],
+        "and empty ones": [(trial.probability > threshold) & keep for trial, keep in shown],
+    }
+    scores = [f"{name} {score([trial for trial, _ in shown], found)}" for name, found in masks.items()]
+    return (
+        f"{100 * np.mean(absent):.0f} % of {len(absent)} absent left empty, "
+        f"{100 * np.mean([keep for _, keep in shown]):.0f} % of {len(shown)} present kept; mIoU and mean IoU: "
+        f"{', '.join(scores)}"
+    )
+
+
+def score(trials: Sequence[Trial], masks: Sequence[Tensor]) -> str:
+    """MIoU over classes, and the mean IoU of the photographs."""
+    total = EpisodeIoU(sorted({trial.class_id for trial in trials}))
+    for trial, mask in zip(trials, masks, strict=True):
+        total.update(mask.to(torch.uint8), trial.truth, trial.class_id)
+    each = [iou(mask, trial.truth) for trial, mask in zip(trials, masks, strict=True)]
+    return f"{100 * total.compute().miou:.1f} / {100 * np.mean(each):.1f}"
+
+
+if __name__ == "__main__":
+    with boundary("Run it again to measure."):
+        main()

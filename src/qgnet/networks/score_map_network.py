@@ -108,6 +108,7 @@ class Correction(nn.Module):
             if channels % GROUPS:
                 raise ValueError(f"{name} is {channels}; expected a multiple of {GROUPS}.")
         self.stem = normalised_conv(maps, width)
+        self.level = nn.Linear(2 * maps, width)
         self.blocks = nn.Sequential(*(Residual(width, dilation) for dilation in dilations))
         self.coarse = nn.Conv2d(width, 1, 1)
         before = [width, *[fine_width] * (len(edges) - 1)]
@@ -119,7 +120,8 @@ class Correction(nn.Module):
 
     def forward(self, maps: Tensor, scored: Tensor, edges: Sequence[Tensor]) -> Tensor:
         """(B, maps, h, w), of which `SCORED` (B, 3, h, w) are added up, and edge levels → (B, 1, h', w')."""
-        x = self.blocks(F.relu(self.stem(maps)))
+        level = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)  # normalisation takes it from the maps
+        x = self.blocks(F.relu(self.stem(maps) + self.level(level)[:, :, None, None]))
         score = self.coarse(x) + (self.weights.view(-1, 1, 1) * scored).sum(dim=1, keepdim=True)
         for level, seen in zip(self.edges, edges, strict=True):
             x = level(x, seen)

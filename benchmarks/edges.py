@@ -3,6 +3,7 @@
 python benchmarks/edges.py --root data/voc20                           # folds 1 to 3, validation list
 python benchmarks/edges.py --folder coco --least 2048                  # as `qgnet prepare folder` leaves it
 python benchmarks/edges.py --coins                                     # scikit-image's coins, from one of them
+python benchmarks/edges.py --root data/voc20 --models matching runs/…/last.ckpt --variants default
 
 Episodes are drawn as by ``presence.py``: a query, supports of a class that it shows. Prints for each variant, with 1
 and with 5 supports: mIoU, the mean of the images' own IoUs, FB-IoU, the boundary F-measure (tolerance 0.8 % of the
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("--root", help="a folder in VOC's layout; fold 0, which has few images, is left out")
     parser.add_argument("--folder", help="a folder as `qgnet prepare folder` leaves it")
     parser.add_argument("--coins", action="store_true")
+    parser.add_argument("--models", nargs="+", default=["matching"], help="names of `qgnet models`, or checkpoints")
     parser.add_argument("--least", type=int, default=512, help="pixels that a class covers where it counts as shown")
     parser.add_argument("--photographs", type=int, default=400, help="drawn at random")
     parser.add_argument("--episodes", type=int, default=100, help="for each number of shots")
@@ -67,10 +69,13 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=tuple(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--presence", type=float, help="least score (default: the command's)")
     options = parser.parse_args()
-    cache = FeatureCache(CACHE)
-    segmenters = {name: Segmenter(**VARIANTS[name], presence=options.presence) for name in options.variants}
-    for segmenter in segmenters.values():
-        segmenter.network.cache = cache
+    segmenters: dict[str, Segmenter] = {}
+    for model in options.models:
+        cache = FeatureCache(CACHE)
+        for name in options.variants:
+            segmenter = Segmenter(model, **VARIANTS[name], presence=options.presence)
+            segmenter.network.cache = cache
+            segmenters[f"{model}: {name}" if len(options.models) > 1 else name] = segmenter
     if options.coins:
         for name, segmenter in segmenters.items():
             print(f"{name:20} {count_coins(segmenter)}")

@@ -1,11 +1,12 @@
-"""Measures the calibration of training-free matching on photographs, and fits it on others.
+"""Measures the calibration of a model's scores on photographs, and fits it on others.
 
-python benchmarks/presence.py --root data/voc20            # the validation list
+python benchmarks/presence.py --root data/voc20            # matching on the validation list
+python benchmarks/presence.py --root data/voc20 --model runs/…/last.ckpt --write its_calibration.json
 python benchmarks/presence.py --folder coco --least 2048   # all of a folder as `qgnet prepare folder` leaves it
 python benchmarks/presence.py --root data/voc20 --write src/qgnet/inference/calibrations/matching.json
 
-The last fits it on the training list before. Draws pairs of episodes: a query with supports of a class that it shows,
-and of one that it does not. Prints what leaving photographs empty brings and costs: mIoU, and the mean of the
+With --write it is fitted on the training list before. Draws pairs of episodes: a query with supports of a class that
+it shows, and of one that it does not. Prints what leaving photographs empty brings and costs: mIoU, and the mean of the
 photographs' IoUs, of those that show the class at the threshold of a half with none left empty (the test's rule), and
 at the calibration's threshold with and without those that it leaves empty.
 """
@@ -14,7 +15,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,21 +27,23 @@ from datamodules import LabelledFolder, Pascal5i
 from datamodules.episodes.letterbox import letterbox_image, letterbox_support
 from datamodules.files.sources import LabelledImages
 from qgnet.common.boundary import boundary
+from qgnet.common.errors import InputError
 from qgnet.common.progress import progress
 from qgnet.inference import PRESENCE
-from qgnet.inference.models import Model, matching_calibration, open_model
+from qgnet.inference.models import Model, open_model
 from qgnet.inference.presence import Calibration, evidence, mean_feature, valid_positions
 from qgnet.inference.tuning import HALF, THRESHOLDS, iou
 from qgnet.inference.validation import plain
 from qgnet.metrics import EpisodeIoU
-from qgnet.networks.matching import MatchingNetwork
-from qgnet.networks.score_maps import SupportPositions, join_shots, support_positions
+from qgnet.networks.nested_tensors import map_tensors
 from qgnet.tasks.base import normalise
 
 
 class Photo(NamedTuple):
-    """A photograph with everything that episodes need of it."""
+    """A photograph with everything that episodes need of it, in float16; supports by their class."""
 
+    query: Any
+    supports: dict[int, Any]
     features: Tensor
     inside: Tensor
     masks: dict[int, Tensor]
@@ -63,6 +66,7 @@ def main() -> None:
     """Measure on the validation list, after fitting on the training list if that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", default="data/voc20", help="a folder in VOC's layout")
+    parser.add_argument("--model", default="matching", help="a name that `qgnet models` lists, or a checkpoint")
     parser.add_argument("--photographs", type=int, default=400, help="of each list, drawn at random")
     parser.add_argument("--episodes", type=int, default=300, help="for each number of shots")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
@@ -79,10 +83,12 @@ def main() -> None:
 
 def measure_lists(options: argparse.Namespace) -> None:
     """Fit if that is asked for, and measure."""
-    model = open_model("matching", options.image_size)
+    model = open_model(options.model, options.image_size)
     folder = LabelledFolder(Path(options.folder)) if options.folder else None
     data = folder or Pascal5i(Path(options.root))
-    calibration = matching_calibration()
+    calibration = model.calibration
+    if calibration is None and not options.write:
+        raise InputError(f"The scores of {options.model} are not calibrated. Give --write FILE to fit a calibration.")
     if options.write:
         photos = read(model, data.images("val" if folder else "train"), options)
         centre = centre_of(photos)
@@ -91,6 +97,7 @@ def measure_lists(options: argparse.Namespace) -> None:
         print(f"fitted: {calibration._replace(centre=calibration.centre[:2])}")
         tell("training list", trials, calibration, options.presence)
         options.write.write_text(json.dumps(plain(calibration)) + "\n")
+    assert calibration is not None
     photos = read(model, data.images("val"), options)
     trials = draw(model, photos, torch.tensor(calibration.centre), options)
     tell("validation list", trials, calibration, options.presence)
@@ -143,15 +150,31 @@ def encode(model: Model, source: LabelledImages, i: int, least: int) -> Photo:
     """Photograph ``i`` of a source."""
     image, areas = source.image(i), source.facts(i).areas
     fitted = letterbox_image(image, model.image_size)
-    assert isinstance(model.net, MatchingNetwork)
-    features = model.net.encode_query(normalise(fitted.squares))
     masks = {c: letterbox_support(image, source.mask(i, c), model.image_size)[1] for c in areas}
-    return Photo(features.half(), fitted.inside(), masks, {c for c, area in areas.items() if area >= least})
+    square, net = normalise(fitted.squares), model.net
+    shared = net.shared_features(square)
+    query = net.encode_query(square, shared)
+    supports = {c: net.encode_support(square, mask[None], shared) for c, mask in masks.items()}
+    compared = net.presence_features(query, net.stack_shots([next(iter(supports.values()))]))
+    if compared is None:
+        raise InputError(f"{model.source} compares no features that a score could be calibrated by.")
+    shown = {c for c, area in areas.items() if area >= least}
+    return Photo(half(query), half(supports), half(compared[0]), fitted.inside(), masks, shown)
+
+
+def half(encoded: Any) -> Any:
+    """Floats of what is encoded in float16."""
+    return map_tensors(lambda tensor: tensor.half() if tensor.is_floating_point() else tensor, encoded)
+
+
+def full(encoded: Any) -> Any:
+    """In float32 again."""
+    return map_tensors(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, encoded)
 
 
 def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, centre: Tensor) -> Trial:
     """Segment a query by supports of a class."""
-    shots = [support_positions(s.features.float(), s.masks[class_id][None]) for s in supports]
+    shots = [full(support.supports[class_id]) for support in supports]
     score_maps, told = look(model, query, shots, centre)
     among = [look(model, s, shots[:k] + shots[k + 1 :], centre)[1] for k, s in enumerate(supports) if len(shots) > 1]
     support_similarity = float(torch.stack(among)[:, 0].mean()) if among else 0.0
@@ -160,12 +183,14 @@ def attempt(model: Model, query: Photo, supports: list[Photo], class_id: int, ce
     return Trial(class_id, len(supports), known, told, support_similarity, score_maps[0].sigmoid().half(), truth)
 
 
-def look(model: Model, photo: Photo, shots: list[SupportPositions], centre: Tensor) -> tuple[Tensor, Tensor]:
+def look(model: Model, photo: Photo, shots: list[Any], centre: Tensor) -> tuple[Tensor, Tensor]:
     """The score maps (1, S, S) of a photograph under some supports, and the evidence (2,)."""
-    known, size = join_shots(shots), (model.image_size, model.image_size)
-    logits = model.net.decode(photo.features.float(), known, size).logits
+    known, size, query = model.net.stack_shots(shots), (model.image_size, model.image_size), full(photo.query)
+    logits = model.net.decode(query, known, size).logits
     score_maps = logits[:, 1] - logits[:, 0]
-    return score_maps, evidence(photo.features, known, score_maps, photo.inside, centre)[0]
+    compared = model.net.presence_features(query, known)
+    assert compared is not None
+    return score_maps, evidence(*compared, score_maps, photo.inside, centre)[0]
 
 
 def fit(trials: Sequence[Trial], centre: Tensor) -> Calibration:

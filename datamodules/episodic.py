@@ -34,7 +34,7 @@ class EpisodeDataModule(BaseDataModule):
 
     Args:
         dataset: whose images and classes they are; a subclass gives its own.
-        fold: which classes are novel, 0 … 3.
+        fold: which classes are novel, 0 … 3; null: none, to train on all classes. Nothing is validated then.
         shots: supports per episode, K.
         protocol: a name and single choices that replace its own, e.g. ``--data.protocol.name hsnet``.
         seed: of the episodes and their augmentation; null: the protocol's first.
@@ -58,7 +58,7 @@ class EpisodeDataModule(BaseDataModule):
     def __init__(
         self,
         dataset: DatasetSpec | None = None,
-        fold: Natural = 0,
+        fold: Natural | None = 0,
         shots: Count = 1,
         protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
         seed: Natural | None = None,
@@ -117,7 +117,7 @@ class EpisodeDataModule(BaseDataModule):
     @property
     def novel_classes(self) -> list[int]:
         """Class numbers of this fold, never labelled in training."""
-        return list(self.folds[self.fold])
+        return self.dataset.novel_classes(self.fold)
 
     @property
     def base_classes(self) -> list[int]:
@@ -145,19 +145,24 @@ class EpisodeDataModule(BaseDataModule):
         self.dataset.check_fold(self.fold)
         training = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         splits: tuple[Split, ...] = ("train", "val") if training else ("val",)
-        for split in splits:
+        for split in splits[: 1 if self.fold is None else None]:
             if split not in self.data and self.dataset.index_file(split) is not None:
                 self._indexes[split] = self.dataset.index(self.images(split), split)
 
     def setup(self, stage: str) -> None:
         """Build what this stage needs; InputError for a fold or data that cannot be used."""
+        if self.fold is None and stage != "fit":
+            raise InputError(
+                "data.fold is null: all classes are trained on, and none is left to test. Give a fold, such as "
+                "--data.fold 0."
+            )
         if stage == "fit" and "train" not in self.data:
             self.data["train"] = self._episodes("train", self.train_episodes, self.negative)
-        if "val" not in self.data:
+        if "val" not in self.data and self.fold is not None:
             self.data["val"] = self._episodes("val", self.episodes, 0.0 if stage == "predict" else self.negative)
             if self.episode_file:
                 self.data["val"].use_manifest(read_manifest(Path(self.episode_file)))
-        if stage == "fit":
+        if stage == "fit" and self.fold is not None:
             self._warn_of_shared()
 
     def _episodes(self, split: Split, episodes: int | None, negative: float) -> EpisodeDataset:

@@ -132,6 +132,8 @@ def tiny(config: Path, data: dict[str, Path]) -> list[str]:
     args += {"GlobalLocalPretraining": TINY_PRETRAINING, "FewShotSegmentation": TINY_SEGMENTATION}.get(kind, TINY_HEAD)
     found = [name for name in data if name in text]
     args += [f"--data.root={data[name]}" for name in found] or TINY_SCENES
+    if "training_shots" in text:
+        args += ["--model.training_shots=[1]", "--data.shots=1"]
     if found == ["UnlabeledDataModule"]:
         args += ["--data.list_file=null", "--data.mask_root=null", "--data.mask_list=null"]
     if found == ["FolderDataModule"]:

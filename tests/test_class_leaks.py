@@ -188,3 +188,24 @@ def test_lists_that_share_photographs_are_told_of(voc: Path) -> None:
         warnings.simplefilter("always")
         Pascal5iDataModule(str(voc), image_size=65, min_class_area=50).setup("fit")
     assert not [warning for warning in told if "tested on" in str(warning.message)]
+
+
+@pytest.mark.parametrize("config", ["pascal5i.yaml", "folder.yaml", "fss1000.yaml", "demo/qgnet.yaml"])
+def test_a_training_without_a_fold_takes_all_classes_and_leaves_none_to_test(
+    command: Command, capsys: pytest.CaptureFixture, config: str, tmp_path: Path
+) -> None:
+    root = [f"--data.root={write_fss(tmp_path / 'fss')}"] if config == "fss1000.yaml" else []
+    command("fit", config, "--data.fold=null", "--run=runs/x", *root)
+    trained = torch.load(LAST, weights_only=True)["classes"]
+    if config == "pascal5i.yaml":
+        assert len(trained["base"]) == len(Pascal5iDataModule("").class_names)
+    assert trained["novel"] == []
+    assert "all classes" in capsys.readouterr().out
+    assert not Path("runs/x/checkpoints/best.ckpt").exists()
+    for subcommand in ("test", "validate", "predict"):
+        error = refused(command, capsys, subcommand, config, "--data.fold=null", f"--ckpt_path={LAST}", *root)
+        assert "data.fold is null: all classes are trained on, and none is left to test." in error
+    novel = ["--data.novel=[boot]"] if config == "folder.yaml" else []
+    if config != "fss1000.yaml":  # whose list of novel classes was not trained on
+        error = refused(command, capsys, "test", config, "--data.fold=0", *novel, f"--ckpt_path={LAST}", *root)
+        assert "this checkpoint was trained on" in error

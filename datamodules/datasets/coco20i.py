@@ -97,7 +97,7 @@ class Coco20i(PreparableDataset):
         """The folder of the masks that are drawn in this mode."""
         return self.root / "masks" / f"{self.parts}-crowd-{self.crowds}"
 
-    def images(self, split: Split, fold: int = 0) -> "IndexMasks":
+    def images(self, split: Split, fold: int | None = 0) -> "IndexMasks":
         """The annotated images of the split; InputError if the images or the masks are missing."""
         part = f"{split}{self.year}"
         for folder in (self.root / part, self.masks / part):

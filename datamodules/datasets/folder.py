@@ -72,7 +72,7 @@ class LabelledFolder(PreparableDataset):
             )
         return replace(protocol, novel_in_training="drop")
 
-    def images(self, split: Split, fold: int = 0) -> "IndexMasks | BinaryMasks":
+    def images(self, split: Split, fold: int | None = 0) -> "IndexMasks | BinaryMasks":
         """All labelled images."""
         if split == "train" and not self.base_classes(fold):
             raise InputError(

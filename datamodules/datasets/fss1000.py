@@ -56,7 +56,7 @@ class Fss1000(PreparableDataset):
         """One fold: the classes of ``splits/test.txt`` (or ``val.txt``)."""
         return [self._listed(self.evaluate)]
 
-    def base_classes(self, fold: int) -> list[int]:
+    def base_classes(self, fold: int | None) -> list[int]:
         """The classes of ``splits/train.txt``."""
         return self._listed("train")
 
@@ -86,9 +86,9 @@ class Fss1000(PreparableDataset):
             raise InputError(f"{path} names {twice} more than once. Keep one line of it.")
         return [number[name] for name in names]
 
-    def images(self, split: Split, fold: int = 0) -> "BinaryMasks":
+    def images(self, split: Split, fold: int | None = 0) -> "BinaryMasks":
         """The images of the base classes, or of the novel ones."""
-        return self.images_of(self.base_classes(fold) if split == "train" else self.folds[fold])
+        return self.images_of(self.base_classes(fold) if split == "train" else self.novel_classes(fold))
 
     def images_of(self, classes: Iterable[int]) -> "BinaryMasks":
         """All pairs ``<class>/<n>.jpg`` and ``.png`` of the classes; InputError if a class has no image.

@@ -74,7 +74,7 @@ class Pascal5i(PreparableDataset):
         """The list of the test."""
         return {"list": self.val_list}
 
-    def images(self, split: Split, fold: int = 0) -> "IndexMasks":
+    def images(self, split: Split, fold: int | None = 0) -> "IndexMasks":
         """Those of the split's list; InputError if a folder or the list is missing, or the list is empty."""
         listing = self.root / LISTS / f"{self._list(split)}.txt"
         for path in (self.root, self.root / IMAGES, self.root / MASKS):

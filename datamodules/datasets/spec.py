@@ -54,19 +54,23 @@ class DatasetSpec(metaclass=Checked):
         """The novel classes of each fold."""
 
     @abstractmethod
-    def images(self, split: Split, fold: int = 0) -> "LabelledImages":
+    def images(self, split: Split, fold: int | None = 0) -> "LabelledImages":
         """The images and masks of a split; of most data sets they are the same in every fold."""
 
-    def base_classes(self, fold: int) -> list[int]:
+    def novel_classes(self, fold: int | None) -> list[int]:
+        """The classes that are tested on; of fold None no class is novel."""
+        return [] if fold is None else list(self.folds[fold])
+
+    def base_classes(self, fold: int | None) -> list[int]:
         """The classes that are trained on: all but the novel ones."""
-        novel = set(self.folds[fold])
+        novel = set(self.novel_classes(fold))
         return [c for c in self.class_names if c not in novel]
 
-    def check_fold(self, fold: int) -> None:
+    def check_fold(self, fold: int | None) -> None:
         """InputError for a fold that there is not, or of which a class is base and novel."""
-        if not 0 <= fold < len(self.folds):
+        if fold is not None and not 0 <= fold < len(self.folds):
             raise InputError(f"data.fold is {fold}; there are the folds 0 … {len(self.folds) - 1}.")
-        both = sorted(set(self.base_classes(fold)) & set(self.folds[fold]))
+        both = sorted(set(self.base_classes(fold)) & set(self.novel_classes(fold)))
         if both:
             raise InputError(
                 f"{self.class_names[both[0]]} is a base class and a novel class ({len(both)} such class(es)). Take it "

@@ -77,7 +77,7 @@ class Synthetic(DatasetSpec):
         """With scenes of this seed."""
         return replace(self, seed=seed)
 
-    def images(self, split: Split, fold: int = 0) -> "SyntheticScenes":
+    def images(self, split: Split, fold: int | None = 0) -> "SyntheticScenes":
         """Scenes of base classes for training, of all classes for the test."""
         if split == "train":
             return SyntheticScenes(self.base_classes(fold), self.image_size, self.scenes, self.seed, split)

@@ -64,7 +64,7 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
     Args:
         dataset: whose images and classes they are.
         split: ``train``: new episodes of base classes without end, augmented; ``val``: the test's, of novel classes.
-        fold: which classes are novel.
+        fold: which classes are novel; None: none, to train on all classes.
         shots: supports per episode, K ≥ 1.
         protocol: every other choice, and the defaults of ``episodes`` and ``seed``.
         episodes: their number, of an epoch in training; None: one per training image, or the protocol's.
@@ -89,7 +89,7 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
         self,
         dataset: DatasetSpec,
         split: Split = "val",
-        fold: Natural = 0,
+        fold: Natural | None = 0,
         shots: Count = 1,
         protocol: Protocol = Protocol(),  # noqa: B008  (frozen)
         episodes: Count | None = None,
@@ -106,7 +106,7 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
         seed = default_seed(protocol) if seed is None else seed
         dataset = dataset.with_protocol(protocol, seed)
         dataset.check_fold(fold)
-        novel, training = dataset.folds[fold], split == "train"
+        novel, training = dataset.novel_classes(fold), split == "train"
         names = dataset.class_names
         classes = {c: names[c] for c in (dataset.base_classes(fold) if training else novel)}
         side, min_area = image_size or dataset.image_size, min_class_area or dataset.min_class_area
@@ -118,12 +118,12 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
         self.inverted = inverted
         self.versions = versions if training else None
         self.seed = seed
-        self.fold = fold
+        self.fold = len(dataset.folds) if fold is None else fold  # a number, as the episodes' random streams need
         self.training = training
         self.areas = [facts.areas for facts in index.facts]
         self.resize = Letterbox(side) if protocol.resize == "pad" else Squash(side)
         self.transform: PairTransform = TrainAugmentation(side, scale or dataset.scale) if training else self.resize
-        self.ignored = list(novel) if training and protocol.novel_in_training == "ignore" else []
+        self.ignored = novel if training and protocol.novel_in_training == "ignore" else []
         dropped = set(index.with_any(novel)) if training and protocol.novel_in_training == "drop" else set()
         self.images_of = {c: [i for i in index.images_of(c, min_area) if i not in dropped] for c in classes}
         self.images_of = {c: images for c, images in self.images_of.items() if images}

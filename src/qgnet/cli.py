@@ -18,6 +18,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, Pr
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from datamodules.episodic import EpisodeDataModule
 from qgnet.callbacks.announce import Announce
 from qgnet.callbacks.begin import Begin, NoLogger
 from qgnet.callbacks.control_figures import ControlFigures
@@ -170,6 +171,8 @@ def make_trainer(made: Namespace, folder: Path, begin: partial[Begin]) -> pl.Tra
 
     What the settings describe is ``made``; ``begin`` makes the callback that begins the run, from its loggers.
     """
+    if isinstance(made.data, EpisodeDataModule) and made.data.fold is None:
+        made.trainer.limit_val_batches = 0  # no class is novel
     settings = {**made.trainer}
     loggers = make_loggers(settings["logger"], folder)
     plugins = as_list(settings["plugins"])
@@ -196,7 +199,7 @@ def make_callbacks(made: Namespace, begin: Begin) -> list[pl.Callback]:
     settings, task = made.trainer, made.model
     callbacks: list[pl.Callback] = [] if settings.fast_dev_run else [begin]
     saves = not settings.fast_dev_run and settings.enable_checkpointing is not False
-    if saves:
+    if saves and not (settings.limit_val_batches == 0 and str(made.checkpoint.monitor).startswith("val/")):
         callbacks.append(made.checkpoint)
     callbacks += [Announce(), FiniteLoss(), MovedCheckpoints(), Requeue()]
     shown = any(isinstance(callback, ProgressBar) for callback in as_list(settings.callbacks))

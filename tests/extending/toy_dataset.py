@@ -25,7 +25,7 @@ class ToyDataset(DatasetSpec):
     def folds(self) -> Sequence[Sequence[int]]:
         return [[1, 2], [3, 4]]
 
-    def images(self, split: str, fold: int = 0) -> IndexMasks:
+    def images(self, split: str, fold: int | None = 0) -> IndexMasks:
         masks = sorted((self.root / split).glob("*.mask.png"))
         names = [mask.name.removesuffix(".mask.png") for mask in masks]
         images = [self.root / split / f"{name}.png" for name in names]

@@ -69,7 +69,7 @@ def begin(trainer: pl.Trainer, task: pl.LightningModule) -> None:
     name = data.dataset_name if episodic else type(data).__name__
     parts = [f"{trainer.state.fn.value}: {type(task).__name__} on {name}"]
     if episodic:
-        parts += [f"fold {data.fold}", f"{data.shots}-shot"]
+        parts += ["all classes" if data.fold is None else f"fold {data.fold}", f"{data.shots}-shot"]
     processes = f"{trainer.world_size} processes on " if trainer.world_size > 1 else ""
     say(", ".join([*parts, f"seed {data.seed}", f"{processes}{trainer.strategy.root_device.type}"]))
     if trainer.ckpt_path:

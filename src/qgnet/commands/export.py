@@ -7,7 +7,6 @@ from typing import Any
 
 from qgnet.commands.model_options import add_model_options, model_of
 from qgnet.common.terminal import quiet
-from qgnet.inference.model_names import DEFAULT
 
 
 def add_parser(subcommands: Any) -> None:
@@ -30,11 +29,10 @@ def add_parser(subcommands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Export, and say how far the files are from torch."""
     quiet()
-    settings = {"model": DEFAULT, "image_size": None} | model_of(options)
     from qgnet.inference.models import open_model
     from qgnet.inference.onnx_export import export
 
-    for part, largest, values in export(open_model(**settings), options.out):
+    for part, largest, values in export(open_model(**model_of(options)), options.out):
         print(f"maximum difference of {part} to torch: {largest:.1e}, at values up to {values:.1e}")
     for file in sorted(options.out.iterdir()):
         print(f"{file}: {file.stat().st_size / 2**20:.1f} MB")

@@ -8,7 +8,7 @@ from qgnet.common.digest import sha256
 from qgnet.common.errors import InputError
 from qgnet.common.settings import check_side, renamed
 from qgnet.inference.kinds import QGNET, kind_of, task_of
-from qgnet.inference.model_names import MATCHING, PREFIX
+from qgnet.inference.model_names import DEFAULT, MATCHING, PREFIX
 from qgnet.inference.onnx_networks import AGAIN, DESCRIPTION, open_exported
 from qgnet.inference.packaged_heads import open_head, pack
 from qgnet.inference.presence import Calibration
@@ -63,12 +63,12 @@ class Model(NamedTuple):
     exported: bool = False
 
 
-def open_model(model: str | Path, image_size: int | None = None, **matching: Any) -> Model:
+def open_model(model: str | Path | None = None, image_size: int | None = None, **matching: Any) -> Model:
     """A network by its name, or that of a checkpoint.
 
     Args:
         model: ``matching``, another name that `named_models` has, the file of a checkpoint of stage 2, or a folder that
-            `qgnet export` wrote.
+            `qgnet export` wrote. None: ``matching`` if one of its settings is given, otherwise `DEFAULT`.
         image_size: side of the square, in pixels; None: what it was made for.
         matching: settings of :class:`SupportMatching` that differ from ``MATCHING_SETTINGS``.
 
@@ -77,6 +77,7 @@ def open_model(model: str | Path, image_size: int | None = None, **matching: Any
     """
     if image_size is not None:
         check_side(image_size, "The image size")
+    model = model or (MATCHING if matching else DEFAULT)
     if str(model) == MATCHING:
         return matching_model(MATCHING_SIDE if image_size is None else image_size, MATCHING_SETTINGS | matching)
     if matching:

@@ -18,7 +18,6 @@ from qgnet.common.errors import InputError
 from qgnet.common.terminal import say
 from qgnet.inference import PRESENCE, REFINE, saved_supports
 from qgnet.inference.encoding import EncodingNetwork
-from qgnet.inference.model_names import DEFAULT
 from qgnet.inference.models import open_model
 from qgnet.inference.presence import Calibration
 from qgnet.inference.refiners import Refiners
@@ -43,8 +42,9 @@ class Segmenter:
     ``predict`` may be called from several threads at once, unless the Segmenter remembers, see :meth:`remember`.
 
     Args:
-        model: ``matching``, which needs no training; the file of a checkpoint of stage 2; or a folder that
-            `qgnet export` wrote.
+        model: ``matching``, which needs no training; another name that `qgnet models` lists; the file of a checkpoint
+            of stage 2; or a folder that `qgnet export` wrote. None: ``matching`` if one of its settings is given,
+            otherwise the default that `qgnet models` shows.
         image_size: side in pixels of the square that images are brought to. None: of ``matching`` without tiles, its
             own side and, where the supports' objects are small, a larger one beside it (see `sides`); of a trained
             network the side that it was trained at.
@@ -70,7 +70,7 @@ class Segmenter:
 
     def __init__(
         self,
-        model: str | Path = DEFAULT,
+        model: str | Path | None = None,
         image_size: int | None = None,
         device: str | torch.device | None = None,
         bf16: bool = False,

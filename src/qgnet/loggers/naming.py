@@ -50,7 +50,8 @@ def tags(subcommand: str, config: Namespace) -> list[str]:
     data = config.data.init_args
     if "shots" not in data:
         return ["stage 1", subcommand]
-    return ["stage 2", subcommand, f"protocol {data.protocol.name}", f"fold {data.fold}", f"{data.shots}-shot"]
+    fold = "all classes" if data.fold is None else f"fold {data.fold}"
+    return ["stage 2", subcommand, f"protocol {data.protocol.name}", fold, f"{data.shots}-shot"]
 
 
 def run_id(folder: Path, source: Path | None) -> str:

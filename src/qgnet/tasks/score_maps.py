@@ -92,18 +92,18 @@ class ScoreMapSegmentation(TaskOverEncoder):
         """What is kept, where no image returns."""
         return super().unused_settings() | ({} if self.data.versions else {"data.versions is null": ["keep_gb"]})
 
-    def check_data(self, data: Any) -> None:
-        """As of every task over episodes; InputError for more ``training_shots`` than the episodes have."""
-        super().check_data(data)
-        if max(self.training_shots, default=1) > data.shots:
-            raise InputError(
-                f"model.training_shots is {list(self.training_shots)}, but episodes have data.shots {data.shots}. Set "
-                f"--data.shots {max(self.training_shots)}."
-            )
-
     def setup(self, stage: str) -> None:
-        """As in every task over episodes; makes place for features of training images."""
+        """As in every task over episodes; makes place for features of training images.
+
+        InputError if ``training_shots`` are more than the episodes have.
+        """
         super().setup(stage)
+        most = max(self.training_shots, default=1)
+        if stage == "fit" and most > self.data.shots:
+            raise InputError(
+                f"model.training_shots is {list(self.training_shots)}, but episodes have data.shots {self.data.shots}. "
+                f"Set --data.shots {most}."
+            )
         if stage == "fit" and self.keep_gb and self.data.versions:
             folder = Path(self.trainer.default_root_dir) / "features" / str(self.global_rank)
             self.kept = KeptFeatures(folder, int(self.keep_gb * GB))

@@ -17,6 +17,20 @@ from qgnet.config import SUBCOMMANDS
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUIDES = [page for page in PAGES if page.parent == ROOT / "docs"]
+AVOIDED = {
+    "pictures?": "image",
+    "(?<!image's )photographs?(?! of scikit)": "image",
+    "anew": "again",
+    "aloud": "a warning is logged",
+    "at hand": "available",
+    "of one's own": "of your own",
+    "there is none": "no …",
+    "never saw": "not seen in training",
+    "be it": "whether",
+    "say so": "state it",
+}
+"""Word or phrase (regular expression) → what is written instead."""
 FENCE = re.compile(r"^```(.*)$")
 LANGUAGES = ("", "bash")
 
@@ -68,6 +82,14 @@ def test_every_page_is_in_the_sites_table_of_contents() -> None:
     listed = [line for block in re.findall(r"```{toctree}\n(.*?)```", index, re.DOTALL) for line in block.split("\n")]
     pages = {page.stem for suffix in ("md", "ipynb") for page in (ROOT / "docs").glob(f"*.{suffix}")} - {"index"}
     assert sorted(name for name in listed if name and name[0] != ":") == sorted(pages)
+
+
+@pytest.mark.parametrize("page", [README, *GUIDES], ids=lambda page: page.name)
+def test_a_page_uses_the_words_of_the_field(page: Path) -> None:
+    """One word for one thing, and nothing that a reader must decode; what code and file names say does not count."""
+    prose = re.sub(r"^```.*?^```$|`[^`]*`", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = {word: better for word, better in AVOIDED.items() if re.search(rf"\b{word}\b", prose, re.IGNORECASE)}
+    assert not found
 
 
 @pytest.mark.parametrize("package", [qgnet, datamodules], ids=lambda package: package.__name__)

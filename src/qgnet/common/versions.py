@@ -1,4 +1,4 @@
-"""What a report of a fault needs: versions of the packages and the devices; imports nothing slow."""
+"""Versions of the packages and the devices, for reports of faults. Imports nothing slow."""
 
 import os
 import platform

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint docs package clean
 
 .venv/installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
@@ -38,5 +38,19 @@ lint: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# The site in docs/_build/html: pages, API, and the notebook, which is run. A warning is an error.
+docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+# Wheel and sdist in dist/, checked, and installed into an empty environment elsewhere, where the commands run.
+package: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[release]'
+	rm -rf dist build
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	.ci/try_wheel $(BIN)/python dist/*.whl
+
 clean:
-	rm -rf .venv $(DEMO)
+	rm -rf .venv $(DEMO) docs/_build dist build

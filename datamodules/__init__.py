@@ -1,4 +1,4 @@
-"""Data sets as LightningDataModules; of ``qgnet`` they know ``qgnet.common`` alone.
+"""Data sets as LightningDataModules. They import only ``qgnet.common`` of ``qgnet``.
 
 Its names stand in ``__init__.pyi``; each is imported when it is first used.
 """

@@ -1,4 +1,4 @@
-"""What every DataModule of this project has in common."""
+"""Base of all DataModules of this project."""
 
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any
@@ -20,9 +20,9 @@ from qgnet.common.settings import Checked, Count, Natural
 
 
 class IndexSampler(DistributedSampler[int]):
-    """Hands the data set running numbers, each once: no rank repeats an episode to even the count.
+    """Gives each number of the data set once: no rank repeats an episode to equalise the number of batches.
 
-    The data set itself turns a number into a random draw, so batch size, workers and ranks do not change it.
+    The data set turns a number into a random draw, so batch size, workers and ranks do not change episodes.
 
     Args:
         data: its length is that of an epoch.
@@ -63,7 +63,7 @@ class IndexSampler(DistributedSampler[int]):
 
 
 class TrainingLoader(DataLoader[Any]):
-    """A DataLoader whose place in the epoch stands in checkpoints; what was only fetched does not count."""
+    """A DataLoader whose position in the epoch is saved in checkpoints. Batches that were only fetched do not count."""
 
     def __init__(self, data: Dataset[Any], sampler: IndexSampler, trainer: pl.Trainer, **options: Any) -> None:
         super().__init__(data, sampler=sampler, **options)
@@ -87,11 +87,11 @@ class TrainingLoader(DataLoader[Any]):
         return super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
-        """How many of the epoch's batches are done: none after the last."""
+        """Number of finished batches of the epoch; 0 after the last."""
         return {"batches": batches_trained(self.trainer) % batches_of_epoch(self.trainer)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Leave out the batches that are done."""
+        """Skip the finished batches."""
         assert isinstance(self.sampler, IndexSampler)
         assert self.batch_size is not None
         self.sampler.done = state["batches"] * self.batch_size
@@ -104,7 +104,7 @@ class TrainingLoader(DataLoader[Any]):
 class BaseDataModule(pl.LightningDataModule, metaclass=Checked):
     """Loaders and their common settings.
 
-    A subclass names only its own settings, and those with another default here, and hands on the rest as ``kwargs``.
+    A subclass names its own settings and those with another default; it passes the rest on as ``kwargs``.
 
     Args:
         batch_size: samples per process and step.
@@ -114,9 +114,9 @@ class BaseDataModule(pl.LightningDataModule, metaclass=Checked):
 
     prefix = "data"
     most_workers = 4
-    """Loader processes that are worth their memory, unless ``num_workers`` says otherwise."""
+    """Default limit of loader processes; more are not worth their memory."""
     more: tuple[str, str]
-    """What gives more samples for evaluation, and for training, in a message."""
+    """Settings that give more samples for evaluation and for training, for a message."""
 
     def __init__(
         self,

@@ -24,16 +24,16 @@ from qgnet.common.settings import Count, Natural, Scale, Share, Side
 from qgnet.common.terminal import warn
 
 ON_HOST = ("support_masks", "class_id", "present", "control_of", "versions")
-"""Fields of an Episode that are not brought to the device."""
+"""Fields of an Episode that stay on the host."""
 
 
 class EpisodeDataModule(BaseDataModule):
     """Episodes of one fold: base classes for training, novel classes for validation and test.
 
-    A choice of the protocol that such data have no use for is warned of.
+    A warning names protocol choices that have no effect on the data.
 
     Args:
-        dataset: whose images and classes they are; a subclass gives its own.
+        dataset: the data set of the images and classes; a subclass sets its own.
         fold: which classes are novel, 0 … 3; null: none, to train on all classes. Nothing is validated then.
         shots: supports per episode, K.
         protocol: a name and single choices that replace its own, e.g. ``--data.protocol.name hsnet``.
@@ -46,9 +46,9 @@ class EpisodeDataModule(BaseDataModule):
         scale: range of the random scaling in training; null: the data set's default.
         train_episodes: episodes per training epoch; null: one per training image.
         episode_file: a manifest of test episodes written by ``qgnet episodes``; null draws them.
-        negative: share of episodes, 0 … 1, whose supports show a class that is not in the query: the right answer is
-            "nothing". In training they take the place of others; in a test they are added as controls.
-        inverted: share of the other training episodes, 0 … 1, that ask for all but the object.
+        negative: share of episodes, 0 … 1, whose supports show a class that is not in the query: the right answer is an
+            empty mask. In training they replace others; in a test they are added as controls.
+        inverted: share of the other training episodes, 0 … 1, whose target is everything but the object.
         versions: fixed augmentations of each training image and class, whose features a task may keep; null: each image
             is augmented anew each time.
     """
@@ -101,7 +101,7 @@ class EpisodeDataModule(BaseDataModule):
 
     @property
     def dataset_name(self) -> str:
-        """What results and checkpoints call the data: this class's name, or the data set's where this is any's."""
+        """Name of the data in results and checkpoints: that of this class, or of the data set for the base class."""
         return type(self.dataset if type(self) is EpisodeDataModule else self).__name__
 
     @property
@@ -116,7 +116,7 @@ class EpisodeDataModule(BaseDataModule):
 
     @property
     def novel_classes(self) -> list[int]:
-        """Class numbers of this fold, never labelled in training."""
+        """Class numbers of this fold; they are not labelled in training."""
         return self.dataset.novel_classes(self.fold)
 
     @property
@@ -129,9 +129,9 @@ class EpisodeDataModule(BaseDataModule):
         return self.dataset.images(split, self.fold)
 
     def test_images(self) -> dict[str, Any]:
-        """What tells the test's images and masks from any others, the same in every fold and with every seed.
+        """Fingerprint of the test images and masks, the same in every fold and with every seed.
 
-        Where they lie does not matter: names and class areas make the digest.
+        It depends on names and class areas, not on paths.
         """
         if not self.dataset.fixed_images:
             return dict(self.dataset.image_choices)
@@ -141,7 +141,7 @@ class EpisodeDataModule(BaseDataModule):
         return {**self.dataset.image_choices, "number": len(areas), "sha256": digest}
 
     def prepare_data(self) -> None:
-        """Index the masks in one process of each machine; the others read what it has stored."""
+        """Index the masks in one process of each machine; the others read the stored index."""
         self.dataset.check_fold(self.fold)
         training = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         splits: tuple[Split, ...] = ("train", "val") if training else ("val",)
@@ -150,7 +150,7 @@ class EpisodeDataModule(BaseDataModule):
                 self._indexes[split] = self.dataset.index(self.images(split), split)
 
     def setup(self, stage: str) -> None:
-        """Build what this stage needs; InputError for a fold or data that cannot be used."""
+        """Build the data of this stage; InputError for a fold or data that cannot be used."""
         if self.fold is None and stage != "fit":
             raise InputError(
                 "data.fold is null: all classes are trained on, and none is left to test. Give a fold, such as "
@@ -184,7 +184,7 @@ class EpisodeDataModule(BaseDataModule):
         )
 
     def _warn_of_shared(self) -> None:
-        """Warn of images that are trained on and tested on."""
+        """Warn if images are used for training and for the test."""
         train, test = ({data.source.names[i] for i in data.queries} for data in (self.data["train"], self.data["val"]))
         shared = sorted(train & test)
         if shared:
@@ -210,7 +210,7 @@ class EpisodeDataModule(BaseDataModule):
         return self._evaluation(self.trainer.limit_predict_batches if self.trainer else None)
 
     def _evaluation(self, limit: int | float | None) -> DataLoader[Episode]:
-        """Each episode once, those of one query together; a limit of batches still takes the first episodes."""
+        """Each episode once, grouped by query. A limit of batches still takes the first episodes."""
         data = self.data["val"]
         batches = -(-len(data) // (self.batch_size * self.ranks))
         first = min(len(data), limited(limit, batches) * self.batch_size * self.ranks)
@@ -219,7 +219,7 @@ class EpisodeDataModule(BaseDataModule):
         return self.loader(data, training=False, visits=visits, collate_fn=collate)
 
     def transfer_batch_to_device(self, batch: Episode, device: torch.device, dataloader_idx: int) -> Episode:
-        """Leave on the host what is asked for there: an answer from a GPU would be waited for."""
+        """Move an episode to the device, except fields that are read on the host: that would wait for the GPU."""
         host = {name: getattr(batch, name) for name in ON_HOST}
         without: dict[str, Any] = dict.fromkeys(ON_HOST)
         moved: Episode = super().transfer_batch_to_device(batch._replace(**without), device, dataloader_idx)

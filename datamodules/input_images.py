@@ -1,4 +1,4 @@
-"""Images without any label, to be segmented."""
+"""Images to segment, without labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,15 +15,15 @@ from qgnet.common.settings import Natural
 
 
 class InputImage(NamedTuple):
-    """An image as it goes through the network.
+    """An image for the network.
 
     Attributes:
-        name: its path below the folder it was found in, without ending; names its results.
+        name: path below its folder, without ending; its results have this name.
         path: its file.
         prepared: its pixels; None if it cannot be read.
-        error: why it cannot be read.
+        error: the reason if it cannot be read.
         stamp: of the file, as it was before it was read.
-        pages: or frames in the file, of which this is the first.
+        pages: number of pages or frames in the file; this is the first.
     """
 
     name: str
@@ -60,7 +60,7 @@ class InputImages(Dataset[InputImage]):
 
 
 class InputImagesDataModule(BaseDataModule):
-    """Images for ``predict``, each once over all processes.
+    """Images for ``predict``; each is segmented once by one of the processes.
 
     Args:
         files: name → file, see :func:`datamodules.files.image_paths.find_images`.

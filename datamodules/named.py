@@ -1,4 +1,4 @@
-"""The data sets that come with a preparation, as DataModules with their own settings."""
+"""DataModules of the data sets that `qgnet prepare` knows, with their own settings."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +76,7 @@ class Fss1000DataModule(EpisodeDataModule):
 
     Args:
         root: folder of the class folders and of ``splits/{train,val,test}.txt``, a class name per line.
-        evaluate: whose classes are novel: ``test``, or ``val`` to choose a checkpoint without looking at the test.
+        evaluate: the split of the novel classes: ``test``, or ``val`` to choose a checkpoint without test classes.
         image_size: side of the square that the network sees, in pixels.
         min_class_area: pixels a class must cover in an image to count there.
         scale: range of the random scaling in training.
@@ -103,14 +103,14 @@ class FolderDataModule(EpisodeDataModule):
     background, 255 ignore), or binary masks, one ``masks/<class>/<name>.png`` per class that an image shows. Where
     ``classes.yaml`` names 255 alone, ``masks/<name>.png`` are binary masks of that one class.
 
-    Training and test share the folder, but no image: those that show a novel class are tested on, and never trained
-    on, whatever the protocol.
+    Training and test share the folder, but no image: images with a novel class are used for the test and, whatever
+    the protocol, never for training.
 
     Args:
         root: folder with ``images/`` and ``masks/``.
         novel: names of the novel classes, never labelled in training; all others are base classes. Empty: all are
             novel, for a test without training.
-        mask_suffix: what follows an image's name in its mask's, e.g. ``_mask`` for ``a.jpg`` and ``a_mask.png``.
+        mask_suffix: suffix of mask names, e.g. ``_mask`` for ``a.jpg`` and ``a_mask.png``.
         image_size: side of the square that the network sees, in pixels.
         min_class_area: pixels a class must cover in an image to count there.
         scale: range of the random scaling in training.

@@ -33,11 +33,11 @@ class ViewDataModule(BaseDataModule):
     Args:
         batch_size: images per process and step.
         num_workers: loader processes; null: one per core, but not more than 8.
-        seed: of views, patches and of which images are held out.
+        seed: of views, patches and the choice of held-out images.
         global_size: side of the global views in pixels.
         local_size: side of the local patches in pixels.
         regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
-        region_count: about how many regions an image is cut into.
+        region_count: approximate number of regions of an image.
         region_cache: folder in which the region maps are stored; null computes them each time.
         patches: how patches are drawn from the regions, e.g. ``--data.patches.choice one_region``.
         augmentation: of views and patches, e.g. ``--data.augmentation.hue 0``.
@@ -91,11 +91,11 @@ class ViewDataModule(BaseDataModule):
         return self.source()
 
     def region_maps(self) -> RegionMaps:
-        """The region maps that the settings ask for."""
+        """The region maps of these settings."""
         return RegionMaps(self.regions, self.region_count, Path(self.region_cache) if self.region_cache else None)
 
     def prepare_data(self) -> None:
-        """Compute the region maps that ``region_cache`` lacks, in one process of each machine."""
+        """Compute the missing region maps of ``region_cache``, in one process of each machine."""
         self.region_maps().fill(self.all_images)
 
     def setup(self, stage: str) -> None:
@@ -125,15 +125,15 @@ class ViewDataModule(BaseDataModule):
         self.shown = self.object_images()
 
     def object_images(self) -> ObjectImageDataset:
-        """What prior maps are drawn for: the images held out; subclasses add what is known of their objects."""
+        """The held-out images, for prior maps; subclasses add their masks."""
         return ObjectImageDataset(self.all_images, self.data["val"].members, None, self.map_size)
 
     def train_dataloader(self) -> DataLoader[Views]:
-        """All images but those held out, with new views in each epoch."""
+        """All images except those held out, with new views in each epoch."""
         return self.loader(self.data["train"], training=True, collate_fn=collate_views)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """The images held out, with the same views in each epoch; and the images for prior maps."""
+        """The held-out images, with the same views in each epoch, and the images for prior maps."""
         object_images = self.loader(self.shown, training=False, collate_fn=collate_object_images)
         return [self.predict_dataloader(), object_images]
 
@@ -150,7 +150,7 @@ class ImageFolder:
     """All images below a folder, or those that a list names, with or without their folders and endings.
 
     Raises:
-        InputError: if there is no image, or a listed one is missing, may be one of several or is listed twice.
+        InputError: if there is no image, or a listed one is missing, ambiguous or listed twice.
     """
 
     def __init__(self, root: Path, list_file: Path | None) -> None:
@@ -200,7 +200,7 @@ class ImageFolder:
         return read_image(self.root / self.names[i])
 
     def identity(self, i: int) -> str:
-        """Size and time of change, to the nanosecond: an image may change twice within a second."""
+        """Size and modification time in ns; an image may change twice within a second."""
         status = os.stat(os.path.join(self.root, self.names[i]))
         return f"{status.st_size} {status.st_mtime_ns}"
 
@@ -288,7 +288,7 @@ class SyntheticViewsDataModule(ViewDataModule):
         self.scene_size = scene_size
 
     def source(self) -> SyntheticScenes:
-        """Scenes of all classes, other ones than those of the episodes."""
+        """Scenes of all classes; they differ from those of the episodes."""
         return SyntheticScenes(list(CLASSES), self.scene_size, self.scenes, self.seed, "unlabeled")
 
     def object_images(self) -> ObjectImageDataset:

@@ -60,8 +60,8 @@ def test_what_can_be_trained_is_listed(capsys: pytest.CaptureFixture) -> None:
         (line,) = [x for x in listed if x.endswith(f" {network.configuration}")]
         assert line.startswith(network.name)
         assert network.paper in line
-        assert (CONFIGS.parent / network.configuration).is_file()
-    assert {f"lightning_configs/heads/{head}.yaml" for head in HEADS} < {x.configuration for x in TRAINABLE}
+        assert (CONFIGS / network.configuration).is_file()
+    assert {f"heads/{head}.yaml" for head in HEADS} < {x.configuration for x in TRAINABLE}
 
 
 def test_the_bench_takes_checkpoints_and_refuses_their_base_classes(

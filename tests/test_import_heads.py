@@ -215,7 +215,7 @@ def test_an_imported_head_predicts_as_the_released_one(workdir: Path, head: str,
     qgnet(["import-weights", "released.pt", "ours.ckpt"])
     said = capsys.readouterr().out
     assert "encoder resnet50." in said
-    assert f"lightning_configs/heads/{head}.yaml" in said
+    assert f"--config heads/{head}.yaml " in said
     model = open_model(Path("ours.ckpt"))
     assert (model.kind, model.image_size) == (head, side)
     image, support = torch.randn(2, 1, 3, SIDE, SIDE)

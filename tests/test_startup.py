@@ -5,10 +5,12 @@ import subprocess
 import sys
 from configparser import ConfigParser
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 from conftest import EPISODIC, TINY_SCENES, TINY_SEGMENTATION, TINY_TRAINER, Command
 from PIL import Image
 from pytorch_lightning.cli import LightningCLI
@@ -21,6 +23,7 @@ from datamodules.prepare.labels import READERS
 from qgnet.commands import COMMANDS
 from qgnet.commands import main as qgnet_command
 from qgnet.commands.prepare import DATA_SETS
+from qgnet.common import versions
 from qgnet.config import SUBCOMMANDS
 from qgnet.outputs import FORMATS
 from qgnet.outputs.formats import WRITERS
@@ -129,7 +132,9 @@ def test_labels_are_converted_without_torch(tmp_path: Path) -> None:
 
 def test_what_parsers_offer_is_what_there_is() -> None:
     assert WRITERS.keys() == {name for name, one in FORMATS.items() if one.path}
-    (row,) = re.findall(r"^\| `--format` \|.*", (Path(__file__).parent.parent / "README.md").read_text(), re.MULTILINE)
+    (row,) = re.findall(
+        r"^\| `--format` \|.*", (Path(__file__).parent.parent / "docs/segment.md").read_text(), re.MULTILINE
+    )
     assert [name for name in re.findall("`([a-z]+)`", row) if name in FORMATS] == list(FORMATS)
     assert get_args(Tool) == tuple(READERS)
     assert get_args(Year) == tuple(COCO_FILES)
@@ -174,7 +179,33 @@ def test_lightnings_help_lists_its_subcommands(capsys: pytest.CaptureFixture) ->
 def test_version(main, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
-    assert capsys.readouterr().out.split()[-1] == qgnet.__version__
+    printed = capsys.readouterr().out
+    lines = dict(line.split(" ", 1) for line in printed.splitlines())
+    assert printed.startswith(f"qgnet-lightning {qgnet.__version__}\n")
+    assert lines["torch"].startswith(torch.__version__.split("+")[0])
+    assert {"python", "torchvision", "pytorch-lightning", "timm", "system", "cpu", "gpu"} <= lines.keys()
+
+
+@pytest.mark.parametrize(
+    ("tool", "expected"),
+    [
+        ("echo 'NVIDIA H200, 570.1, 143771 MiB'; echo", ["NVIDIA H200, 570.1, 143771 MiB"]),
+        ("echo No devices; exit 9", []),
+        ("exec sleep 60", []),
+    ],
+)
+def test_gpus_by_the_drivers_tool(tool: str, expected: list[str], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(versions, "SECONDS", 1)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{tool}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert versions.gpus() == expected
+    monkeypatch.setattr("importlib.metadata.version", version_of_nothing)
+    assert "timm not installed" in versions.versions()
+
+
+def version_of_nothing(package: str) -> str:
+    raise PackageNotFoundError(package)
 
 
 def test_everything_else_goes_to_lightning(workdir: Path, capsys: pytest.CaptureFixture) -> None:

@@ -1,1 +1,1 @@
-"""What each data set is, in one object and one file; no torch, so that preparing needs none."""
+"""One file and one object for each data set. No torch, so that `qgnet prepare` does not need it."""

@@ -1,4 +1,4 @@
-"""What a preparation ends with: indexes of all masks, and counts beside the literature's."""
+"""The result of a preparation: indexes of all masks, and counts beside those of the literature."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ MIN_AREA = 2048
 
 
 class Count(NamedTuple):
-    """What is counted, in the data and by the literature (None where nothing is known)."""
+    """A count in the data and in the literature (None if it is not known)."""
 
     what: str
     found: int
@@ -40,7 +40,7 @@ class Indexed:
 
 
 class Prepared(NamedTuple):
-    """A preparation's counts, {split: its index}, and what is unusual, a line each."""
+    """The counts of a preparation, {split: its index}, and notices, a line each."""
 
     counts: list[Count]
     indexes: dict[str, Indexed]
@@ -73,7 +73,7 @@ def prepared_folds(
 def fold_counts(
     dataset: DatasetSpec, train: "MaskIndex", test: "MaskIndex", expected: Mapping[str, tuple[int, ...]]
 ) -> list[Count]:
-    """What the literature counts, for each fold.
+    """The counts of the literature, for each fold.
 
     Images with a base class of at least 2,048 px by PFENet's rule; those left when images that show a novel class are
     dropped (BAM); test pairs of image and class, and their images (BAM).

@@ -1,4 +1,4 @@
-"""Your own images and masks: a folder's two layouts, and what is unusual about one."""
+"""Your own images and masks: the two layouts of a folder, and notices about unusual content."""
 
 import argparse
 from collections.abc import Collection, Mapping, Sequence
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelledFolder(PreparableDataset):
-    """A folder of images and masks; training and test share it, but no image.
+    """A folder of images and masks. Training and test share the folder, but no image.
 
     Args:
         root: folder with ``images/`` and ``masks/``.
-        novel: names of the novel classes; all others are base classes. Empty: all are novel, for a test alone.
-        mask_suffix: what follows an image's name in its mask's, e.g. ``_mask`` for ``a.jpg`` and ``a_mask.png``.
+        novel: names of the novel classes; all others are base classes. Empty: all are novel, for a test only.
+        mask_suffix: suffix of mask names, e.g. ``_mask`` for ``a.jpg`` and ``a_mask.png``.
     """
 
     min_class_area = 1
@@ -64,7 +64,7 @@ class LabelledFolder(PreparableDataset):
         return [[number[name] for name in self.novel] or list(self.class_names)]
 
     def adapt_protocol(self, protocol: "Protocol") -> "Protocol":
-        """With images that show a novel class left out of training, whatever the protocol."""
+        """The protocol, with images of novel classes left out of training."""
         if protocol.novel_in_training not in (None, "drop"):
             raise InputError(
                 f"data.protocol.novel_in_training is {protocol.novel_in_training}, which would train on images "
@@ -248,7 +248,7 @@ def check_classes(source: "IndexMasks | BinaryMasks", index: "MaskIndex") -> Non
 
 
 def notices(source: "IndexMasks | BinaryMasks", index: "MaskIndex", classes: Mapping[int, str]) -> list[str]:
-    """What is unusual about the masks: classes without or with one image only, and masks without any object."""
+    """Notices about the masks: classes with at most one image, and masks without an object."""
     lines = [
         f"class {name} is taken as any other. If it is none, leave its pixels 0 (background) or 255 (ignored)."
         for name in classes.values()

@@ -31,7 +31,7 @@ class Fss1000(PreparableDataset):
 
     Args:
         root: folder of the class folders and of ``splits/{train,val,test}.txt``, a class name per line.
-        evaluate: whose classes are novel: ``test``, or ``val`` to choose a checkpoint without looking at the test.
+        evaluate: the split of the novel classes: ``test``, or ``val`` to choose a checkpoint without test classes.
     """
 
     image_size = 225
@@ -114,7 +114,7 @@ class Fss1000(PreparableDataset):
         return self.root / files.INDEX_FOLDER / f"{split if split == 'train' else self.evaluate}.npz"
 
     def prepare(self, check_only: bool) -> Prepared:
-        """Check, index and count; it is handed out by its authors through a file host and cannot be downloaded."""
+        """Check, index and count. The authors distribute it through a file host; it cannot be downloaded."""
         if not self.root.is_dir() or any(not self._list_file(part).is_file() for part in FSS_EXPECTED):
             raise InputError(
                 f"{self.root} is not laid out as FSS-1000. The data cannot be downloaded by a program: get the archive "
@@ -144,7 +144,7 @@ class Fss1000(PreparableDataset):
 
 
 def odd_mask(image: Path, mask: Path) -> str | None:
-    """What is unusual about a mask that is used nevertheless; None if nothing is, or it cannot be read at all."""
+    """A notice about an unusual mask that is used anyway; None if it is normal or cannot be read."""
     try:
         (height, width), (rows, columns) = files.read_image_size(image), files.read_image_size(mask)
         files.read_mask(mask, halve=True)

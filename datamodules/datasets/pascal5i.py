@@ -103,7 +103,7 @@ class Pascal5i(PreparableDataset):
 
 
 def files_of(folder: Path, names: Sequence[str], ending: str) -> list[Path]:
-    """A file per name: with VOC's ending, or where there is none with another."""
+    """A file per name: with VOC's ending, or else with another."""
     found = set(find_files(folder, deep=False).files)
     others = {os.path.splitext(file)[0]: file for file in found}
     return [
@@ -141,7 +141,7 @@ def absent(folder: Path, names: Sequence[str], end: str) -> list[str]:
 
 
 def write_list(root: Path, split: str) -> list[str]:
-    """Put the list that all published work shares into its place; InputError if another one lies there."""
+    """Write the list that all published work shares; InputError if a different one exists."""
     shipped = (PASCAL_LISTS / f"{split}.txt").read_text()
     target = root / LISTS / f"{split}.txt"
     if target.exists() and (found := files.read_list(target)) != shipped.split():

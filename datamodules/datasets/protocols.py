@@ -1,4 +1,4 @@
-"""The named protocols of few-shot segmentation, and every single choice in them.
+"""The named protocols of few-shot segmentation and each of their choices.
 
 Where two papers' numbers differ, the reason is usually one of these choices. Each is taken from the released code of
 the method it is named after.
@@ -23,15 +23,15 @@ Boundary = Literal["ignore", "background"]
 
 @dataclass(frozen=True)
 class Protocol(metaclass=Checked):
-    """A named protocol; any choice that is given replaces the name's own.
+    """A named protocol. A choice that is given replaces that of the name.
 
     Args:
         name: ``pfenet``, ``hsnet``, ``bam``, or this project's default ``qgnet``: PFENet's with 1,000 episodes.
-        novel_in_training: what becomes of novel classes in training images: ``background``; ``ignore`` takes their
-            pixels out of the loss (RePRI); ``drop`` leaves out every image that shows one (BAM).
+        novel_in_training: novel classes in training images: ``background``; ``ignore`` excludes their pixels from
+            the loss (RePRI); ``drop`` leaves out every image that shows one (BAM).
         resize: of test images: ``pad`` brings the long side to the network's and pads, ``squash`` makes a square.
         score_at: resolution of the score: ``original`` or ``network`` size.
-        supports: ``distinct``, or ``repeated`` where the same support may be drawn twice; never the query.
+        supports: ``distinct``, or ``repeated``: the same support may be drawn twice. The query is never a support.
         queries: of the test: ``images`` walks the images and draws one of the classes present, ``pairs`` walks the
             (image, class) pairs.
         training_queries: in training: ``images`` walks the images and draws one of the classes present, ``classes``
@@ -59,7 +59,7 @@ class Protocol(metaclass=Checked):
     seeds: Annotated[tuple[int, ...], NOT_EMPTY, Range(0)] | None = None
 
     def resolved(self) -> "Protocol":
-        """The same with every choice filled in."""
+        """The protocol with every choice filled in."""
         given = {key: value for key, value in vars(self).items() if value is not None}
         return Protocol(**(PROTOCOLS[self.name] | given))
 

@@ -1,4 +1,4 @@
-"""What a data set is: one object, in a file per data set, that needs neither torch nor Lightning."""
+"""The interface of a data set: one object, in one file, without torch and Lightning."""
 
 import argparse
 from abc import abstractmethod
@@ -25,7 +25,7 @@ Split = Literal["train", "val"]
 class DatasetSpec(metaclass=Checked):
     """A data set for few-shot segmentation: its classes and folds, its images and masks, and its defaults.
 
-    A subclass gives ``class_names``, ``folds`` and ``images``; what else it gives depends on what there is.
+    A subclass defines ``class_names``, ``folds`` and ``images``. The rest is optional.
 
     Attributes:
         prefix: of its settings' names in messages: where they stand as settings of an EpisodeDataModule.
@@ -33,7 +33,7 @@ class DatasetSpec(metaclass=Checked):
         scale: default range of the random scaling in training.
         min_class_area: default of the pixels that a class must cover in an image to count there.
         fixed_images: whether the test's images are the same with every seed.
-        unused_choices: choices of the protocol that such data have no use for.
+        unused_choices: choices of the protocol that have no effect on these data.
     """
 
     prefix = "data.dataset"
@@ -67,7 +67,7 @@ class DatasetSpec(metaclass=Checked):
         return [c for c in self.class_names if c not in novel]
 
     def check_fold(self, fold: int | None) -> None:
-        """InputError for a fold that there is not, or of which a class is base and novel."""
+        """Raise InputError for a fold that does not exist, or that has a class which is base and novel."""
         if fold is not None and not 0 <= fold < len(self.folds):
             raise InputError(f"data.fold is {fold}; there are the folds 0 … {len(self.folds) - 1}.")
         both = sorted(set(self.base_classes(fold)) & set(self.novel_classes(fold)))
@@ -101,7 +101,7 @@ class DatasetSpec(metaclass=Checked):
         return {}
 
     def adapt_protocol(self, protocol: "Protocol") -> "Protocol":
-        """A protocol as it is followed here; InputError for a choice that would be wrong."""
+        """The protocol for these data; InputError for a choice that would be wrong."""
         return protocol
 
     def with_protocol(self, protocol: "Protocol", seed: int) -> "DatasetSpec":
@@ -115,7 +115,7 @@ class DatasetSpec(metaclass=Checked):
 
 
 class PreparableDataset(DatasetSpec):
-    """A data set in a folder that ``qgnet prepare`` makes ready; a frozen dataclass.
+    """A data set in a folder that ``qgnet prepare`` prepares; a frozen dataclass.
 
     Attributes:
         root: its folder; ``~`` and ``$VARIABLES`` are replaced.
@@ -138,8 +138,8 @@ class PreparableDataset(DatasetSpec):
 
     @abstractmethod
     def prepare(self, check_only: bool) -> "Prepared":
-        """Download, convert, index and count; what is there is not done again.
+        """Download, convert, index and count; finished steps are skipped.
 
         Raises:
-            InputError: if something is missing and cannot be had, or (``check_only``) is missing at all.
+            InputError: if something is missing and cannot be obtained, or with ``check_only`` if anything is missing.
         """

@@ -1,7 +1,7 @@
 """Built-in scenes: 40 classes drawn on the fly, so that the whole method runs without any download.
 
 A class is a shape family *and* a surface; scene ``i`` is a function of (seed, i). Each scene shows several objects of
-different classes, so nothing but the support tells which of them is meant.
+different classes, so only the support shows which of them is the target.
 """
 
 from collections.abc import Collection, Sequence
@@ -65,7 +65,7 @@ class Synthetic(DatasetSpec):
 
     @property
     def image_choices(self) -> dict[str, int]:
-        """How many scenes the test has; they are drawn anew with each seed."""
+        """Number of test scenes; each seed draws other scenes."""
         return {"scenes": self.test_scenes}
 
     @property

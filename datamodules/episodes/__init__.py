@@ -1,1 +1,1 @@
-"""Episodes: what is drawn, by which protocol, and how images and masks become tensors."""
+"""Episodes: how they are drawn, by which protocol, and how images and masks become tensors."""

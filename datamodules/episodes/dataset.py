@@ -49,21 +49,21 @@ class Draw(NamedTuple):
 
 
 class EpisodeDataset(Dataset[Episode], metaclass=Checked):
-    """Few-shot episodes of a data set: number ``i`` is drawn from ``stream(seed, fold, i, …)`` and from nothing else.
+    """Few-shot episodes of a data set. Episode ``i`` depends only on ``stream(seed, fold, i, …)``.
 
     Unless the protocol says otherwise, the query is the next image of the list that holds one of ``classes`` (the list
     is walked again when exhausted), its class is drawn from those present, the supports from the class's other images.
 
-    A share ``negative`` of the episodes asks for a class that the query does not show. In training they take the place
-    of ordinary ones. In a test nothing is replaced: such an episode is the :meth:`control` of an ordinary one, the same
-    query under the supports of an absent class, and follows it in the batch.
+    A share ``negative`` of the episodes has supports of a class that the query does not show. In training they replace
+    ordinary ones. In a test they are added: such an episode is the :meth:`control` of an ordinary one, the same query
+    under the supports of an absent class, and follows it in the batch.
 
-    A share ``inverted`` of the other training episodes asks for all but the object: the masks of query and supports
-    have 0 and 1 exchanged. What stands out is then the wrong answer, as it is for sky or grass.
+    In a share ``inverted`` of the other training episodes the target is everything but the object: the masks of query
+    and supports have 0 and 1 exchanged. What stands out is then the wrong answer, as for sky or grass.
 
     Args:
-        dataset: whose images and classes they are.
-        split: ``train``: new episodes of base classes without end, augmented; ``val``: the test's, of novel classes.
+        dataset: the data set of the images and classes.
+        split: ``train``: endless augmented episodes of base classes; ``val``: test episodes of novel classes.
         fold: which classes are novel; None: none, to train on all classes.
         shots: supports per episode, K ≥ 1.
         protocol: every other choice, and the defaults of ``episodes`` and ``seed``.
@@ -73,7 +73,7 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
         scale: range of the random scaling in training.
         min_class_area: pixels a class must cover in an image to count there.
         negative: share of the episodes, in [0, 1], that have supports of a class which is not in the query.
-        inverted: share of the other training episodes, in [0, 1], that ask for all but the object.
+        inverted: share of the other training episodes, in [0, 1], whose target is everything but the object.
         versions: fixed augmentations of each training image and class, one of which is drawn, so that what is computed
             of them can be kept; None: a new one each time.
         index: class areas of the images, if they are known already.
@@ -168,7 +168,7 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
         self.images_of = enough
 
     def use_manifest(self, draws: Sequence[NamedDraw]) -> None:
-        """Take these episodes instead of drawing any; InputError if they name an image or class that is not here."""
+        """Use these episodes instead of drawing them; InputError if they name an unknown image or class."""
         number = {name: i for i, name in enumerate(self.source.names)}
         for draw in draws:
             missing = [name for name in (draw.query, *draw.supports) if name not in number]
@@ -197,7 +197,7 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
                 )
 
     def absent_from(self, image: int) -> list[int]:
-        """The classes of which the image shows no pixel, and which other images can give as supports."""
+        """The classes that the image does not show and for which there are supports."""
         return [c for c in self.images_of if c not in self.areas[image]]
 
     def _query(self, i: int) -> int:
@@ -277,9 +277,9 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
         return self.cache.get((image, class_id), read)
 
     def support_pair(self, image: int, draw: Draw, seed: int) -> tuple[Array, Array]:
-        """A support image and mask at the network's size; drawn again where a crop has lost all that is asked for.
+        """A support image and mask at the network's size; drawn again if the crop has lost the object.
 
-        What is too small for any crop is shown in the whole image, where it always covers a pixel.
+        If the object is too small for every crop, the whole image is used, where it covers at least a pixel.
         """
         for attempt in range(SUPPORT_DRAWS):
             resized, mask = self.transform(self._image(image), self._target_mask(image, draw), seed + attempt)
@@ -288,7 +288,7 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
         return self.resize(self._image(image), self._target_mask(image, draw), seed)
 
     def _target_mask(self, image: int, draw: Draw) -> Array:
-        """The mask of what the episode asks for."""
+        """The target mask of the episode."""
         mask = self._mask(image, draw.class_id)
         return cv2.LUT(mask, INVERT) if draw.inverted else mask
 
@@ -297,12 +297,12 @@ class EpisodeDataset(Dataset[Episode], metaclass=Checked):
         return self._load(i, self.draw(i))
 
     def control(self, i: int) -> Episode | None:
-        """Of a test: episode ``i``'s query under supports of an absent class; None for all but a share ``negative``."""
+        """In a test, episode ``i`` under supports of an absent class; None except for a share ``negative``."""
         draw = None if self.training else self._draw_absent(i, self.draw(i).query)
         return draw and self._load(i, draw)
 
     def __getitems__(self, numbers: Sequence[int]) -> list[Episode]:
-        """What a DataLoader puts into one batch: these episodes, each followed by its control if it has one."""
+        """One batch of a DataLoader: these episodes, each followed by its control if it has one."""
         batch: list[Episode] = []
         for i in numbers:
             batch.append(self[i])

@@ -20,7 +20,7 @@ class Episode(NamedTuple):
         support_images: (B, K, 3, H, W) uint8.
         support_masks: (B, K, H, W) uint8 in {0, 1, 255}.
         class_id: (B,) int64, the data set's own class number.
-        present: (B,) bool, whether the query shows the class. Where it does not, the right answer is "nothing".
+        present: (B,) bool, whether the query shows the class. If not, the right answer is an empty mask.
         control_of: (B,) int64: of a control (see EpisodeDataset), the row in the batch of the episode whose query it
             has under supports of an absent class; -1 of every other episode.
         query_name: B names.

@@ -8,7 +8,7 @@ from datamodules.files.sources import Array
 class ImageCache:
     """Decoded images and masks of one loader process, up to ``max_bytes``; then nothing more is added.
 
-    Episodes draw at random from one set, so what came first is as good to keep as what came last.
+    Episodes draw at random from one set, so the first images are as useful as the last.
     """
 
     def __init__(self, max_bytes: int = 256 * 2**20) -> None:
@@ -16,7 +16,7 @@ class ImageCache:
         self.cached: dict[tuple[int, int], Array] = {}
 
     def get(self, key: tuple[int, int], read: Callable[[], Array]) -> Array:
-        """What is cached under (image, class or 0), or what ``read`` gives; not to be written to."""
+        """The cached value of (image, class or 0), or the result of ``read``. Do not write to it."""
         if key in self.cached:
             return self.cached[key]
         value = read()

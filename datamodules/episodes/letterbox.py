@@ -1,4 +1,4 @@
-"""Images as a network takes them: whole in its square, or cut into overlapping squares of their own resolution."""
+"""Images for a network: whole in its square, or cut into overlapping squares at their own resolution."""
 
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ class Letterboxed(NamedTuple):
     size: tuple[int, int]
 
     def inside(self) -> Tensor:
-        """(T, S, S) bool: what of the squares is not padding."""
+        """(T, S, S) bool: the pixels of the squares that are not padding."""
         inside = torch.zeros(len(self.windows), *self.squares.shape[-2:], dtype=torch.bool)
         for square, window in zip(inside, self.windows, strict=True):
             square[: window.content_size[0], : window.content_size[1]] = True
@@ -71,7 +71,7 @@ def letterbox_support(image: Array, mask: Array, side: int) -> tuple[Tensor, Ten
 
 
 def crop_support(image: Array, mask: Array, side: int) -> tuple[Array, Array]:
-    """A support for images that are cut into tiles of ``side`` px: both are seen at one scale then.
+    """A support for images in tiles of ``side`` px, so that both have the same scale.
 
     Where its object fits into a tile, it is cut to a tile around it; otherwise it stays whole.
     """

@@ -1,4 +1,4 @@
-"""Test episodes as a file, a JSON line each under a header with their hash: two codebases can score the same ones."""
+"""Test episodes in a file: a header with their hash, then a JSON line each, so that codebases can share them."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ def write_manifest(path: Path, draws: Sequence[NamedDraw]) -> str:
 
 
 def read_manifest(path: Path) -> list[NamedDraw]:
-    """The episodes of a manifest; InputError if it is missing, is none, or was changed after it was written."""
+    """The episodes of a manifest; InputError if it is missing, not a manifest, or changed since it was written."""
     if not path.is_file():
         raise InputError(f"{path} does not exist; expected a manifest written by `qgnet episodes`.")
     first, _, body = read_text(path).partition("\n")

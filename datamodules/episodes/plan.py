@@ -1,4 +1,4 @@
-"""In which order an evaluation visits its episodes: those of one query together, so that it is encoded once."""
+"""The order of episodes in an evaluation: grouped by query, so that each query is encoded once."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 def visiting_order(queries: Sequence[int], first: int) -> list[int]:
     """Numbers of episodes, those of one query together, in the order of each query's first episode.
 
-    The ``first`` episodes stay the first: a limited evaluation gets to see no others.
+    The ``first`` episodes stay first, so that a limited evaluation sees the same episodes.
     """
     return [i for part in (range(first), range(first, len(queries))) for i in _grouped(queries, part)]
 
@@ -28,7 +28,7 @@ def shares(total: int, first: int, rank: int, ranks: int) -> list[range]:
 
 
 def limited(limit: int | float | None, batches: int) -> int:
-    """How many of a loader's batches Lightning visits for a ``limit_…_batches``."""
+    """Number of batches that Lightning takes of a loader under a ``limit_…_batches``."""
     if limit is None:
         return batches
     return min(limit, batches) if isinstance(limit, int) else int(batches * limit)

@@ -1,4 +1,4 @@
-"""Images as a Segmenter takes them: at one or more resolutions, and small for the search of edges."""
+"""Images for a Segmenter: at one or more resolutions, and a small copy for finding edges."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -34,13 +34,13 @@ class PreparedImage(NamedTuple):
 def prepare_image(
     image: Array, sides: Sequence[int], tile: bool = False, guide_side: float | None = None
 ) -> PreparedImage:
-    """Bring an image to what a Segmenter takes.
+    """Prepare an image for a Segmenter.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        sides: in pixels, of the squares that it is brought to, the smaller one first.
+        sides: of the squares that it is resized to, in pixels, the smaller one first.
         tile: cut it into tiles of these sides instead.
-        guide_side: longer side in pixels of its small copy; None: as the search of edges by colours needs it.
+        guide_side: longer side of its small copy in pixels; None: the default for refinement by colours.
     """
     scales = [letterbox_image(image, side, tile) for side in sides]
     if guide_side is None:

@@ -1,4 +1,4 @@
-"""Streams of random numbers that are functions of numbers, and never one for two different lists of them."""
+"""Random streams that are functions of lists of numbers; different lists give different streams."""
 
 import numpy as np
 

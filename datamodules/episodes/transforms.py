@@ -19,7 +19,7 @@ def letterbox_size(height: int, width: int, side: int) -> tuple[int, int]:
 def resize_mask(mask: Array, size: tuple[int, int]) -> Array:
     """(H, W) in {0, 1, 255} at ``size`` (width, height), nearest-neighbour.
 
-    An object too small for that is kept by coverage: 1 wherever it covers any part of a pixel.
+    A very small object is kept by coverage: 1 wherever it covers any part of a pixel.
     """
     resized = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
     if not (resized == 1).any() and (mask == 1).any():

@@ -1,4 +1,4 @@
-"""The one place where files are found and read: images and masks as a viewer shows them, or refused by name.
+"""Finding and reading files: images and masks as a viewer shows them, or refused by name.
 
 Its names stand in ``__init__.pyi``; each is imported when it is first used.
 """

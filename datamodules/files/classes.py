@@ -1,4 +1,4 @@
-"""Names of classes: when two of them mean one class, and which can be used."""
+"""Names of classes: when two names mean the same class, and which names can be used."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ SYNONYMS = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch",
 
 
 def reserved_number(label: str) -> int | None:
-    """0 or 255 for a label of ``NO_CLASSES``, in whatever case and within underscores; None for a class."""
+    """0 or 255 for a label of ``NO_CLASSES``, in any case and within underscores; None for a class."""
     return NO_CLASSES.get(label.strip("_ ").lower())
 
 
@@ -23,7 +23,7 @@ def normalized_class(name: str) -> str:
 
 
 def canonical_class(name: str) -> str:
-    """Equal for the names that two data sets have for one class."""
+    """A form of the name that is equal for the names of one class in several data sets."""
     return SYNONYMS.get(normalized_class(name), normalized_class(name))
 
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are images or masks, by one rule for both."""
+"""Find the images or masks in a folder, with the same rule for both."""
 
 import os
 import unicodedata
@@ -21,13 +21,13 @@ SYSTEM = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "#recycle"
 
 
 class Found(NamedTuple):
-    """Sorted file names relative to a folder, with ``/``, and how many of which kind were left out, for a message."""
+    """Sorted file names relative to a folder, with ``/``, and the number of skipped files of each kind."""
 
     files: list[str]
     left_out: Counter[str]
 
     def left_out_message(self, folder: Path) -> str:
-        """What was left out, as a sentence; nothing if nothing was."""
+        """The skipped files as a sentence; empty if there are none."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.left_out.items()))
         return f"Left out of {folder}: {kinds}." if kinds else ""
 
@@ -35,8 +35,8 @@ class Found(NamedTuple):
 def find_files(folder: Path, deep: bool = True) -> Found:
     """All image files in a folder, and in those below it if ``deep``; masks included.
 
-    Endings are compared without regard to case; hidden files and what systems leave behind are skipped; links to
-    folders are followed, each folder being walked once, under its own name where it has one here.
+    The case of endings does not matter. Hidden files and system files are skipped. Links to folders are followed; each
+    folder is searched once, under its own name if it lies here.
     """
     files: list[str] = []
     left_out: Counter[str] = Counter()
@@ -90,7 +90,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """What lies in a folder; InputError if it cannot be read."""
+    """The content of a folder; InputError if it cannot be read."""
     try:
         with os.scandir(folder) as found:
             yield from found

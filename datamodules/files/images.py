@@ -1,4 +1,4 @@
-"""Images: their size and their pixels by one rule, as a viewer shows them."""
+"""Images: size and pixels, as a viewer shows them."""
 
 import io
 from collections.abc import Iterator
@@ -33,9 +33,9 @@ KIND, SMALLER = 254, 1
 def read_image(path: Path) -> Array:
     """An image as (H, W, 3) uint8 RGB, contiguous.
 
-    It is turned as its EXIF orientation says. Grey, palette and CMYK become RGB; what is transparent lies on white;
-    values of more than 8 bits are stretched from their own range, lowest to highest, to 0 … 255. Of several pages or
-    frames the first is read, with a warning.
+    It is rotated by its EXIF orientation. Grey, palette and CMYK become RGB. Transparent parts are placed on white.
+    Values of more than 8 bits are stretched from their own range to 0 … 255. Of several pages or frames the first is
+    read, with a warning.
 
     Raises:
         InputError: if the file is missing, broken, cut off, too large, or of a kind that is not read.
@@ -83,7 +83,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
 
 
 def verify_image(path: Path) -> tuple[int, int]:
-    """(height, width) of an image that has been read to its end, a JPEG at an eighth of its resolution."""
+    """(height, width) of an image, which is read to its end; a JPEG at an eighth of its resolution."""
     data = read_bytes(path)
     head = jpeg_head(path, data)
     if head is None:
@@ -94,7 +94,7 @@ def verify_image(path: Path) -> tuple[int, int]:
 
 
 def stamp(path: Path) -> list[int]:
-    """What changes with a file's content: its size in bytes and its time in nanoseconds."""
+    """Size in bytes and modification time in ns: they change with the content of a file."""
     try:
         status = path.stat()
     except OSError as error:
@@ -103,10 +103,10 @@ def stamp(path: Path) -> list[int]:
 
 
 def count_pages(path: Path) -> int:
-    """Pages or frames in a file, of which the first is read; 1 of what has no more to show.
+    """Number of pages or frames in a file, at least 1; the first is read.
 
-    Smaller copies of a TIFF's page are none, nor are the further images in a JPEG (depth, brightness), nor what
-    follows a place where a TIFF is broken.
+    Not counted are smaller copies of a TIFF page, further images in a JPEG (depth, brightness), and pages behind a
+    broken place of a TIFF.
     """
     try:
         with open(path, "rb") as stream, open_image(path, stream) as file:
@@ -140,7 +140,7 @@ def shown(height: int, width: int, orientation: int) -> tuple[int, int]:
 
 
 def jpeg_head(path: Path, data: bytes) -> JpegHead | None:
-    """The head of a whole JPEG in grey or colour, which OpenCV decodes the fastest; None of anything else.
+    """The head of a complete JPEG in grey or colour, which OpenCV decodes fastest; None for other files.
 
     A JPEG without its end marker is left to Pillow, which refuses it.
     """

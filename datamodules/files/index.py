@@ -1,4 +1,4 @@
-"""Which class covers how many pixels of which image: the one thing that every filter and draw of an episode asks."""
+"""The pixels of each class in each image: filters and draws of episodes depend on nothing else."""
 
 import hashlib
 import json
@@ -30,10 +30,10 @@ class MaskIndex:
     """Sizes and class areas of numbered images.
 
     Attributes:
-        facts: per image its size and {class number: pixels}; background and ignored pixels are not in it.
-        bad: {image number: why it is left out}; such an image has no areas.
+        facts: size and {class number: pixels} of each image, without background and ignored pixels.
+        bad: {image number: reason}; a bad image is left out and has no areas.
         whole: the images were decoded to their end.
-        accepted: the user wants to go on without the bad images (``qgnet prepare --skip-bad`` has ended well).
+        accepted: the user accepted to leave out the bad images (``qgnet prepare --skip-bad`` succeeded).
     """
 
     facts: Sequence[MaskFacts]
@@ -62,7 +62,7 @@ class MaskIndex:
     def cached(
         cls, source: LabelledImages, file: Path, title: str = "Reading masks", whole: bool = False
     ) -> "MaskIndex":
-        """The index stored in ``file``, or built and stored there if it is of other masks.
+        """The index stored in ``file``; it is built and stored if it is missing or belongs to other masks.
 
         Images that were bad are looked at again, unless they have been accepted. Where the folder cannot be written
         to, the index goes to ``~/.cache/qgnet`` (or ``$XDG_CACHE_HOME/qgnet``).
@@ -83,7 +83,7 @@ class MaskIndex:
         return index
 
     def save(self, file: Path, digest: str) -> None:
-        """Write it to ``file``, or to the user's cache where that cannot be done; a warning if neither can."""
+        """Write it to ``file``, or else to the user's cache; a warning if neither can be written."""
         reasons = []
         for place in locations(file):
             try:
@@ -116,7 +116,7 @@ NO_FACTS = MaskFacts(0, 0, {})
 
 
 def read_facts(source: LabelledImages, whole: bool, numbers: Sequence[int]) -> list[MaskFacts | str]:
-    """Facts of these images, or why one cannot be used; ``whole`` also decodes each to its end."""
+    """Facts of these images, or the reason why one cannot be used; ``whole`` also decodes each to its end."""
     found: list[MaskFacts | str] = []
     for i in numbers:
         try:
@@ -127,7 +127,7 @@ def read_facts(source: LabelledImages, whole: bool, numbers: Sequence[int]) -> l
 
 
 def fingerprint(source: LabelledImages) -> str:
-    """Hex digest of names, sizes and times of change of all files: another one when a mask changes."""
+    """Hex digest of names, sizes and modification times of all files; it changes when a mask changes."""
     digest = hashlib.sha256(f"{VERSION} {sorted(getattr(source, 'classes', ()))}".encode())
     for i, name in enumerate(source.names):
         digest.update(os.fsencode(name))
@@ -142,7 +142,7 @@ def fingerprint(source: LabelledImages) -> str:
 
 
 def locations(file: Path) -> list[Path]:
-    """Where an index that belongs into ``file`` may be: there, or in the user's cache if there is a home folder."""
+    """Possible places of an index: ``file``, or the user's cache if there is a home folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if cache.startswith("~"):  # nobody's home
         return [file]

@@ -1,4 +1,4 @@
-"""What the head of a JPEG file says, without decoding it."""
+"""The head of a JPEG file, read without decoding."""
 
 import io
 import struct
@@ -63,7 +63,7 @@ def next_marker(file: BinaryIO) -> int | None:
 
 
 def exif_orientation(content: bytes) -> int:
-    """EXIF's orientation, 1 … 8; 1 (as stored) where there is none or it cannot be read, as viewers do."""
+    """EXIF's orientation, 1 … 8; 1 (as stored) if it is missing or cannot be read, as in viewers."""
     if not content:
         return 1
     exif = Image.Exif()

@@ -1,4 +1,4 @@
-"""Text files as people have them: lists of images or classes, and class numbers with their names."""
+"""Text files: lists of images or classes, and class numbers with their names."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -63,7 +63,7 @@ def stem(column: str) -> str:
 
 
 def read_classes(path: Path) -> dict[int, str]:
-    """Class number → name of a ``classes.yaml``; names are text as written, be it ``no``, ``007`` or ``null``."""
+    """Class number → name of a ``classes.yaml``. Names are text as written, also ``no``, ``007`` and ``null``."""
     expected = f"{path} is not `number: name` lines"
     try:
         content = yaml.compose(path.read_bytes(), yaml.BaseLoader)

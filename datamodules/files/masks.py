@@ -108,7 +108,7 @@ def object_of_palette(indices: Array, palette: Array) -> NDArray[np.bool_]:
 
 
 def over_black(found: Samples) -> Array:
-    """Greys (H, W) or colours (H, W, 3) in which background is 0: what is transparent is; or alpha itself."""
+    """Greys (H, W) or colours (H, W, 3) with 0 for background and transparent parts; or alpha itself."""
     values = without_alpha(found)
     if found.alpha:
         alpha = found.values[..., -1]
@@ -158,7 +158,7 @@ def object_of_greys(path: Path, values: Array, lossy: bool, halve: bool) -> NDAr
 
 
 def several_values(path: Path, values: Array) -> InputError:
-    """The error of a binary mask of which nobody knows what the object is."""
+    """The error of a binary mask whose object is not clear."""
     return InputError(
         f"The mask {path} holds {some_values(values)}; expected one object: two values of which 0 is the background, "
         "one colour on black, or an alpha channel. Save the object alone in white on black; masks of class numbers go "

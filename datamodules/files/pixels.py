@@ -1,4 +1,4 @@
-"""Decoding: the samples of an image or mask file as they are stored, upright and whole, or an error that names it."""
+"""Decoding: the samples of an image or mask file as stored, upright and complete, or an error with its name."""
 
 import io
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ def read_error(path: Path, error: Exception) -> InputError:
 
 
 def too_large_error(path: Path, found: str) -> InputError:
-    """The error of an image with more pixels than are read."""
+    """The error of an image with too many pixels."""
     return InputError(
         f"{path} is too large ({found}); at most {LARGEST:,} pixels are read, e.g. 16384x16384. Cut it into tiles, or "
         "make it smaller."
@@ -69,14 +69,14 @@ def too_large_error(path: Path, found: str) -> InputError:
 
 
 def check_pixels(path: Path, height: int, width: int) -> None:
-    """InputError if an image of this size is not read."""
+    """Raise InputError if an image of this size is too large."""
     if height * width > LARGEST:
         raise too_large_error(path, f"{width}x{height} px")
 
 
 @contextmanager
 def open_image(path: Path, stream: BinaryIO) -> Iterator[ImageFile.ImageFile]:
-    """The file behind Pillow, which has read its head; whatever Pillow and OpenCV raise of it becomes an InputError."""
+    """Open a file with Pillow; every error of Pillow and OpenCV about it becomes an InputError."""
     try:
         with Image.open(stream) as file:
             check_pixels(path, file.height, file.width)

@@ -1,4 +1,4 @@
-"""Where labelled images come from: the interface that folders and drawn scenes share."""
+"""Sources of labelled images: the interface of folders and drawn scenes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
@@ -44,7 +44,7 @@ class LabelledImages(ABC):
         """Size and class areas of the mask; InputError if it or the image, decoded if ``whole``, cannot be used."""
 
     def files(self, i: int) -> Mapping[str, Path]:
-        """What image ``i`` and its facts are read from, by what each file is; nothing if it is drawn."""
+        """The files of image ``i``, by their role; empty if the image is drawn."""
         return {}
 
 

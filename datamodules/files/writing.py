@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Write files atomically: a file is complete or missing."""
 
 import secrets
 from collections.abc import Iterator
@@ -33,6 +33,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what killed writers left in a folder and below it; only for the one process that writes there."""
+    """Remove partial files of killed writers in a folder and below it. Call it only while nobody else writes there."""
     for part in folder.rglob(f".*{PART}"):
         part.unlink(missing_ok=True)

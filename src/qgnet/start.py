@@ -7,12 +7,25 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any, NoReturn
 
 from qgnet import __version__
 from qgnet.common.boundary import boundary
+from qgnet.common.versions import versions
 from qgnet.config import DESCRIPTION, SUBCOMMANDS
 
-VERSION = f"qgnet-lightning {__version__}"
+
+class ShowVersions(argparse.Action):
+    """The option ``--version``: prints the versions of qgnet and of what it stands on, and ends with 0."""
+
+    def __init__(self, option_strings: list[str], dest: str) -> None:
+        text = "show the versions of qgnet and of the packages it stands on, and the devices"
+        super().__init__(option_strings, dest=argparse.SUPPRESS, nargs=0, help=text)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        """Print and end."""
+        print("\n".join([f"qgnet-lightning {__version__}", *versions()]))
+        sys.exit(0)
 
 
 def lightning(args: Sequence[str] | None = None, prog: str = "lightning") -> None:
@@ -31,7 +44,7 @@ def lightning(args: Sequence[str] | None = None, prog: str = "lightning") -> Non
     parser = argparse.ArgumentParser(
         prog="lightning", description=DESCRIPTION, epilog="`lightning fit --help` lists the settings of a training."
     )
-    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("--version", action=ShowVersions)
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, text in SUBCOMMANDS.items():
         subcommands.add_parser(name, help=text)

@@ -7,13 +7,14 @@ from importlib import import_module
 
 from qgnet.common.boundary import boundary
 from qgnet.config import SUBCOMMANDS
-from qgnet.start import VERSION, lightning
+from qgnet.start import ShowVersions, lightning
 
 COMMANDS = {
     "segment": "a few masks in, all the others out: segment images",
     "serve": "the same in a browser: a page to paint on",
     "export": "a network as ONNX files, checked against torch",
     "models": "list the models that segment knows by name",
+    "configs": "list or copy the configurations of trainings that come with the package",
     "prepare": "download, convert, index and count a data set",
     "regions": "cut the images of stage 1 into regions, ahead of the training",
     "import-weights": "convert released weights",
@@ -31,7 +32,7 @@ def main(args: Sequence[str] | None = None) -> None:
         lightning(args, prog="qgnet")
         return
     parser = argparse.ArgumentParser(prog="qgnet", description="Data sets, weights, episodes and results of QGNet.")
-    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("--version", action=ShowVersions)
     subcommands = parser.add_subparsers(required=True, metavar="COMMAND")
     with boundary("Run the same command again to go on."):
         for name, text in SUBCOMMANDS.items():

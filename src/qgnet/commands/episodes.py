@@ -14,7 +14,7 @@ def add_parser(subcommands: Any) -> None:
     parser = subcommands.add_parser(
         "episodes",
         description=__doc__,
-        epilog="example: qgnet episodes fold0.jsonl --config lightning_configs/pascal5i.yaml --data.fold 0; "
+        epilog="example: qgnet episodes fold0.jsonl --config pascal5i.yaml --data.fold 0; "
         "then lightning test … --data.episode_file fold0.jsonl",
     )
     parser.add_argument("output", type=expanded, help="file of JSON lines to write")

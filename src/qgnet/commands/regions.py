@@ -14,7 +14,7 @@ def add_parser(subcommands: Any) -> None:
         description="Fills data.region_cache with the region maps of all images, in parallel. The training does so "
         "itself when it starts; for millions of images do it here first, on a machine without a GPU. It resumes where "
         "it broke off.",
-        epilog="example: qgnet regions lightning_configs/pretrain_imagenet.yaml --data.root FOLDER",
+        epilog="example: qgnet regions pretrain_imagenet.yaml --data.root FOLDER",
     )
     parser.add_argument("config", help="a YAML of stage 1")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="as for lightning fit: --data.*")

@@ -1,1 +1,1 @@
-"""What knows nothing of segmentation: settings and their ranges, messages and mistakes, processes, text files."""
+"""Code that does not depend on segmentation: settings and their ranges, messages, processes, text files."""

@@ -1,4 +1,4 @@
-"""Where both commands end: what a user did wrong becomes a message, a signal an exit code; imports nothing slow."""
+"""How both commands end: a user's mistake becomes a message, a signal an exit code. Imports nothing slow."""
 
 import sys
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ MISTAKE, INTERRUPTED, TERMINATED = 2, 130, 143
 
 @contextmanager
 def boundary(advice: str) -> Iterator[None]:
-    """Nothing but a fault of this program leaves it as a traceback.
+    """Turn mistakes and signals into messages and exit codes; only a fault of this program shows a traceback.
 
     Args:
-        advice: what to do after Ctrl-C or SIGTERM, said in the message.
+        advice: what to do after Ctrl-C or SIGTERM; part of the message.
 
     Raises:
         SystemExit: with 2 for a user's mistake, 130 after Ctrl-C and 143 after SIGTERM, so that `fit && test` stops.

@@ -1,4 +1,4 @@
-"""Digests of files' and arrays' content."""
+"""SHA-256 of files and arrays."""
 
 import hashlib
 from pathlib import Path
@@ -18,7 +18,7 @@ def sha256(path: str | Path) -> str:
 
 
 def sha256_of(*arrays: "NDArray[Any]") -> str:
-    """Hex digest of what arrays hold; arrays of other shapes may have the same."""
+    """Hex digest of the bytes of arrays. The shapes do not count."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(array.tobytes())

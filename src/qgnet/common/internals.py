@@ -1,4 +1,4 @@
-"""All that this project uses of other packages, mostly Lightning, that is not in their public interface.
+"""All uses of private names of other packages, mostly Lightning.
 
 When one of these moves, its test in ``tests/test_internals.py`` says what breaks; another test there finds private
 names in any other file.
@@ -17,28 +17,28 @@ if TYPE_CHECKING:  # of use without Lightning, too
 
 
 def epochs_trained(trainer: "pl.Trainer") -> int:
-    """Whole epochs that were trained on; ``trainer.current_epoch`` lags behind at an epoch's end and after loading."""
+    """Number of finished training epochs; ``trainer.current_epoch`` lags at the end of an epoch and after loading."""
     return int(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
 
 
 def counts_finished_epoch(trainer: "pl.Trainer") -> bool:
-    """Whether each epoch begun is counted as trained on; not yet in the checkpoint of an epoch's last step."""
+    """Whether every started epoch is counted as finished; not yet in the checkpoint of an epoch's last step."""
     progress = trainer.fit_loop.epoch_progress.current
     return bool(progress.processed == progress.ready)  # type: ignore[attr-defined]
 
 
 def batches_trained(trainer: "pl.Trainer") -> int:
-    """Batches of the epoch that were trained on; those only fetched do not count."""
+    """Number of trained batches of the epoch; batches that were only fetched do not count."""
     return int(trainer.fit_loop.epoch_loop.batch_progress.current.processed)  # type: ignore[attr-defined]
 
 
 def batches_of_epoch(trainer: "pl.Trainer") -> int:
-    """Batches that an epoch has under the trainer's limits."""
+    """Number of batches of an epoch under the trainer's limits."""
     return int(trainer.fit_loop.max_batches)
 
 
 def begin_next_epoch(trainer: "pl.Trainer") -> None:
-    """Do not take up the epoch that a loaded checkpoint has finished once more, as Lightning does with `max_steps`."""
+    """Start the next epoch after a checkpoint of a finished one; Lightning repeats that epoch with `max_steps`."""
     loop = trainer.fit_loop
     loop._restarting = loop.epoch_loop.restarting = False
 
@@ -61,7 +61,7 @@ def logs_this_step(trainer: "pl.Trainer") -> bool:
 
 
 def log_hyperparams(trainer: "pl.Trainer") -> None:
-    """Tell all loggers the settings of model and data, as Lightning does before a checkpoint is wholly restored."""
+    """Log the settings of model and data; Lightning does it before a checkpoint is completely restored."""
     from pytorch_lightning.loggers.utilities import _log_hyperparams  # noqa: PLC0415
 
     _log_hyperparams(trainer)
@@ -73,12 +73,12 @@ def trainer_of(module: "pl.LightningModule") -> "pl.Trainer | None":
 
 
 def may_go_offline(logger: "WandbLogger") -> bool:
-    """Whether the logger still has to find its server."""
+    """Whether the logger has not reached its server yet."""
     return logger._experiment is None and not logger._offline
 
 
 def go_offline(logger: "WandbLogger") -> None:
-    """Let the logger write to its folder alone, where no checkpoint can be uploaded from."""
+    """Make the logger write to its folder only; checkpoints cannot be uploaded from there."""
     logger._offline, logger._log_model = True, False
 
 

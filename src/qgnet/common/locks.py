@@ -1,4 +1,4 @@
-"""Locks that end with the process that holds them, however it ends."""
+"""Locks that are released when their process ends, in whatever way."""
 
 import errno
 import os
@@ -9,14 +9,14 @@ from qgnet.common.errors import InputError
 
 try:
     import fcntl
-except ImportError:  # of Unix alone; elsewhere nobody is kept away
+except ImportError:  # exists on Unix only; elsewhere there is no lock
     fcntl = None  # type: ignore[assignment]
 
 
 def hold(path: Path) -> TextIO | None:
-    """Lock a file, made if there is none, until what is returned is closed or this process ends; None if it is locked.
+    """Lock a file until the returned file is closed or this process ends; None if another process holds it.
 
-    Processes forked from here do not keep it. On a file system without locks everybody gets it.
+    A missing file is created. Forked processes do not keep the lock. A file system without locks grants it to all.
     """
     file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (stays open)
     try:
@@ -31,9 +31,9 @@ def hold(path: Path) -> TextIO | None:
 
 
 def claim(path: Path, busy: str) -> TextIO:
-    """Lock a file as `hold` does, and leave this process's number in it.
+    """Lock a file as `hold` does, and write the number of this process into it.
 
-    If another process holds it, InputError says ``busy``, in which ``{process}`` stands for that one's number.
+    Raises InputError with the message ``busy`` if another process holds it; ``{process}`` is replaced by its number.
     """
     file = hold(path)
     if file is None:

@@ -1,4 +1,4 @@
-"""Which exceptions are a user's mistake, and what to say of them."""
+"""Which exceptions are a user's mistake, and their messages."""
 # ruff: noqa: PLC0415  (a mistake is reported at once, without what takes seconds to import)
 
 import errno
@@ -20,17 +20,17 @@ PLACES = {
     errno.EEXIST: "is a file; expected a folder",
     errno.ENAMETOOLONG: "has too long a name",
 }
-"""Errors of the operating system that only another path, another disk or other rights mend."""
+"""Errors of the operating system that only another path, another disk or other permissions can fix."""
 OWN_WORDS = ("pytorch_lightning", "lightning_fabric", "lightning_utilities")
-"""Packages whose exceptions at a Trainer's making are about its settings."""
+"""Packages whose exceptions while a Trainer is created concern its settings."""
 REFUSED_CLASS = re.compile(r"Problem with given class_path '([^']+)':\n\s*(.+)")
-"""How jsonargparse passes on what the constructor of a callback or logger said."""
+"""How jsonargparse reports an error in the constructor of a callback or logger."""
 
 
 def users_mistake(error: BaseException | None) -> InputError | None:
-    """The InputError behind an exception, or in its stead; None for a fault of this program.
+    """The InputError that caused an exception or replaces it; None for a fault of this program.
 
-    What Lightning and torch say of a Trainer that this machine cannot have is one, too.
+    Errors of Lightning and torch about a Trainer that this machine cannot run count as mistakes too.
     """
     while error is not None:  # jsonargparse wraps what a constructor raises
         if isinstance(error, InputError):
@@ -43,7 +43,7 @@ def users_mistake(error: BaseException | None) -> InputError | None:
 
 
 def of_settings(error: BaseException) -> str | None:
-    """What Lightning refuses: more devices than there are, a metric that is not logged, a logger's missing library."""
+    """Settings that Lightning refuses: too many devices, a metric that is not logged, a logger without its library."""
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     if isinstance(error, MisconfigurationException):
@@ -58,7 +58,7 @@ def of_settings(error: BaseException) -> str | None:
 
 
 def of_processes(error: BaseException) -> str | None:
-    """Several processes that do not find, or have lost, each other."""
+    """Several processes that cannot reach each other, or lost each other."""
     from torch.distributed import DistNetworkError
 
     if isinstance(error, DistNetworkError):
@@ -82,7 +82,7 @@ def of_place(error: BaseException) -> str | None:
 
 
 def refused_by_lightning(error: Exception) -> bool:
-    """Whether an exception was raised by Lightning itself, and not by what it called."""
+    """Whether Lightning itself raised an exception, not code that it called."""
     return raised_in(error).startswith(OWN_WORDS)
 
 

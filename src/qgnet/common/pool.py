@@ -1,4 +1,4 @@
-"""Processes for what is done to each of many images."""
+"""Work on many images in several processes."""
 # ruff: noqa: PLC0415  (what starts no process waits for no multiprocessing, and what only starts some for no OpenCV)
 
 import math
@@ -24,9 +24,9 @@ _job: Callable[[Sequence[int]], Any] | None
 def in_parts(
     job: Callable[[Sequence[int]], Result], numbers: Sequence[int], part: int, title: str, unit: str
 ) -> Iterator[Result]:
-    """What ``job`` gives for each part of the numbers, in order, with a progress bar; several parts in processes.
+    """The results of ``job`` for each part of the numbers, in order, computed in processes, with a progress bar.
 
-    Whoever saves each result when it comes can resume from there after an interruption.
+    Save each result as it arrives to resume from there after an interruption.
 
     Args:
         job: gets the numbers of a part.
@@ -44,14 +44,14 @@ def in_parts(
 
 
 def processes(job: Callable[[Sequence[int]], Any] | None = None) -> "ProcessPoolExecutor":
-    """As many processes as there are cores, to do a job in; they end when this one does, however that happens."""
+    """One process per core for a job. They end when this process ends, in whatever way."""
     from concurrent.futures import ProcessPoolExecutor
 
     return ProcessPoolExecutor(cores(), initializer=_begin, initargs=(job,))
 
 
 def cores() -> int:
-    """How many cores this job may use: not more than its affinity and its control group (container) grant."""
+    """Number of cores that this job may use, by its affinity and its control group (container)."""
     try:
         granted = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows have no such thing
@@ -78,7 +78,7 @@ def group_folders() -> list[Path]:
 
 
 def quota(folder: Path) -> float:
-    """Cores that a control group grants; infinite without a limit."""
+    """Number of cores that a control group grants; infinite without a limit."""
     try:
         if (folder / "cpu.max").exists():
             most, period = (folder / "cpu.max").read_text().split()

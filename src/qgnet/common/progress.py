@@ -1,4 +1,4 @@
-"""How far a work is: a bar on a terminal, a few lines where the output goes into a log."""
+"""Progress: a bar on a terminal, a few lines in a log."""
 # ruff: noqa: PLC0415  (help of commands waits for no bar)
 
 import sys
@@ -19,7 +19,7 @@ WITHOUT_END = "{desc}: {n_fmt} [{elapsed}, {rate_fmt}]"
 
 
 class Lines(Generic[Item]):
-    """In the place of a tqdm: a line on the error output per tenth of a work; none of one that is done in a second.
+    """A replacement for tqdm without a terminal: a line on the error output per tenth; none if all is done in a second.
 
     Args:
         items: what is worked on; empty where only :meth:`update` counts.
@@ -47,14 +47,14 @@ class Lines(Generic[Item]):
         self.begun = self.last = time.monotonic()
 
     def __iter__(self) -> Iterator[Item]:
-        """The items; the work on each is done when the next is asked for."""
+        """The items; each counts as done when the next is requested."""
         for item in self.items or ():
             yield item
             self.update()
         self.close()
 
     def update(self, count: int = 1) -> None:
-        """So much more is done."""
+        """Count this much more as done."""
         self.done += count
         waited = time.monotonic() - self.last
         tenth, before = (10 * done // max(1, self.total or 1) for done in (self.done, self.shown))
@@ -69,7 +69,7 @@ class Lines(Generic[Item]):
         print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """The work is over."""
+        """End the work."""
         if self.leave and self.done > self.shown:
             self._print()
 
@@ -89,7 +89,7 @@ else:  # at run time tqdm takes no type
 def progress(
     items: Iterable[Item] | None, title: str, total: int | None = None, leave: bool = True, **look: Any
 ) -> Progress[Item]:
-    """The items, while a bar on a terminal, or :class:`Lines` elsewhere, shows how far the work on them is."""
+    """The items, with their progress as a bar on a terminal or as :class:`Lines` elsewhere."""
     if not sys.stderr.isatty():
         return Lines(items, title, total, leave, **look)
     from tqdm import tqdm

@@ -1,4 +1,4 @@
-"""What a setting may be: declared beside its parameter, checked whenever an object is made, however it is made.
+"""The range of a setting: declared beside its parameter, checked whenever an object is created.
 
 ``class Frame(metaclass=Checked)`` with a ``prefix`` and ``def __init__(self, width: Annotated[int, Range(1)] = 5)``
 refuses ``Frame(width=0)``.
@@ -37,7 +37,7 @@ MOVED = {
 
 @dataclass(frozen=True, repr=False)
 class Rule:
-    """What a value, which is not bool, must be: in words, for help and messages, and as a function."""
+    """What a value must be: in words for help and messages, and as a function. The value is not bool."""
 
     expected: str
     fits: Callable[[Any], bool]
@@ -47,12 +47,12 @@ class Rule:
 
 
 def each_number(expected: str, holds: Callable[[Any], bool], kind: type = Real) -> Rule:
-    """The rule that a number, or each number of a sequence, must hold to."""
+    """A rule for a number, or for each number of a sequence."""
     return Rule(expected, lambda value: all(isinstance(number, kind) and holds(number) for number in elements(value)))
 
 
 def elements(value: Any) -> Sequence[Any]:
-    """A sequence's, or the value alone."""
+    """The elements of a sequence, or the value itself."""
     return value if isinstance(value, list | tuple) else (value,)
 
 
@@ -82,7 +82,7 @@ Side = Annotated[int, SIDE]
 
 
 class Checked(ABCMeta):
-    """Of classes whose objects are made only from settings that fit; ``prefix`` names their group, such as ``data``."""
+    """Metaclass that checks the settings of each new object; ``prefix`` names their group, such as ``data``."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Make an object; settings may have their old names; InputError for the first setting that does not fit."""
@@ -109,7 +109,7 @@ def declared(cls: type) -> dict[str, list[Rule]]:
 
 
 def rules(hint: Any) -> list[Rule]:
-    """Those of a type: ``Annotated[int, Range(1)] | None`` has one; next to a Literal there may be callables."""
+    """The rules of a type: ``Annotated[int, Range(1)] | None`` has one. Beside a Literal, callables may be allowed."""
     kind, parts = get_origin(hint), get_args(hint)
     if kind is Annotated:
         return [*rules(parts[0]), *(part for part in parts[1:] if isinstance(part, Rule))]
@@ -122,14 +122,14 @@ def rules(hint: Any) -> list[Rule]:
 
 
 def or_callable(rule: Rule) -> Rule:
-    """The same rule for what is no function."""
+    """The same rule, for values that are not functions."""
     return Rule(rule.expected, lambda value: callable(value) or rule.fits(value))
 
 
 def check(declared: Mapping[str, Sequence[Rule]], values: Mapping[str, Any], prefix: str) -> None:
-    """InputError for the first value that does not fit its rules; the prefix, if any, is of the names in messages.
+    """Raise InputError for the first value outside its range; the prefix comes before its name in the message.
 
-    None, where it is allowed, and bool are not looked at.
+    None, where it is allowed, and bool are not checked.
     """
     for name, own in declared.items():
         value = values.get(name)
@@ -141,13 +141,13 @@ def check(declared: Mapping[str, Sequence[Rule]], values: Mapping[str, Any], pre
 
 
 def check_side(side: Any, name: str) -> None:
-    """InputError for a side that no network can have; ``name`` is of the setting or the image, for the message."""
+    """Raise InputError for a side that no network takes; ``name`` is that of the setting or image in the message."""
     if isinstance(side, bool) or not SIDE.fits(side):
         raise InputError(f"{name} is {side!r}; expected {SIDE}.")
 
 
 def renamed(content: Any) -> Any:
-    """What was read from a file, with the keys of all mappings, and classes, by their names of today."""
+    """The content of a file with the current names of all settings and classes."""
     if isinstance(content, str):
         return MOVED.get(content, content)
     if isinstance(content, dict):

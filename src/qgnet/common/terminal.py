@@ -1,4 +1,4 @@
-"""What the terminal shows: lines and warnings of one process of all, no noise of libraries; imports nothing slow."""
+"""Terminal output: lines and warnings from one of all processes, without noise from libraries. Imports nothing slow."""
 
 import logging
 import os
@@ -26,27 +26,27 @@ NOISE = (
 
 
 def is_first() -> bool:
-    """Whether this is the first of all processes, as Lightning numbers them, or without it torchrun."""
+    """Whether this is the first of all processes, by Lightning's number or else torchrun's."""
     from lightning_utilities.core.rank_zero import rank_zero_only  # noqa: PLC0415  (0.2 s, and no help needs it)
 
     return str(getattr(rank_zero_only, "rank", os.environ.get("RANK", "0"))) == "0"
 
 
 def say(*lines: str) -> None:
-    """Print the lines that are not empty, in one process of all."""
+    """Print the lines that are not empty, in the first process only."""
     if is_first():
         for line in filter(None, lines):
             print(line, flush=True)
 
 
 def warn(message: str) -> None:
-    """Warn in one process of all, in the name of the line that calls."""
+    """Warn in the first process only, with the line of the caller."""
     if is_first():
         warnings.warn(message, stacklevel=2)
 
 
 def quiet() -> None:
-    """Hide what `NOISE` and `ADVERTISING` name, and where in the code a warning comes from."""
+    """Hide the messages in `NOISE` and `ADVERTISING`, and the code line of warnings."""
     for name in ADVERTISING:
         logging.getLogger(name).setLevel(logging.WARNING)
     for beginning in NOISE:
@@ -57,7 +57,7 @@ def quiet() -> None:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Undo at the end what :func:`quiet` changes: a program that trains from Python goes on with its own warnings."""
+    """Undo :func:`quiet` at the end, so that a Python program keeps its own warnings."""
     format_before, silent = warnings.formatwarning, os.environ.get(SILENT)
     levels = {name: logging.getLogger(name).level for name in ADVERTISING}
     try:
@@ -72,7 +72,7 @@ def restored() -> Iterator[None]:
 
 
 def printable(value: Any) -> Any:
-    """A text, or all texts in a JSON value, with what could command a terminal escaped."""
+    """A text, or all texts in a JSON value, with terminal control characters escaped."""
     if isinstance(value, str):
         return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in value)
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Text files as users write them: UTF-8, and YAML without a name twice."""
+"""Text files of users: UTF-8, and YAML without duplicate names."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -10,7 +10,7 @@ from qgnet.common.errors import InputError
 
 
 class OnceLoader(yaml.SafeLoader):
-    """A safe loader that refuses a name given twice, of which YAML would take the last."""
+    """A safe loader that refuses duplicate names; YAML itself would take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """As any mapping; YAMLError if two of its keys are equal."""
@@ -40,7 +40,7 @@ def read_text(path: Path) -> str:
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file; InputError if it is no YAML in UTF-8, gives a name twice, or contains itself."""
+    """The content of a YAML file; InputError if it is not YAML in UTF-8, has a duplicate name, or contains itself."""
     try:
         text = read_text(path)
         refuse_loops(text)

@@ -18,6 +18,7 @@ from qgnet.common.settings import MOVED, RENAMED
 from qgnet.common.terminal import say
 from qgnet.common.text import read_yaml
 from qgnet.config import SUBCOMMANDS
+from qgnet.config.shipped import find
 from qgnet.runs.folders import CONFIG, checkpoint_run
 
 CONFIG_OPTIONS = ("--config", "-c")
@@ -54,6 +55,8 @@ def prepared(arguments: Sequence[str], subcommand: str) -> list[str]:
         option = config_option(argument)
         words = [argument] if option is None or "=" in argument else [argument, *rest[:1]]
         rest = rest[len(words) - 1 :]
+        if option is not None and words != [option]:
+            words = [f"{option}={find(words[-1].removeprefix(f'{option}='))}"]
         content = content_of(words[-1], option is not None)
         if option is not None:
             file = words[-1].removeprefix(f"{option}=")

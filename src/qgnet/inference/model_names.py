@@ -21,12 +21,12 @@ class Trainable(NamedTuple):
 
 
 TRAINABLE = (
-    Trainable("QGNet", "Liu et al., arXiv 2108.05293", "lightning_configs/pascal5i.yaml"),
-    Trainable("QGNet, ours", "follows the support; EfficientNet-Lite0", "lightning_configs/pascal5i_lite0.yaml"),
-    Trainable("Score maps", "corrects score maps; ours, for few data", "lightning_configs/heads/score_maps.yaml"),
-    Trainable("PFENet", "Tian et al., TPAMI 2020", "lightning_configs/heads/pfenet.yaml"),
-    Trainable("HSNet", "Min et al., ICCV 2021", "lightning_configs/heads/hsnet.yaml"),
-    Trainable("DCAMA", "Shi et al., ECCV 2022", "lightning_configs/heads/dcama.yaml"),
+    Trainable("QGNet", "Liu et al., arXiv 2108.05293", "pascal5i.yaml"),
+    Trainable("QGNet, ours", "follows the support; EfficientNet-Lite0", "pascal5i_lite0.yaml"),
+    Trainable("Score maps", "corrects score maps; ours, for few data", "heads/score_maps.yaml"),
+    Trainable("PFENet", "Tian et al., TPAMI 2020", "heads/pfenet.yaml"),
+    Trainable("HSNet", "Min et al., ICCV 2021", "heads/hsnet.yaml"),
+    Trainable("DCAMA", "Shi et al., ECCV 2022", "heads/dcama.yaml"),
 )
 
 

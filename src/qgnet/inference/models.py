@@ -167,7 +167,7 @@ def _task_of_checkpoint(path: Path, content: dict[str, Any]) -> type[EpisodicTas
     if of_stage_1 or (not named and any("projection" in key for key in weights)):
         raise InputError(
             f"{path} is of stage 1, the prior extractor, which segments nothing. Give a checkpoint of stage 2 "
-            "(`lightning fit --config lightning_configs/pascal5i.yaml`), or `matching`."
+            "(`lightning fit --config pascal5i.yaml`), or `matching`."
         )
     if not named and not any(key.startswith("net.enrichment.") for key in weights):
         raise InputError(f"{path} is no checkpoint of stage 2. Give the last.ckpt or best.ckpt of such a training.")

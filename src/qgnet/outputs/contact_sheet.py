@@ -1,4 +1,4 @@
-"""The contact sheet: the least sure images on one sheet, with a legend."""
+"""The contact sheet: the least certain images, with a legend."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ FONT = 12
 
 
 def write_contact_sheet(out: Path, records: Mapping[str, Record], classes: Sequence[str]) -> None:
-    """``contact_sheet.jpg``: a legend of the classes, then images: the least sure first, empty ones last."""
+    """Write ``contact_sheet.jpg``: a legend of the classes, then images, least certain first and empty ones last."""
 
     def order(name: str) -> tuple[bool, float]:
         segments = records[name]["segments"]
@@ -54,7 +54,7 @@ def write_contact_sheet(out: Path, records: Mapping[str, Record], classes: Seque
 
 
 def thumbnail(record: Record) -> Array:
-    """A small image of an image with its masks; where single objects are told apart, with these and their numbers."""
+    """A thumbnail of an image with its masks, and with numbered single objects if the record has them."""
     image = as_segmented(record)
     size = letterbox_size(image.shape[0], image.shape[1], CELL)[::-1]
     mask = np.zeros(image.shape[:2], np.uint8)
@@ -71,7 +71,7 @@ def thumbnail(record: Record) -> Array:
 
 
 def objects_in(record: Record) -> NDArray[np.int32]:
-    """(H, W): 0 where there is no single object, and a number of its own for each."""
+    """The single objects of a record, (H, W): 0 for none, n for the n-th."""
     objects = np.zeros(record["size"], np.int32)
     found = (counts for segment in record["segments"] for counts in segment[OBJECTS])
     for number, counts in enumerate(found, start=1):
@@ -82,7 +82,7 @@ def objects_in(record: Record) -> NDArray[np.int32]:
 
 
 def as_segmented(record: Record) -> Array:
-    """The image of a record; grey of its size if it was taken away, or exchanged for another, since."""
+    """The image of a record; a grey one of its size if the file is missing or has changed since."""
     try:
         image = decode_image(Path(record["file"]), read_bytes(Path(record["file"])))
     except InputError:

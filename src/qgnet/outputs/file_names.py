@@ -1,4 +1,4 @@
-"""The output files of each image, known before the work; names that meet or are too long are refused."""
+"""The output files of each image, known before the work. Names that collide or are too long are refused."""
 
 import os
 from collections import Counter
@@ -24,7 +24,7 @@ Classes = tuple[str, ...]
 
 
 def record_file(name: str) -> str:
-    """An image's record, below the output folder."""
+    """Path of an image's record, below the output folder."""
     return f"{FOLDER}/{name}.json"
 
 
@@ -41,13 +41,13 @@ def all_files(name: str, formats: Collection[str], classes: Classes) -> dict[str
 
 
 def files_of_all_formats(name: str, classes: Classes) -> dict[str, str]:
-    """An image's files in whatever format."""
+    """An image's files in every format."""
     return all_files(name, FORMATS, classes)
 
 
 @lru_cache(8)
 def class_folders(classes: Classes) -> list[str]:
-    """A folder with ``/`` for each class, named after it and no other, be it in upper case; ``""`` for a single one."""
+    """A folder name with ``/`` for each class, unique in any case of letters; ``""`` for a single class."""
     if len(classes) == 1:
         return [""]
     plain = [folder_name(name) for name in classes]
@@ -60,29 +60,29 @@ def class_folders(classes: Classes) -> list[str]:
 
 
 def folder_name(name: str) -> str:
-    """A class's name as that of a folder: none that lies elsewhere, is hidden, or is used for other files."""
+    """A class name as a folder name: not a path, not hidden, not a name that is used for other files."""
     plain = name.replace("/", "_").replace("\\", "_").replace("\0", "_")
     return f"_{plain}" if not plain or plain.startswith(".") or caseless(plain) in RESERVED else plain
 
 
 def caseless(path: str) -> str:
-    """A path as file systems compare it that take upper and lower case, and an umlaut's two spellings, for one."""
+    """A path for comparison on file systems that ignore case and Unicode form."""
     return normalized_name(path).casefold()
 
 
 def longest_name(out: Path) -> int:
-    """Bytes of the longest name that a file in the output folder, which is there, may have."""
+    """Most bytes of a file name in the output folder, which must exist."""
     most = os.pathconf(out, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST
     return most if most > 0 else LONGEST  # -1 where there is no limit
 
 
 def is_too_long(name: str, longest: int) -> bool:
-    """Whether one of an image's files would have a longer name; its record's is the longest."""
+    """Whether a file of an image would have a longer name; that of its record is the longest."""
     return max(map(len, os.fsencode(record_file(name)).split(b"/"))) > longest
 
 
 def check_distinct(out: Path, images: Mapping[str, Path], formats: Collection[str], classes: Classes) -> None:
-    """InputError if a file would be written twice, or where another needs a folder, or by a name that is too long."""
+    """Raise InputError if two files collide, a file is where a folder is needed, or a name is too long."""
     longest = longest_name(out)
     for name, folder in zip(classes, class_folders(classes), strict=True):
         if len(os.fsencode(folder)) > longest + 1:
@@ -108,7 +108,7 @@ REMEDY = "Rename one of them, or write them to an --out of their own."
 
 
 def _written(images: Mapping[str, Path], formats: Collection[str], classes: Classes) -> Iterator[tuple[str, str]]:
-    """Each file as often as it would be written, and what it is of, for a message."""
+    """Each file that would be written, repeats included, and its source, for a message."""
     for name, path in images.items():
         for chosen in formats:
             by = f"{path} (--format {chosen})"
@@ -117,12 +117,12 @@ def _written(images: Mapping[str, Path], formats: Collection[str], classes: Clas
 
 
 def _folders(file: str) -> Iterator[str]:
-    """The folders that a file lies in, below the output folder, the inner ones first."""
+    """The folders of a file below the output folder, innermost first."""
     while "/" in file:
         file = file.rpartition("/")[0]
         yield file
 
 
 def ignores_case(out: Path) -> bool:
-    """Whether the file system of the output folder, in which there is `FOLDER`, takes upper and lower case for one."""
+    """Whether the file system of the output folder ignores case; `FOLDER` must exist in it."""
     return (out / FOLDER.upper()).exists()

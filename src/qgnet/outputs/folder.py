@@ -1,4 +1,4 @@
-"""The output folder of a run: what is written, and what of earlier runs is moved aside."""
+"""The output folder of a run: its files, and how files of earlier runs are moved aside."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,23 +25,23 @@ from qgnet.outputs.records import (
 from qgnet.outputs.segments import Result
 
 ASIDE = ".qgnet-earlier"
-"""In the output folder: what was moved aside, in the folders it was in; the last of each name."""
+"""Folder in the output folder for files that were moved aside, with their folders; the last of each name is kept."""
 
 APART = " of single objects"
-"""Added to a format's name in records, of a file in which they are told apart."""
+"""Added to the format of a file in records if the file holds single objects."""
 
 
 class OutputFolder:
-    """What a run writes, image by image; several processes may share the images.
+    """Writes the files of a run, image by image. Several processes may share the images.
 
     Args:
-        out: the folder, which is there.
-        images: name → file; of all processes.
-        formats: that are written.
-        classes: all of them.
-        run: fingerprint of what results depend on, apart from the image.
-        instances: whether single objects are told apart. Masks do not depend on it, so that what is done is not done
-            again; see :meth:`update`.
+        out: the folder; it must exist.
+        images: name → file, of all processes.
+        formats: the formats to write.
+        classes: names of all classes.
+        run: fingerprint of all that results depend on, except the image.
+        instances: whether files hold single objects. Masks do not depend on it, so finished images are only updated,
+            see :meth:`update`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class OutputFolder:
         self.writers = writers(instances)
 
     def files(self, name: str) -> dict[str, str]:
-        """An image's files in this run → what is in each: its format, and whether single objects are told apart."""
+        """An image's files in this run → the content of each: its format, and whether it holds single objects."""
         files = all_files(name, self.formats, self.classes)
         return {
             file: f"{kind}{APART}" if self.instances and kind in OF_OBJECTS else kind for file, kind in files.items()
@@ -74,7 +74,7 @@ class OutputFolder:
         return frozenset(file for name in self.images for file in self.files(name))
 
     def pending(self) -> dict[str, Path]:
-        """The images that are not done."""
+        """The images that are not finished."""
         return {name: path for name, path in self.images.items() if not self._is_done(name, path)}
 
     def _is_done(self, name: str, path: Path) -> bool:
@@ -88,13 +88,13 @@ class OutputFolder:
         )
 
     def write(self, image: InputImage, result: Result | None) -> None:
-        """Write an image's files, move aside what is there of it from earlier runs, and write its record last.
+        """Write an image's files, move aside its files of earlier runs, and write its record last.
 
-        What the same run wrote in other formats stays, and what nobody has recorded is moved aside first.
+        Files of the same run in other formats stay. Files without a record are moved aside first.
 
         Args:
             image: as it was read.
-            result: what was found in it; None if it could not be read.
+            result: its masks; None if it could not be read.
         """
         name, files = image.name, self.files(image.name)
         before = read_record(self.out, name)
@@ -120,12 +120,12 @@ class OutputFolder:
         return record_of(image.path, result, self.run, self.instances)
 
     def update(self, name: str, record: Record) -> Record:
-        """Bring what is there of an image that was done before to what this run says of it; its record by now.
+        """Update the files of a finished image for this run, and return its new record.
 
-        That is where the image lies now, in its labelme file, too, and whether single objects are told apart.
+        Updated are the path of the image, also in its labelme file, and whether files hold single objects.
 
         Raises:
-            InputError: if the labelme file is none any more, or the image was exchanged just now.
+            InputError: if the labelme file is damaged, or the image has just changed.
         """
         path, before = self.images[name], record
         if "labelme" in self.formats:
@@ -146,9 +146,9 @@ class OutputFolder:
         return record
 
     def clear(self) -> list[str]:
-        """Move aside what earlier runs wrote of images that are not in this one, unless it is still right; the files.
+        """Move aside the outdated files of images that are not in this run, and return them.
 
-        It is if this run would say the same of the image, and does not write of it under another name.
+        Files stay if this run would write the same, and does not write them under another name.
         """
         own, aside = {os.path.abspath(path) for path in self.images.values()}, []
         for name in self._recorded() - self.images.keys():
@@ -160,7 +160,7 @@ class OutputFolder:
         return aside
 
     def _recorded(self) -> set[str]:
-        """Names of all images that have a record, be it a broken one."""
+        """Names of all images with a record, broken records included."""
         folder = self.out / FOLDER
         files = (path for path in folder.rglob("*.json") if path.is_file())
         return {path.relative_to(folder).as_posix().removesuffix(".json") for path in files}
@@ -169,7 +169,7 @@ class OutputFolder:
         return (self.out / record_file(name)).exists()
 
     def _earlier_files(self, name: str, record: Record | None) -> dict[str, str]:
-        """What earlier runs wrote of an image; where its record is broken, what they may have written."""
+        """Files of an image from earlier runs; if its record is broken, all files that they may have written."""
         if record is not None:
             files: dict[str, str] = record.get("files", {})
             return files

@@ -1,4 +1,4 @@
-"""Writes an image's result in each output format; a file is whole or not there."""
+"""Writes the result of an image in each output format. A file is complete or missing."""
 
 import json
 import os
@@ -50,9 +50,9 @@ def files_and_segments(chosen: str, name: str, result: Result) -> Iterator[tuple
 
 
 def write_overlay(out: Path, name: str, source: Path, result: Result, instances: bool = False) -> None:
-    """The image with the masks over it; InputError if it is another one by now.
+    """Write the image with its masks; InputError if the file has changed since it was read.
 
-    Several classes have a legend; with `instances` single objects are outlined, and how many there are is said.
+    Several classes get a legend. With `instances` single objects are outlined and counted.
     """
     image = decode_image(source, read_bytes(source))
     if image.shape[:2] != result.mask.shape:
@@ -75,9 +75,9 @@ def write_labelme(
         out: the output folder.
         name: of the image there.
         source: the image's own file.
-        result: what was found in it.
-        image_path: where labelme looks for the image; by default its own file.
-        instances: whether there is a polygon for each single object, with its number, not for each connected part.
+        result: its masks.
+        image_path: path of the image for labelme; by default that of its file.
+        instances: one numbered polygon for each single object, instead of one for each connected part.
     """
     height, width = result.mask.shape
     file = out / the_file("labelme", name)
@@ -106,13 +106,13 @@ def objects_of(segment: Segment) -> Iterator[tuple[int, NDArray[np.uint8]]]:
 
 
 def path_from(folder: Path, source: Path) -> str:
-    """The way from a folder to an image, with ``/``; the whole path where there is none, from drive to drive."""
+    """The relative path from a folder to an image, with ``/``; the absolute path on another drive."""
     here, there = Path(os.path.realpath(folder)), Path(os.path.realpath(source.parent)) / source.name
     return (there if here.drive != there.drive else Path(os.path.relpath(there, here))).as_posix()
 
 
 def update_image_path(file: Path, source: Path) -> None:
-    """Let a labelme file look for its image where that lies now; InputError if it is no labelme file any more."""
+    """Write the present path of the image to a labelme file; InputError if the file is damaged."""
     try:
         content = json.loads(file.read_text(encoding="utf-8", errors="surrogateescape"))
         moved = content["imagePath"] != path_from(file.parent, source)
@@ -138,12 +138,12 @@ OF_OBJECTS: dict[str, Writer] = {
 
 
 def writers(instances: bool) -> dict[str, Writer]:
-    """Of the formats with files of each image; ``instances``: of single objects where these can be told apart."""
+    """Functions that write the formats with a file per image; ``instances`` adds single objects where possible."""
     return WRITERS | OF_OBJECTS if instances else WRITERS
 
 
 def the_file(chosen: str, name: str) -> str:
-    """An image's file, below the output folder, in a format that has one for all classes."""
+    """The file of an image, below the output folder, in a format with one file for all classes."""
     (file,) = files_of(chosen, name, ())
     return file
 
@@ -160,6 +160,6 @@ def write_grey(path: Path, grey: NDArray[np.uint8]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file in UTF-8; a file's name in it that is no text keeps its bytes."""
+    """Write a text file in UTF-8. Undecodable bytes of file names are kept (surrogateescape)."""
     with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8", errors="surrogateescape")

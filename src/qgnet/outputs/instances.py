@@ -1,4 +1,4 @@
-"""A mask as single objects: its connected parts, and those that touch cut apart at their necks."""
+"""Single objects of a mask: its connected parts, cut where objects touch."""
 
 import cv2
 import numpy as np
@@ -41,7 +41,7 @@ def split(mask: Labels) -> Objects:
 
 
 def without_specks(objects: Objects) -> Objects:
-    """Those that are large enough, numbered anew."""
+    """The objects that are large enough, renumbered."""
     areas = np.bincount(objects.ravel())
     areas[0] = 0
     kept = (areas > 0) & (areas >= SMALLEST * areas.max())
@@ -49,7 +49,7 @@ def without_specks(objects: Objects) -> Objects:
 
 
 def split_part(part: NDArray[np.bool_]) -> Objects:
-    """The pieces of one connected part, (h, w): 1 all over unless it is clearly several objects that touch."""
+    """The pieces of one connected part, (h, w): a single piece unless it clearly is several touching objects."""
     from skimage.segmentation import expand_labels  # noqa: PLC0415
 
     padded = np.pad(part, 1).astype(np.uint8)
@@ -65,7 +65,7 @@ def split_part(part: NDArray[np.bool_]) -> Objects:
 
 
 def split_at_necks(depth: NDArray[np.float32]) -> Objects:
-    """The same of the distance of its pixels to the outside, (h, w), which is 0."""
+    """The pieces of a part, given the distance of each pixel to the background, (h, w); 0 outside."""
     from skimage.measure import label  # noqa: PLC0415
     from skimage.morphology import local_maxima, reconstruction  # noqa: PLC0415
     from skimage.segmentation import watershed  # noqa: PLC0415
@@ -87,7 +87,7 @@ def split_at_necks(depth: NDArray[np.float32]) -> Objects:
 
 
 def solidity(pieces: Objects) -> float:
-    """The part of their convex hulls that pieces fill, mean by area."""
+    """Share of their convex hulls that the pieces fill, weighted by area."""
     from skimage.measure import regionprops  # noqa: PLC0415
 
     regions = regionprops(pieces)

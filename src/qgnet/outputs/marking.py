@@ -1,4 +1,4 @@
-"""Marks on images for people: masks in their classes' colours, outlines, legends and counts."""
+"""Marks on images for viewing: masks in the colours of their classes, outlines, legends and counts."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -21,7 +21,7 @@ FONT_SHARE = 45
 
 
 class Entry(NamedTuple):
-    """Of a legend: a class by its number, from 1, and what is said of it."""
+    """An entry of a legend: the number of a class, from 1, and its text."""
 
     number: int
     text: str
@@ -33,12 +33,12 @@ def colour_of(number: int) -> tuple[int, int, int]:
 
 
 def draw_masks(image: Array, mask: NDArray[np.uint8], objects: NDArray[np.int32] | None = None) -> Array:
-    """(H, W, 3) with each class of (H, W) in its colour, half transparent, outlined; single objects, too, if given.
+    """The image (H, W, 3) with each class half transparent and outlined, and the outlines of single objects if given.
 
     Args:
         image: RGB.
         mask: class numbers, 0 background.
-        objects: (H, W), 0 where there is none, and a number of its own for each.
+        objects: (H, W), 0 for none, n for the n-th single object.
     """
     blended, line = image.copy(), max(1, max(mask.shape) // 400)
     for number in np.unique(mask[mask > 0]).tolist():
@@ -52,7 +52,7 @@ def draw_masks(image: Array, mask: NDArray[np.uint8], objects: NDArray[np.int32]
 
 
 def single(objects: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.uint8], tuple[slice, slice]]]:
-    """Each object of (H, W) in its box, (h, w) in {0, 1}, and the box: rows and columns."""
+    """Each object of (H, W) as a mask (h, w) in {0, 1}, and its box: rows and columns."""
     from scipy import ndimage  # noqa: PLC0415 (quick to start without)
 
     boxes = enumerate(ndimage.find_objects(objects), start=1)
@@ -62,19 +62,19 @@ def single(objects: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.uint8], tupl
 def outline(
     image: Array, inside: NDArray[np.uint8], colour: tuple[int, int, int], line: int, at: tuple[int, int] = (0, 0)
 ) -> None:
-    """Draw the outline of (h, w) in {0, 1}, whose left upper corner is at (x, y), on an image."""
+    """Draw the outline of a mask (h, w) in {0, 1} on an image; its upper left corner is at (x, y)."""
     outlines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(image, outlines, -1, colour, line, offset=at)
 
 
 def plain(name: str) -> str:
-    """A class's name in a legend: of one line, and not too long."""
+    """A class name for a legend: one line, shortened if it is long."""
     words = " ".join(name.split())
     return words if len(words) <= LONGEST_NAME else f"{words[: LONGEST_NAME - 1]}…"
 
 
 def legend(entries: Sequence[Entry], size: int, width: int) -> Image.Image:
-    """Entries side by side, in as many rows of at most a width in pixels as they need, on white; a font of a size."""
+    """A legend on white: entries side by side, wrapped at a width in pixels, in a font size."""
     font, height = ImageFont.load_default(size), size + 2 * PADDING
     places, x, y, widest = [], 0, 0, 0
     for entry in entries:
@@ -94,7 +94,7 @@ def legend(entries: Sequence[Entry], size: int, width: int) -> Image.Image:
 
 
 def draw_legend(image: Array, entries: Sequence[Entry]) -> Array:
-    """The image with a legend in its left upper corner, an entry below the other; without where it does not fit."""
+    """The image with a legend in its upper left corner, one entry per line; without it if it does not fit."""
     if not entries:
         return image
     drawn = legend(entries, max(LEAST_FONT, max(image.shape) // FONT_SHARE), 1)
@@ -106,7 +106,7 @@ def draw_legend(image: Array, entries: Sequence[Entry]) -> Array:
 
 
 def draw_counts(image: Array, counts: Sequence[Entry]) -> Array:
-    """The image with numbers in the left lower corner, each on its class's colour, as many as fit."""
+    """The image with the counts in its lower left corner, each on the colour of its class, as many as fit."""
     marked = Image.fromarray(image)
     draw, font, left = ImageDraw.Draw(marked), ImageFont.load_default(LEAST_FONT), 0
     for entry in counts:

@@ -1,4 +1,4 @@
-"""A record of each image, by which a run is resumed and from which tables of all images are made."""
+"""A record of each image. Runs resume from records, and tables of all images are made from them."""
 
 import csv
 import hashlib
@@ -23,11 +23,11 @@ from qgnet.outputs.segments import Result, Segment
 Record = dict[str, Any]
 COLUMNS = ("image", "class", "score", "area", "empty")
 OBJECTS = "objects"
-"""In a segment of a record, where single objects are told apart: the run lengths of each. The column of their count."""
+"""Key of the run lengths of single objects in a segment of a record, and name of the column with their number."""
 
 
 def record_of(path: Path, result: Result, run: str, instances: bool = False) -> Record:
-    """Of an image that was segmented in a run of this fingerprint; ``instances``: with its single objects."""
+    """The record of a segmented image; ``run`` is the run's fingerprint, ``instances`` adds single objects."""
     segments = []
     for segment in result.segments.values():
         of_class = {"class": segment.name, "score": round(segment.score, 4), "area": segment.area}
@@ -38,7 +38,7 @@ def record_of(path: Path, result: Result, run: str, instances: bool = False) -> 
 
 
 def with_objects(record: Record, result: Result) -> Record:
-    """A record with the single objects of what was found."""
+    """A record with single objects."""
     found = [[run_lengths(mask) for _, mask in objects_of(segment)] for segment in result.segments.values()]
     segments = [segment | {OBJECTS: each} for segment, each in zip(record["segments"], found, strict=True)]
     return record | {"segments": segments}
@@ -51,12 +51,12 @@ def without_objects(record: Record) -> Record:
 
 
 def has_objects(record: Record) -> bool:
-    """Whether single objects are told apart."""
+    """Whether a record holds single objects."""
     return any(OBJECTS in segment for segment in record["segments"])
 
 
 def result_of(record: Record) -> Result:
-    """What a record keeps of a result: its masks; probabilities are 0 and 1."""
+    """The result of a record: its masks; probabilities are 0 and 1."""
     masks = {segment["class"]: (decoded(record, segment["counts"]), segment["score"]) for segment in record["segments"]}
     return Result(
         {name: Segment(name, mask, mask.astype(np.float32), score, {}) for name, (mask, score) in masks.items()}
@@ -64,13 +64,13 @@ def result_of(record: Record) -> Result:
 
 
 def run_lengths(mask: NDArray[np.uint8]) -> str:
-    """COCO's of (H, W) in {0, 1}."""
+    """COCO's run lengths of a mask (H, W) in {0, 1}."""
     counts: str = coco_masks.encode(np.asfortranarray(mask))["counts"].decode()
     return counts
 
 
 def error_record(path: Path, error: str, run: str) -> Record:
-    """Of an image that cannot be read."""
+    """The record of an image that cannot be read."""
     return {"run": run, "file": str(path), "error": error}
 
 
@@ -80,7 +80,7 @@ def write_record(out: Path, name: str, record: Record) -> None:
 
 
 def read_record(out: Path, name: str) -> Record | None:
-    """An image's record; None if there is none, or not as `write_record` wrote it: then the image is done again."""
+    """An image's record; None if it is missing or damaged: the image is then segmented again."""
     try:
         content = json.loads((out / record_file(name)).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -92,22 +92,22 @@ def read_record(out: Path, name: str) -> Record | None:
 
 
 def digest(record: Record) -> str:
-    """Of a record's content."""
+    """SHA-256 of a record's content."""
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
 def is_current(record: Record, path: Path, run: str) -> bool:
-    """Whether a record says what a run of this fingerprint would say of the image as it is now."""
+    """Whether a run of this fingerprint would give the same result for the present image."""
     return bool(record["run"] == run and os.path.exists(path) and record.get("stamp") == stamp(path))
 
 
 def is_complete(file: Path) -> bool:
-    """Whether there is such a file; one that has no bytes was lost."""
+    """Whether a file exists and is not empty."""
     return file.is_file() and file.stat().st_size > 0
 
 
 def write_csv(out: Path, records: Mapping[str, Record]) -> None:
-    """``segments.csv``: a line per image and class; where single objects are told apart, their number comes last."""
+    """Write ``segments.csv``: a line per image and class; the number of single objects, if any, is the last column."""
     text = io.StringIO(newline="")
     counted = [OBJECTS] if any(map(has_objects, records.values())) else []
     writer = csv.DictWriter(text, [*COLUMNS, *counted], extrasaction="ignore", lineterminator="\n")
@@ -119,9 +119,9 @@ def write_csv(out: Path, records: Mapping[str, Record]) -> None:
 
 
 def write_coco(out: Path, records: Mapping[str, Record], classes: Sequence[str], as_polygons: bool) -> None:
-    """``annotations.json``: COCO's format, masks as compressed run lengths or as polygons.
+    """Write ``annotations.json`` in COCO's format, with masks as compressed run lengths or polygons.
 
-    An annotation is all of a class in an image, or where single objects are told apart one of them.
+    An annotation is a class in an image, or a single object if the record holds them.
     """
     images: list[Record] = []
     annotations: list[Record] = []
@@ -151,20 +151,20 @@ def write_coco(out: Path, records: Mapping[str, Record], classes: Sequence[str],
 
 
 def annotated(record: Record) -> Iterator[tuple[Record, str]]:
-    """What COCO has an annotation of: the segment of the class, and run lengths."""
+    """The segment and the run lengths of each COCO annotation."""
     for segment in record["segments"]:
         parts = [] if segment["empty"] else segment.get(OBJECTS, [segment["counts"]])
         yield from ((segment, counts) for counts in parts)
 
 
 def decoded(record: Record, counts: str) -> NDArray[np.uint8]:
-    """(H, W) in {0, 1} of run lengths of a record."""
+    """The mask (H, W) in {0, 1} of run lengths in a record."""
     mask: NDArray[np.uint8] = coco_masks.decode({"size": record["size"], "counts": counts})
     return mask
 
 
 def check_writable(out: Path) -> None:
-    """Make the output folder; InputError if that cannot be done."""
+    """Create the output folder; InputError if it cannot be created."""
     try:
         (out / FOLDER).mkdir(parents=True, exist_ok=True)
     except OSError as error:

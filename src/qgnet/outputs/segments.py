@@ -1,4 +1,4 @@
-"""What a Segmenter says of an image."""
+"""The result of a Segmenter for an image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ def furthest_above(
     Args:
         probabilities: (H, W) of each class.
         thresholds: of each class.
-        there: whether the image shows the class at all.
+        there: whether the image shows each class.
 
     Returns:
-        (H, W): which of the classes, counted from 0; -1 where none is above its threshold.
+        (H, W): index of the class, from 0; -1 where no class is above its threshold.
     """
     winner = np.full(probabilities[0].shape, -1, np.int16)
     best = np.zeros_like(probabilities[0])
@@ -46,9 +46,8 @@ class Segment:
         name: of the class.
         mask: (H, W) uint8 in {0, 1}.
         probability: (H, W) float32 in [0, 1].
-        score: how sure it is that the image shows the class, in [0, 1].
-        maps: name → (h, w) float32 in [0, 1], the network's region maps at its positions; of an image in tiles
-            those of the first one.
+        score: probability that the image shows the class, in [0, 1]; see *The score* in the guide.
+        maps: name → (h, w) float32 in [0, 1], the region maps of the network; with tiles those of the first tile.
     """
 
     name: str
@@ -59,25 +58,25 @@ class Segment:
 
     @property
     def empty(self) -> bool:
-        """Whether there is none of the class."""
+        """Whether the mask has no pixel."""
         return not self.mask.any()
 
     @property
     def area(self) -> int:
-        """Pixels of the mask."""
+        """Number of pixels of the mask."""
         return int(np.count_nonzero(self.mask))
 
     @cached_property
     def instances(self) -> Objects:
-        """(H, W) int32: 0 where there is no single object, n of the n-th one; found when it is first asked for.
+        """Single objects, (H, W) int32: 0 for none, n for the n-th. Computed at first use.
 
-        They are the mask's connected parts without specks, cut where objects touch: `qgnet.outputs.instances.split`.
+        They are the connected parts of the mask without specks, cut where objects touch.
         """
         return split(self.mask)
 
     @property
     def count(self) -> int:
-        """How many single objects there are."""
+        """Number of single objects."""
         return int(self.instances.max(initial=0))
 
 
@@ -86,25 +85,25 @@ class Result:
     """All classes in an image.
 
     Attributes:
-        segments: class name → what there is of it; the masks of two classes share no pixel.
+        segments: class name → its segment. The masks of two classes share no pixel.
     """
 
     segments: dict[str, Segment]
 
     @property
     def best(self) -> Segment:
-        """The class that is there most surely."""
+        """The class with the highest score."""
         return max(self.segments.values(), key=lambda segment: segment.score)
 
     @property
     def mask(self) -> Labels:
-        """(H, W) uint8: 0 background, n the n-th class; so {0, 1} of a single class."""
+        """(H, W) uint8: 0 background, n the n-th class; {0, 1} for a single class."""
         masks = [number * segment.mask for number, segment in enumerate(self.segments.values(), start=1)]
         return np.maximum.reduce(masks)
 
     @property
     def instances(self) -> Objects:
-        """(H, W) int32: 0 where there is no single object, n of the n-th one; those of one class after the other."""
+        """Single objects, (H, W) int32: 0 for none, n for the n-th; numbered class by class."""
         objects, count = np.zeros(self.mask.shape, np.int32), 0
         for segment in self.segments.values():
             objects += np.where(segment.instances > 0, segment.instances + count, 0).astype(np.int32)
@@ -113,30 +112,30 @@ class Result:
 
     @property
     def probability(self) -> Map:
-        """(H, W) float32 in [0, 1], of the likeliest class at each pixel."""
+        """(H, W) float32 in [0, 1], the highest of all classes at each pixel."""
         return np.maximum.reduce([segment.probability for segment in self.segments.values()])
 
     @property
     def score(self) -> float:
-        """That of the class that is there most surely, in [0, 1]."""
+        """The highest score of all classes, in [0, 1]."""
         return self.best.score
 
     @property
     def maps(self) -> dict[str, Map]:
-        """The network's region maps of the same class: name → (h, w) in [0, 1]."""
+        """Region maps of the class with the highest score: name → (h, w) in [0, 1]."""
         return self.best.maps
 
     @property
     def guided_map(self) -> Map | None:
-        """The map of cross-correspondence, (h, w): similarity to the supports' object; None of a network without it."""
+        """Guided map (cross-correspondence), (h, w) in [0, 1]: similarity to the supports' object; None without one."""
         return self.maps.get("guided")
 
     @property
     def prior_map(self) -> Map | None:
-        """The map of self-correspondence, (h, w); None of a network without it."""
+        """Prior map (self-correspondence), (h, w) in [0, 1]; None without one."""
         return self.maps.get("prior")
 
     @property
     def empty(self) -> bool:
-        """Whether none of the classes is there."""
+        """Whether all masks are empty."""
         return all(segment.empty for segment in self.segments.values())

@@ -85,7 +85,7 @@ def import_network(kind: str, state: State, source: Path, output: Path, levels: 
     return (
         f"{source} is a {kind}: encoder {encoder}, {note}; {width} channels, {count} levels.\n"
         f"{output} is a checkpoint of it. Test it with the configuration and the fold that it was trained for, e.g.:\n"
-        f"  lightning test --config lightning_configs/pascal5i.yaml --data.fold 0 --ckpt_path {output} \\\n"
+        f"  lightning test --config pascal5i.yaml --data.fold 0 --ckpt_path {output} \\\n"
         f"    --model.encoder {encoder} {setting} --model.width {width} --model.levels '[{sides}]'"
     )
 
@@ -109,7 +109,7 @@ def import_head(name: str, state: State, source: Path, output: Path) -> str:
         f"{source} is a {task.method}: encoder {encoder}.\n"
         f"{output} is a checkpoint of it. Test it with the fold that it was trained for, or segment images of your "
         "own:\n"
-        f"  lightning test --config lightning_configs/heads/{name}.yaml --data.fold 0 --ckpt_path {output} \\\n"
+        f"  lightning test --config heads/{name}.yaml --data.fold 0 --ckpt_path {output} \\\n"
         f"    --model.encoder {encoder}\n"
         f"  qgnet segment photographs/ --ckpt {output} --support cat.jpg cat.png --out masks/"
     )
@@ -123,7 +123,7 @@ def import_prior_extractor(prefix: str, state: State, source: Path, output: Path
     return (
         f"{source} has a {encoder.name} under {prefix}*; its other {len(state) - len(inside)} tensors are left out.\n"
         f"{output} is a prior extractor. Train stage 2 on it:\n"
-        "  lightning fit --config lightning_configs/pascal5i.yaml --data.fold 0 \\\n"
+        "  lightning fit --config pascal5i.yaml --data.fold 0 \\\n"
         f"    --model.prior_encoder {encoder.name} --model.prior_weights {output}"
     )
 
@@ -135,7 +135,7 @@ def import_encoder(state: State, source: Path, output: Path) -> str:
     return (
         f"{source} is a {encoder.name}.\n"
         f"{output} holds its weights, without the classifier. Train stage 2 on it:\n"
-        "  lightning fit --config lightning_configs/pascal5i.yaml --data.fold 0 \\\n"
+        "  lightning fit --config pascal5i.yaml --data.fold 0 \\\n"
         f"    --model.encoder {encoder.name} --model.encoder_weights {output} --model.prior_weights …\n"
         f"or, if it was trained without labels, give it as --model.prior_encoder {encoder.name} "
         f"--model.prior_weights {output}."

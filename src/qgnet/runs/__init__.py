@@ -1,1 +1,1 @@
-"""A run's folder: what the run is, its results, and the tables made of them."""
+"""The folder of a run: what the run is, its results, and tables of results."""

@@ -1,4 +1,4 @@
-"""What makes two results comparable: the one list of it, recorded in ``results.json`` and compared by ``qgnet report``.
+"""What makes two results comparable; recorded in ``results.json`` and compared by ``qgnet report``.
 
 Compared are data set, test images (with the choices that their masks were drawn by), the classes of every fold, shots,
 protocol, number of episodes or their manifest, image size, smallest object, and classes that were trained on though
@@ -54,7 +54,7 @@ def conditions(data: "EpisodeDataModule", episodes: int, trained_classes: Sequen
 
 @dataclass(frozen=True)
 class Setting:
-    """What two tests must share to stand in one table: the DataModule's name, all other choices in words, …."""
+    """What two tests must share to be in one table: the DataModule's name, all other choices in words, …."""
 
     data: str
     choices: str
@@ -63,7 +63,7 @@ class Setting:
 
     @classmethod
     def of(cls, result: Mapping[str, Any]) -> "Setting":
-        """The setting of one ``results.json``; of before images and classes were recorded, without them."""
+        """The setting of a ``results.json``; old files lack images and classes."""
         parts = [*protocol_words(result["protocol"]), episode_words(result)]
         parts += [f"{result['image_size']} px", f"objects of {result['min_class_area']} px and more"]
         parts += image_words(result.get("images") or {}) + class_words(result.get("classes") or [])
@@ -73,7 +73,7 @@ class Setting:
 
     @property
     def of_manifest(self) -> bool:
-        """Whether a manifest says which episodes they are, whatever the seed."""
+        """Whether a manifest lists the episodes, so that the seed does not matter."""
         return MANIFEST in self.choices
 
 

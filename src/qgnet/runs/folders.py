@@ -1,4 +1,4 @@
-"""The folders that runs leave their files in: ``runs/<experiment>/<fold, shots, seed>/``."""
+"""The folders of runs: ``runs/<experiment>/<fold, shots, seed>/``."""
 
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ SEED = 321
 
 
 def run_folder(subcommand: str, config: Namespace) -> tuple[Path, Identity]:
-    """Claim the folder for this run's files: one that holds no run yet, or the one whose training is resumed."""
+    """Claim a folder for this run: one without a run, or that of the training to resume."""
     identity = Identity(identify(subcommand, config))
     if config.run:
         folder = Path(config.run)
@@ -44,7 +44,7 @@ def run_folder(subcommand: str, config: Namespace) -> tuple[Path, Identity]:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a run has begun in a folder; a checkpoint without a configuration is not written over, either."""
+    """Whether a run has started in a folder; a checkpoint without a configuration counts too."""
     return (folder / CONFIG).exists() or any((folder / CHECKPOINTS).glob("*.ckpt"))
 
 
@@ -71,7 +71,7 @@ def identify(subcommand: str, config: Namespace) -> dict[str, Any]:
 
 
 def data_settings(config: Namespace) -> Namespace:
-    """The DataModule's, with the seed that the protocol stands for."""
+    """The settings of the DataModule, with the protocol's seed."""
     settings = config.data.get("init_args", Namespace()).clone()
     if "protocol" in settings and settings.get("seed") is None:
         settings.seed = default_seed(Protocol(**settings.protocol.as_dict()))
@@ -79,13 +79,13 @@ def data_settings(config: Namespace) -> Namespace:
 
 
 def resumes(config: Namespace, folder: Path) -> bool:
-    """Whether the checkpoint to start from is this folder's own."""
+    """Whether the checkpoint to start from lies in this folder."""
     checkpoint = config.get("ckpt_path")
     return bool(checkpoint) and checkpoint_run(Path(checkpoint)).resolve() == folder.resolve()
 
 
 def find_checkpoint(subcommand: str, config: Namespace) -> None:
-    """Turn ``--ckpt_path last`` or ``best`` into that checkpoint of the newest training named like this one.
+    """Replace ``--ckpt_path last`` or ``best`` by that checkpoint of the newest training of the same name.
 
     That is one with the same configuration files, fold, shots and seeds. A training is resumed in its folder, which
     ``--run`` may name instead; of a test, ``--run`` names where its own files go. InputError if there is none.
@@ -105,7 +105,7 @@ def find_checkpoint(subcommand: str, config: Namespace) -> None:
 
 
 def planned_folder(subcommand: str, config: Namespace) -> Path:
-    """The folder named after experiment, fold, shots and seed, whether there is one yet or not."""
+    """The folder named after experiment, fold, shots and seed; it may not exist yet."""
     settings = data_settings(config)
     details = [f"{key}{settings[key]}" for key in ("fold", "seed") if key in settings]
     if "shots" in settings:
@@ -146,9 +146,9 @@ def experiment_folder(config: Namespace) -> Path:
 
 
 def training_of(run: Path) -> dict[str, Any]:
-    """What a run's folder says of its training: ``experiment``, ``seed``, ``data_seed`` and ``shots``.
+    """What a run's folder records of its training: ``experiment``, ``seed``, ``data_seed`` and ``shots``.
 
-    The last three are None if nothing in it says so, as for imported weights.
+    The last three are None if they are not recorded, as for imported weights.
     """
     identity = read_identity(run)
     if identity:
@@ -183,7 +183,7 @@ def experiment_name(run: Path) -> str:
 
 @rank_zero_only
 def keep_metrics(folder: Path) -> None:
-    """Set a folder's ``metrics.csv`` aside as ``metrics-1.csv``, -2 …: the logger of a resumed run begins anew."""
+    """Rename ``metrics.csv`` to ``metrics-1.csv``, -2 …: the logger of a resumed run starts a new file."""
     metrics = folder / "metrics.csv"
     if metrics.exists():
         numbers = [path.stem.rpartition("-")[2] for path in folder.glob("metrics-*.csv")]

@@ -1,4 +1,4 @@
-"""What a run is, in a file of its own from the start; a lock next to it says that the run has not ended."""
+"""What a run is, in a file that is written at its start. A lock beside it shows that the run has not ended."""
 
 import json
 import os
@@ -51,7 +51,7 @@ class Identity:
     def claim(self, folder: Path) -> bool:
         """Write the file into a folder without a run; whether the folder now is this command's.
 
-        A run killed before it began has left the folder to others. InputError if it cannot be written to.
+        A folder of a run that was killed before it started is free. InputError if the folder cannot be written to.
         """
         try:
             missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -81,7 +81,7 @@ class Identity:
         return True
 
     def resume(self, folder: Path) -> None:
-        """Take a folder whose training is resumed; of several processes the first one does.
+        """Take the folder of a training to resume; only the first of several processes does.
 
         Raises:
             InputError: if that training still runs.
@@ -100,7 +100,7 @@ class Identity:
             self.lock = None
 
     def release(self) -> None:
-        """Give up a folder in which nothing was begun."""
+        """Give up a folder in which nothing was started."""
         self.end()
         if self.written is None or (self.written / "config.yaml").exists():
             return
@@ -113,7 +113,7 @@ class Identity:
 
 
 def read_identity(folder: Path) -> dict[str, Any] | None:
-    """What the run in a folder is; None for one of before there was such a file."""
+    """What the run in a folder is; None for old runs without such a file."""
     try:
         facts = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):

@@ -1,4 +1,4 @@
-"""What ``results.json`` calls its baselines; needs neither torch nor Lightning."""
+"""Names of the baselines in ``results.json``; needs neither torch nor Lightning."""
 
 RESULTS = "results.json"
 EVERYTHING = "everything foreground"

@@ -13,7 +13,7 @@ from qgnet.runs.tables import collect
 
 
 def take_first_seed(subcommand: str, config: Namespace) -> list[list[str]]:
-    """Set the configuration of a test to the first seed; what the others add to the command line.
+    """Set a test to the protocol's first seed; the extra arguments for each of the other seeds.
 
     Each has a folder of its own, inside of ``--run`` if that is given. InputError for data without a protocol.
     """

@@ -1,4 +1,4 @@
-"""Finished tests collected into the paper's tables: folds, their mean, mIoU and FB-IoU, ± over seeds."""
+"""Finished tests as the tables of papers: folds, their mean, mIoU and FB-IoU, ± over seeds."""
 
 import statistics
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ class Trained:
 
 
 def own_score(result: dict[str, Any]) -> dict[str, Any]:
-    """What was tested, besides the baselines; results of before there were others are QGNet's."""
+    """The score of the tested method, not of the baselines; in old results the method is QGNet."""
     return dict(result["scores"][result.get("method", "QGNet")])
 
 
@@ -75,7 +75,7 @@ class Table:
         self.controls: dict[Trained, dict[tuple[int, Seeds], dict[str, float | None]]] = {}
 
     def add(self, result: dict[str, Any]) -> tuple[Trained, int, Seeds]:
-        """Put one test in its place, which is returned."""
+        """Add a test to its row, which is returned."""
         trained, fold, score = Trained.of(result), result["fold"], own_score(result)
         seeds = (result["trained"]["seed"], result["trained"]["data_seed"], result["seed"])
         self.tests.setdefault(trained, {})[fold, seeds] = (score["miou"], score["fb_iou"])
@@ -94,7 +94,7 @@ class Table:
 
     @property
     def title(self) -> str:
-        """What was tested, and how."""
+        """The tested data and settings."""
         return f"{self.setting.data}, {self.setting.shots}-shot, {self.setting.choices}"
 
     @property
@@ -130,7 +130,7 @@ class Table:
         return "\n".join(["", self.title, *align([self.header, *self.cells()]), *self.notes()])
 
     def notes(self) -> list[str]:
-        """What is not complete."""
+        """Notes on missing folds and seeds."""
         notes = self.other_episodes()
         for trained, row in self.rows:
             name = f"{trained.experiment}, {trained.checkpoint}"
@@ -191,7 +191,7 @@ def mean_and_deviation(values: list[float]) -> str:
 
 
 def align(rows: list[list[str]]) -> list[str]:
-    """Lines with the columns one under the other."""
+    """Lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -204,7 +204,7 @@ def markdown(rows: list[list[str]]) -> list[str]:
 
 
 def collect(results: Iterable[dict[str, Any]]) -> tuple[list[Table], list[dict[str, Any]]]:
-    """The tables of all results, and those results that another one of the same test, further on, replaced."""
+    """The tables of all results, and the results that a later one of the same test replaces."""
     tables: dict[Setting, Table] = {}
     newest: dict[Any, dict[str, Any]] = {}
     replaced = []

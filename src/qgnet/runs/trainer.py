@@ -1,4 +1,4 @@
-"""Lightning's Trainer, whose limits tell 1, one batch, from 1.0, all of them; and how one is made or refused."""
+"""Lightning's Trainer with limits that distinguish 1 (one batch) from 1.0 (all batches)."""
 
 import os
 from collections.abc import Callable
@@ -22,7 +22,7 @@ writes it, has the order of whichever equal union any library has made before (`
 
 
 class Trainer(pl.Trainer):
-    """As Lightning's; only the types of these settings, by which command line and YAML are read, are our own.
+    """As Lightning's. Only the types of these settings are our own; command line and YAML are read by them.
 
     Args:
         limit_train_batches: batches of an epoch: 1 is one, 1.0 all of them.
@@ -57,7 +57,7 @@ class Trainer(pl.Trainer):
 
 
 def checked_trainer(make: Callable[[], pl.Trainer], refused: str, nodes: str) -> pl.Trainer:
-    """A Trainer; InputError if Lightning refuses, or the run would wait for other machines without knowing of them.
+    """Create a Trainer; InputError if Lightning refuses, or the run would wait for machines that it does not know.
 
     Args:
         make: makes it.

@@ -20,7 +20,7 @@ from qgnet.weights.store import load_encoder_weights, load_prior_bank
 
 HOW_TO_GET = {
     "prior_weights": "Stage 2 stands on the prior extractor of stage 1: run `lightning fit --config "
-    "lightning_configs/pretrain_imagenet.yaml` and give the prior_extractor.ckpt of its run's folder; or `random` for "
+    "pretrain_imagenet.yaml` and give the prior_extractor.ckpt of its run's folder; or `random` for "
     "an untrained one.",
     "prior_bank": "`model.bank_size` asks for priors from a bank: write one with `qgnet prior-bank` and give its file.",
 }

@@ -86,7 +86,7 @@ class Encoder(nn.Module, ABC):
             levels: names of `levels`, or of their blocks.
 
         Returns:
-            level → (B, channels, *grid(level, (H, W))).
+            level → ``(B, channels, *grid(level, (H, W)))``.
         """
 
     @abstractmethod

@@ -18,7 +18,7 @@ def add_parser(subcommands: Any) -> None:
         "from torch, and leaves nothing behind if that is too far. What `qgnet segment` does between them, the "
         "matching of the query's positions with the supports', stays in torch: it has no fixed size. Needs the extra "
         "`onnx`. The files run on the processor.",
-        epilog="example: qgnet export --ckpt last.ckpt --out exported/, then qgnet segment photographs/ "
+        epilog="example: qgnet export --ckpt last.ckpt --out exported/, then qgnet segment images/ "
         "--ckpt exported/ --support cat1.jpg cat1.png --out masks/",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write; it must not exist, or be empty")

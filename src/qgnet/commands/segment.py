@@ -26,8 +26,7 @@ def add_parser(subcommands: Any) -> None:
         description="Finds in images what a few masks show. Writes a mask for each image, segments.csv and "
         "contact_sheet.jpg, the least sure first. What was cut off goes on where it was; what is done is not done "
         "twice, unless the supports, the model or the image changed.",
-        epilog="example: qgnet segment photographs/ --support cat1.jpg cat1.png --support cat2.jpg cat2.png "
-        "--out masks/",
+        epilog="example: qgnet segment images/ --support cat1.jpg cat1.png --support cat2.jpg cat2.png --out masks/",
     )
     parser.add_argument("images", nargs="+", help="folders (searched through), files or patterns ('*.jpg')")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to, not within that of the images")

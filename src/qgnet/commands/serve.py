@@ -17,7 +17,7 @@ def add_parser(subcommands: Any) -> None:
         "serve",
         description="Opens a page in which one paints an object in one or a few images of a folder, sees it found "
         "in all others, corrects, and downloads. The work is saved in the folder itself (.qgnet-page).",
-        epilog="example: qgnet serve photographs/",
+        epilog="example: qgnet serve images/",
     )
     parser.add_argument("images", type=Path, help="a folder, searched through")
     add_model_options(parser)

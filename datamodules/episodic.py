@@ -81,7 +81,7 @@ class EpisodeDataModule(BaseDataModule):
             )
         warn_of_useless_choices(protocol, dataset.unused_choices, type(self).__name__)
         if episode_file and episodes is not None:
-            warn(f"data.episodes {episodes} does nothing, since data.episode_file says which episodes there are.")
+            warn(f"data.episodes {episodes} has no effect, because data.episode_file lists the episodes.")
         self.protocol = dataset.adapt_protocol(protocol).resolved()
         super().__init__(batch_size, num_workers, default_seed(self.protocol) if seed is None else seed)
         self.dataset = dataset.with_protocol(self.protocol, self.seed)
@@ -153,7 +153,7 @@ class EpisodeDataModule(BaseDataModule):
         """Build the data of this stage; InputError for a fold or data that cannot be used."""
         if self.fold is None and stage != "fit":
             raise InputError(
-                "data.fold is null: all classes are trained on, and none is left to test. Give a fold, such as "
+                "data.fold is null: all classes are used for training, and none is left to test. Give a fold, such as "
                 "--data.fold 0."
             )
         if stage == "fit" and "train" not in self.data:
@@ -189,8 +189,8 @@ class EpisodeDataModule(BaseDataModule):
         shared = sorted(train & test)
         if shared:
             warn(
-                f"{len(shared)} image(s) are trained on and tested on, e.g. {shared[0]}: the scores of their classes "
-                "are not those of new images. Give lists without a common image."
+                f"{len(shared)} image(s) are used for training and for the test, e.g. {shared[0]}: the scores of their "
+                "classes are not those of new images. Give lists without a common image."
             )
 
     def train_dataloader(self) -> DataLoader[Episode]:

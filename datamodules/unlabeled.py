@@ -76,10 +76,10 @@ class ViewDataModule(BaseDataModule):
         self.data: dict[str, ViewDataset] = {}
         if region_cache and not self.region_maps().file:
             warn(
-                f"data.region_cache {region_cache} does nothing: region maps of data.regions {regions} are not stored."
+                f"data.region_cache {region_cache} has no effect: region maps of data.regions {regions} are not stored."
             )
         if regions == "random" and patches.min_area != PatchRule.min_area:
-            warn(f"data.patches.min_area {patches.min_area} does nothing: data.regions random has no regions.")
+            warn(f"data.patches.min_area {patches.min_area} has no effect: data.regions random has no regions.")
 
     @abstractmethod
     def source(self) -> Images:
@@ -155,7 +155,7 @@ class ImageFolder:
 
     def __init__(self, root: Path, list_file: Path | None) -> None:
         if not root.is_dir():
-            raise InputError(f"The root is {root}, which is no folder. Point it to a folder of images.")
+            raise InputError(f"The root is {root}, which is not a folder. Point it to a folder of images.")
         searched = find_files(root)
         found = searched.files
         if list_file is not None:
@@ -163,7 +163,8 @@ class ImageFolder:
         if not found:
             left_out = searched.left_out_message(root)
             raise InputError(
-                f"{root} holds no image ({', '.join(sorted(ENDINGS))}). {left_out} Point the root to some."
+                f"{root} holds no images ({', '.join(sorted(ENDINGS))}). {left_out} "
+                "Point the root to a folder of images."
             )
         if list_file is None:
             say(searched.left_out_message(root))

@@ -137,7 +137,7 @@ def test_a_wrong_bank_is_refused(
     [
         (["--size=100000"], "fewer than the 100000 priors"),
         (["--image-size=64"], "Take 57 or 65"),
-        (["--root=nowhere"], "which is no folder"),
+        (["--root=nowhere"], "which is not a folder"),
         (["--prior-checkpoint=none.ckpt"], "none.ckpt, which does not exist"),
     ],
 )

@@ -182,7 +182,7 @@ def test_a_folder_refuses_to_train_on_test_photographs(
 
 def test_lists_that_share_photographs_are_told_of(voc: Path) -> None:
     data = Pascal5iDataModule(str(voc), image_size=65, min_class_area=50, train_list="val")
-    with pytest.warns(UserWarning, match=r"image\(s\) are trained on and tested on, e.g. "):
+    with pytest.warns(UserWarning, match=r"image\(s\) are used for training and for the test, e.g. "):
         data.setup("fit")
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -204,7 +204,7 @@ def test_a_training_without_a_fold_takes_all_classes_and_leaves_none_to_test(
     assert not Path("runs/x/checkpoints/best.ckpt").exists()
     for subcommand in ("test", "validate", "predict"):
         error = refused(command, capsys, subcommand, config, "--data.fold=null", f"--ckpt_path={LAST}", *root)
-        assert "data.fold is null: all classes are trained on, and none is left to test." in error
+        assert "data.fold is null: all classes are used for training, and none is left to test." in error
     novel = ["--data.novel=[boot]"] if config == "folder.yaml" else []
     if config != "fss1000.yaml":  # whose list of novel classes was not trained on
         error = refused(command, capsys, "test", config, "--data.fold=0", *novel, f"--ckpt_path={LAST}", *root)

@@ -1,6 +1,7 @@
 """README and the pages of the site: short enough, no dead links, and every command in them is one."""
 
 import argparse
+import doctest
 import re
 import shlex
 from importlib import import_module
@@ -107,6 +108,20 @@ def test_there_are_commands_to_look_at() -> None:
     assert len(EVERY) > 50
     named = {parameter.values[0][1] for parameter in EVERY}
     assert named >= {*COMMANDS, *SUBCOMMANDS} - {"validate"}
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are one session: a later one uses the names of those before."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/api.md").read_text()
+    session = "\n".join(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    examples = doctest.DocTestParser().get_doctest(session, {}, "docs/api.md", None, 0)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    said: list[str] = []
+    runner.run(examples, out=said.append)
+    assert runner.summarize(verbose=False).attempted > 30
+    assert not said, "".join(said)
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ def test_labelme_files_of_another_size_or_without_shapes(tmp_path: Path, capsys:
     assert "1 skipped, labelme file whose image cannot be read: torn.json" in printed
     assert sorted(path.name for path in (root / "masks").iterdir()) == ["i.png", "inside.png"]
     for wrong in (None, {"a": 1}, [None]):
-        assert "i.json is no file of labelme" in fails(capsys, tmp_path / "x", "labelme", labelme(source, wrong))
+        assert "i.json is not a labelme file" in fails(capsys, tmp_path / "x", "labelme", labelme(source, wrong))
 
 
 def coco_json(folder: Path, segmentations: list[Any], **more: Any) -> Path:

@@ -83,14 +83,14 @@ def test_checkpoints_of_the_other_stage_and_without_optimiser(
 
 def test_text_files_of_another_kind(refused: Refused) -> None:
     Path("latin.yaml").write_bytes("# größe\ntrainer:\n  max_epochs: 1\n".encode("latin-1"))
-    assert "latin.yaml is no text in UTF-8" in refused("fit", "--config=latin.yaml")
-    assert "latin.yaml is no text in UTF-8" in refused("fit", "--config", "latin.yaml")
+    assert "latin.yaml is not a text file in UTF-8" in refused("fit", "--config=latin.yaml")
+    assert "latin.yaml is not a text file in UTF-8" in refused("fit", "--config", "latin.yaml")
     Path("twice.yaml").write_text("trainer:\n  max_epochs: 1\n  max_time: null\n  max_epochs: 2\n")
     assert "'max_epochs' stands here and in line 2" in refused("fit", "--config=twice.yaml")
     Path("cut.yaml").write_text("trainer: [1\n")
     assert "cut.yaml cannot be read as YAML" in refused("fit", "--config=cut.yaml")
     Path("binary.jsonl").write_bytes(b"\x80\xff\xfe")
-    assert "binary.jsonl is no text in UTF-8" in refused("fit", "--data.episode_file=binary.jsonl")
+    assert "binary.jsonl is not a text file in UTF-8" in refused("fit", "--data.episode_file=binary.jsonl")
 
 
 @pytest.mark.parametrize("content", ["data: &x\n  init_args: *x\n", "trainer: &x\n  callbacks: [*x]\n"])
@@ -124,7 +124,7 @@ def test_names_of_classes_given_twice(refused: Refused, data: dict[str, Path], t
 
 def test_places_where_no_run_can_lie(refused: Refused) -> None:
     Path("file").touch()
-    assert "--run is file, which is no folder" in refused("fit", "--run=file")
+    assert "--run is file, which is not a folder" in refused("fit", "--run=file")
     assert "file/x cannot be written to: Not a directory. Choose another with --run." in refused("fit", "--run=file/x")
 
 

@@ -150,7 +150,7 @@ def test_masks_and_folders_of_masks_together_are_refused(tmp_path: Path, capsys:
 def test_two_masks_of_one_image_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     root = own(tmp_path / "own")
     Image.open(root / "masks/cat/i0.png").save(root / "masks/cat/i0.bmp")
-    assert "have one name" in refused(root, capsys)
+    assert "have the same name" in refused(root, capsys)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -208,7 +208,7 @@ def test_lists_that_cannot_be_meant(tmp_path: Path) -> None:
         (b"a\na\n", "names a more than once"),
         (b"a__01\na\n", "names a more than once"),
         (b"a.jpg b.png\n", "expected one image id"),
-        (b"\xff\xfe\x00", "no text in UTF-8"),
+        (b"\xff\xfe\x00", "not a text file in UTF-8"),
         (b"# only\n", "is empty"),
     ):
         file.write_bytes(content)

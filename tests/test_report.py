@@ -160,7 +160,7 @@ def test_a_broken_result_is_named(tmp_path: Path, capsys: pytest.CaptureFixture,
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(SystemExit):
         main(["report", str(tmp_path)])
-    assert "results.json is no result of this version's `lightning test`" in capsys.readouterr().err
+    assert "results.json is not a result of this version's `lightning test`" in capsys.readouterr().err
 
 
 def test_a_table_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -181,7 +181,7 @@ def test_a_result_with_an_empty_list_is_named(
     with pytest.raises(SystemExit) as stop:
         main(["report", *classes, str(tmp_path)])
     assert stop.value.code == 2
-    assert "results.json is no result of this version's `lightning test`" in capsys.readouterr().err
+    assert "results.json is not a result of this version's `lightning test`" in capsys.readouterr().err
 
 
 def test_names_are_text_in_every_output(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -229,7 +229,7 @@ def test_images_of_one_name_keep_their_endings(folder: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit) as stop:
         main(["segment", "photos/0.jpg", "more", "--support", "a.jpg", "a.png", "--out", "two", *MACHINE, *MODEL])
     assert stop.value.code == 2
-    assert "would have one name" in capsys.readouterr().err
+    assert "would have the same name" in capsys.readouterr().err
 
 
 def test_tiles(folder: Path) -> None:

@@ -152,7 +152,7 @@ def test_the_images_folder_was_moved(capsys: pytest.CaptureFixture) -> None:
     labelme.write_text("{")
     with pytest.raises(SystemExit):
         segment("--format", "labelme", photos="images")
-    assert f"{labelme} is no file of labelme's any more" in capsys.readouterr().err
+    assert f"{labelme} is no longer a labelme file" in capsys.readouterr().err
 
 
 def test_labelme_finds_its_image_wherever_both_are() -> None:
@@ -252,7 +252,7 @@ def test_an_image_that_is_exchanged_while_it_is_segmented(
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr("datamodules.input_images.first_page", exchange)
         said = refused(capsys, "--format", "overlay", code=1)
-    assert "photos/0.jpg was exchanged while it was segmented" in said
+    assert "photos/0.jpg changed while it was segmented" in said
     assert "photos/1.jpg does not exist" in said
 
 

@@ -106,8 +106,8 @@ def test_what_cannot_be_painted(page: TestClient) -> None:
         (as_png(DISC * 3), "number 3, which is no class"),
         (as_png(DISC * 0), "must show something"),
         (as_png(np.zeros((40, 60, 3))), "grey"),
-        (b"<svg/>", "no PNG"),
-        (as_png(DISC)[:60], "no PNG"),
+        (b"<svg/>", "not a PNG"),
+        (as_png(DISC)[:60], "not a PNG"),
     ):
         answer = page.put(path, params={"support": True}, content=content)
         assert answer.status_code == 422

@@ -36,7 +36,7 @@ def test_mistakes_of_the_command(folder: Path, tmp_path: Path, capsys: pytest.Ca
     with started as process:
         port = urlsplit(opened(process).split()[1]).port
         for arguments, message in (
-            ([str(tmp_path / "none")], "is no folder"),
+            ([str(tmp_path / "none")], "is not a folder"),
             ([str(folder), f"--port={port}"], "Choose another port"),
             ([str(folder), "--port=99999"], "Choose another port"),
             ([str(folder), "--port=0", f"--ckpt={tmp_path / 'none.ckpt'}"], "does not exist"),

@@ -91,7 +91,7 @@ def test_what_cannot_be_grown(page: TestClient, monkeypatch: pytest.MonkeyPatch)
     for content, message in (
         (as_png(np.zeros((40, 60))), "no stroke of this class"),
         (as_png(np.ones((4, 6))), "expected 60x40 px"),
-        (b"nothing", "The mask is no PNG"),
+        (b"nothing", "The mask is not a PNG"),
     ):
         answer = page.post(path, content=content)
         assert (answer.status_code, message in answer.json()["error"]) == (422, True)

@@ -52,7 +52,7 @@ USEFUL = {
 
 @pytest.mark.parametrize("setting", USELESS)
 def test_a_setting_that_does_nothing_is_warned_of(setting: str) -> None:
-    with pytest.warns(UserWarning, match=f"{setting}.* does nothing"):
+    with pytest.warns(UserWarning, match=f"{setting}.* has no effect"):
         USELESS[setting]()
 
 

@@ -274,7 +274,7 @@ def test_synthetic_views_work_too() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"root": "nowhere"}, "is no folder"),
+        ({"root": "nowhere"}, "is not a folder"),
         ({"list_file": "nowhere.txt"}, "does not exist"),
         ({"batch_size": 500}, "a batch takes 500"),
         ({"regions": "quickshift"}, "expected one of slic, felzenszwalb"),

@@ -182,7 +182,7 @@ def folder_images(root: Path, suffix: str, setting: str) -> "IndexMasks | Binary
     """All images that have a mask; says what is left out. ``setting`` is the suffix's name in messages.
 
     Raises:
-        InputError: if a mask has no image, two images or masks have one name, or there is no mask.
+        InputError: if a mask has no image, two images or masks have the same name, or there is no mask.
     """
     layout = read_layout(root)
     if not layout.masks:

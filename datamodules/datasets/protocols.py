@@ -102,7 +102,7 @@ def warn_of_useless_choices(protocol: Protocol, choices: Sequence[str], where: s
     for choice in choices:
         value = getattr(protocol, choice)
         if value not in (None, PROTOCOLS[protocol.name][choice]):
-            warn(f"data.protocol.{choice} {value} does nothing: {where} has no use for it.")
+            warn(f"data.protocol.{choice} {value} has no effect: {where} does not use it.")
 
 
 def default_seed(protocol: Protocol) -> int:

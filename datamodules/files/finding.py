@@ -71,13 +71,15 @@ def find_files(folder: Path, deep: bool = True) -> Found:
 
 
 def files_by_name(folder: Path, files: Sequence[str]) -> dict[str, Path]:
-    """Name without folder and ending, in one Unicode form → file; InputError if two files have one name."""
+    """Name without folder and ending, in one Unicode form → file; InputError if two files have the same name."""
     found: dict[str, Path] = {}
     for file in files:
         path = folder / file
         name = normalized_name(path.stem)
         if name in found:
-            raise InputError(f"{path} and {found[name].name} have one name. Rename one, and its mask, or remove it.")
+            raise InputError(
+                f"{path} and {found[name].name} have the same name. Rename one, and its mask, or remove it."
+            )
         found[name] = path
     return found
 

@@ -15,7 +15,7 @@ def find_images(given: Sequence[str], out: Path) -> dict[str, Path]:
 
     Raises:
         InputError: if one does not exist, there is no image, ``out`` lies in a folder of images or holds one,
-            or the results of two images would have one name.
+            or the results of two images would have the same name.
     """
     pairs = list(dict.fromkeys(pair for one in given for pair in _images(one, out)))
     stems = [path.with_suffix("").as_posix() for path, _ in pairs]
@@ -25,7 +25,7 @@ def find_images(given: Sequence[str], out: Path) -> dict[str, Path]:
         name = relative.as_posix() if count[stem] > 1 else stem
         if name in files and files[name] != path:
             raise InputError(
-                f"{files[name]} and {path} would have one name in {out}. Segment their folders one after the "
+                f"{files[name]} and {path} would have the same name in {out}. Segment their folders one after the "
                 "other, each to an --out of its own."
             )
         files[name] = path

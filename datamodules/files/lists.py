@@ -24,7 +24,7 @@ def read_lines(path: Path) -> list[str]:
         raise InputError(f"{path} cannot be read (permission denied). Give yourself the right to read it.") from None
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path} is no text in UTF-8 (byte {error.start}). Save it as UTF-8, a name per line."
+            f"{path} is not a text file in UTF-8 (byte {error.start}). Save it as UTF-8, a name per line."
         ) from None
     found = [line.strip() for line in lines]
     found = [line for line in found if line and not line.startswith("#")]

@@ -81,7 +81,7 @@ def decode_index_mask(path: Path, data: bytes) -> NDArray[np.uint8]:
     if numbers.min(initial=0) < 0 or numbers.max(initial=0) > 255 or (numbers % 1).any():
         raise InputError(
             f"The mask {path} holds {some_values(values)}; expected class numbers, whole and from 0 to 255 (0 "
-            "background, 255 ignore). Number the classes anew."
+            "background, 255 ignore). Renumber the classes."
         )
     return numbers.astype(np.uint8)
 

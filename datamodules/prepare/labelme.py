@@ -39,7 +39,7 @@ def read_labelme(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterat
         raise InputError(f"{source} holds no JSON file of labelme. Give the folder of its files.")
     for path, content in contents.items():
         if not isinstance(content["shapes"], list) or not all(isinstance(shape, dict) for shape in content["shapes"]):
-            raise InputError(f"{path} is no file of labelme: its shapes are no list of them. Save it again by labelme.")
+            raise InputError(f"{path} is not a labelme file: its shapes are not a list. Save it again by labelme.")
     labels = {label(shape) for content in contents.values() for shape in content["shapes"]} - {""}
     classes, numbers = number_classes(sorted(labels), skipped)
     base = source if source.is_dir() else source.parent

@@ -71,7 +71,7 @@ class Augmentation(metaclass=Checked):
         for switch, names in SWITCHED.items():
             changed = [name for name in names if getattr(self, name) not in (0, getattr(Augmentation, name))]
             if changed and not getattr(self, switch):
-                warn(f"data.augmentation.{changed[0]} {getattr(self, changed[0])} does nothing: {switch} is 0.")
+                warn(f"data.augmentation.{changed[0]} {getattr(self, changed[0])} has no effect: {switch} is 0.")
 
     def photometry(self) -> list[A.BasicTransform]:
         """Colour jitter, grey, blur and flip."""

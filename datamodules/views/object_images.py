@@ -76,7 +76,7 @@ class MaskFolder:
 
     def __init__(self, root: Path, names: Mapping[int, str]) -> None:
         if not root.is_dir():
-            raise InputError(f"data.mask_root is {root}, which is no folder. Give a folder of masks.")
+            raise InputError(f"data.mask_root is {root}, which is not a folder. Give a folder of masks.")
         found = files_by_name(root, find_files(root, deep=False).files)
         self.paths = {
             i: found.get(normalized_name(Path(name).stem), root / f"{Path(name).stem}.png") for i, name in names.items()

@@ -70,9 +70,9 @@ class RegionMaps:
         labels = cv2.imdecode(np.frombuffer(row[0], np.uint8), cv2.IMREAD_GRAYSCALE) if row else None
         if labels is None:
             warnings.warn(
-                f"{self.file} has no region map of some images as they are now; these are cut up anew each time, which "
-                "is much slower. Start the training again, it fills the file. If another training writes maps of its "
-                "own images of the same names there, give each its own --data.region_cache.",
+                f"{self.file} has no region map of some images as they are now; these are divided into regions again "
+                "each time, which is much slower. Start the training again, it fills the file. If another training "
+                "writes maps of its own images of the same names there, give each its own --data.region_cache.",
                 stacklevel=2,
             )
             return segment(image, self.method, self.count)
@@ -142,8 +142,8 @@ def warn_if_disk_full(file: Path) -> Iterator[None]:
         if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and "disk is full" not in str(error):
             raise
         warnings.warn(
-            f"The region maps in {file} cannot be stored ({error}). Images without one are cut up anew each time, "
-            "which is much slower. Free space, or choose another folder with --data.region_cache.",
+            f"The region maps in {file} cannot be stored ({error}). Images without one are divided into regions "
+            "again each time, which is much slower. Free space, or choose another folder with --data.region_cache.",
             stacklevel=2,
         )
 

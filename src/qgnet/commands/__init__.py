@@ -10,8 +10,8 @@ from qgnet.config import SUBCOMMANDS
 from qgnet.start import ShowVersions, lightning
 
 COMMANDS = {
-    "segment": "a few masks in, all the others out: segment images",
-    "serve": "the same in a browser: a page to paint on",
+    "segment": "segment images from a few example masks",
+    "serve": "the same in a browser, on a page to paint on",
     "export": "a network as ONNX files, checked against torch",
     "models": "list the models that segment knows by name",
     "configs": "list or copy the configurations of trainings that come with the package",

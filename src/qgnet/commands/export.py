@@ -14,25 +14,25 @@ def add_parser(subcommands: Any) -> None:
     parser = subcommands.add_parser(
         "export",
         description="Writes a network as a folder of ONNX files: encoder.onnx and, of a checkpoint, support.onnx and "
-        "decoder.onnx, each for any number of images of one size. Runs them with onnxruntime, says how far they are "
-        "from torch, and leaves nothing behind if that is too far. What `qgnet segment` does between them, the "
-        "matching of the query's positions with the supports', stays in torch: it has no fixed size. Needs the extra "
-        "`onnx`. The files run on the processor.",
-        epilog="example: qgnet export --ckpt last.ckpt --out exported/, then qgnet segment photographs/ "
+        "decoder.onnx, each for any number of images of one size. Runs them with onnxruntime, prints how far they "
+        "are from torch, and deletes them if that is too far. The matching of query and support positions between "
+        "them stays in torch, because it has no fixed size. Needs the extra `onnx`. The files run on the CPU.",
+        epilog="example: qgnet export --ckpt last.ckpt --out exported/, then qgnet segment images/ "
         "--ckpt exported/ --support cat1.jpg cat1.png --out masks/",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; it must not exist, or be empty")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to; it must be new or empty")
     add_model_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Export, and say how far the files are from torch."""
+    """Export, and print how far the files are from torch."""
     quiet()
+    model = model_of(options)  # a mistake in the arguments is reported before the imports
     from qgnet.inference.models import open_model
     from qgnet.inference.onnx_export import export
 
-    for part, largest, values in export(open_model(**model_of(options)), options.out):
+    for part, largest, values in export(open_model(**model), options.out):
         print(f"maximum difference of {part} to torch: {largest:.1e}, at values up to {values:.1e}")
     for file in sorted(options.out.iterdir()):
         print(f"{file}: {file.stat().st_size / 2**20:.1f} MB")

@@ -1,4 +1,4 @@
-"""Options of the commands that segment: which network does it."""
+"""Options of the commands that segment: the network."""
 
 import argparse
 from pathlib import Path
@@ -11,23 +11,23 @@ OF_MATCHING = ("encoder", "encoder_weights", "high_stage")
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add them as a group of their own."""
-    model = parser.add_argument_group("what finds it")
+    model = parser.add_argument_group("network")
     model.add_argument(
-        "--model", help="a name that `qgnet models` lists (default: the one it says), or a file as of --ckpt"
+        "--model", help="a name that `qgnet models` lists (default: the one marked there), or a file as for --ckpt"
     )
     model.add_argument(
         "--ckpt",
         type=Path,
         metavar="FILE",
-        help="a checkpoint of your own training, or a folder of `qgnet export`, instead",
+        help="a checkpoint of your own training, or a folder of `qgnet export`",
     )
-    model.add_argument("--encoder", help="of --model matching: a timm model, with --encoder-weights")
-    model.add_argument("--encoder-weights", metavar="FILE", help="of --encoder: file, or `imagenet` (downloaded)")
-    model.add_argument("--high-stage", type=int, choices=(3, 4), help="of --encoder: its last stage (default 4)")
+    model.add_argument("--encoder", help="with --model matching: a timm model; needs --encoder-weights")
+    model.add_argument("--encoder-weights", metavar="FILE", help="for --encoder: a file, or `imagenet` (downloaded)")
+    model.add_argument("--high-stage", type=int, choices=(3, 4), help="for --encoder: its last stage (default 4)")
     model.add_argument(
         "--image-size",
         type=int,
-        help="side of the square it works on, in pixels (default: chosen from the supports; of a checkpoint, its own)",
+        help="side of the network's square in pixels (default: chosen from the supports; with a checkpoint, its own)",
     )
 
 

@@ -86,7 +86,7 @@ def read_results(folders: list[Path]) -> dict[Path, dict[str, Any]]:
     """All results under the folders, the oldest first.
 
     Raises:
-        InputError: if a file is no result of this version's ``lightning test``.
+        InputError: if a file is not a result of this version's ``lightning test``.
     """
     results = {}
     for path in sorted(find_results(folders), key=lambda path: path.stat().st_mtime):
@@ -95,7 +95,8 @@ def read_results(folders: list[Path]) -> dict[Path, dict[str, Any]]:
             check(results[path])
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{path} is no result of this version's `lightning test` ({error!r}). Run the test again, or remove it."
+                f"{path} is not a result of this version's `lightning test` ({error!r}). Run the test again, or "
+                "remove it."
             ) from error
     return results
 

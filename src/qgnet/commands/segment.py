@@ -23,49 +23,50 @@ def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
     parser = subcommands.add_parser(
         "segment",
-        description="Finds in images what a few masks show. Writes a mask for each image, segments.csv and "
-        "contact_sheet.jpg, the least sure first. What was cut off goes on where it was; what is done is not done "
-        "twice, unless the supports, the model or the image changed.",
-        epilog="example: qgnet segment photographs/ --support cat1.jpg cat1.png --support cat2.jpg cat2.png "
-        "--out masks/",
+        description="Segments images from a few example masks. Writes a mask for each image, segments.csv and "
+        "contact_sheet.jpg, least certain first. An interrupted run resumes where it stopped; finished images are "
+        "segmented again only if the supports, the model or the image changed.",
+        epilog="example: qgnet segment images/ --support cat1.jpg cat1.png --support cat2.jpg cat2.png --out masks/",
     )
     parser.add_argument("images", nargs="+", help="folders (searched through), files or patterns ('*.jpg')")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to, not within that of the images")
-    given = parser.add_argument_group("what is to be found")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to, outside the folder of images")
+    given = parser.add_argument_group("the object to find")
     given.add_argument(
         "--support",
         nargs=2,
         action="append",
         default=[],
         metavar=("IMAGE", "MASK"),
-        help="an image and its mask, black and white, or 0 background, 1 object, 255 ignored; as often as you like",
+        help="an image and its mask, black and white, or 0 background, 1 object, 255 unknown; may be repeated",
     )
     given.add_argument(
         "--scribbles",
         action="store_true",
-        help="the masks are rough strokes, white on the object and black on the background, over grey; on black, white "
-        "alone; they are grown to the object's edge",
+        help="the masks are rough strokes: white on the object, black on the background, grey elsewhere (or white "
+        "alone, on black); they are grown to the edge of the object",
     )
     given.add_argument("--supports", type=Path, metavar="FOLDER", help=f"every class of a folder: {LAYOUT}")
     add_model_options(parser)
-    how = parser.add_argument_group("how it is found")
+    how = parser.add_argument_group("settings")
     how.add_argument("--tile", action="store_true", help="slide that square over larger images")
     how.add_argument(
-        "--threshold", type=float, help="probability above which a pixel counts (default: by the supports)"
+        "--threshold",
+        type=float,
+        help="probability above which a pixel is the object (default: chosen by the supports)",
     )
     how.add_argument(
         "--refine",
         choices=REFINE,
         default=REFINE[0],
         help="bring masks to the edges and colours of the image: walk, sam2 (SAM 2, of the extra `sam`; downloads its "
-        "weights), none (default auto: walk or none, as the supports are found best)",
+        "weights), none (default auto: walk, unless the supports are found better without)",
     )
     how.add_argument(
         "--presence",
         type=float,
-        help=f"least score of what is not left empty, where scores are calibrated (default {PRESENCE})",
+        help=f"least score of an image whose mask is kept, where scores are calibrated (default {PRESENCE})",
     )
-    output = parser.add_argument_group("what is written")
+    output = parser.add_argument_group("output")
     output.add_argument(
         "--format",
         nargs="+",
@@ -73,19 +74,19 @@ def add_parser(subcommands: Any) -> None:
         default=["index"],
         help=f"one or more (default index): {'; '.join(f'{name}: {one.label}' for name, one in FORMATS.items())}",
     )
-    output.add_argument("--polygons", action="store_true", help="of --format coco: polygons instead of run lengths")
+    output.add_argument("--polygons", action="store_true", help="with --format coco: polygons instead of run lengths")
     output.add_argument(
         "--instances",
         action="store_true",
-        help="split what was found into single objects: an annotation of coco and a shape of labelme each, outlines, "
-        "and their number, in segments.csv, too",
+        help="split masks into single objects: a COCO annotation and a labelme shape for each, outlines, and their "
+        "number in segments.csv",
     )
-    machine = parser.add_argument_group("where it runs")
-    machine.add_argument("--devices", default="auto", help="how many GPUs, or CPU processes (default: every GPU)")
-    machine.add_argument("--nodes", type=int, default=1, help="how many machines, as of torchrun or SLURM (default 1)")
-    machine.add_argument("--accelerator", default="auto", help="cpu, gpu, … (default: what there is)")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--devices", default="auto", help="number of GPUs or CPU processes (default: every GPU)")
+    machine.add_argument("--nodes", type=int, default=1, help="number of machines, with torchrun or SLURM (default 1)")
+    machine.add_argument("--accelerator", default="auto", help="cpu, gpu, … (default: a GPU if there is one)")
     machine.add_argument("--bf16", action="store_true", help="compute in bfloat16")
-    machine.add_argument("--batch-size", type=int, default=8, help="images at once per process (default 8)")
+    machine.add_argument("--batch-size", type=int, default=8, help="images per process and step (default 8)")
     machine.add_argument("--workers", type=int, default=2, help="loader processes per process (default 2)")
     parser.set_defaults(run=run)
 
@@ -101,7 +102,7 @@ def run(options: argparse.Namespace) -> None:
         raise InputError("--format index and binary write files of the same names. Choose one of them.")
     files = find_images(options.images, options.out)
     if bool(options.support) == bool(options.supports):
-        raise InputError("Give what is to be found: either --support IMAGE MASK, once or more, or --supports FOLDER.")
+        raise InputError("Give the object to find: either --support IMAGE MASK, once or more, or --supports FOLDER.")
     for option, rule in RANGES.items():
         check(
             {f"--{option.replace('_', '-')}": [rule]}, {f"--{option.replace('_', '-')}": getattr(options, option)}, ""

@@ -15,23 +15,23 @@ def add_parser(subcommands: Any) -> None:
     """Register the subcommand."""
     parser = subcommands.add_parser(
         "serve",
-        description="Opens a page in which one paints an object in one or a few images of a folder, sees it found "
-        "in all others, corrects, and downloads. The work is saved in the folder itself (.qgnet-page).",
-        epilog="example: qgnet serve photographs/",
+        description="Opens a page: paint an object in one or a few images of a folder, get the masks of all others, "
+        "correct and download them. The work is saved in the folder itself (.qgnet-page).",
+        epilog="example: qgnet serve images/",
     )
     parser.add_argument("images", type=Path, help="a folder, searched through")
     add_model_options(parser)
-    parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default 8000)")
+    parser.add_argument("--port", type=int, default=8000, help="port; 0: any free one (default 8000)")
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="where it listens (default 127.0.0.1: this machine alone can open the page)",
+        help="address to listen at (default 127.0.0.1: only this machine can open the page)",
     )
     parser.add_argument(
         "--no-token",
         action="store_true",
-        help="let everybody in who can reach the port, which every user of this machine can; else the address that is "
-        "printed holds a token, and only who knows it is let in",
+        help="let in everybody who can reach the port, such as every user of this machine; by default the printed "
+        "address holds a token that is needed",
     )
     parser.set_defaults(run=run)
 
@@ -40,10 +40,10 @@ def run(options: argparse.Namespace) -> None:
     """Serve until Ctrl-C.
 
     Raises:
-        InputError: if the folder, the model or the port cannot be had, or the extra ``web`` is not installed.
+        InputError: if the folder, the model or the port cannot be used, or the extra ``web`` is not installed.
     """
     if not options.images.is_dir():
-        raise InputError(f"{options.images} is no folder. Give the folder of the images.")
+        raise InputError(f"{options.images} is not a folder. Give the folder of the images.")
     model = model_of(options)
     try:
         import uvicorn  # noqa: PLC0415

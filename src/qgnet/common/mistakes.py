@@ -15,7 +15,7 @@ PLACES = {
     errno.EROFS: "lies where nothing can be written",
     errno.ENOSPC: "does not fit on its disk",
     errno.EDQUOT: "does not fit into your quota",
-    errno.ENOTDIR: "lies below something that is no folder",
+    errno.ENOTDIR: "lies below something that is not a folder",
     errno.EISDIR: "is a folder; expected a file",
     errno.EEXIST: "is a file; expected a folder",
     errno.ENAMETOOLONG: "has too long a name",

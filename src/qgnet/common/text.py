@@ -35,7 +35,8 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8, or give another."
+            f"{path} is not a text file in UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8, or "
+            "give another."
         ) from None
 
 

@@ -154,7 +154,7 @@ class CommandLine(LightningCLI):
 def check_places(name: str, config: Namespace) -> None:
     """Find the checkpoint that ``last`` or ``best`` names; InputError if there is none, or ``--run`` is no folder."""
     if config.run and Path(config.run).exists() and not Path(config.run).is_dir():
-        raise InputError(f"--run is {config.run}, which is no folder. Name one, or one to be made.")
+        raise InputError(f"--run is {config.run}, which is not a folder. Name one, or one to be made.")
     if config.ckpt_path in (("last",) if name == "fit" else ("last", "best")):
         find_checkpoint(name, config)
     if config.ckpt_path and not Path(config.ckpt_path).is_file():

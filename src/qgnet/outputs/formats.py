@@ -56,7 +56,7 @@ def write_overlay(out: Path, name: str, source: Path, result: Result, instances:
     """
     image = decode_image(source, read_bytes(source))
     if image.shape[:2] != result.mask.shape:
-        raise InputError(f"{source} was exchanged while it was segmented. Run the same command again.")
+        raise InputError(f"{source} changed while it was segmented. Run the same command again.")
     numbered = [(n, one) for n, one in enumerate(result.segments.values(), start=1) if not one.empty]
     entries = [Entry(n, plain(one.name) + (f": {one.count}" if instances else "")) for n, one in numbered]
     image = draw_masks(image, result.mask, result.instances if instances else None)
@@ -117,7 +117,7 @@ def update_image_path(file: Path, source: Path) -> None:
         content = json.loads(file.read_text(encoding="utf-8", errors="surrogateescape"))
         moved = content["imagePath"] != path_from(file.parent, source)
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise InputError(f"{file} is no file of labelme's any more. Remove it, and run the command again.") from None
+        raise InputError(f"{file} is no longer a labelme file. Remove it, and run the command again.") from None
     if moved:
         write_text(file, json.dumps({**content, "imagePath": path_from(file.parent, source)}))
 

@@ -111,7 +111,7 @@ def import_head(name: str, state: State, source: Path, output: Path) -> str:
         "own:\n"
         f"  lightning test --config heads/{name}.yaml --data.fold 0 --ckpt_path {output} \\\n"
         f"    --model.encoder {encoder}\n"
-        f"  qgnet segment photographs/ --ckpt {output} --support cat.jpg cat.png --out masks/"
+        f"  qgnet segment images/ --ckpt {output} --support cat.jpg cat.png --out masks/"
     )
 
 

@@ -162,13 +162,15 @@ def saved_settings(config: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """What the ``config.yaml`` of a run says, and its data's settings alone.
 
     Raises:
-        InputError: if it is no configuration of a run.
+        InputError: if it is not the configuration of a run.
     """
     content = read_yaml(config)
     data = content.get("data") if isinstance(content, Mapping) else None
     settings = data.get("init_args") if isinstance(data, Mapping) else None
     if not isinstance(settings, Mapping):
-        raise InputError(f"{config} is no configuration of a run: it lacks data.init_args. Restore it, or remove it.")
+        raise InputError(
+            f"{config} is not the configuration of a run: it lacks data.init_args. Restore it, or remove it."
+        )
     return content, settings
 
 

@@ -30,7 +30,7 @@ from qgnet.web.workspace import Workspace
 MOST_BYTES = 64 * 2**20
 """Of an image or mask that is sent here."""
 PAGE_FORMATS = {name: one.label for name, one in FORMATS.items() if one.on_page}
-NONE = HTTPException(404, "There is none.")
+NONE = HTTPException(404, "There is no mask or map for this image.")
 
 
 class Begin(BaseModel):
@@ -211,7 +211,7 @@ def decoded_mask(content: bytes, size: tuple[int, int]) -> Labels:
                 )
             return np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"The mask is no PNG: {error}.") from None
+        raise InputError(f"The mask is not a PNG: {error}.") from None
 
 
 def numbered(objects: NDArray[np.int32]) -> bytes:

@@ -63,7 +63,7 @@ def unwrapped(state: Mapping[Any, Any], origin: str) -> dict[Any, Any]:
         origin: of the state, for the message.
 
     Raises:
-        InputError: if two tensors would then have one name.
+        InputError: if two tensors would then have the same name.
     """
     found: dict[Any, Any] = {}
     for name, value in state.items():

@@ -78,7 +78,7 @@ class Files:
                 self.ending_in["/".join(parts[start:])].append(file)
 
     def claim(self, named: str) -> tuple[str, int] | None:
-        """The only file whose path ends in a name or its last part, and the number of matching parts; None otherwise."""
+        """The only file whose path ends in a name or its last part, and the number of matching parts; else None."""
         parts = normalized_name(named).split("/")
         for part in (parts, parts[-1:]):
             found = self.ending_in.get("/".join(part), [])

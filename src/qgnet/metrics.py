@@ -13,17 +13,17 @@ from qgnet.runs.results import THRESHOLDS
 
 
 def intersection_and_union(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels that both, and that either, have as background and foreground.
+    """Intersection and union of prediction and target in pixels, for background and foreground.
 
     Args:
         prediction: (H, W) in {0, 1}.
-        target: (H, W) in {0, 1, 255}; where it is 255 nothing counts.
+        target: (H, W) in {0, 1, 255}; pixels with 255 are ignored.
 
     Returns:
         Intersection and union, each (2,) int64: background, foreground.
     """
     counted = target != IGNORE
-    predicted, true = (prediction == 1) & counted, (target == 1) & counted  # to index by a mask waits for a GPU
+    predicted, true = (prediction == 1) & counted, (target == 1) & counted  # indexing by a mask would wait for a GPU
     both, either = (predicted & true).sum(), (predicted | true).sum()
     total = counted.sum()
     return torch.stack([total - either, both]), torch.stack([total - both, either])
@@ -36,7 +36,7 @@ class EpisodeScore(NamedTuple):
         miou: mean over the classes of the foreground IoU; classes without an episode are left out.
         fb_iou: mean of background and foreground IoU, summed over all episodes whatever their class.
         class_iou: one per class, NaN for a class without an episode.
-        episodes: how many were counted.
+        episodes: number of counted episodes.
     """
 
     miou: float
@@ -48,10 +48,10 @@ class EpisodeScore(NamedTuple):
 class EpisodeIoU(Metric):
     """Sums intersections and unions per class over episodes and processes.
 
-    ``torchmetrics.segmentation.MeanIoU`` averages over images, which is another figure.
+    ``torchmetrics.segmentation.MeanIoU`` averages over images instead, which gives another value.
 
     Args:
-        class_ids: the class numbers whose episodes are scored, in the order of ``class_iou``.
+        class_ids: numbers of the scored classes, in the order of ``class_iou``.
     """
 
     full_state_update = False
@@ -68,7 +68,7 @@ class EpisodeIoU(Metric):
         self.add_state("episodes", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, target: Tensor, class_id: int) -> None:
-        """Count one episode: (H, W) in {0, 1} against (H, W) in {0, 1, 255}.
+        """Count one episode: prediction (H, W) in {0, 1}, target (H, W) in {0, 1, 255}.
 
         Raises:
             ValueError: if the class is not among ``class_ids``.
@@ -87,13 +87,13 @@ class EpisodeIoU(Metric):
 
 
 class ControlScore(NamedTuple):
-    """Whether predictions follow the support: the same queries under supports of their class and of an absent class.
+    """Measures whether predictions follow the support: the same queries with a present and with an absent class.
 
     Attributes:
-        support_overlap: IoU of the two predictions, summed over the queries; 1: the support does not matter.
-        absent_pixels: share of the pixels predicted under the absent class, where nothing is right; in [0, 1].
-        absent_to_present: pixels predicted under the absent class for each one predicted under the right class.
-        absent_empty: share of the queries left empty under the absent class; in [0, 1].
+        support_overlap: IoU of the two predictions, summed over the queries; 1 if the support has no effect.
+        absent_pixels: share of pixels predicted for the absent class, in [0, 1]; 0 is correct.
+        absent_to_present: pixels predicted for the absent class per pixel predicted for the present class.
+        absent_empty: share of queries with an empty prediction for the absent class, in [0, 1].
     """
 
     support_overlap: float
@@ -103,7 +103,7 @@ class ControlScore(NamedTuple):
 
 
 class SupportControl(Metric):
-    """Compares predictions under the right and under an absent class's supports, summed over queries and processes."""
+    """Compares predictions with supports of a present and of an absent class, summed over queries and processes."""
 
     full_state_update = False
     pixels: Tensor
@@ -118,9 +118,9 @@ class SupportControl(Metric):
         """Count one query.
 
         Args:
-            present: (H, W) in {0, 1}, predicted under supports of a class that the query shows.
-            absent: (H, W) in {0, 1}, predicted under supports of a class that it does not show.
-            target: (H, W) in {0, 1, 255}; where it is 255 nothing counts.
+            present: (H, W) in {0, 1}, predicted with supports of a class that the query shows.
+            absent: (H, W) in {0, 1}, predicted with supports of a class that the query does not show.
+            target: (H, W) in {0, 1, 255}; pixels with 255 are ignored.
         """
         counted = target != IGNORE
         right, wrong = (present == 1) & counted, (absent == 1) & counted
@@ -129,7 +129,7 @@ class SupportControl(Metric):
         self.queries += torch.stack([~wrong.any(), torch.ones_like(wrong.any())]).long()
 
     def compute(self) -> ControlScore | None:
-        """The score of everything counted since the last reset; None of nothing. NaN where nothing was predicted."""
+        """The score of all queries since the last reset; None without a query. NaN if nothing was predicted."""
         both, either, right, wrong, pixels = self.pixels.double()
         empty, queries = self.queries.double()
         if not queries:
@@ -140,10 +140,10 @@ class SupportControl(Metric):
 
 
 class MapScore(NamedTuple):
-    """How well maps find any object, in [0, 1]; NaN without a image that shows object and background.
+    """Quality of maps for objects of any class, in [0, 1]; NaN without an image that shows both object and background.
 
     Attributes:
-        average_precision: of the pixels, mean over the images. A map of noise has the objects' share.
+        average_precision: average precision of pixels, mean over images. Noise scores the share of object pixels.
         iou: class-agnostic IoU, summed over the images, at the best of the nine thresholds.
     """
 
@@ -169,9 +169,9 @@ class MapQuality(Metric):
         self.add_state("union", zeros.clone(), dist_reduce_fx="sum")
 
     def update(self, values: Tensor, objects: Tensor) -> None:
-        """Count one image: (H, W) in [0, 1] against (H, W) in {0, 1, 255}.
+        """Count one image: map (H, W) in [0, 1], objects (H, W) in {0, 1, 255}.
 
-        One that does not show both an object and background is left out.
+        Images without an object or without background are skipped.
         """
         if not ((objects == 1).any() and (objects == 0).any()):
             return
@@ -190,8 +190,8 @@ class MapQuality(Metric):
 
 
 def spread(embeddings: Tensor) -> Tensor:
-    """How far embeddings (B, D) of length 1 lie apart: 0 all in one point (collapse), 1 all over the sphere.
+    """Spread of embeddings (B, D) of length 1: 0 if all are equal (collapse), 1 if they cover the sphere.
 
-    The standard deviation over the batch, in the mean over the dimensions times √D (SimSiam's measure of collapse).
+    The standard deviation over the batch, averaged over the dimensions, times √D (SimSiam's measure of collapse).
     """
     return embeddings.std(dim=0, correction=0).mean() * embeddings.shape[1] ** 0.5

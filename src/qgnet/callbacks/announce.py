@@ -1,4 +1,4 @@
-"""The lines of a run on the terminal: what runs, where its files go, and what came out."""
+"""The lines of a run on the terminal: its task and data, the folder of its files, and its scores."""
 
 import math
 from pathlib import Path
@@ -13,15 +13,15 @@ from qgnet.common.terminal import say
 from qgnet.loggers.wandb import Wandb
 
 PREFIXES = {"fit": "val/", "validate": "val/", "test": "test/"}
-"""Of the scores that are shown at the end."""
+"""Prefixes of the scores that are shown at the end."""
 OF_ONE_CLASS = "/iou/"
 
 
 class Announce(pl.Callback):
-    """Says at the start what runs and where its files go, at the end what came out."""
+    """Prints the task, the data and the folder of the files at the start, and the scores at the end."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What runs, and how much of it learns."""
+        """Print the task and its number of trained parameters."""
         begin(trainer, pl_module)
         between, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
         if trainer.limit_val_batches and between and epochs is not None and 0 <= epochs < between:
@@ -34,14 +34,14 @@ class Announce(pl.Callback):
         say(f"Trains {trained:,} of {total:,} parameters")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What runs, unless this is a part of a training."""
+        """Print the task, unless this is part of a training."""
         if trainer.state.fn != TrainerFn.FITTING:
             begin(trainer, pl_module)
 
     on_validation_start = on_predict_start = on_test_start
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Scores, the checkpoints of a training, and where to see what a logger has recorded."""
+        """Print the scores, the checkpoints of a training, and where to see the logged run."""
         if stage == "fit":
             say(f"Trained {trainer.global_step} steps")
         scores = {
@@ -62,7 +62,7 @@ class Announce(pl.Callback):
 
 
 def begin(trainer: pl.Trainer, task: pl.LightningModule) -> None:
-    """What runs, on what, the checkpoint it starts from, and the run's folder."""
+    """Print the task, its data and device, the checkpoint it starts from, and the run's folder."""
     assert trainer.state.fn is not None
     data = trainer.datamodule  # type: ignore[attr-defined]
     episodic = isinstance(data, EpisodeDataModule)

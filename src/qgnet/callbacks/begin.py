@@ -1,4 +1,4 @@
-"""What a run writes first: only when nothing can refuse it any more."""
+"""The first files of a run, written after all checks have passed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,10 +22,10 @@ from qgnet.tasks.base import Task
 
 
 class NoLogger(DummyLogger):
-    """In the place of a run's loggers until it begins: Lightning lets loggers make their files when it sets up.
+    """Replaces a run's loggers until it begins, because Lightning makes loggers create their files during setup.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,20 +34,20 @@ class NoLogger(DummyLogger):
 
     @property
     def save_dir(self) -> str:
-        """Where Lightning puts the checkpoints."""
+        """Folder in which Lightning saves the checkpoints."""
         return self.folder
 
 
 class Begin(pl.Callback):
-    """Writes the resolved configuration to ``config.yaml`` in the run's own folder, and hands the trainer its loggers.
+    """Writes the resolved configuration to ``config.yaml`` in the run's folder, and gives the trainer its loggers.
 
-    It waits for the first step: a run that is refused, by a checkpoint that does not fit its settings for instance, has
-    left the folder as it was.
+    It waits for the first step. A run that is refused before, for example because its checkpoint does not fit its
+    settings, leaves the folder unchanged.
 
     Args:
-        parser: of the subcommand.
+        parser: parser of the subcommand.
         config: all settings.
-        loggers: the run's.
+        loggers: loggers of the run.
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, loggers: Sequence[Logger]) -> None:
@@ -55,18 +55,18 @@ class Begin(pl.Callback):
         self.begun = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin a training: its checkpoint is restored. Lightning asks callbacks before the task, hence the check."""
+        """Begin a training with its checkpoint restored. Lightning calls callbacks before the task, hence the check."""
         if isinstance(pl_module, Task):
             pl_module.check_schedule_length()
         self._begin(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A training without a step has a configuration, too; one that was to be resumed has its own."""
+        """Write the configuration of a training without a step; a resumed training keeps its own."""
         if not (Path(trainer.default_root_dir) / CONFIG).exists():
             self._begin(trainer)
 
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin what is no training: the weights are loaded, and the classes were not trained on."""
+        """Begin a run that is not a training: its weights are loaded, and its classes were not trained on."""
         if trainer.state.fn != TrainerFn.FITTING:
             self._begin(trainer)
 
@@ -90,10 +90,10 @@ class Begin(pl.Callback):
                     keep_id(folder, str(logger.version))
 
     def _write(self, path: Path, data: pl.LightningDataModule) -> None:
-        """All settings; ``run`` is left out, so the file can be used again as it is."""
+        """Write all settings except ``run``, so that the file can be used again unchanged."""
         config = self.config.clone()
         config.run = None
-        if isinstance(data, EpisodeDataModule):  # what the protocol's name stands for, in full
+        if isinstance(data, EpisodeDataModule):  # the complete protocol instead of its name
             settings = config.data.init_args
             settings.update(
                 Namespace(protocol=Namespace(asdict(data.protocol)), seed=data.seed, episodes=data.episodes)

@@ -1,4 +1,4 @@
-"""The control of the support as a figure: the same queries under two supports."""
+"""Figure of the support control: the same queries with two supports."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ HEADINGS = ("query, truth", "support", "prediction", "absent support", "predicti
 
 
 class ControlFigures(pl.Callback):
-    """``two_supports.png`` of a test: queries under supports of their class, and of one that they do not show.
+    """``two_supports.png`` of a test: queries with supports of their class and with supports of an absent class.
 
-    There is one only where ``data.negative`` asks for such episodes.
+    It is only written if ``data.negative`` adds such episodes.
 
     Args:
         count: number of queries.

@@ -11,7 +11,7 @@ from qgnet.common.terminal import say
 
 
 class DescriptorWriter(pl.Callback):
-    """In ``predict``: ``descriptors.npz`` with ``names`` (N,) and ``descriptors`` (N, C) float32 of length 1."""
+    """Writes ``descriptors.npz`` in ``predict``: ``names`` (N,) and ``descriptors`` (N, C) float32 of length 1."""
 
     def __init__(self) -> None:
         self.batches: list[Any] = []

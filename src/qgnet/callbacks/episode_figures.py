@@ -1,4 +1,4 @@
-"""Figures of what a network sees and predicts, written to the run's folder and sent to loggers that take images."""
+"""Figures of episodes and predictions, written to the run's folder and sent to loggers that take images."""
 
 import math
 from collections.abc import Sequence
@@ -29,11 +29,11 @@ from qgnet.tasks.episodic import EpisodicTask, Segmented
 
 
 class EpisodeFigure(NamedTuple):
-    """One episode as it is drawn.
+    """The content of a figure of one episode.
 
     Attributes:
-        label: its class.
-        iou: of the foreground, in [0, 1].
+        label: name of its class.
+        iou: IoU of the foreground, in [0, 1].
         row: heading → image.
         support: first support image and {name: mask}, for overlays.
         query: query image at its own size and {name: mask}.
@@ -47,11 +47,11 @@ class EpisodeFigure(NamedTuple):
 
 
 class EpisodeFigures(pl.Callback):
-    """A contact sheet of the first episodes, one of each query, and of a test's worst and best.
+    """Contact sheets of the first episodes, one per query, and of the worst and best episodes of a test.
 
-    ``pictures/step-<n>.png`` after each validation; ``contact_sheet.png`` and ``worst_and_best.png`` of a test, the
-    latter with the lowest and the highest foreground IoU of all processes. Weights & Biases gets the same episodes
-    with masks to switch on and off.
+    Each validation writes ``pictures/step-<n>.png``. A test writes ``contact_sheet.png`` and ``worst_and_best.png``,
+    with the lowest and the highest foreground IoU of all processes. Weights & Biases gets the same episodes with masks
+    to switch on and off.
 
     Args:
         count: number of episodes on a sheet.
@@ -76,7 +76,7 @@ class EpisodeFigures(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Collect each query's first episode in which it shows the class."""
+        """Collect the first episode of each query that shows the class."""
         self._collect(pl_module, outputs, batch)
 
     def on_test_batch_end(
@@ -92,7 +92,7 @@ class EpisodeFigures(pl.Callback):
                 self._rank([*self.worst, *[shown] * low], [*self.best, *[shown] * high])
 
     def _collect(self, task: EpisodicTask, segmented: Segmented, batch: Episode) -> dict[int, float]:
-        """Take up each query's first episode; IoUs of the episodes that are shown, by their number in the batch."""
+        """Collect the first episode of each query; return number in the batch → IoU of the present episodes."""
         ious = episode_ious(segmented, batch)
         for i, iou in ious.items():
             if len(self.first) < self.count and batch.query_name[i] not in self.queries:
@@ -118,7 +118,7 @@ class EpisodeFigures(pl.Callback):
 
 
 def of_all_processes(trainer: pl.Trainer, shown: list[EpisodeFigure]) -> list[EpisodeFigure]:
-    """The episodes that each process has collected, together."""
+    """The collected episodes of all processes."""
     if trainer.world_size == 1:
         return shown
     gathered: list[list[EpisodeFigure]] = [[] for _ in range(trainer.world_size)]
@@ -127,7 +127,7 @@ def of_all_processes(trainer: pl.Trainer, shown: list[EpisodeFigure]) -> list[Ep
 
 
 def write_episodes(trainer: pl.Trainer, episodes: Sequence[EpisodeFigure], name: str, key: str) -> None:
-    """A contact sheet as PNG and to the loggers, to Weights & Biases the overlays too; nothing without episodes."""
+    """Save a contact sheet as PNG and log it, in Weights & Biases with overlays; do nothing without episodes."""
     if not (episodes and trainer.is_global_zero):
         return
     labels = [f"{shown.label}\nIoU {100 * shown.iou:.0f} %" for shown in episodes]
@@ -145,9 +145,9 @@ def write_episodes(trainer: pl.Trainer, episodes: Sequence[EpisodeFigure], name:
 
 
 def episode_ious(segmented: Segmented, episode: Episode) -> dict[int, float]:
-    """Foreground IoUs of a batch's episodes whose query shows the class, by their number; a GPU is waited for once.
+    """Number in the batch → foreground IoU, for episodes whose query shows the class; waits for a GPU only once.
 
-    An IoU is 1 if there is no foreground and none is predicted.
+    An IoU is 1 if the target and the prediction have no foreground.
     """
     numbers = episode.present.nonzero().flatten().tolist()
     counts = [intersection_and_union(segmented.masks[i], episode.original_mask[i]) for i in numbers]
@@ -156,7 +156,7 @@ def episode_ious(segmented: Segmented, episode: Episode) -> dict[int, float]:
 
 
 def draw_episode(task: EpisodicTask, segmented: Segmented, episode: Episode, i: int, iou: float) -> EpisodeFigure:
-    """Episode ``i`` of a batch with everything that is drawn of it."""
+    """The content of the figure of episode ``i`` of a batch."""
     row = episode_row(episode, segmented, i)
     query = query_image(episode, i)
     height, width = query.shape[:2]
@@ -176,7 +176,7 @@ def draw_episode(task: EpisodicTask, segmented: Segmented, episode: Episode, i: 
 
 
 def save_figure(trainer: pl.Trainer, figure: Pixels, name: str, key: str) -> None:
-    """Write a PNG into the run's folder (first process only) and hand it to the loggers that take images."""
+    """Write a PNG into the run's folder (first process only) and send it to the loggers that take images."""
     if not trainer.is_global_zero:
         return
     path = Path(trainer.default_root_dir) / name

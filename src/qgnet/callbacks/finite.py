@@ -11,10 +11,10 @@ from qgnet.tasks.base import is_logged
 
 
 class FiniteLoss(pl.Callback):
-    """Looks at the loss as often as the trainer logs, before a validation, and before an epoch's checkpoint is written.
+    """Checks the loss at the trainer's logging interval, before a validation, and before the checkpoint of an epoch.
 
     Raises:
-        InputError: if the loss is not finite; ``checkpoints/not_finite.ckpt`` then holds the state.
+        InputError: if the loss is not finite. The state is saved as ``checkpoints/not_finite.ckpt``.
     """
 
     def __init__(self) -> None:
@@ -23,17 +23,17 @@ class FiniteLoss(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the loss, which a GPU has to be waited for, only now and then."""
+        """Check the loss at the logging interval only, because reading it waits for a GPU."""
         self.loss = outputs["loss"]
         if is_logged(trainer, batch_idx):
             self._check(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the loss before a validation, which would only find the outputs not finite, too."""
+        """Check the loss before a validation, whose outputs would not be finite either."""
         self._check(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the epoch's last loss."""
+        """Check the last loss of the epoch."""
         self._check(trainer)
 
     def _check(self, trainer: pl.Trainer) -> None:

@@ -15,12 +15,12 @@ LOSS = "train/loss"
 
 
 def progress_bar(leave: bool = False) -> ProgressBar:
-    """The one that suits where Lightning's bar would be written to; ``leave`` as of that bar."""
+    """Lightning's progress bar on a terminal, else `LogProgress`; ``leave`` keeps the finished bar on the terminal."""
     return TQDMProgressBar(leave=leave) if sys.stdout.isatty() else LogProgress()
 
 
 class LogProgress(ProgressBar):
-    """A line per epoch and per tenth of a training; a line per tenth of a validation, a test or a prediction."""
+    """Prints a line per epoch and per tenth of a training, and per tenth of a validation, a test or a prediction."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class LogProgress(ProgressBar):
         self.work: Lines[None] | None = None
 
     def disable(self) -> None:
-        """Show nothing, as on all processes but the first."""
+        """Show nothing; Lightning calls this on all processes except the first."""
         self.shown = False
 
     def enable(self) -> None:
@@ -39,30 +39,30 @@ class LogProgress(ProgressBar):
         self.shown = True
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """On the error output, as the lines are."""
+        """Print on the error output, like the lines."""
         print(*args, file=sys.stderr, flush=True, **kwargs)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The time begins."""
+        """Start the clock."""
         self.begun = time.monotonic()
         self.steps = trainer.estimated_stepping_batches
         self.tenth = self._tenth(trainer)
 
     def _tenth(self, trainer: pl.Trainer) -> int:
-        """Tenths of the training that are done; 0 if its length is not known."""
+        """Number of finished tenths of the training; 0 if its length is unknown."""
         return int(10 * trainer.global_step / max(1, self.steps))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report each further tenth; at an epoch's end that is done after its validation."""
+        """Report each new tenth; at the end of an epoch the report follows the validation."""
         tenth = self._tenth(trainer)
         if tenth > self.tenth and not trainer.is_last_batch:
             self._report(trainer, {})
         self.tenth = tenth
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report with the scores of the validation, if there was one."""
+        """Report, with the scores of the validation if there was one."""
         self._report(trainer, self.get_metrics(trainer, pl_module))
 
     def _report(self, trainer: pl.Trainer, values: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ class LogProgress(ProgressBar):
             self.work = Lines(None, title, None if total == float("inf") else int(total), unit="batch")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A validation by itself has lines of its own."""
+        """Begin to count, unless the validation is part of a training."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._begin(self.validation_description, trainer.num_val_batches)
 
@@ -110,7 +110,7 @@ class LogProgress(ProgressBar):
     on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say that all is done."""
+        """Finish the lines."""
         if self.work is not None:
             self.work.close()
             self.work = None

@@ -1,4 +1,4 @@
-"""A training resumed in a folder that was moved meanwhile, or is named by another path."""
+"""Resume a training whose folder was moved or is given by another path."""
 
 import os
 from pathlib import Path
@@ -11,15 +11,15 @@ from qgnet.runs.folders import checkpoint_run
 
 
 class MovedCheckpoints(pl.Callback):
-    """Gives checkpoint callbacks today's paths of the files they wrote before; Lightning compares paths as text.
+    """Gives checkpoint callbacks the current paths of their earlier files, because Lightning compares paths as text.
 
-    Without it, what cannot be recognised is taken for another run's: ``last-v1.ckpt`` is written next to ``last.ckpt``.
+    Without it, Lightning takes the files for those of another run and writes ``last-v1.ckpt`` next to ``last.ckpt``.
     """
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Give the files today's folder; drop the state if one is missing, so that it is written anew."""
+        """Set the current folder of the files; drop the state if a file is missing, so that it is written again."""
         run = checkpoint_run(Path(str(trainer.ckpt_path)))
         same_run = run.resolve() == Path(trainer.default_root_dir).resolve()
         for callback in trainer.checkpoint_callbacks:
@@ -37,7 +37,7 @@ class MovedCheckpoints(pl.Callback):
 
 
 def in_folder(state: dict[str, Any], folder: str) -> dict[str, Any]:
-    """The state of a checkpoint callback, with its files in this folder."""
+    """The state of a checkpoint callback with its files in this folder."""
 
     def path(old: str) -> str:
         return old and os.path.join(folder, os.path.relpath(old, state["dirpath"]))
@@ -48,5 +48,5 @@ def in_folder(state: dict[str, Any], folder: str) -> dict[str, Any]:
 
 
 def written_files(state: dict[str, Any]) -> list[str]:
-    """The files that a checkpoint callback will not write again, as it has them."""
+    """The files of a checkpoint callback that it does not write again."""
     return [*state["best_k_models"]] or [file for file in [state["best_model_path"]] if file]

@@ -12,12 +12,12 @@ from qgnet.outputs.file_names import LONGEST
 
 
 class MaskWriter(pl.Callback):
-    """In ``predict``: ``predictions/<episode>_<query>_<class>.png`` at the query's own size, 0 and 255."""
+    """Writes ``predictions/<episode>_<query>_<class>.png`` in ``predict``: 0 and 255, at the size of the query."""
 
     def on_predict_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Write the batch's masks, if the network's output is finite."""
+        """Write the masks of the batch; raises if the output of the network is not finite."""
         pl_module.require_finite()
         folder = Path(trainer.default_root_dir) / "predictions"
         numbers = trainer.predict_dataloaders.batch_sampler.seen_batch_indices[batch_idx]  # type: ignore[union-attr]
@@ -28,11 +28,11 @@ class MaskWriter(pl.Callback):
                 Image.fromarray((mask * 255).cpu().numpy()).save(part, format="PNG")
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say where they are."""
+        """Print their folder."""
         say(f"Masks: {Path(trainer.default_root_dir) / 'predictions'}")
 
 
 def file_name(number: int, query: str, name: str) -> str:
-    """Of a mask: the numbers of episodes tell those apart whose images or classes have too long names to be whole."""
+    """File name of a mask. Long names are shortened; the number of the episode keeps them unique."""
     stem = printable(f"{number:05d}_{query}_{name}").replace("/", "_").replace("\\", "_").replace(" ", "_")
     return f"{stem.encode()[: LONGEST - len('.png')].decode(errors='ignore')}.png"

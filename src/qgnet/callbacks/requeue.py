@@ -1,4 +1,4 @@
-"""SLURM's signal that the time is up, heeded between two steps, or two batches of a validation."""
+"""Handle SLURM's signal that the time is up, between two steps or two batches of a validation."""
 
 import signal
 from types import FrameType
@@ -13,21 +13,21 @@ from qgnet.tasks.base import ends_step
 
 
 class Requeue(pl.Callback):
-    """Saves and requeues a job on the signal of ``sbatch --signal=SIGUSR1@…``, all processes after the same step.
+    """Saves and requeues a job on the signal of ``sbatch --signal=SIGUSR1@…``, after the same step in all processes.
 
-    Lightning's own handler does both, but at once: one process may then wait for the others to save while they wait for
-    its gradients, and a step may be saved half done. Here the signal is only noted, and Lightning's handler is called
-    when the step is over. A validation can be long, so it is broken off: the resumed training repeats it.
+    Lightning's handler does both immediately. Then one process may wait for the others to save while they wait for its
+    gradients, and a step may be saved half done. This callback only records the signal and calls Lightning's handler
+    after the step. A validation can be long, so it is interrupted, and the resumed training repeats it.
     """
 
     def __init__(self) -> None:
         self.signalled = False
         self.signum: int | None = None
         self.common: list[int] = []
-        """Batches of each validation loader that every process has."""
+        """For each validation loader, the number of batches that every process has."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the place of Lightning's handler, if there is one."""
+        """Replace Lightning's handler, if there is one."""
         environment = cluster_environment(trainer)
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             self.signum = environment.requeue_signal or signal.SIGUSR1
@@ -40,14 +40,14 @@ class Requeue(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and requeue if any process has had the signal; gradients half accumulated could not be saved."""
+        """Save and requeue if any process got the signal; only after a whole step, as checkpoints hold no gradients."""
         if self.signum is not None and ends_step(trainer, batch_idx) and self._signalled_anywhere(trainer):
             self._save_and_requeue()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Agree on the batches that all processes have."""
+        """Agree on the number of batches that all processes have."""
         if self.signum is not None:
-            own = torch.tensor(trainer.num_val_batches, device=pl_module.device)  # of each loader
+            own = torch.tensor(trainer.num_val_batches, device=pl_module.device)  # one number per loader
             self.common = trainer.strategy.reduce(own, reduce_op="min").tolist()
 
     def on_validation_batch_end(
@@ -59,7 +59,7 @@ class Requeue(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """The same within a validation."""
+        """Save and requeue within a validation."""
         if self.signum is not None and batch_idx < self.common[dataloader_idx] and self._signalled_anywhere(trainer):
             with repeated_validation(trainer):
                 self._save_and_requeue()

@@ -1,4 +1,4 @@
-"""The result of a test as a file, with two baselines on the same episodes."""
+"""The results of a test as a file, with baselines on the same episodes."""
 
 import json
 import math
@@ -23,9 +23,9 @@ from qgnet.tasks.episodic import EpisodicTask, Segmented
 
 
 class TestResults(pl.Callback):
-    """Writes ``results.json``: scores of the task and, on the same episodes, of baselines.
+    """Writes ``results.json``: the scores of the task and of baselines on the same episodes.
 
-    These are everything foreground, the guided map at nine thresholds, and each score map of support matching.
+    The baselines are everything foreground, the guided map at nine thresholds, and each score map of support matching.
     """
 
     __test__ = False  # not for pytest
@@ -34,7 +34,7 @@ class TestResults(pl.Callback):
         self.baselines: dict[str, EpisodeIoU] = {}
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """One metric per baseline, on the device."""
+        """Create one metric per baseline on the device."""
         assert isinstance(pl_module, EpisodicTask)
         classes = pl_module.data.novel_classes
         net = pl_module.net
@@ -63,7 +63,7 @@ class TestResults(pl.Callback):
 
 
 def count_baselines(baselines: dict[str, EpisodeIoU], segmented: Segmented, episode: Episode) -> None:
-    """Count one batch of episodes for each baseline; not those whose class is absent."""
+    """Count one batch of episodes for each baseline; skip episodes whose class is absent."""
     side = episode.query_mask.shape[-1]
     maps = {**segmented.output.maps, **segmented.output.score_maps}
     canvases = {name: resize(values.float(), (side, side))[:, 0] for name, values in maps.items()}
@@ -79,7 +79,7 @@ def count_baselines(baselines: dict[str, EpisodeIoU], segmented: Segmented, epis
 
 
 def summary(trainer: pl.Trainer, task: EpisodicTask, scores: dict[str, EpisodeScore]) -> dict[str, Any]:
-    """What ``results.json`` holds; every score is in [0, 1], null for a class without an episode."""
+    """The content of ``results.json``; scores are in [0, 1], null for a class without an episode."""
     data: EpisodeDataModule = task.data
     classes = [task.class_names[c] for c in data.novel_classes]
     checkpoint = trainer.ckpt_path and Path(trainer.ckpt_path)

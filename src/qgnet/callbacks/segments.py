@@ -1,4 +1,4 @@
-"""Writes what a predict run over images finds."""
+"""Writes the results of a predict run over images."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,10 +11,10 @@ from qgnet.outputs.folder import OutputFolder
 
 
 class SegmentWriter(pl.Callback):
-    """Each image's files as soon as it is segmented, its record last; meanwhile the next batch is segmented.
+    """Writes the files of each segmented image, its record last, while the next batch is segmented.
 
     Args:
-        folder: that is written to.
+        folder: the output folder.
     """
 
     def __init__(self, folder: OutputFolder) -> None:
@@ -31,7 +31,7 @@ class SegmentWriter(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Have a batch written, once the one before is."""
+        """Start to write a batch after the previous one is written."""
         self._wait()
         self.batch = self.thread.submit(self._write, outputs)
 
@@ -41,12 +41,12 @@ class SegmentWriter(pl.Callback):
         self.thread.shutdown()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Let the batch that is being written be whole, before others may write to the folder."""
+        """Finish writing the current batch before others may write to the folder."""
         self.thread.shutdown()
 
     def _wait(self) -> None:
         if self.batch is not None:
-            self.batch.result()  # raises what writing raised
+            self.batch.result()  # raises the error of the writing thread
 
     def _write(self, images: Sequence[SegmentedImage]) -> None:
         for image, result in images:

@@ -1,4 +1,4 @@
-"""How fast a training runs, and how much of the time it waits for data."""
+"""Speed of a training, and its share of time spent waiting for data."""
 
 import time
 from typing import Any
@@ -10,10 +10,10 @@ from qgnet.tasks.base import is_logged
 
 
 class Throughput(pl.Callback):
-    """Speed and waiting, as means since they were logged last; validations in between are not counted.
+    """Logs speed and waiting time as means since the last log, without validations.
 
-    ``train/images_per_second`` (stage 1) or ``train/episodes_per_second`` is that of all processes together,
-    ``train/data_wait`` the share of the time in [0, 1] that went into waiting for the next batch.
+    ``train/images_per_second`` (stage 1) or ``train/episodes_per_second`` is the speed of all processes together.
+    ``train/data_wait`` is the share of time spent waiting for the next batch, in [0, 1].
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Throughput(pl.Callback):
         self.left: float | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The first batch of an epoch, for which the loaders start, is not counted."""
+        """Start again: the first batch of an epoch does not count, because the loaders start with it."""
         self._restart()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -34,7 +34,7 @@ class Throughput(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """The wait is over."""
+        """Note the end of the wait for the batch."""
         self.entered = time.perf_counter()
 
     def on_train_batch_end(

@@ -1,4 +1,4 @@
-"""Figures of stage 1: prior maps, and the views that a training draws."""
+"""Figures of stage 1: prior maps, and the views of a training."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from qgnet.outputs.drawing import Pixels, contact_sheet, heat, overlay, to_array
 
 
 class ViewFigures(pl.Callback):
-    """What stage 1 sees, and the prior maps of its key encoder.
+    """Figures of the views of stage 1 and of the prior maps of its key encoder.
 
-    ``pictures/views-<step>.png``: views and patches of the images to come, at the start and after each validation;
-    ``pictures/prior_maps-<step>.png``: prior maps of the first images with masks, ``prior_maps.png`` of a test.
+    ``pictures/views-<step>.png``: views and patches of the next images, at the start and after each validation.
+    ``pictures/prior_maps-<step>.png``: prior maps of the first images with masks; ``prior_maps.png`` in a test.
 
     Args:
         count: number of images.
@@ -27,7 +27,7 @@ class ViewFigures(pl.Callback):
         self.rows: list[list[Pixels]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the first views as the network will get them."""
+        """Draw the first views as the network gets them."""
         self._views(trainer, begun=False)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -39,7 +39,7 @@ class ViewFigures(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Collect the first images; ``outputs`` are their prior maps."""
+        """Collect the first images with their prior maps, which are in ``outputs``."""
         if isinstance(batch, ObjectImages) and outputs is not None:
             for i in range(min(self.count - len(self.rows), len(outputs))):
                 image = to_array(batch.image[i])
@@ -75,12 +75,13 @@ class ViewFigures(pl.Callback):
 
 
 def next_number(trainer: pl.Trainer, batch_size: int, begun: bool) -> int:
-    """The running number of the first sample that training has not seen yet.
+    """The running number of the next sample of the training.
 
     Args:
-        trainer: in a fit.
-        batch_size: per process.
-        begun: after some training; a run resumed after a whole epoch still counts that one's batches as it begins.
+        trainer: trainer during a fit.
+        batch_size: images per process.
+        begun: whether training steps were made; at its start, a run resumed after a whole epoch still counts the
+            batches of that epoch.
     """
     sampler = trainer.train_dataloader.sampler  # type: ignore[union-attr]
     whole, part = divmod(batches_trained(trainer), batches_of_epoch(trainer))

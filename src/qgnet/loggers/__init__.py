@@ -1,4 +1,4 @@
-"""Weights & Biases: the logger, what a run is called there, and its tables and charts."""
+"""Weights & Biases: the logger, the names of runs, and tables and charts."""
 
 from qgnet.loggers.wandb import Wandb
 

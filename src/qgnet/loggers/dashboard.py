@@ -1,4 +1,4 @@
-"""What Weights & Biases gets besides the logged numbers and figures: tables, charts, where weights come from."""
+"""Tables, charts and the origin of weights for Weights & Biases, besides the logged numbers and figures."""
 
 import json
 import math
@@ -16,13 +16,13 @@ from qgnet.tasks.episodic import EpisodicTask
 
 
 class Dashboard(pl.Callback):
-    """For every ``Wandb`` logger: sha256 of the frozen weights, IoU per class, the experiment's table after a test."""
+    """Sends every ``Wandb`` logger the sha256 of frozen weights, IoU per class, and the experiment's table of tests."""
 
     def _loggers(self, trainer: pl.Trainer) -> list[Wandb]:
         return [logger for logger in trainer.loggers if isinstance(logger, Wandb)] if trainer.is_global_zero else []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The weights are loaded now."""
+        """Log the sha256 of the weights, which are loaded now."""
         for logger in self._loggers(trainer):
             assert isinstance(pl_module, Task)
             logger.describe({"files_sha256": pl_module.file_hashes})
@@ -30,12 +30,12 @@ class Dashboard(pl.Callback):
     on_test_epoch_start = on_train_start
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """``val/class_iou`` as a table and a bar chart."""
+        """Log ``val/class_iou`` as a table and a bar chart."""
         if not trainer.sanity_checking:
             self._classes(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """``test/class_iou``, and ``test/report``: all tests of the experiment so far, ± over seeds."""
+        """Log ``test/class_iou``, and ``test/report`` with all tests of the experiment so far, ± over seeds."""
         self._classes(trainer, pl_module, "test")
         for logger in self._loggers(trainer):
             if isinstance(pl_module, EpisodicTask):
@@ -50,13 +50,13 @@ class Dashboard(pl.Callback):
 
 
 def experiment_of(trainer: pl.Trainer) -> Path:
-    """The folder that holds the runs of this one's experiment."""
+    """The folder with the runs of this run's experiment."""
     checkpoint = trainer.ckpt_path
     return (checkpoint_run(Path(checkpoint)) if checkpoint else Path(trainer.default_root_dir)).resolve().parent
 
 
 def report(folder: Path) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of all tests under a folder, as ``qgnet report`` has them."""
+    """Columns and rows of all tests under a folder, as in ``qgnet report``."""
     paths = sorted(folder.rglob(RESULTS), key=lambda path: path.stat().st_mtime)
     tables, _ = collect(json.loads(path.read_text()) for path in paths)
     width = max(table.setting.folds for table in tables)

@@ -1,4 +1,4 @@
-"""What Weights & Biases records of a run: its names, and where it comes from."""
+"""Names and origin of a run for Weights & Biases."""
 
 import platform
 import secrets
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "torchmetrics", "timm",
 
 
 def name_run(logger: Namespace, subcommand: str, config: Namespace, folder: Path) -> None:
-    """Fill in what the settings of a ``Wandb`` logger, its ``init_args``, leave open."""
+    """Fill in the missing settings of a ``Wandb`` logger; ``logger`` holds its ``init_args``."""
     checkpoint = config.get("ckpt_path")
     source = checkpoint_run(Path(checkpoint)) if checkpoint else None
     names = {
@@ -35,9 +35,9 @@ def name_run(logger: Namespace, subcommand: str, config: Namespace, folder: Path
 
 
 def group(config: Namespace, source: Path | None, folder: Path) -> str:
-    """``<experiment> <encoder> <K>-shot``: what all folds, seeds and tests of an experiment share.
+    """``<experiment> <encoder> <K>-shot``, the same for all folds, seeds and tests of an experiment.
 
-    The shots are those of the training, also for a test with others. Stage 1 has none.
+    The shots are those of the training, also in a test with other shots. Stage 1 has none.
     """
     training = training_of(source) if source else {"experiment": experiment_name(folder), "shots": None}
     shots = training["shots"] or config.data.init_args.get("shots")
@@ -46,7 +46,7 @@ def group(config: Namespace, source: Path | None, folder: Path) -> str:
 
 
 def tags(subcommand: str, config: Namespace) -> list[str]:
-    """Stage, and for episodes protocol, fold and shots."""
+    """Tags of a run: stage and subcommand; for episodes also protocol, fold and shots."""
     data = config.data.init_args
     if "shots" not in data:
         return ["stage 1", subcommand]
@@ -55,25 +55,25 @@ def tags(subcommand: str, config: Namespace) -> list[str]:
 
 
 def run_id(folder: Path, source: Path | None) -> str:
-    """The wandb id of a run: the one it had if it is resumed, else a new one."""
+    """The wandb id of a run: its earlier one if it is resumed, else a new one."""
     files = [place / ID_FILE for place in (folder, source) if place is not None and (place / ID_FILE).is_file()]
     return files[0].read_text().strip() if files else secrets.token_hex(4)
 
 
 def keep_id(folder: Path, number: str) -> None:
-    """Write the id into the run's folder, for a training that is resumed in it."""
+    """Write the id into the run's folder, for resuming the training."""
     with atomic_write(folder / ID_FILE) as part:
         part.write_text(f"{number}\n")
 
 
 def origin() -> dict[str, Any]:
-    """Which code made a run: package versions, and the git revision of a checkout (None otherwise)."""
+    """The code of a run: package versions, and the git revision of a checkout (None otherwise)."""
     versions: Mapping[str, str] = {package: version(package) for package in PACKAGES}
     return {"revision": revision(), "versions": {"python": platform.python_version(), **versions}}
 
 
 def revision() -> str | None:
-    """The commit that this package runs from, with ``+`` if files were changed since."""
+    """The git commit of this package, with ``+`` if files were changed since; None without git or a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

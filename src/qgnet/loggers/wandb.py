@@ -1,5 +1,5 @@
-"""Weights & Biases as its users look at it: runs in groups, tables, masks to switch on and off."""
-# ruff: noqa: PLC0415  (wandb is imported only when a logger is made of it)
+"""Logger for Weights & Biases with run groups, tables, and masks to switch on and off."""
+# ruff: noqa: PLC0415  (wandb is imported only when a logger is created)
 
 import os
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from qgnet.common.internals import go_offline, may_go_offline
 TIMEOUT = 60
 """Seconds to wait for the server at the start."""
 LONGEST_ID = 128
-"""Characters of a run's id, which names its folder."""
+"""Most characters of a run's id, which names its folder."""
 Masks = Mapping[str, Any]
 """Name of an overlay → (H, W) array of 0 background, 1 foreground, 255 ignored."""
 LABELS = {0: "background", 1: "foreground", 255: "ignored"}
 PACKAGES = {"Wandb": "wandb", "WandbLogger": "wandb", "TensorBoardLogger": "tensorboard"}
-"""Logger → what it is made of."""
+"""Logger → the package it needs."""
 
 
 def require_package(class_path: str) -> None:
@@ -36,9 +36,9 @@ def require_package(class_path: str) -> None:
 
 
 def check_name(setting: str, field: str, value: Any) -> None:
-    """InputError for a setting that wandb would refuse (``field`` of its Settings), or that can name no folder."""
+    """Raise InputError if wandb refuses a setting (``field`` of its Settings), or an id cannot be a folder name."""
     import wandb
-    from pydantic import ValidationError  # wandb's own
+    from pydantic import ValidationError  # wandb requires pydantic
 
     reason = ""
     try:
@@ -55,19 +55,19 @@ def check_name(setting: str, field: str, value: Any) -> None:
 
 
 class Wandb(WandbLogger):
-    """``WandbLogger`` whose settings follow the run, and which goes offline when the server cannot be had.
+    """``WandbLogger`` with settings from the run. It goes offline if the server cannot be reached.
 
     Args:
-        project: at Weights & Biases.
-        entity: user or team; null takes the account's own.
-        offline: write to the run's folder only; ``wandb sync`` uploads later.
+        project: project at Weights & Biases.
+        entity: user or team; null takes the default of the account.
+        offline: write to the run's folder only; ``wandb sync`` uploads it later.
         log_checkpoints: upload checkpoints as artifacts (not offline): ``true`` at the end, ``all`` as they appear.
         save_dir: null takes the run's folder.
         group: null takes data set, backbone and shots of the experiment.
         name: null takes the name of the run's folder.
         job_type: null takes the subcommand: fit, validate, test or predict.
         tags: null takes protocol, fold and shots.
-        id: null takes a new one, or that of the run which is resumed.
+        id: null takes a new id, or the id of the resumed run.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Wandb(WandbLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        """The wandb run; offline, with a warning, if the server cannot be had."""
+        """The wandb run; offline, with a warning, if the server cannot be reached."""
         if may_go_offline(self):
             import wandb
 
@@ -128,21 +128,21 @@ class Wandb(WandbLogger):
         return super().experiment
 
     def location(self) -> str:
-        """Where the run can be seen, or how to upload it."""
+        """A line with the address of the run, or how to upload it."""
         run = self.experiment
         return f"wandb: {run.url}" if run.url else f"wandb: `wandb sync {Path(run.dir).parent}` uploads this run"
 
     def describe(self, facts: Mapping[str, Any]) -> None:
-        """Add to the run's config."""
+        """Add facts to the run's config."""
         self.experiment.config.update(dict(facts), allow_val_change=True)
 
     def log_overlays(self, key: str, images: Sequence[Any], masks: Sequence[Masks], captions: Sequence[str]) -> None:
-        """Images (H, W, 3) uint8 with masks that can be switched on and off."""
+        """Log images (H, W, 3) uint8 with masks that can be switched on and off."""
         layers = [{name: {"mask_data": mask, "class_labels": LABELS} for name, mask in row.items()} for row in masks]
         self.log_image(key, list(images), masks=layers, caption=list(captions))
 
     def log_class_iou(self, key: str, class_iou: Mapping[str, float]) -> None:
-        """A bar chart of the IoU of each class, and the table that it is drawn from (``<key>_table``)."""
+        """Log the IoU of each class, in [0, 1], as a bar chart and as its table (``<key>_table``)."""
         import wandb
 
         table = wandb.Table(columns=["class", "IoU"], data=[list(row) for row in class_iou.items()])

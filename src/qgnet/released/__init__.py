@@ -1,1 +1,1 @@
-"""Weights that others have released: what their tensors are called, and files of this project made of them."""
+"""Weights released by other projects: the names of their tensors, and their conversion to files of this project."""

@@ -1,4 +1,4 @@
-"""Released HSNet and DCAMA: what their tensors are called, and which of ours they are.
+"""Released HSNet and DCAMA: the names of their tensors, and our names of the same tensors.
 
 Facts read from their authors' model files: juhongm999/hsnet (``model/hsnet.py``, ``model/learner.py``) and
 pawn-sxy/DCAMA (``model/DCAMA.py``, ``model/base/transformer.py``).
@@ -14,16 +14,16 @@ from qgnet.tasks.heads import DCAMASegmentation, HeadSegmentation, HSNetSegmenta
 
 
 class ReleasedHead(NamedTuple):
-    """A head as its authors' code saves it.
+    """A head in the form in which its authors' code saves it.
 
     Attributes:
-        task: ours.
-        known_by: beginning of the name of a tensor that no other kind of file has.
-        encoder: what the names of the encoder's tensors begin with.
-        names: how our names begin → how theirs do; the rest of a name is alike, but for `parts`.
-        parts: a part of our names → of theirs.
-        left_out: beginnings of names of tensors that are not used, or computed here.
-        image_size: that it was trained with, brought to 8n + 1 pixels.
+        task: our task for it.
+        known_by: prefix of a tensor name that no other kind of file has.
+        encoder: prefix of the tensor names of the encoder.
+        names: prefix of our names → prefix of theirs; the rest of a name is equal except for `parts`.
+        parts: a part of our names → the part in theirs.
+        left_out: prefixes of the names of tensors that are not used, or that our code computes.
+        image_size: image size of its training in pixels, rounded to 8n + 1.
     """
 
     task: type[HeadSegmentation]
@@ -79,12 +79,12 @@ HEADS = {
 
 
 def head_of(state: State) -> str | None:
-    """Which of `HEADS` a file holds; None for none of them."""
+    """The name in `HEADS` of the head that a file contains; None if it contains none of them."""
     return next((name for name, head in HEADS.items() if any(key.startswith(head.known_by) for key in state)), None)
 
 
 def fill_head(head: ReleasedHead, state: State, source: Path) -> HeadSegmentation:
-    """The task with the network that a file holds; InputError if the file is not complete or has more."""
+    """The task with the network from a file; InputError if tensors are missing or unknown."""
     inside = [key.removeprefix(head.encoder) for key in state if key.startswith(head.encoder)]
     task = head.task(encoder=backbone(inside, source), encoder_weights=source.name)
     task.image_size = head.image_size

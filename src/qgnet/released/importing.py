@@ -1,4 +1,4 @@
-"""Released weights → files of this project."""
+"""Convert released weights to files of this project."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,18 +18,18 @@ from qgnet.weights.store import save_prior_extractor
 
 
 def import_weights(source: Path, output: Path, levels: Sequence[float]) -> str:
-    """Find out what a file of weights is and write it in this project's form.
+    """Recognise the kind of a weights file and write it in the form of this project.
 
     Args:
-        source: written by torch.save.
+        source: file written by torch.save.
         output: file to write; it must not exist.
-        levels: sides or ratios of the FEM's pyramid, which weights do not tell; for QGNet and PFENet only.
+        levels: sides or ratios of the FEM's pyramid, which are not part of the weights; for QGNet and PFENet only.
 
     Returns:
-        What was found, what was written, and the command to use it with.
+        A message: the kind of the file, the written file, and the command to use it.
 
     Raises:
-        InputError: if the file cannot be read, is none of the known kinds, or is not complete.
+        InputError: if the file cannot be read, is of an unknown kind, or is not complete.
     """
     if output.exists():
         raise InputError(f"{output} exists and is never overwritten. Give another name, or remove it.")
@@ -91,7 +91,7 @@ def import_network(kind: str, state: State, source: Path, output: Path, levels: 
 
 
 def fill_network(net: QGNet, kind: str, state: State, source: Path) -> None:
-    """Put a released state dict into our network, completely."""
+    """Load a complete released state dict into our network."""
     own = net.state_dict()
     theirs = {key: released_key(key, net) for key in own}
     expected = {name: own[key].shape for key, name in theirs.items()}
@@ -116,7 +116,7 @@ def import_head(name: str, state: State, source: Path, output: Path) -> str:
 
 
 def import_prior_extractor(prefix: str, state: State, source: Path, output: Path) -> str:
-    """The encoder of a self-supervised checkpoint → a prior extractor, as stage 1 leaves it."""
+    """The encoder of a self-supervised checkpoint → a prior extractor, like the result of stage 1."""
     inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     encoder = resnet(inside, source)
     write(output, lambda path: save_prior_extractor(path, encoder))
@@ -143,17 +143,17 @@ def import_encoder(state: State, source: Path, output: Path) -> str:
 
 
 def write(output: Path, save: Callable[[Path], None]) -> None:
-    """Let ``save`` write a file; InputError if it cannot be written."""
+    """Write a file by ``save``; InputError if it cannot be written."""
     try:
         save(output)
-    except (OSError, RuntimeError) as error:  # the latter is torch's when a folder or disk does not take the file
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError if a folder or disk does not take the file
         raise InputError(
             f"{output} cannot be written: {error}. Give a place with room that you may write to."
         ) from None
 
 
 def save_checkpoint(task: EpisodicTask, path: Path) -> None:
-    """What a Trainer would write before the first step, without its trace of loops and callbacks."""
+    """Save the checkpoint that a Trainer would write before the first step, without states of loops and callbacks."""
     checkpoint: dict[str, Any] = {
         "pytorch-lightning_version": version("pytorch-lightning"),
         "epoch": 0,

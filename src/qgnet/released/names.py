@@ -1,4 +1,4 @@
-"""Weights of other projects as files of this one: released QGNet and PFENet, deep-stem ImageNet ResNets, MoCo.
+"""Tensor names in weights of other projects: released QGNet and PFENet, deep-stem ImageNet ResNets, MoCo.
 
 The names of the released files are facts read from their authors' model files:
 liuweide01/QGNet-Few-shot-segmentation (``model/PFENet_QGNet.py``, ``model/resnet.py``), dvlab-research/PFENet
@@ -30,10 +30,10 @@ DEEP_STEM = {
     "conv1.6": ("conv3", 6),
     "bn1": ("bn3", 7),
 }
-"""Our (timm's) stem modules → their names in a ResNet, and their places in the released ``layer0``, a Sequential."""
+"""Our (timm's) stem modules → their names in a ResNet, and their indices in the released Sequential ``layer0``."""
 
 PLAIN_STEM = {"conv1": ("conv1", 0), "bn1": ("bn1", 1)}
-"""As ``DEEP_STEM``."""
+"""Like ``DEEP_STEM``, for ResNets without a deep stem."""
 
 BACKBONES: dict[tuple[tuple[int, ...], str], str] = {
     ((2, 2, 2, 2), "basic"): "resnet18",
@@ -42,7 +42,7 @@ BACKBONES: dict[tuple[tuple[int, ...], str], str] = {
     ((3, 4, 23, 3), "bottleneck"): "resnet101",
     ((3, 8, 36, 3), "bottleneck"): "resnet152",
 }
-"""Blocks of stages 1 to 4 and their kind → name; timm calls the deep-stem ones ``resnet50s`` and so on."""
+"""Numbers of blocks of stages 1 to 4 and their kind → name; timm adds an ``s`` for a deep stem: ``resnet50s``."""
 
 HEAD = {
     "reduce_query": "down_query",
@@ -57,26 +57,26 @@ HEAD = {
     "enrichment.refine_merged": "res2",
     "enrichment.classifier": "cls",
 }
-"""Our modules → the released ones; inside, both are Sequentials (in ModuleLists) of the same order."""
+"""Our modules → the released ones; inside, both are Sequentials (in ModuleLists) in the same order."""
 
 PRETRAINED = ("encoder_k.0.", "encoder_k.", "encoder_q.0.", "encoder_q.", "backbone.")
-"""Where self-supervised checkpoints keep their encoder, the best first: the key encoder is the released P.
+"""Prefixes of the encoder in self-supervised checkpoints, best first: the key encoder is the released P.
 
-``.0.`` is DenseCL's, whose encoders are Sequentials of backbone and neck; its ``backbone`` is the query encoder's.
+``.0.`` is from DenseCL, whose encoders are Sequentials of backbone and neck. Its ``backbone`` is the query encoder.
 """
 
 COUNTER = "num_batches_tracked"
-"""A batch norm's counter, which files written before PyTorch 0.4.1 lack and no result depends on."""
+"""Counter of a batch norm. Files from before PyTorch 0.4.1 lack it; no result depends on it."""
 
 NAMED = 3
-"""How many keys a message names."""
+"""Most keys that a message names."""
 
 
 def read_state(path: Path) -> State:
-    """The tensors of a file by name, out of ``{'state_dict': …}`` and without what wrappers add to names.
+    """The tensors of a file by name, also from inside ``{'state_dict': …}``, without prefixes that wrappers add.
 
     Raises:
-        InputError: if there is no such file, it holds other objects than data, or no state dict.
+        InputError: if the file does not exist, contains objects other than data, or has no state dict.
     """
     if not path.is_file():
         raise InputError(
@@ -97,7 +97,7 @@ def _is_named_tensor(item: tuple[Any, Any]) -> bool:
 
 
 def resnet(state: State, source: Path) -> Encoder:
-    """A filled encoder from a ResNet's tensors; the classifier or projection ``fc.*`` is left out."""
+    """An encoder with the weights of a ResNet's tensors, without the classifier or projection ``fc.*``."""
     encoder = make_encoder(backbone(state, source), high_stage=4, dilated=False)
     own = encoder.net.state_dict()
     theirs = {key: resnet_key(key, encoder) for key in own}
@@ -109,10 +109,10 @@ def resnet(state: State, source: Path) -> Encoder:
 
 
 def backbone(keys: Iterable[str], source: Path, suffix: str = "") -> str:
-    """Name in timm of the ResNet whose stages are ``layer1`` … ``layer4`` with this suffix.
+    """The timm name of the ResNet with the stages ``layer1`` … ``layer4``, each with this suffix.
 
     Raises:
-        InputError: if the numbers of blocks are no known ResNet's.
+        InputError: if no known ResNet has these numbers of blocks.
     """
     keys = set(keys)
     blocks = tuple(
@@ -153,10 +153,16 @@ def _stem(encoder: Encoder) -> dict[str, tuple[str, int]]:
 
 
 def take(state: State, expected: Mapping[str, torch.Size], source: Path, what: str) -> State:
-    """The expected tensors and no others; counters that old files lack become zero.
+    """Exactly the expected tensors; counters that are missing in old files become zero.
+
+    Args:
+        state: tensors of the file.
+        expected: name in the file → shape.
+        source: the file, for messages.
+        what: the kind of network, for messages.
 
     Raises:
-        InputError: if a tensor is missing, unknown or of another shape; both sides' names are the file's.
+        InputError: if a tensor is missing, unknown or of another shape.
     """
     missing = [key for key in expected if key not in state and not key.endswith(COUNTER)]
     unknown = [key for key in state if key not in expected]

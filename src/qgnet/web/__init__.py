@@ -1,1 +1,1 @@
-"""The page of ``qgnet serve``: paint an object in a few images of a folder, see it found in all others."""
+"""The page of ``qgnet serve``: paint an object in a few images of a folder and find it in all others."""

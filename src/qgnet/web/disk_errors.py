@@ -1,4 +1,4 @@
-"""Failures of the disk in words."""
+"""Messages for errors of the disk."""
 
 import errno
 
@@ -6,12 +6,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_full(error: OSError) -> bool:
-    """Whether there is no room for what was to be written."""
+    """Whether the disk has no room for a file."""
     return error.errno in FULL
 
 
 def disk_error_message(error: OSError) -> str:
-    """A message for whoever was reading or writing; only of a full disk is it known which."""
+    """A message for an error while reading or writing; only a full disk tells that it was writing."""
     if is_full(error):
         return f"{error.strerror}: it was not written, and what was there before stays. Make room, then try again."
     what = error.filename or "A file"

@@ -1,4 +1,4 @@
-"""Everything that was found and painted, as one ZIP."""
+"""The download: all results and painted masks as one ZIP."""
 
 import re
 import zipfile
@@ -22,16 +22,16 @@ from qgnet.web.session import Session
 def write_zip(
     session: Session, images: ImageFolder, presence: float, formats: Sequence[str], to: Path, instances: bool = False
 ) -> Path:
-    """Write ``masks.zip`` into an empty folder and return it. Nothing in it tells where the folder of the images lies.
+    """Write ``masks.zip`` into an empty folder and return its path. It does not contain the path of the image folder.
 
-    With ``instances`` single objects are told apart in it.
+    With ``instances``, the files separate single objects.
 
     Raises:
-        InputError: if there is nothing to write, or a mask that was painted or found is broken, with the image's name.
+        InputError: if there is nothing to write, or a painted mask or a result is broken; it names the image.
     """
     out = to / "masks"
     out.mkdir()
-    names = session.names  # of this moment: they may be changed while this goes on
+    names = session.names  # a copy: the user may change them meanwhile
     keys = {image.path: image for image in images.find()}
     records = {}
     for name, path in find_images([str(images.folder)], out).items():
@@ -57,17 +57,17 @@ def write_zip(
 
 
 def as_text(name: str) -> str:
-    """A file's name in a ZIP, which must be text: bytes that are none stand there as ``_`` and their two digits."""
+    """A file name as text, as a ZIP needs it: a byte that is not text becomes ``_`` and its two hexadecimal digits."""
     return re.sub("[\udc80-\udcff]", lambda byte: f"_{ord(byte[0]) - 0xDC00:02x}", name)
 
 
 def result_of(session: Session, image: FolderImage, names: Mapping[int, str], presence: float) -> Result | None:
-    """An image's painted mask, or what was found at today's thresholds; None if nothing. It has all classes by name.
+    """The painted mask of an image, else its result at the current thresholds; None without both. It has all classes.
 
-    Of an image with rough strokes it is what was found.
+    An image with rough strokes gives its result.
 
     Raises:
-        InputError: if the image's mask, or what was found in it, is gone or broken.
+        InputError: if the mask or the result of the image is missing or broken.
     """
     if image.key in session.state.painted and not session.is_rough(image.key):
         mask = session.mask(image)
@@ -80,7 +80,7 @@ def result_of(session: Session, image: FolderImage, names: Mapping[int, str], pr
 
 
 def probability_of(session: Session, image: FolderImage, number: int) -> NDArray[np.float32]:
-    """(H, W) of a class that was looked for; InputError with the image's name if it is gone or broken."""
+    """The probability of a class, (H, W) in [0, 1]; InputError with the image's name if it is missing or broken."""
     file = session.result_file(image, number)
     try:
         if file is None:
@@ -100,9 +100,9 @@ def as_result(
     scores: Mapping[int, float],
     presence: float,
 ) -> Result | None:
-    """All classes, named, of (H, W) probabilities by class number; None if there are none.
+    """The result for all classes from (H, W) probabilities by class number; None without probabilities.
 
-    A class without probabilities was not looked for: it is nowhere, with score 0. Without a threshold it is 0.5.
+    A class without probabilities was not searched for: its mask is empty and its score 0. The default threshold is 0.5.
     """
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""The images of the folder: by identifiers, never by paths, and nothing that lies outside of it."""
+"""The images of the folder. The page asks for them by key, never by path, and gets no file outside the folder."""
 
 import hashlib
 import secrets
@@ -14,19 +14,19 @@ from datamodules.files.writing import atomic_write
 from qgnet.common.errors import InputError
 
 THUMBNAIL = 160
-"""Longer side in pixels."""
+"""Longer side of a thumbnail, in pixels."""
 DISPLAY = 2560
-"""Longer side in pixels of what the page shows of an image; masks keep the image's own size."""
+"""Longer side of an image on the page, in pixels; masks keep the size of the image."""
 MOST_PIXELS = 100_000_000
-"""Of an image that is dropped onto the page."""
+"""Most pixels of an image that is dropped onto the page."""
 DROPPED = "dropped"
-"""Folder for such images, in that of the images."""
+"""Folder for dropped images, inside the image folder."""
 ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif"}
-"""Of images that may be dropped, by Pillow's names of their formats."""
+"""Formats of images that may be dropped, by Pillow's names → file ending."""
 
 
 class FolderImage(NamedTuple):
-    """An image of the folder: the key by which the page asks for it, its name below the folder, and its file."""
+    """An image of the folder: its key on the page, its name below the folder, and its file."""
 
     key: str
     name: str
@@ -34,21 +34,21 @@ class FolderImage(NamedTuple):
 
 
 class ImageFolder:
-    """All images of a folder and of the folders in it, as they are now."""
+    """All current images of a folder and its subfolders."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.known: dict[str, FolderImage] = {}
 
     def check_there(self) -> None:
-        """Raise InputError if the folder was taken away."""
+        """Raise InputError if the folder is missing."""
         if not self.folder.is_dir():
             raise InputError(
                 f"The folder {self.folder} is gone. Put it back; nothing that you painted is lost with it."
             )
 
     def find(self) -> list[FolderImage]:
-        """Search the folder; what is a link to elsewhere is left out. InputError if the folder is gone."""
+        """Search the folder; skip links to files outside it. InputError if the folder is missing."""
         self.check_there()
         root = self.folder.resolve()
         found = {}
@@ -61,7 +61,7 @@ class ImageFolder:
         return list(found.values())
 
     def get(self, key: str) -> FolderImage:
-        """The image of this key; KeyError if there is none (any more) in the folder, InputError if that is gone."""
+        """The image with this key; KeyError if the folder does not contain it, InputError if the folder is missing."""
         self.check_there()
         image = self.known[key]
         if not image.path.is_file() or not image.path.resolve().is_relative_to(self.folder.resolve()):
@@ -70,7 +70,7 @@ class ImageFolder:
 
 
 def scaled(image: FolderImage, side: int, to: Path) -> Path:
-    """A JPEG of the image whose longer side is at most ``side``; made once, and again when the image changes."""
+    """A JPEG of the image with a longer side of at most ``side`` pixels; cached until the image changes."""
     file = to / f"{image.key}-{image.path.stat().st_mtime_ns}.jpg"
     if not file.is_file():
         pixels = read_image(image.path)
@@ -83,9 +83,9 @@ def scaled(image: FolderImage, side: int, to: Path) -> Path:
 
 
 def store_dropped(folder: Path, content: bytes, to: Path) -> str:
-    """Store an image that was dropped onto the page under a name of our own; its path below the folder.
+    """Store an image that was dropped onto the page under a new random name; return its path below the folder.
 
-    It is first written to the folder ``to``. InputError if it is no whole image of a known format, or too large.
+    It is first written to the folder ``to``. InputError if it is not a complete image of a known format, or too large.
     """
     made_up = secrets.token_hex(8)
     to.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The files of a session as far as they can be read, where one of them is torn or was changed by hand."""
+"""Read the files of a session as far as possible if one is incomplete or was edited by hand."""
 
 import json
 from collections.abc import Sequence, Set
@@ -16,10 +16,10 @@ Data = dict[str, Any]
 
 
 def read_state(file: Path, masks: Path) -> tuple[SessionState, str]:
-    """The session, and a warning; empty if all is well.
+    """The session, and a warning, empty without problems.
 
-    Of a broken file, of which a copy is saved, each value that can be read is taken. Where it or an image's entry in it
-    is lost, the painted masks are found by their files.
+    From a broken file, every readable value is used, and a copy of the file is saved. If the file or the entry of an
+    image in it is lost, the painted masks are found by their files.
     """
     if not file.exists():
         state = with_masks(SessionState(), masks)
@@ -36,7 +36,7 @@ def read_state(file: Path, masks: Path) -> tuple[SessionState, str]:
 
 
 def readable(content: bytes) -> SessionState:
-    """What can be read of a session's file: values that are wrong or missing are left out, one by one."""
+    """The readable part of a session file: wrong values are removed one by one."""
     try:
         data = json.loads(content.decode("utf-8-sig", errors="replace"))
     except (ValueError, RecursionError):
@@ -51,7 +51,7 @@ def readable(content: bytes) -> SessionState:
 
 
 def remove_value(data: Data, place: Sequence[int | str]) -> None:
-    """Remove a value from nested lists and dictionaries; if there is none at this place, what should hold it."""
+    """Remove a value from nested lists and dictionaries; if it is missing, remove its container."""
     holder: Any = None
     node: Any = data
     for key in place:
@@ -63,7 +63,7 @@ def remove_value(data: Data, place: Sequence[int | str]) -> None:
 
 
 def with_masks(state: SessionState, masks: Path) -> SessionState:
-    """The session with all painted masks that there are files of, and a class for each number in them."""
+    """The session with all painted masks that have files, and a class for each number in them."""
     painted = dict(state.painted)
     for file in sorted(masks.glob("*.png")):
         if file.stem not in painted:
@@ -81,7 +81,7 @@ def with_masks(state: SessionState, masks: Path) -> SessionState:
 
 
 def numbers_in(mask: Path) -> set[int]:
-    """The numbers of the classes in a painted mask; none of one that cannot be read."""
+    """The class numbers in a painted mask; empty if it cannot be read."""
     try:
         with Image.open(mask, formats=["PNG"]) as image:
             return set(np.unique(np.asarray(image)).tolist()) - {0, IGNORE}
@@ -90,9 +90,9 @@ def numbers_in(mask: Path) -> set[int]:
 
 
 def read_outcomes(file: Path, classes: Set[int]) -> tuple[dict[str, Outcome], str]:
-    """The log's last outcome of each image, and a warning or ""; a last line without an end was cut off by a kill.
+    """The last outcome of each image in the log, and a warning or "".
 
-    Classes with other numbers than these are left out.
+    An incomplete last line, left by a killed process, is ignored. Only classes with these numbers are kept.
     """
     content = file.read_bytes() if file.exists() else b""
     outcomes: dict[str, Outcome] = {}
@@ -113,7 +113,7 @@ def read_outcomes(file: Path, classes: Set[int]) -> tuple[dict[str, Outcome], st
 
 
 def store_broken(file: Path, content: bytes) -> str:
-    """Keep a broken file's content beside it, under a name of its own; that name."""
+    """Save the content of a broken file beside it under a new name; return that name."""
     number = 1
     while (aside := file.with_name(f"broken-{number}-{file.name}")).exists():
         number += 1

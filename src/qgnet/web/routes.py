@@ -1,4 +1,4 @@
-"""What the page asks for."""
+"""The HTTP routes of the page."""
 
 import base64
 import io
@@ -28,19 +28,19 @@ from qgnet.web.session_file import Settings
 from qgnet.web.workspace import Workspace
 
 MOST_BYTES = 64 * 2**20
-"""Of an image or mask that is sent here."""
+"""Most bytes of an image or mask that the page sends."""
 PAGE_FORMATS = {name: one.label for name, one in FORMATS.items() if one.on_page}
 NONE = HTTPException(404, "There is no mask or map for this image.")
 
 
 class Begin(BaseModel):
-    """What is sent with a press of *Segment*: the image that is looked at."""
+    """The request of the *Segment* button: the key of the image that is shown."""
 
     first: str = ""
 
 
 async def received(request: Request) -> bytes:
-    """The body, of which no more is read than may be sent."""
+    """The body of a request; stop reading and answer 413 after `MOST_BYTES`."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
@@ -54,7 +54,7 @@ Body = Annotated[bytes, Depends(received)]
 
 
 def workspace_routes(workspace: Workspace) -> APIRouter:
-    """The session, runs and the download."""
+    """Routes of the session, the runs and the download."""
     router = APIRouter(prefix="/api")
 
     @router.get("/session")
@@ -107,7 +107,7 @@ def workspace_routes(workspace: Workspace) -> APIRouter:
 
 
 def image_routes(workspace: Workspace) -> APIRouter:
-    """Images, their masks, and what was found in them."""
+    """Routes of the images, their masks and their results."""
     router = APIRouter(prefix="/api/images")
     session = workspace.session
 
@@ -146,7 +146,7 @@ def image_routes(workspace: Workspace) -> APIRouter:
         image = workspace.find(key)
         if image.key not in session.state.painted:
             raise NONE
-        session.mask(image)  # whether it can be used
+        session.mask(image)  # raises if the mask cannot be used
         return png(session.mask_file(key), Image.Resampling.NEAREST, small)
 
     @router.put("/{key}/mask.png")
@@ -187,9 +187,9 @@ def image_routes(workspace: Workspace) -> APIRouter:
 
 
 def grown(image: FolderImage, mask: Labels, number: int, rough: bool) -> bytes:
-    """A mask of the page with a class's strokes grown to the edge of the object, over what is not painted: a grey PNG.
+    """Grow the strokes of a class to the edge of the object, over unpainted pixels; return the mask as a grey PNG.
 
-    InputError if there is no stroke of the class.
+    InputError without a stroke of the class.
     """
     if not (mask == number).any():
         raise InputError("There is no stroke of this class in the image. Paint one, then press Snap.")
@@ -201,7 +201,7 @@ def grown(image: FolderImage, mask: Labels, number: int, rough: bool) -> bytes:
 
 
 def decoded_mask(content: bytes, size: tuple[int, int]) -> Labels:
-    """A mask sent by the page, (H, W) of `size`; InputError if it is no grey PNG of this size."""
+    """A mask sent by the page, (H, W) of `size`; InputError if it is not a grey PNG of this size."""
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             if (image.height, image.width, image.mode) != (*size, "L"):
@@ -215,14 +215,14 @@ def decoded_mask(content: bytes, size: tuple[int, int]) -> Labels:
 
 
 def numbered(objects: NDArray[np.int32]) -> bytes:
-    """A grey PNG of (H, W) objects, 0 where there is none; after 255 their numbers begin anew."""
+    """A grey PNG of (H, W) object numbers, 0 for none; numbers above 255 start again at 1."""
     file = io.BytesIO()
     Image.fromarray(np.where(objects > 0, (objects - 1) % 255 + 1, 0).astype(np.uint8)).save(file, format="PNG")
     return file.getvalue()
 
 
 def png(file: Path, resampling: Image.Resampling, small: bool) -> Response:
-    """A mask or what was found, which may change at any time; if it is to be small, as long as a thumbnail."""
+    """Answer with a PNG file, not cached because it may change at any time; ``small``: at the size of a thumbnail."""
     try:
         content = file.read_bytes()
     except FileNotFoundError:

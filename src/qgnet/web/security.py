@@ -1,4 +1,4 @@
-"""Who may talk to the server: its own page, opened under its own address, with the token."""
+"""Only the server's own page, opened at its own address with the token, may use the server."""
 
 import ipaddress
 import secrets
@@ -18,16 +18,16 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every answer: nothing foreign is loaded into the page, and no foreign page embeds any of it."""
+"""Headers of every answer: the page loads no content of other sites, and no other site can embed it."""
 
 
 def is_local(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
+    """Whether only this machine can reach a server that listens on this host."""
     return host in LOCAL
 
 
 def asked_of(request: Request) -> tuple[str, int]:
-    """The name and the port in ``Host``; no name if it is none that a browser sends."""
+    """The name and the port in ``Host``; an empty name if no browser sends such a header."""
     try:
         parts = urlsplit(f"//{request.headers.get('host', '')}")
         return parts.hostname or "", parts.port or 80
@@ -36,22 +36,22 @@ def asked_of(request: Request) -> tuple[str, int]:
 
 
 def cookie_of(request: Request) -> str:
-    """The name of the cookie with the token; with the port, for a browser sends a cookie to all ports of a machine."""
+    """The name of the cookie with the token. It contains the port: browsers send cookies to all ports of a machine."""
     return f"qgnet-token-{asked_of(request)[1]}"
 
 
 class Guard:
-    """Refuses requests that other pages make, before anything else sees them.
+    """Refuses requests of other pages before the application sees them.
 
-    - A name of another machine in ``Host`` is refused: such a page has been pointed here by its DNS.
-    - What changes something must come from the page itself (``Origin``).
-    - With a token, everything needs it: once in the address, ``/?token=…``, from then on in a cookie.
-    - What is not HTTP, as WebSockets, is refused: nothing here speaks it.
+    - The name in ``Host`` must be this machine's. Another name means that the DNS of another page points here.
+    - Requests that change something must come from the page itself (``Origin``).
+    - With a token, every request needs it: first in the address, ``/?token=…``, then in a cookie.
+    - Only HTTP is accepted. WebSockets are refused, since the application does not use them.
 
     Args:
-        app: that is guarded.
-        host: where the server listens; if that is not this machine alone, its own names and addresses may be asked for.
-        token: that is needed; None: none, and every user of every machine that reaches the server is let in.
+        app: the guarded application.
+        host: where the server listens; unless it is local, the machine's names and all IP addresses are accepted.
+        token: required from every request; None lets in every user of every machine that reaches the server.
     """
 
     def __init__(self, app: ASGIApp, host: str, token: str | None) -> None:
@@ -61,8 +61,8 @@ class Guard:
         self.token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on or refuse."""
-        if scope["type"] == "lifespan":  # the server's own, of its start and end
+        """Pass a request on to the application or refuse it."""
+        if scope["type"] == "lifespan":  # messages of the server itself, at its start and end
             await self.app(scope, receive, send)
             return
         if scope["type"] != "http":
@@ -79,7 +79,7 @@ class Guard:
         await (answer or self.app)(scope, receive, with_headers)
 
     def refusal(self, request: Request) -> Response | None:
-        """Why a request is not answered at all; None if it may be."""
+        """The answer that refuses a request; None if it is allowed."""
         host = request.headers.get("host", "")
         if not self.is_own(asked_of(request)[0]):
             return PlainTextResponse("This name is not the server's. Open the address that `qgnet serve` printed.", 421)
@@ -92,7 +92,7 @@ class Guard:
         return None
 
     def is_own(self, name: str) -> bool:
-        """Whether ``Host`` may be this; an address is no name that someone else's DNS could point here."""
+        """Whether ``Host`` may have this name. IP addresses are safe: no foreign DNS can point them here."""
         if name in self.names:
             return True
         try:
@@ -102,7 +102,7 @@ class Guard:
         return not self.local
 
     def entrance(self, request: Request) -> Response | None:
-        """What the token in the address turns into, or that it is missing; None if the request may go on."""
+        """The answer that sets the cookie for the token in the address, or says that it is missing; None to go on."""
         cookie = cookie_of(request)
         if self.token is None or self.is_token(request.cookies.get(cookie, "")):
             return None
@@ -113,5 +113,5 @@ class Guard:
         return PlainTextResponse("The token is missing. Open the whole address that `qgnet serve` printed.", 401)
 
     def is_token(self, given: str) -> bool:
-        """Compared in constant time."""
+        """Whether a text is the token; compared in constant time."""
         return self.token is not None and secrets.compare_digest(given.encode(), self.token.encode())

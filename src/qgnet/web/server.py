@@ -21,16 +21,16 @@ from qgnet.web.workspace import Workspace
 
 
 def make_app(folder: Path, segmenter: Segmenter, host: str = "127.0.0.1", token: str | None = None) -> FastAPI:
-    """The application; its ``state.workspace`` is what it serves.
+    """Create the application; its workspace is in ``state.workspace``.
 
     Args:
-        folder: of the images.
-        segmenter: finds what is painted.
-        host: where it listens.
-        token: needed in the address; None: none.
+        folder: the image folder.
+        segmenter: segments the images.
+        host: the host name or address where the server listens.
+        token: required in the address; None needs no token.
 
     Raises:
-        InputError: as of :class:`Workspace`.
+        InputError: see :class:`Workspace`.
     """
     workspace = Workspace(folder, segmenter)
 
@@ -50,22 +50,22 @@ def make_app(folder: Path, segmenter: Segmenter, host: str = "127.0.0.1", token:
 
 
 class Page(StaticFiles):
-    """The page's own files, which a browser asks for each time: old scripts do not go with those of a new version."""
+    """The static files of the page. Browsers check them at every load, so that scripts of two versions never mix."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        """As Starlette's, with its ETag."""
+        """Starlette's response with its ETag, and ``Cache-Control: no-cache``."""
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = "no-cache"
         return response
 
 
 def new_token() -> str:
-    """A token that cannot be guessed."""
+    """A random token that cannot be guessed."""
     return secrets.token_urlsafe(24)
 
 
 def report_errors(app: FastAPI) -> None:
-    """Every failure becomes ``{"error": message}``, for the page to show."""
+    """Answer every error with ``{"error": message}``, which the page shows."""
 
     def answered(status: int, message: str) -> JSONResponse:
         return JSONResponse({"error": message}, status)

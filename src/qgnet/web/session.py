@@ -1,4 +1,4 @@
-"""The work on a folder, saved in a folder of its own within it, so that nothing is lost with the browser."""
+"""The work on an image folder, saved in a subfolder, so that it survives the browser."""
 
 import json
 import shutil
@@ -23,24 +23,24 @@ from qgnet.web.recovery import read_outcomes, read_state
 from qgnet.web.session_file import FittedClass, Outcome, PaintedMask, Settings
 
 FOLDER = ".qgnet-page"
-"""In the folder of the images."""
+"""Subfolder of the image folder."""
 LOCK = "server.lock"
-"""In that folder. Held by the one server that works on it; two would overwrite one another's work."""
+"""Lock file in `FOLDER`. One server holds it, because two would overwrite each other's work."""
 Labels = NDArray[np.uint8]
 
 
 class Session:
-    """The work on a folder; every change is on disk before a call returns. May be used from several threads.
+    """The work on an image folder. Every change is on disk before its call returns. Safe to use from several threads.
 
     Args:
-        folder: of the images.
+        folder: the image folder.
 
     Attributes:
-        warnings: of files that could not be read whole.
-        active_classes: numbers of the classes that the present run looks for, without those that were removed since.
+        warnings: about files that could be read only in part.
+        active_classes: numbers of the classes of the current run, without classes that were removed since its start.
 
     Raises:
-        InputError: if the folder for the session cannot be made or used, or another server works on it.
+        InputError: if the session folder cannot be created or used, or another server works on it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,11 +66,11 @@ class Session:
             raise InputError(disk_error_message(error)) from None
 
     def close(self) -> None:
-        """Let another server work on the folder."""
+        """Release the folder for other servers."""
         self.claim.close()
 
     def _read(self) -> list[str]:
-        """Read what was saved; warnings of files that are broken."""
+        """Read the saved session; return warnings about broken files."""
         self.state, of_state = read_state(self.file, self.folder / "masks")
         self.active_classes = set(self.names)
         self.outcomes, of_log = read_outcomes(self.log_file, self.active_classes)
@@ -84,12 +84,12 @@ class Session:
         write_text(self.log_file, "".join(log_line(key, outcome) for key, outcome in self.outcomes.items()))
 
     def check_there(self) -> None:
-        """Raise InputError if the folder was taken away: to write into it would make it again, in its place."""
+        """Raise InputError if the folder is missing; writing would create a new one in its place."""
         if not (self.folder / LOCK).is_file():
             raise InputError(f"{self.folder} is gone. Put it back; nothing that you painted is lost with it.")
 
     def change(self, **changes: Any) -> None:
-        """Write the session with these fields exchanged; it is left as it was where that fails."""
+        """Write the session with these fields replaced; if writing fails, the session stays unchanged."""
         with self.lock:
             self.check_there()
             state = self.state.model_copy(update=changes)
@@ -98,14 +98,13 @@ class Session:
 
     @property
     def names(self) -> dict[int, str]:
-        """Class number → name, in their order."""
+        """Class number → name, in the order of the classes."""
         return {c.number: c.name for c in self.state.settings.classes}
 
     def set(self, settings: Settings) -> None:
-        """Exchange the settings; InputError if a class that is painted somewhere would vanish.
+        """Replace the settings; InputError if they remove a class that is painted in an image.
 
-        What was found of a class that vanishes is forgotten, also by the run that goes on: its number may be given to
-        another.
+        The results of a removed class are deleted, also in the current run, because a new class may get its number.
         """
         with self.lock:
             gone = self.names.keys() - {c.number for c in settings.classes}
@@ -121,7 +120,7 @@ class Session:
                 self._write_log()
 
     def title(self, image: FolderImage) -> str:
-        """What the user calls an image."""
+        """The name of an image as the user knows it."""
         return self.state.titles.get(image.key, image.name)
 
     def set_title(self, key: str, title: str) -> None:
@@ -130,14 +129,14 @@ class Session:
             self.change(titles=self.state.titles | {key: title})
 
     def mask_file(self, key: str) -> Path:
-        """Of a painted mask."""
+        """Path of a painted mask."""
         return self.folder / "masks" / f"{key}.png"
 
     def mask(self, image: FolderImage) -> Labels:
-        """(H, W) of the image's size: 0 background, 255 ignored, and class numbers.
+        """The painted mask, (H, W) uint8 at the size of the image: 0 background, 255 ignored, else a class number.
 
         Raises:
-            InputError: with the image's name, if its mask is gone, broken, or of another size; if the folder is gone.
+            InputError: if the mask is missing, broken or of another size; it names the image. If the folder is missing.
         """
         self.check_there()
         whose = f"The painted mask of {self.title(image)}"
@@ -158,14 +157,14 @@ class Session:
         return as_meant(mask, self.is_rough(image.key))
 
     def is_rough(self, key: str) -> bool:
-        """Whether an image is painted with rough strokes, see `PaintedMask`."""
+        """Whether an image is painted with rough strokes; see `PaintedMask`."""
         painted = self.state.painted.get(key)
         return painted is not None and painted.rough
 
     def paint(self, key: str, mask: Labels, support: bool, rough: bool = False) -> PaintedMask:
-        """Save a mask as the page has it, see `PaintedMask`.
+        """Save a mask in the form of the page; see `PaintedMask`.
 
-        InputError if it holds a number that is no class, or is to be a support and shows nothing.
+        InputError if it contains a number without a class, or if it is a support and empty.
         """
         classes = [number for number in np.unique(mask).tolist() if number not in (0, IGNORE)]
         if support and not classes:
@@ -181,19 +180,19 @@ class Session:
         return painted
 
     def clear(self, key: str) -> None:
-        """Forget a painted mask."""
+        """Delete a painted mask."""
         with self.lock:
             self.change(painted={k: painted for k, painted in self.state.painted.items() if k != key})
             self.mask_file(key).unlink(missing_ok=True)
 
     def supports(self) -> dict[str, PaintedMask]:
-        """Those of a run that begins, by the images' keys: with the classes that there are now."""
+        """Start a run with the current classes: image key → painted mask of every support."""
         with self.lock:
             self.active_classes = set(self.names)
             return {key: painted for key, painted in self.state.painted.items() if painted.support}
 
     def begin(self, learnt: dict[int, FittedClass]) -> None:
-        """Count a run; what earlier ones found stays until this one has found something in the same image."""
+        """Count a new run. Earlier results of an image stay until this run has a result for it."""
         with self.lock:
             self.check_there()
             self._write_log()
@@ -202,8 +201,8 @@ class Session:
             )
 
     def result_file(self, image: FolderImage, number: int, kind: str = "probability") -> Path | None:
-        """What was found of a class, None if there is nothing: grey, 0 … 255 for 0 … 1; ``probability`` at the
-        image's size, the maps ``guided`` and ``prior`` small.
+        """The result of a class as a grey PNG, 0 … 255 for 0 … 1; None without a result. ``probability`` has the size
+        of the image, the maps ``guided`` and ``prior`` are small.
         """  # noqa: D205
         outcome = self.outcome(image)
         if outcome is None or number not in outcome.scores:
@@ -211,13 +210,13 @@ class Session:
         return self._results(image.key, outcome.run) / f"{number}-{kind}.png"
 
     def _results(self, key: str, run: int) -> Path:
-        """The folder for what a run found in an image."""
+        """The folder for the results of a run in an image."""
         return self.folder / "results" / key / str(run)
 
     def write_result(
         self, image: FolderImage, stamp: int, result: Result, maps: dict[str, dict[str, Labels]]
     ) -> Outcome:
-        """Save a result whose classes are called by their numbers; ``stamp`` is of the file when it was read."""
+        """Save a result whose classes have their numbers as names; ``stamp`` is that of the file when it was read."""
         self.check_there()
         folder = self._results(image.key, self.state.run)
         for number, segment in result.segments.items():
@@ -229,7 +228,7 @@ class Session:
         return self.log(image, Outcome(scores=scores, thresholds=thresholds, stamp=stamp))
 
     def log(self, image: FolderImage, outcome: Outcome) -> Outcome:
-        """Add the present run's outcome to the log, after all its files; only then remove earlier files."""
+        """Add the outcome of the current run to the log after its files are written; then remove earlier files."""
         with self.lock:
             self.check_there()
             outcome = outcome.of(self.active_classes).model_copy(update={"run": self.state.run})
@@ -243,27 +242,27 @@ class Session:
         return outcome
 
     def outcome(self, image: FolderImage) -> Outcome | None:
-        """What the last run that came to the image said of it; None if it has changed since, or there is nothing."""
+        """The last outcome of an image; None without one, or if the image has changed since."""
         outcome = self.outcomes.get(image.key)
         return outcome if outcome is not None and outcome.stamp == stamp_of(image) else None
 
     def describe(self, outcome: Outcome) -> dict[str, Any]:
-        """What the page knows of an outcome; ``stale`` if a later run has begun since."""
+        """An outcome for the page; ``stale`` if a later run has begun since."""
         return outcome.model_dump(exclude={"stamp", "run"}) | {"stale": outcome.run != self.state.run}
 
 
 def as_meant(mask: Labels, rough: bool) -> Labels:
-    """A mask as the page has it → 0 background and 255 ignored, or not painted; see `PaintedMask`."""
+    """Mask in the form of the page → 0 background, 255 ignored or not painted; see `PaintedMask`."""
     if not rough:
         return mask
     return np.where(mask == 0, IGNORE, np.where(mask == IGNORE, 0, mask)).astype(np.uint8)
 
 
 def log_line(key: str, outcome: Outcome) -> str:
-    """Of the log."""
+    """A line of the log."""
     return json.dumps([key, outcome.model_dump()]) + "\n"
 
 
 def stamp_of(image: FolderImage) -> int:
-    """Changes with the image's file; 0 if it is gone."""
+    """The modification time of an image file in nanoseconds; 0 if the file is missing."""
     return image.path.stat().st_mtime_ns if image.path.exists() else 0

@@ -1,4 +1,4 @@
-"""What a session consists of, as its files hold it."""
+"""The content of the files of a session."""
 
 from collections.abc import Set
 from typing import Annotated
@@ -10,12 +10,12 @@ from qgnet.inference.supports import OBJECT
 
 MOST_CLASSES = 99
 Number = Annotated[int, Field(ge=1, le=MOST_CLASSES)]
-"""Of a class, in the masks."""
+"""Number of a class in the masks."""
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class ClassEntry(BaseModel):
-    """A class: its number in the masks, which never changes, and its name, which may."""
+    """A class: its number in the masks, which never changes, and its name, which may change."""
 
     number: Number
     name: str = Field(min_length=1, max_length=60)
@@ -23,14 +23,14 @@ class ClassEntry(BaseModel):
     @field_validator("name")
     @classmethod
     def one_line(cls, name: str) -> str:
-        """Of a line, for ``classes.txt`` has one for each class."""
+        """Check that the name is one line of text: ``classes.txt`` has one line per class."""
         if not name.strip() or any(category(letter) in ("Cc", "Zl", "Zp") for letter in name):
             raise ValueError(f"the class name {name!r} is no line of text")
         return name
 
 
 class Settings(BaseModel):
-    """What the user has set: classes in their order, and thresholds by class number where they were chosen."""
+    """The user's settings: the classes in order, and class number → threshold for thresholds set by the user."""
 
     classes: list[ClassEntry] = Field(default=[ClassEntry(number=1, name=OBJECT)], min_length=1)
     thresholds: dict[Number, Annotated[float, Field(gt=0, lt=1)]] = {}
@@ -38,7 +38,7 @@ class Settings(BaseModel):
     @field_validator("classes")
     @classmethod
     def distinct(cls, classes: list[ClassEntry]) -> list[ClassEntry]:
-        """Each number and each name once."""
+        """Check that numbers and names are unique."""
         if len({c.number for c in classes}) < len(classes) or len({c.name for c in classes}) < len(classes):
             raise ValueError("two classes have one number or one name")
         return classes
@@ -47,8 +47,8 @@ class Settings(BaseModel):
 class PaintedMask(BaseModel):
     """A painted mask: whether it is a support, and the numbers of the classes in it.
 
-    A ``rough`` one is of strokes, and says nothing of what is not painted: in its file 0 is what is not painted, and
-    255 background. In that of another 0 is background, and 255 ignored.
+    A ``rough`` mask consists of strokes and tells nothing about unpainted pixels: its file has 0 for not painted and
+    255 for background. The file of another mask has 0 for background and 255 for ignored.
     """
 
     support: bool
@@ -57,14 +57,14 @@ class PaintedMask(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What a run said of an image, or why it could not be read.
+    """The outcome of a run for an image, or the error if the image could not be read.
 
     Attributes:
-        run: number of that run.
-        scores: class number → how sure it is that the image shows the class, in [0, 1].
-        thresholds: class number → the one, in [0, 1], that the run's supports chose.
-        stamp: of the file at that time.
-        error: empty if it could be read.
+        run: number of the run.
+        scores: class number → score in [0, 1] that the image shows the class.
+        thresholds: class number → threshold in [0, 1], chosen on the supports of the run.
+        stamp: modification time of the image file when it was read, in nanoseconds.
+        error: message; empty if the image could be read.
     """
 
     run: int = Field(default=0, ge=0)
@@ -74,13 +74,13 @@ class Outcome(BaseModel):
     error: str = ""
 
     def of(self, numbers: Set[int]) -> "Outcome":
-        """The same, of these classes alone."""
+        """The same outcome with only these classes."""
         scores, thresholds = ({n: v for n, v in of.items() if n in numbers} for of in (self.scores, self.thresholds))
         return self.model_copy(update={"scores": scores, "thresholds": thresholds})
 
 
 class FittedClass(BaseModel):
-    """What the last run learnt of a class: its threshold and how well its supports find each other, as IoU."""
+    """What the last run learnt about a class: its threshold, and the IoU at which its supports segment each other."""
 
     threshold: Probability
     expected: Probability
@@ -90,11 +90,11 @@ class SessionState(BaseModel):
     """The session file.
 
     Attributes:
-        settings: of the user.
-        painted: key of an image → its mask.
-        learnt: class number → what the last run learnt.
-        run: number of the last run that began.
-        titles: key of an image that was dropped → its name on the user's machine.
+        settings: the user's settings.
+        painted: image key → its painted mask.
+        learnt: class number → what the last run learnt about it.
+        run: number of the last run that was started.
+        titles: key of a dropped image → its name on the user's machine.
     """
 
     settings: Settings = Settings()

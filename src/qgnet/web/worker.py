@@ -1,4 +1,4 @@
-"""The one thread that uses the network, and the events it sends to all open pages."""
+"""The thread that uses the network, and the events that it sends to all open pages."""
 
 import asyncio
 import json
@@ -26,13 +26,13 @@ from qgnet.web.session import Labels, Session, stamp_of
 from qgnet.web.session_file import FittedClass, Outcome
 
 MAP = 256
-"""Longer side in pixels of the maps."""
+"""Longer side of the region maps, in pixels."""
 ALIVE = 15.0
-"""Seconds of silence after which a page is sent a sign of life."""
+"""Seconds without an event after which a page gets a comment line that keeps the connection open."""
 
 
 class Job(TypedDict):
-    """A run as the page shows it: whether it is running, how many images of how many are done, what went wrong."""
+    """A run for the page: whether it is running, the numbers of finished and of all images, and an error message."""
 
     running: bool
     done: int
@@ -41,7 +41,7 @@ class Job(TypedDict):
 
 
 class Worker:
-    """Runs the Segmenter over the folder's images, one run after the other, in a thread of its own."""
+    """Runs the Segmenter over the images of the folder, one run after the other, in a separate thread."""
 
     def __init__(self, segmenter: Segmenter, session: Session, images: ImageFolder) -> None:
         self.segmenter = segmenter
@@ -56,7 +56,7 @@ class Worker:
         self.ended = False
 
     def start(self, first: str) -> None:
-        """Begin a run with the image of this key, after ending the one before; InputError if there is no support."""
+        """Stop the previous run and start one that begins with the image of this key; InputError without a support."""
         supports = {key for key, painted in self.session.state.painted.items() if painted.support}
         if not supports & self.images.known.keys():
             raise InputError("Nothing is painted yet. Paint the object in at least one image, then press Segment.")
@@ -67,12 +67,12 @@ class Worker:
             self.future = self.thread.submit(self._run, first, stopped)
 
     def stop(self) -> None:
-        """End the run after the images that are in the network; at once if it has not begun."""
+        """Stop the run after the current batch; at once if it has not begun."""
         with self.lock:
             self.stopped.set()
 
     def close(self) -> None:
-        """End the run and the thread."""
+        """Stop the run and end the thread."""
         self.stop()
         self.thread.shutdown(wait=True, cancel_futures=True)
 
@@ -80,7 +80,7 @@ class Worker:
         error = ""
         try:
             if not stopped.is_set():
-                self.update_job(running=True, done=0, total=0, error="")  # the run before may have sent its own since
+                self.update_job(running=True, done=0, total=0, error="")  # the previous run may have changed it
                 if self._learn(stopped):
                     self._segment(first, stopped)
         except InputError as mistake:
@@ -92,11 +92,11 @@ class Worker:
             raise
         finally:
             with self.lock:
-                if stopped is self.stopped:  # else another run waits, and is the one that is shown
+                if stopped is self.stopped:  # otherwise the page shows the next run, which is waiting
                     self.update_job(running=False, error=error)
 
     def _learn(self, stopped: Event) -> bool:
-        """Fit the Segmenter to all supports, classes by their numbers; whether the run continues."""
+        """Fit the Segmenter to all supports, with class numbers as names; return whether the run continues."""
         pairs: dict[int, list[tuple[Any, Any]]] = {}
         images = {image.key: image for image in self.images.find()}
         supports = self.session.supports()
@@ -114,7 +114,7 @@ class Worker:
         return True
 
     def _binary_masks(self, image: FolderImage) -> dict[int, Labels]:
-        """Class number → (H, W) in {0, 1, 255} of a support; InputError with its name if it cannot be one."""
+        """Class number → mask (H, W) in {0, 1, 255} of a support; InputError with its name if it cannot be one."""
         mask = self.session.mask(image)
         numbers = [number for number in self.session.names if (mask == number).any()]
         masks = {n: np.where(mask == IGNORE, IGNORE, mask == n).astype(np.uint8) for n in numbers}
@@ -132,7 +132,7 @@ class Worker:
         return masks
 
     def _segment(self, first: str, stopped: Event) -> None:
-        """Segment all images but those with a whole painted mask; the first one alone, so that it is seen at once."""
+        """Segment all images without a complete painted mask. The first is a batch by itself, to be shown at once."""
         painted = self.session.state.painted
         waiting = [p for p in self.images.find() if p.key not in painted or painted[p.key].rough]
         waiting.sort(key=lambda image: image.key != first)
@@ -147,7 +147,7 @@ class Worker:
     def _segment_some(self, batch: Sequence[FolderImage]) -> None:
         prepared: list[tuple[FolderImage, int, PreparedImage]] = []
         for image in batch:
-            stamp = stamp_of(image)  # before it is read: an image that is exchanged meanwhile counts as changed
+            stamp = stamp_of(image)  # before reading, so that an image that is replaced meanwhile counts as changed
             try:
                 pixels = read_image(image.path)
             except InputError as error:
@@ -167,16 +167,16 @@ class Worker:
         self.send("result", {"key": image.key, **self.session.describe(outcome)})
 
     def update_job(self, **changes: Any) -> None:
-        """Change the state of the run and send it."""
+        """Change the state of the run and send it to all pages."""
         self.job = Job(**{**self.job, **changes})  # type: ignore[typeddict-item]
         self.send("job", self.job)
 
     def send(self, event: str, content: object) -> None:
-        """Send an event to all open pages; from any thread."""
+        """Send an event to all open pages; safe in any thread."""
         self._send(f"event: {event}\ndata: {json.dumps(content)}\n\n")
 
     def close_events(self) -> None:
-        """Let pages go, and those that still come: the server ends."""
+        """End the events of all pages, also of pages that connect later, because the server stops."""
         self.ended = True
         self._send(None)
 
@@ -185,7 +185,7 @@ class Worker:
             loop.call_soon_threadsafe(queue.put_nowait, message)
 
     async def events(self) -> AsyncIterator[str]:
-        """Server-sent events from now on; first the state of the run."""
+        """Yield server-sent events from now on, the state of the run first."""
         queue: asyncio.Queue[str | None] = asyncio.Queue()
         self.pages[queue] = asyncio.get_running_loop()
         try:
@@ -201,7 +201,7 @@ class Worker:
 
 
 def maps_of(result: Result, image: Letterboxed) -> dict[str, dict[str, Labels]]:
-    """Class → its maps, without what lies over padding, at most `MAP` px long."""
+    """Class → its region maps without padding, longer side at most `MAP` px."""
     shown, side = image.windows[0].content_size, image.squares.shape[-1]
     return {
         name: {kind: eight_bits(without_padding(values, shown, side)) for kind, values in segment.maps.items()}
@@ -210,7 +210,13 @@ def maps_of(result: Result, image: Letterboxed) -> dict[str, dict[str, Labels]]:
 
 
 def without_padding(values: NDArray[np.float32], shown: tuple[int, int], side: int) -> NDArray[np.float32]:
-    """A map (h, w) of the network's square → the part over the image, (h', w') of `shown`, at most `MAP` px."""
+    """A map (h, w) of the network's square → the part over the image, with the ratio of `shown`, at most `MAP` px.
+
+    Args:
+        values: the map, in [0, 1].
+        shown: (height, width) of the image in the square, in pixels.
+        side: side of the square, in pixels.
+    """
     square = cv2.resize(values, (side, side), interpolation=cv2.INTER_LINEAR)[: shown[0], : shown[1]]
     scale = min(1.0, MAP / max(shown))
     size = (max(1, round(shown[1] * scale)), max(1, round(shown[0] * scale)))

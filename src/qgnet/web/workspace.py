@@ -1,4 +1,4 @@
-"""All that a server works with: the folder's images, the saved session, and the thread with the network."""
+"""The parts of a server: the images of the folder, the saved session, and the thread with the network."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ from qgnet.web.session import Session
 from qgnet.web.worker import Worker
 
 CACHE = 512
-"""MB for encoded images: those seen last need not be encoded again in the next run."""
+"""MB for encoded images: the next run does not encode the most recent images again."""
 
 
 class Workspace:
-    """What the routes serve.
+    """The objects that the routes use.
 
     Args:
-        folder: of the images.
-        segmenter: finds what is painted.
+        folder: the image folder.
+        segmenter: segments the images.
 
     Raises:
         InputError: if the folder does not exist, another server works on it, or no session can be saved in it.
@@ -35,19 +35,19 @@ class Workspace:
         self.maps = segmenter.model.net.map_names
 
     def close(self) -> None:
-        """End the run and the thread, and let another server work on the folder."""
+        """Stop the run, end the thread and release the folder for other servers."""
         self.worker.close()
         self.session.close()
 
     def find(self, key: str) -> FolderImage:
-        """The image of this key; 404 if it is not in the folder."""
+        """The image with this key; HTTPException 404 if it is not in the folder."""
         try:
             return self.images.get(key)
         except KeyError:
             raise HTTPException(404, "This image is no longer in the folder. Load the page again.") from None
 
     def description(self, image: FolderImage) -> dict[str, Any]:
-        """What the page knows of an image."""
+        """The description of an image for the page."""
         painted, outcome = self.session.state.painted.get(image.key), self.session.outcome(image)
         return {
             "key": image.key,

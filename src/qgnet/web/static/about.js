@@ -1,10 +1,10 @@
-// What is said of the chosen image, and which of its buttons can be pressed.
+// The description of the chosen image, and which of its buttons are enabled.
 
 import { $, check } from "./dom.js";
 import { chosenImage, isRough, nameOf, nameOfOther, state } from "./state.js";
 import { stage } from "./tools.js";
 
-/** What is said of what is not painted, and so what the brush without a class is for. */
+/** Show the meaning of unpainted pixels, and with it the use of the brush without a class. */
 export function showUnpainted() {
   check($("unpainted").children, isRough() ? "unknown" : "background", "unpainted");
   const row = $("classes").lastElementChild;
@@ -39,7 +39,7 @@ const sizeText = () => (stage.shown && state.shown === state.key ? `${stage.show
 
 const pagesText = ({ pages }) => (pages > 1 ? `Only the first of its ${pages} pages or frames is read. ` : "");
 
-/** How many single objects there are, of several classes by their names. */
+/** The number of single objects, per class if there are several classes. */
 function countText() {
   const found = Object.entries(state.counts).filter(([, count]) => count);
   const said = found.map(([n, count]) => (state.classes.length > 1 ? `${nameOf(n)} ${count}` : count));

@@ -1,4 +1,4 @@
-// The server's answers, and its refusals as errors with a message to show.
+// Requests to the server. Refused requests become errors with a message to show.
 
 class Refusal extends Error {
   constructor(message, status) {
@@ -7,7 +7,7 @@ class Refusal extends Error {
   }
 }
 
-/** Ask the server; a Response, or a Refusal with what went wrong. */
+/** Send a request; resolves to a Response, or throws a Refusal with a message. */
 export async function ask(path, options = {}) {
   let answer;
   try {
@@ -21,7 +21,7 @@ export async function ask(path, options = {}) {
   try {
     message = JSON.parse(text).error;
   } catch {
-    // not one of the server's own messages: shown as it is
+    // not a message of the server in JSON: show the text
   }
   throw new Refusal(message, answer.status);
 }
@@ -31,7 +31,7 @@ export const getJson = async (path) => (await ask(path)).json();
 export const sendJson = (method, path, content) =>
   ask(path, { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });
 
-/** A file's bytes, or null where there is none. */
+/** The bytes of a file; null if it does not exist. */
 export async function getBytes(path) {
   try {
     return await (await ask(path)).arrayBuffer();

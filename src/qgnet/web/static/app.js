@@ -1,4 +1,4 @@
-// The page: what each of its controls calls, and how it begins.
+// The page: connects each control to its function and starts the page.
 
 import { addClass, keepSettings, resetThreshold, setThreshold } from "./classes.js";
 import { $, arrows } from "./dom.js";

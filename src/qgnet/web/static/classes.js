@@ -1,4 +1,4 @@
-// Classes and their thresholds: shown, chosen, changed and kept.
+// Show, choose, change and save classes and their thresholds.
 
 import { showAbout, showUnpainted } from "./about.js";
 import { sendJson } from "./api.js";
@@ -37,7 +37,7 @@ function text(className, content) {
   return node;
 }
 
-/** The button that chooses a class to paint, in its colour. */
+/** The button that chooses the class to paint, in the colour of the class. */
 function pick(number, name, i) {
   const node = document.createElement("button");
   node.type = "button";
@@ -52,7 +52,7 @@ function pick(number, name, i) {
   return node;
 }
 
-/** Where a class is named. */
+/** The text field for the name of a class. */
 function field(number, name, i) {
   const node = document.createElement("input");
   node.type = "text";
@@ -63,7 +63,7 @@ function field(number, name, i) {
   return node;
 }
 
-/** How well a class is found, after a run. */
+/** The quality of a class after a run. */
 function facts(number) {
   const expected = state.learnt[number]?.expected;
   const node = text("facts", expected === undefined ? "" : `IoU ${expected.toFixed(2)}`);
@@ -103,7 +103,7 @@ export function addClass() {
 }
 
 async function takeOut(number) {
-  if (!(await saveAll())) return; // it may have been painted just now
+  if (!(await saveAll())) return; // the class may have been painted just now
   const classes = state.classes.filter((one) => one.number !== number);
   const { [number]: _, ...thresholds } = state.chosen;
   if (!(await tried(() => sendJson("PUT", "/api/settings", { classes, thresholds })))) return;
@@ -114,7 +114,7 @@ async function takeOut(number) {
   if (state.key) await open(state.key);
 }
 
-/** What was found of a class that was taken out: its number may be given to another. */
+/** Delete the results of a removed class: a new class may get its number. */
 function forgetFound(number) {
   for (const one of state.images.values()) {
     if (!one.outcome) continue;

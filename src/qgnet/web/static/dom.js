@@ -1,4 +1,4 @@
-// The page's elements: found, made, and groups of buttons of which one is on.
+// Find and create elements of the page, and groups of buttons of which one is on.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -16,7 +16,7 @@ export function button(label, icon, act, className = "") {
   return node;
 }
 
-/** Switch on the button of a group whose `data-…` has this value, and the others off. */
+/** Switch on the button of a group whose `data-…` has this value; switch off the others. */
 export function check(nodes, value, of) {
   for (const node of nodes) {
     const on = node.dataset[of] === value;
@@ -25,7 +25,7 @@ export function check(nodes, value, of) {
   }
 }
 
-/** Arrow keys among the buttons of a group of which one is on. */
+/** Let arrow keys move between the buttons of a group of which one is on. */
 export function arrows(group, of, set) {
   group.addEventListener("click", (event) => {
     const node = event.target.closest(`[data-${of}]`);

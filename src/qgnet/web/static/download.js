@@ -1,4 +1,4 @@
-// All masks as one ZIP.
+// Download all masks as one ZIP.
 
 import { ask } from "./api.js";
 import { $ } from "./dom.js";

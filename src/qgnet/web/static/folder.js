@@ -1,4 +1,4 @@
-// The folder's images: their order in the strip, and those that are added.
+// The images of the folder: their order in the strip, and how images are added.
 
 import { ask } from "./api.js";
 import { $ } from "./dom.js";
@@ -6,13 +6,13 @@ import { tried } from "./notices.js";
 import { open, strip } from "./shown.js";
 import { state } from "./state.js";
 
-/** How far all scores of an image are from "as likely as not"; images without any come last. */
+/** The smallest distance of an image's scores from 0.5; painted images and those without scores come last. */
 function certainty({ outcome, painted }) {
   const scores = Object.values(outcome?.scores || {});
   return painted || !scores.length ? 2 : Math.min(...scores.map((score) => Math.abs(score - 0.5)));
 }
 
-/** Put the strip into the chosen order. */
+/** Sort the strip in the chosen order. */
 export function arrange() {
   const images = [...state.images.values()];
   if ($("order").value === "certain") images.sort((a, b) => certainty(a) - certainty(b));
@@ -36,7 +36,7 @@ export async function add(files) {
   await open(last);
 }
 
-/** Images that are dropped anywhere on the page are added. */
+/** Add images that are dropped anywhere on the page. */
 export function dropping() {
   let depth = 0;
   const carriesFiles = (event) => [...(event.dataTransfer?.types || [])].includes("Files");

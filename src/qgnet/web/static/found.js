@@ -1,4 +1,4 @@
-// What a run found, as labels at the thresholds of this moment; and how classes are coloured.
+// The results of a run as labels at the current thresholds, and the colours of classes.
 
 import { getBytes } from "./api.js";
 import { decodeGrey } from "./png.js";
@@ -6,11 +6,11 @@ import { state } from "./state.js";
 
 export const IGNORE = 255;
 
-/** [r, g, b] of a class's number; grey for what is ignored. */
+/** [r, g, b] of a class number; grey for ignored pixels. */
 export const colourOf = (number) =>
   number === IGNORE ? [150, 150, 150] : state.colours[(number - 1) % state.colours.length];
 
-/** Probabilities of an image by class number, as {number: {values, width, height}}; those that there are. */
+/** The available probabilities of an image, as {class number: {values, width, height}}. */
 export async function loadProbabilities(key, outcome, small) {
   const found = {};
   for (const number of Object.keys(outcome?.scores || {})) {
@@ -20,8 +20,8 @@ export async function loadProbabilities(key, outcome, small) {
   return found;
 }
 
-/** Each pixel's class: the one furthest above its threshold, which is the run's unless the user has chosen one. A class
- * whose score is below `presence` is not there. In float32, as `furthest_above` of the server's `as_result` computes it. */
+/** The class of each pixel: the one furthest above its threshold, set by the user or else by the run. A class with a
+ * score below `presence` is absent. Computed in float32, as `furthest_above` in the server's `as_result` does. */
 export function labelsOf(probabilities, outcome, { classes, chosen, presence }) {
   const thresholds = { ...outcome.thresholds, ...chosen };
   const size = Object.values(probabilities)[0].values.length;
@@ -42,7 +42,7 @@ export function labelsOf(probabilities, outcome, { classes, chosen, presence }) 
   return labels;
 }
 
-/** Labels as an ImageData's pixels (RGBA); outlines are opaque. */
+/** Write labels into the pixels of an ImageData (RGBA); outlines are opaque. */
 export function paintLabels(pixels, labels, width, height) {
   for (let i = 0; i < width * height; i++) {
     const label = labels[i];

@@ -1,4 +1,4 @@
-// The keyboard: the brush on the image, and shortcuts of the whole page.
+// The keyboard: the brush on the image, and shortcuts for the whole page.
 
 import { choose } from "./classes.js";
 import { $ } from "./dom.js";
@@ -8,7 +8,7 @@ import { leave, open, setView, strip } from "./shown.js";
 import { state } from "./state.js";
 import { setRadius, setTool, stage } from "./tools.js";
 
-/** The brush by keys: arrows move it, Space paints, Shift and arrows paint a line. */
+/** Use the brush by keys: arrows move it, Space paints, Shift and arrows paint a line. */
 export function brushKeys(event) {
   const move = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[event.key];
   if (!stage.shown || state.shown !== state.key || (!move && event.key !== " ") || event.ctrlKey || event.metaKey) return;
@@ -52,7 +52,7 @@ const KEYS = {
 
 const PUNCTUATION = { BracketLeft: "[", BracketRight: "]", Comma: ",", Period: ".", Minus: "-", Equal: "=" };
 
-/** The key as a Latin keyboard has it in the same place, where the layout's own sign is of another script. */
+/** The pressed key; for layouts of another script, the key of a Latin keyboard at the same place. */
 function keyOf({ key, code }) {
   if (key.length > 1 || /[\p{ASCII}\p{Script=Latin}]/u.test(key)) return key.toLowerCase();
   return PUNCTUATION[code] || code.replace(/^(Key|Digit)/, "").toLowerCase();

@@ -1,7 +1,7 @@
-// A mask being painted: a byte per pixel of the image, and its history. 0 is what is not painted, and background; 255 is
-// ignored; all else are class numbers. Of rough strokes, what is not painted is unknown, and 255 is background.
+// The mask that the user paints: one byte per pixel of the image, and its history. 0 is not painted, which means
+// background; 255 is ignored; other values are class numbers. With rough strokes, 0 is unknown and 255 background.
 
-const MOST_HISTORY = 96 * 2 ** 20; // bytes of earlier states that are kept
+const MOST_HISTORY = 96 * 2 ** 20; // bytes of the history
 
 export class Mask {
   constructor(width, height, values, rough = false) {
@@ -18,13 +18,13 @@ export class Mask {
     return this.values.every((value) => value === 0);
   }
 
-  /** Begin a change that is undone as one. */
+  /** Begin a change; undo reverts it in one step. */
   begin() {
     this.before = this.values.slice();
     this.dirty = { left: this.width, top: this.height, right: 0, bottom: 0 };
   }
 
-  /** End it; whether anything was changed. */
+  /** End the change; return whether any pixel changed. */
   end() {
     const { left, top, right, bottom } = this.dirty;
     const before = this.before;
@@ -46,13 +46,13 @@ export class Mask {
     return true;
   }
 
-  /** Leave the change that was begun. */
+  /** Cancel the change that was begun. */
   cancel() {
     if (this.before) this.values.set(this.before);
     this.before = null;
   }
 
-  /** Other values, as one change. */
+  /** Replace all values in one change. */
   replace(values) {
     this.begin();
     values.forEach((value, i) => {
@@ -77,7 +77,7 @@ export class Mask {
     return true;
   }
 
-  /** All pixels whose centre is within `radius` of the line between two points; the pixel under a point always. */
+  /** Paint all pixels with a centre within `radius` of the line between two points, and the pixels at both points. */
   stroke(from, to, radius, label) {
     const { width, height, values } = this;
     const left = Math.max(0, Math.floor(Math.min(from.x, to.x) - radius));
@@ -108,7 +108,7 @@ export class Mask {
     this.touch(x, y, x + 1, y + 1);
   }
 
-  /** The connected area of one value around a pixel. */
+  /** Paint the connected area of one value around a pixel. */
   fill(x, y, label) {
     const { width, height, values } = this;
     if (x < 0 || y < 0 || x >= width || y >= height) return;

@@ -1,8 +1,8 @@
-// What the user is told beside the work, mistakes above all.
+// Messages to the user, most of them about mistakes.
 
 import { $, button } from "./dom.js";
 
-/** Say something; a second notice of the same kind takes the place of the first. */
+/** Show a notice; it replaces an earlier notice of the same kind. */
 export function notice(text, kind = "") {
   const node = document.createElement("div");
   node.className = "notice";
@@ -18,7 +18,7 @@ export function forget(kind) {
   for (const node of [...$("notices").children]) if (node.dataset.kind === kind) node.remove();
 }
 
-/** Run what may be refused; the refusal is shown. */
+/** Run a request and show its error if the server refuses it. */
 export async function tried(action) {
   try {
     return await action();

@@ -1,5 +1,5 @@
-// The single objects of the chosen image: how many there are of each class, and where two of them touch. The server tells
-// them apart, in what it has: while that changes, by a stroke or a threshold, nothing is said of them.
+// The single objects of the chosen image: their number per class, and the edges where they touch. The server separates
+// them in the saved mask or result. Nothing is shown while a stroke or a threshold changes.
 
 import { showAbout } from "./about.js";
 import { getJson } from "./api.js";
@@ -30,6 +30,6 @@ export async function countObjects() {
     stage.draw();
     showAbout();
   } catch {
-    // what is wrong is said where the mask or the result is shown
+    // the error is shown with the mask or the result
   }
 }

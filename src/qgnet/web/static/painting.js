@@ -1,4 +1,4 @@
-// What the user paints changes the mask on the stage.
+// The user's strokes change the mask on the stage.
 
 import { showAbout } from "./about.js";
 import { ask } from "./api.js";
@@ -13,7 +13,7 @@ import { labels, leave, setView, showImage } from "./shown.js";
 import { chosenImage, nameOf, state } from "./state.js";
 import { stage } from "./tools.js";
 
-/** A mask to paint in; of an image with a prediction, the prediction to be corrected. */
+/** The mask to paint on; for an image with a prediction, a mask that starts as the prediction. */
 function ensureMask() {
   if (!stage.shown || state.shown !== state.key) return null;
   if (!state.mask) {
@@ -64,7 +64,7 @@ export function step(direction) {
   if (state.mask?.[direction]()) edited();
 }
 
-/** Grow the strokes of the class to the edge of the object: shown, and not taken yet. */
+/** Grow the strokes of the class to the edge of the object and show the result; `take` accepts it. */
 export async function snap() {
   const { key, number, mask } = state;
   if ($("snap").disabled) return;
@@ -97,7 +97,7 @@ async function grow(key, number, { values, width, height, rough }) {
   return (await decodeGrey(await answer.arrayBuffer())).values;
 }
 
-/** Take what a stroke was grown to. */
+/** Accept the grown stroke. */
 export function take() {
   const { grown, mask } = state;
   if (!grown) return;
@@ -105,7 +105,7 @@ export function take() {
   if (mask.replace(grown)) edited();
 }
 
-/** Whether what is not painted is unknown, in this image and in those that are painted next. */
+/** Set whether unpainted pixels are unknown, in this image and in images painted later. */
 export function setUnpainted(meaning) {
   leave();
   state.rough = meaning === "unknown";

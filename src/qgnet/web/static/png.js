@@ -1,4 +1,4 @@
-// Grey PNGs of 8 bits as bytes, without a canvas between: exact, whatever the browser does to colours or canvases.
+// Read and write grey 8-bit PNGs without a canvas: exact, whatever the browser does to colours or canvases.
 
 const SIGNATURE = [137, 80, 78, 71, 13, 10, 26, 10];
 const CRC = new Uint32Array(256).map((_, n) => {
@@ -6,20 +6,20 @@ const CRC = new Uint32Array(256).map((_, n) => {
   return n;
 });
 
-/** Values (width * height bytes) → Blob of a PNG. */
+/** Values (width * height bytes) → Blob with a PNG. */
 export async function encodeGrey(values, width, height) {
   const rows = new Uint8Array(height * (width + 1)); // each row begins with its filter, 0
   for (let y = 0; y < height; y++) rows.set(values.subarray(y * width, (y + 1) * width), y * (width + 1) + 1);
   const head = new DataView(new ArrayBuffer(13));
   head.setUint32(0, width);
   head.setUint32(4, height);
-  head.setUint8(8, 8); // bits; all other fields are 0: grey, deflate, adaptive filters, not interlaced
+  head.setUint8(8, 8); // bits per pixel; all other fields are 0: grey, deflate, adaptive filters, not interlaced
   const data = await through(rows, new CompressionStream("deflate"));
   const parts = [chunk("IHDR", new Uint8Array(head.buffer)), chunk("IDAT", data), chunk("IEND", new Uint8Array())];
   return new Blob([new Uint8Array(SIGNATURE), ...parts], { type: "image/png" });
 }
 
-/** ArrayBuffer of a grey PNG of 8 bits, not interlaced → {values, width, height}. */
+/** ArrayBuffer with a grey 8-bit PNG, not interlaced → {values, width, height}. */
 export async function decodeGrey(buffer) {
   const view = new DataView(buffer);
   const data = [];

@@ -1,4 +1,4 @@
-// Runs: begun and stopped, and what the server tells meanwhile.
+// Start and stop runs, and handle the server's events.
 
 import { ask, sendJson } from "./api.js";
 import { showClasses } from "./classes.js";
@@ -19,7 +19,7 @@ export async function segment() {
   return tried(() => sendJson("POST", "/api/segment", { first: state.key || "" }));
 }
 
-let lost = null; // why the server's events do not come any more; "" as long as it answers all else
+let lost = null; // why no events arrive any more; null while they do, "" if the server still answers other requests
 
 export function listen() {
   const events = new EventSource("/api/events");
@@ -31,7 +31,7 @@ export function listen() {
   events.addEventListener("error", async () => {
     lost ??= "";
     if (events.readyState === EventSource.CLOSED) setTimeout(listen, RETRY_AFTER);
-    const why = await ask("/icon.svg").then(() => "", ({ message }) => message); // one that was started again has another token
+    const why = await ask("/icon.svg").then(() => "", ({ message }) => message); // a restarted server has another token
     if (lost === null || !why || why === lost) return;
     lost = why;
     notice(why, "lost");
@@ -41,7 +41,7 @@ export function listen() {
   }
 }
 
-/** The supports were learnt anew: what was found before is of an earlier run. */
+/** The server has learnt the supports again: mark the existing results as those of an earlier run. */
 function learnt(byNumber) {
   state.learnt = byNumber;
   for (const one of state.images.values()) {
@@ -52,7 +52,7 @@ function learnt(byNumber) {
   showImage();
 }
 
-/** An image's outcome is there. */
+/** The outcome of an image has arrived. */
 function result({ key, ...outcome }) {
   const one = state.images.get(key);
   if (!one) return;
@@ -60,7 +60,7 @@ function result({ key, ...outcome }) {
   if (key === state.key) open(key);
 }
 
-/** How far the run is, or why it ended. */
+/** The state of the run has changed: its progress, or why it ended. */
 function job(now) {
   const before = state.job;
   state.job = now;

@@ -1,4 +1,4 @@
-// Masks are sent to the server soon after each change, until it has them; and they are cleared there.
+// Save masks on the server soon after each change, with retries, and delete them there.
 
 import { showAbout } from "./about.js";
 import { ask } from "./api.js";
@@ -20,12 +20,12 @@ export function saveSoon(key, mask, after = SAVE_AFTER) {
   showStatus();
 }
 
-/** Send a mask to the server; while that fails it is tried again. Resolves to whether all is saved. */
+/** Send a mask to the server; retry later if that fails. Resolves to whether the mask is saved. */
 export async function saveNow(key, support) {
   const save = state.saves.get(key);
   if (!save) return true;
   clearTimeout(save.timer);
-  if (save.running) await save.running.catch(() => null); // who began it tells of its failure
+  if (save.running) await save.running.catch(() => null); // its own caller reports the error
   if (!save.dirty && support === undefined) return true;
   save.dirty = false;
   save.running = sendMask(key, save.mask, support);

@@ -1,4 +1,4 @@
-// The session as the server keeps it, when the page is opened and after the server was away.
+// Load the session from the server, when the page opens and after the server was unreachable.
 
 import { getJson } from "./api.js";
 import { showClasses } from "./classes.js";
@@ -35,7 +35,7 @@ export async function load() {
 
 const MEANINGS = { guided: "How similar each place is to what is painted", prior: "What stands out by itself" };
 
-/** The button that shows a map of the network. */
+/** The button that shows a region map of the network. */
 function mapButton(name) {
   const node = document.createElement("button");
   node.type = "button";
@@ -46,7 +46,7 @@ function mapButton(name) {
   return node;
 }
 
-/** The box that chooses a format to download; the first one is chosen. */
+/** The checkbox of a download format; the first one is checked. */
 function formatBox([name, text], i) {
   const box = document.createElement("input");
   Object.assign(box, { type: "checkbox", name: "format", value: name, checked: i === 0 });

@@ -1,4 +1,4 @@
-// The chosen image on the stage and in the strip, with what is laid over it: its mask, what was found, or a map.
+// The chosen image on the stage and in the strip, with an overlay: its mask, its result, or a region map.
 
 import { showAbout } from "./about.js";
 import { getBytes, getJson } from "./api.js";
@@ -14,7 +14,7 @@ import { setRadius, stage } from "./tools.js";
 
 export const strip = new Strip($("strip"), open);
 
-/** An image is described anew. */
+/** Take a new description of an image. */
 export function changed(one) {
   state.images.set(one.key, one);
   strip.update(one);
@@ -75,12 +75,12 @@ async function loadMask({ key, width, height, painted }) {
     return bytes && new Mask(width, height, (await decodeGrey(bytes)).values, painted.rough);
   } catch (error) {
     if (error.status !== 422) throw error;
-    notice(error.message); // the mask is broken, or the image was exchanged: it can be cleared
+    notice(error.message); // the mask is broken, or the image was replaced: the user can clear the mask
     return null;
   }
 }
 
-/** Labels to be seen: what is painted, or else what was found; rough strokes lie over what was found. */
+/** The labels to show: the painted mask, or else the result; rough strokes are drawn over the result. */
 export function labels() {
   const { mask } = state;
   if (mask && !mask.rough) return mask.values;
@@ -103,7 +103,7 @@ export async function showImage() {
   }
 }
 
-/** A map as a canvas in colours from dark blue (0) to yellow (1). */
+/** A region map as a canvas, in colours from dark blue (0) to yellow (1). */
 async function loadMap(key, number, kind) {
   const bytes = await getBytes(`/api/images/${key}/${number}/${kind}.png`);
   if (!bytes) return null;
@@ -118,7 +118,7 @@ async function loadMap(key, number, kind) {
   return canvas;
 }
 
-/** Do not show any more what a stroke was grown to. */
+/** Discard the grown stroke. */
 export function leave() {
   if (!state.grown) return;
   state.grown = null;

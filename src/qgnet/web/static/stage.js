@@ -1,4 +1,4 @@
-// The large canvas: an image, what lies over it, zoom and pan, and pointers turned into strokes.
+// The large canvas: an image, its overlay, zoom and pan, and strokes by pointers.
 
 import { colourOf } from "./found.js";
 
@@ -9,23 +9,23 @@ export class Stage {
   constructor(canvas, cursor) {
     this.canvas = canvas;
     this.cursor = cursor;
-    this.on = null; // is told of what the user does: begin(), stroke(from, to, erase), end(), cancel(), fill(point)
-    this.shown = null; // {image, width, height}: what is shown, and the image's own size
-    this.labels = null; // bytes at the image's own size
-    this.objects = null; // the same of single objects, numbered, whose edges are drawn, too
-    this.map = null; // a canvas that is laid over the image instead
+    this.on = null; // the handlers of the user's actions: begin(), stroke(from, to, erase), end(), cancel(), fill(point)
+    this.shown = null; // {image, width, height}: the shown image, and its original size
+    this.labels = null; // bytes at the image's original size
+    this.objects = null; // numbers of single objects at the same size; their edges are drawn, too
+    this.map = null; // a canvas that is drawn over the image instead of the labels
     this.view = { scale: 1, x: 0, y: 0 }; // screen = image * scale + (x, y)
     this.tool = "brush";
     this.radius = 10; // in pixels of the image
-    this.point = null; // where the cursor is, in pixels of the image
-    this.pointers = new Map(); // id → where it is on the screen, of all that are pressed and count
-    this.held = null; // id of the pen or mouse that is pressed
+    this.point = null; // position of the cursor, in pixels of the image
+    this.pointers = new Map(); // id → position on the screen, for the pressed pointers in use
+    this.held = null; // id of the pressed pen or mouse
     this.stroking = null; // {id, point, erase}
     this.panning = null;
     this.pinch = null;
     this.waiting = false;
     this.fitted = true;
-    this.drawnRatio = 0; // that the canvases have their size for
+    this.drawnRatio = 0; // the pixel ratio that the canvases were sized for
     new ResizeObserver(() => this.resize()).observe(canvas.parentElement);
     this.watchRatio();
     this.listen();
@@ -44,7 +44,7 @@ export class Stage {
     return window.devicePixelRatio || 1;
   }
 
-  /** Another ratio, of another screen or the browser's zoom, need not change the size in CSS pixels. */
+  /** Watch the pixel ratio: another screen or the browser's zoom can change it without changing the size in CSS pixels. */
   watchRatio() {
     const change = () => {
       this.watchRatio();
@@ -53,7 +53,7 @@ export class Stage {
     matchMedia(`(resolution: ${this.ratio}dppx)`).addEventListener("change", change, { once: true });
   }
 
-  /** Whole pixels: a canvas that is stretched by a fraction would show things beside where they are. */
+  /** Resize to whole pixels: a canvas stretched by a fraction would show things at wrong places. */
   resize() {
     this.drawnRatio = this.ratio;
     const area = this.canvas.parentElement.getBoundingClientRect();
@@ -67,7 +67,7 @@ export class Stage {
     this.draw();
   }
 
-  /** The whole image in the middle. */
+  /** Show the whole image, centred. */
   fit() {
     if (!this.shown) return this.draw();
     const { width, height } = this.shown;
@@ -81,7 +81,7 @@ export class Stage {
     this.draw();
   }
 
-  /** Zoom by a factor, with a point of the screen (relative to the canvas) staying where it is. */
+  /** Zoom by a factor around a fixed point of the screen (relative to the canvas). */
   zoom(factor, at = { x: this.canvas.clientWidth / 2, y: this.canvas.clientHeight / 2 }) {
     if (!this.shown) return;
     const least = 0.5 * Math.min(
@@ -111,7 +111,7 @@ export class Stage {
     return { x: x * this.view.scale + this.view.x, y: y * this.view.scale + this.view.y };
   }
 
-  /** Draw at the next frame. */
+  /** Draw in the next frame. */
   draw() {
     if (this.waiting) return;
     this.waiting = true;
@@ -141,7 +141,7 @@ export class Stage {
     }
   }
 
-  /** Labels are looked up for each pixel of the screen: masks of any size cost the same. */
+  /** Look up the label of each pixel of the screen, so that the cost does not depend on the size of the mask. */
   drawLabels(context, scale) {
     const { width, height } = this.shown;
     const ox = this.view.x * this.ratio;
@@ -166,7 +166,7 @@ export class Stage {
     }
     const { labels, objects } = this;
     const columnCount = columns.length;
-    let above = new Uint16Array(columnCount); // of the class, and in the upper bits of the object
+    let above = new Uint16Array(columnCount); // number of the class; the upper bits are the object's
     let row = new Uint16Array(columnCount);
     for (let y = top; y < bottom; y++) {
       const from = Math.min(height - 1, Math.max(0, Math.floor((y + 0.5 - oy) / scale))) * width;
@@ -189,7 +189,7 @@ export class Stage {
     context.drawImage(layer, left, top);
   }
 
-  /** The ring that shows the brush. */
+  /** Draw the ring that shows the brush. */
   drawCursor() {
     const context = this.cursor.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
@@ -223,7 +223,7 @@ export class Stage {
       if (!this.shown) return;
       event.preventDefault();
       const touches = event.pointerType === "touch";
-      if (touches && this.held !== null) return; // the palm of the hand that draws
+      if (touches && this.held !== null) return; // the palm of the drawing hand
       canvas.focus({ preventScroll: true });
       canvas.setPointerCapture(event.pointerId);
       if (!touches) this.hold(event.pointerId);
@@ -284,7 +284,7 @@ export class Stage {
     this.stroking.point = point;
   }
 
-  /** A pen or the mouse is pressed: what fingers have begun is left, and they are ignored until it is released. */
+  /** A pen or the mouse is pressed: cancel the strokes of fingers, and ignore fingers until it is released. */
   hold(id) {
     this.leave();
     this.pinch = null;

@@ -1,35 +1,35 @@
-// What the page knows: the server's answers, and what the user has chosen.
+// The state of the page: the server's answers, and the user's choices.
 
 export const state = {
-  images: new Map(), // key → as the server describes it
+  images: new Map(), // key → description by the server
   classes: [],
-  colours: [], // [r, g, b] of the classes, in turn
+  colours: [], // [r, g, b] of the classes, used in turn
   maps: [], // names of the network's region maps
   chosen: {}, // class number → threshold that the user set
   learnt: {}, // class number → {threshold, expected} of the last run
   presence: 0,
   job: { running: false, done: 0, total: 0, error: "" },
-  key: null, // of the image that is chosen
-  shown: null, // of the one on the stage, which may still be the one before
-  opening: 0, // counts, so that what arrives late for an earlier choice is left
-  mask: null, // of the chosen image, once something is painted
-  probabilities: null, // of the chosen image
-  grown: null, // the mask with a stroke grown to the edge, which is shown before it is taken
-  rough: false, // whether what is not painted is unknown, of the next mask
-  counts: {}, // class number → single objects in the chosen image; empty while they are not known
-  counting: 0, // counts, so that a count that arrives late is left
+  key: null, // key of the chosen image
+  shown: null, // key of the image on the stage, which may still be the previous one
+  opening: 0, // counter: answers for an earlier choice are ignored
+  mask: null, // mask of the chosen image, once something is painted
+  probabilities: null, // probabilities of the chosen image
+  grown: null, // the mask with a grown stroke, shown before the user accepts it
+  rough: false, // whether unpainted pixels of the next mask are unknown
+  counts: {}, // class number → number of single objects in the chosen image; empty while unknown
+  counting: 0, // counter: answers for an earlier state are ignored
   view: "mask",
-  number: 1, // of the class that is painted
-  saves: new Map(), // key → {mask, dirty, timer, running}: masks that are not kept yet
+  number: 1, // number of the class that is painted
+  saves: new Map(), // key → {mask, dirty, timer, running}: masks that are not saved yet
 };
 
-/** The chosen image, as the server describes it. */
+/** The server's description of the chosen image. */
 export const chosenImage = () => state.images.get(state.key);
 
-/** Whether what is not painted in the chosen image is unknown. */
+/** Whether unpainted pixels of the chosen image are unknown. */
 export const isRough = () => (state.mask ? state.mask.rough : state.rough);
 
-/** What the brush without a class paints. */
+/** The meaning of the brush without a class. */
 export const nameOfOther = () => (isRough() ? "background" : "ignored");
 
 export const nameOf = (number) => state.classes.find((one) => one.number === Number(number))?.name || nameOfOther();

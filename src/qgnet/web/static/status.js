@@ -1,4 +1,4 @@
-// Beside Segment: how far the run is, and whether all is saved.
+// The text beside Segment: the progress of the run, and whether everything is saved.
 
 import { $ } from "./dom.js";
 import { state } from "./state.js";

@@ -1,4 +1,4 @@
-// The folder's images, small, in one row; what is out of sight is not loaded.
+// The thumbnails of the folder's images in one row; thumbnails out of sight are not loaded.
 
 import { getBytes } from "./api.js";
 import { labelsOf, loadProbabilities, paintLabels } from "./found.js";
@@ -6,7 +6,7 @@ import { decodeGrey } from "./png.js";
 import { state } from "./state.js";
 
 export class Strip {
-  /** `choose(key)` is called when the user picks one. */
+  /** `choose(key)` is called when the user picks an image. */
   constructor(list, choose) {
     this.list = list;
     this.choose = choose;
@@ -71,7 +71,7 @@ export class Strip {
     return item;
   }
 
-  /** What is said of an image: its score, or that it is painted. */
+  /** Show the state of an image: its score, or that it is painted. */
   describe(item) {
     const { painted, outcome, name } = item.image;
     const scores = Object.values(outcome?.scores || {});
@@ -90,7 +90,7 @@ export class Strip {
     item.node.setAttribute("aria-label", [name, said].filter(Boolean).join(", "));
   }
 
-  /** An image has changed: what is laid over it, too. */
+  /** An image and its overlay have changed. */
   update(image) {
     const item = this.items.get(image.key);
     if (!item) return;
@@ -100,7 +100,7 @@ export class Strip {
     if (item.seen) this.overlay(item);
   }
 
-  /** What is said of the images has changed, but not what is laid over them. */
+  /** The states of images have changed, but not their overlays. */
   mark(images) {
     for (const [key, item] of this.items) {
       if (item.image === images.get(key)) continue;
@@ -121,7 +121,7 @@ export class Strip {
     this.overlay(item);
   }
 
-  /** Draw what was painted or found over the small image. */
+  /** Draw the mask or the result over the thumbnail. */
   async overlay(item) {
     const { image } = item;
     item.small ||= this.load(image);
@@ -148,7 +148,7 @@ export class Strip {
       const [first] = Object.values(probabilities);
       return first ? { probabilities, width: first.width, height: first.height } : null;
     } catch {
-      return null; // the page says elsewhere that the server is away
+      return null; // the page shows elsewhere that the server is unreachable
     }
   }
 
@@ -171,7 +171,7 @@ export class Strip {
     this.reveal();
   }
 
-  /** Bring the chosen image into sight, without moving the page. */
+  /** Scroll the strip to the chosen image, without scrolling the page. */
   reveal() {
     const node = this.items.get(this.current)?.node;
     if (!node) return;

@@ -1,4 +1,4 @@
-// The stage's tools: which is in hand, and how large the brush is.
+// The tools of the stage: the chosen tool and the radius of the brush.
 
 import { $, check } from "./dom.js";
 import { Stage } from "./stage.js";
@@ -12,7 +12,7 @@ export function setTool(tool) {
   stage.drawCursor();
 }
 
-/** Radius in pixels of the image ↔ the slider's 0 … 100, of which each step is as much larger as the one before. */
+/** Radius in pixels of the image ↔ value of the slider, 0 … 100; each step multiplies the radius by the same factor. */
 const largest = () => Math.max(4, Math.max(stage.shown?.width || 0, stage.shown?.height || 0) / 6);
 
 export function setRadius(radius) {
@@ -22,5 +22,5 @@ export function setRadius(radius) {
   stage.drawCursor();
 }
 
-/** The radius where the slider is. */
+/** Set the radius to the position of the slider. */
 export const setSize = (at) => setRadius(0.5 * (largest() / 0.5) ** (at / 100));

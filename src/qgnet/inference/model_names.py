@@ -6,7 +6,7 @@ from typing import NamedTuple
 from qgnet.weights.packaged import ENCODER
 
 MATCHING = "matching"
-DEFAULT = MATCHING
+DEFAULT = "qgnet/score-maps"
 """The default model."""
 HEADS = Path(__file__).parent / "heads"
 PREFIX = "qgnet/"

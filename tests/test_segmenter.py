@@ -18,6 +18,7 @@ from datamodules.files import read_index_mask
 from qgnet.cli import main
 from qgnet.commands import main as qgnet_command
 from qgnet.common.errors import InputError
+from qgnet.inference.model_names import HEADS
 from qgnet.inference.models import matching_calibration
 from qgnet.inference.presence import Calibration
 from qgnet.inference.tuning import choose_threshold
@@ -255,6 +256,23 @@ def test_a_head_over_the_packaged_encoder(
     torch.save({**content, "sha256": "0" * 64}, tmp_path / "small.pt")
     with pytest.raises(InputError, match="other weights of tf_efficientnet_lite0"):
         qgnet.Segmenter("qgnet/small")
+
+
+def test_the_head_that_comes_with_the_package(
+    capsys: pytest.CaptureFixture, scene: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    """It has a model card and a calibration, is listed, finds the object, and leaves an image of noise empty."""
+    name = "qgnet/score-maps"
+    qgnet_command(["models"])
+    assert f"{name}            A trained head" in capsys.readouterr().out
+    card = (HEADS / "score-maps.md").read_text()
+    assert all(f"**{part}**" in card for part in ("Data", "Command", "Calibration", "Licence"))
+    segmenter = qgnet.Segmenter(name).fit([scene])
+    assert segmenter.calibration is not None
+    found = segmenter.predict(scene[0])
+    assert ((found.mask == 1) & (scene[1] == 1)).sum() > 0.8 * ((found.mask == 1) | (scene[1] == 1)).sum()
+    noise = np.random.default_rng(0).integers(0, 256, scene[0].shape, dtype=np.uint8)
+    assert segmenter.predict(noise).score < found.score
 
 
 def test_packaged_weights_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from qgnet.weights.packaged import ENCODER
 
 MATCHING = "matching"
-DEFAULT = "qgnet/score-maps"
+DEFAULT = MATCHING
 """The default model."""
 HEADS = Path(__file__).parent / "heads"
 PREFIX = "qgnet/"

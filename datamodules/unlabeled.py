@@ -28,21 +28,21 @@ ViewSide = Annotated[int, Range(16, LARGEST_SIDE)]
 
 
 class ViewDataModule(BaseDataModule):
-    """Views for training and of a few held-out images.
+    """Views of training images and of a few held-out images.
 
     Args:
         batch_size: images per process and step.
-        num_workers: loader processes; null: one per core, but not more than 8.
-        seed: of views, patches and the choice of held-out images.
+        num_workers: loader processes; null takes one per core, at most 8.
+        seed: seed of views, patches and the choice of held-out images.
         global_size: side of the global views in pixels.
         local_size: side of the local patches in pixels.
         regions: ``slic``, ``felzenszwalb``, ``grid`` or ``random``.
         region_count: approximate number of regions of an image.
-        region_cache: folder in which the region maps are stored; null computes them each time.
+        region_cache: folder for stored region maps; null computes them each time.
         patches: how patches are drawn from the regions, e.g. ``--data.patches.choice one_region``.
-        augmentation: of views and patches, e.g. ``--data.augmentation.hue 0``.
-        held_out: number of images kept from training, for validation, test and figures.
-        map_size: side of the squares that prior maps are drawn for, in pixels.
+        augmentation: augmentation of views and patches, e.g. ``--data.augmentation.hue 0``.
+        held_out: number of images excluded from training, for validation, test and figures.
+        map_size: side of the square images for prior maps, in pixels.
     """
 
     most_workers = 8
@@ -83,11 +83,11 @@ class ViewDataModule(BaseDataModule):
 
     @abstractmethod
     def source(self) -> Images:
-        """Find all images."""
+        """The images, found by a search."""
 
     @cached_property
     def all_images(self) -> Images:
-        """All images, found once."""
+        """All images; the search runs once."""
         return self.source()
 
     def region_maps(self) -> RegionMaps:
@@ -95,11 +95,11 @@ class ViewDataModule(BaseDataModule):
         return RegionMaps(self.regions, self.region_count, Path(self.region_cache) if self.region_cache else None)
 
     def prepare_data(self) -> None:
-        """Compute the missing region maps of ``region_cache``, in one process of each machine."""
+        """Compute the region maps that are missing in ``region_cache``, in one process of each machine."""
         self.region_maps().fill(self.all_images)
 
     def setup(self, stage: str) -> None:
-        """Split the images; InputError if they do not fill a batch."""
+        """Split the images; InputError if the training images do not fill a batch."""
         if self.data:
             return
         source, regions = self.all_images, self.region_maps()
@@ -133,24 +133,24 @@ class ViewDataModule(BaseDataModule):
         return self.loader(self.data["train"], training=True, collate_fn=collate_views)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """The held-out images, with the same views in each epoch, and the images for prior maps."""
+        """Loaders of the held-out images, with the same views in each epoch, and of the images for prior maps."""
         object_images = self.loader(self.shown, training=False, collate_fn=collate_object_images)
         return [self.predict_dataloader(), object_images]
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
-        """As in validation."""
+        """The loaders of the validation."""
         return self.val_dataloader()
 
     def predict_dataloader(self) -> DataLoader[Views]:
-        """The images held out."""
+        """The held-out images."""
         return self.loader(self.data["val"], training=False, collate_fn=collate_views)
 
 
 class ImageFolder:
-    """All images below a folder, or those that a list names, with or without their folders and endings.
+    """All images below a folder, or those in a list; its names may omit folders and endings.
 
     Raises:
-        InputError: if there is no image, or a listed one is missing, ambiguous or listed twice.
+        InputError: if there is no image, or a listed image is missing, ambiguous or listed twice.
     """
 
     def __init__(self, root: Path, list_file: Path | None) -> None:
@@ -201,19 +201,19 @@ class ImageFolder:
         return read_image(self.root / self.names[i])
 
     def identity(self, i: int) -> str:
-        """Size and modification time in ns; an image may change twice within a second."""
+        """Size and modification time in ns, because an image may change twice within a second."""
         status = os.stat(os.path.join(self.root, self.names[i]))
         return f"{status.st_size} {status.st_mtime_ns}"
 
 
 class UnlabeledDataModule(ViewDataModule):
-    """Views and patches of any folder of images; no label is read.
+    """Views and patches of any folder of images, without labels.
 
     Args:
-        root: folder of images, searched through all its folders.
+        root: folder of images, searched with all subfolders.
         list_file: text file with one image name (or path below ``root``) per line; null takes every image.
-        mask_root: folder of index masks that prior maps are measured on, a PNG per image; null measures nothing.
-        mask_list: text file with the names of the images to measure on; null takes those held out.
+        mask_root: folder of index masks to score prior maps, one PNG per image; null computes no scores.
+        mask_list: text file with the names of the scored images; null takes the held-out images.
         **kwargs: settings of every ViewDataModule.
     """
 
@@ -237,11 +237,11 @@ class UnlabeledDataModule(ViewDataModule):
         self.mask_list = Path(mask_list) if mask_list is not None else None
 
     def source(self) -> ImageFolder:
-        """The folder's images, or those of the list."""
+        """The images of the folder, or those in the list."""
         return ImageFolder(self.root, self.list_file)
 
     def object_images(self) -> ObjectImageDataset:
-        """The images held out or those of ``mask_list``, with the union of their masks if ``mask_root`` is given."""
+        """The held-out images or those in ``mask_list``, with the union of their masks if ``mask_root`` is given."""
         if self.mask_root is None:
             return super().object_images()
         if self.mask_list is None:
@@ -254,15 +254,15 @@ class UnlabeledDataModule(ViewDataModule):
 
 
 class SyntheticViewsDataModule(ViewDataModule):
-    """Views and patches of built-in scenes for stage 1; no label is read.
+    """Views and patches of built-in scenes for stage 1, without labels.
 
     Args:
         scenes: number of scenes.
-        scene_size: their side in pixels.
+        scene_size: side of the scenes in pixels.
         batch_size: images per process and step.
         global_size: side of the global views in pixels.
         local_size: side of the local patches in pixels.
-        map_size: side of the squares that prior maps are drawn for, in pixels.
+        map_size: side of the square images for prior maps, in pixels.
         **kwargs: settings of every ViewDataModule.
     """
 
@@ -289,10 +289,10 @@ class SyntheticViewsDataModule(ViewDataModule):
         self.scene_size = scene_size
 
     def source(self) -> SyntheticScenes:
-        """Scenes of all classes; they differ from those of the episodes."""
+        """Scenes of all classes; they differ from the scenes of the episodes."""
         return SyntheticScenes(list(CLASSES), self.scene_size, self.scenes, self.seed, "unlabeled")
 
     def object_images(self) -> ObjectImageDataset:
-        """The scenes held out, with their objects."""
+        """The held-out scenes with the union of their masks."""
         scenes = self.source()
         return ObjectImageDataset(scenes, self.data["val"].members, scenes.labels, self.map_size)

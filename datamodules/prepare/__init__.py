@@ -1,4 +1,4 @@
-"""Download, and the conversion of labels to masks: a file per labelling tool. Names are imported when they are used."""
+"""Downloads, and the conversion of labels to masks, one file per labelling tool. Names are imported on first use."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What is read from a tool's labels: images with their masks, and what was skipped."""
+"""Images and masks read from the labels of a tool, and a list of what was skipped."""
 
 import json
 from collections import Counter, defaultdict
@@ -12,11 +12,11 @@ from datamodules.files.sources import IGNORE, Array
 from qgnet.common.errors import InputError
 
 NAMED = 5
-"""So many ids are named in a message."""
+"""Most ids that a message names."""
 
 
 class AnnotatedImage(NamedTuple):
-    """An image, its file or what the file held, and its mask (H, W) of class numbers; None if it has no label."""
+    """An image by its file or the file's content, and its mask (H, W) of class numbers; None without a label."""
 
     name: str
     image: Path | bytes
@@ -25,23 +25,23 @@ class AnnotatedImage(NamedTuple):
 
 
 class Skipped:
-    """What could not be used, with the names of it, by reason, and further notes."""
+    """The names of everything that could not be used, by reason, and further notes."""
 
     def __init__(self) -> None:
         self.names: dict[str, list[str]] = defaultdict(list)
         self.notes: list[str] = []
 
     def add(self, reason: str, name: object) -> None:
-        """One more."""
+        """Add a skipped name."""
         self.names[reason].append(str(name))
 
     def join(self, others: "Skipped") -> None:
-        """Those of another part of the work, too."""
+        """Add everything skipped in another part of the work."""
         for reason, names in others.names.items():
             self.names[reason] += names
 
     def lines(self) -> list[str]:
-        """The notes, and a line per reason, with how many there are and the first of them."""
+        """The notes, and a line per reason with the number of skipped names and the first of them."""
         return self.notes + [
             f"{len(names)} skipped, {reason}: {', '.join(names[:NAMED])}{', …' if len(names) > NAMED else ''}"
             for reason, names in self.names.items()
@@ -49,12 +49,12 @@ class Skipped:
 
 
 def flat_name(path: str) -> str:
-    """A name without folders for an image in folders."""
+    """The path of an image as a name without folders."""
     return normalized_name(str(PurePosixPath(path).with_suffix("")).replace("/", "_"))
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file's content; InputError if it is none."""
+    """The content of a JSON file; InputError if it cannot be read as JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
@@ -62,7 +62,7 @@ def read_json(path: Path) -> Any:
 
 
 def json_files(folder: Path) -> list[Path]:
-    """All JSON files under a folder, sorted, hidden ones left out."""
+    """All JSON files under a folder, sorted, without hidden files."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() == ".json")
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
@@ -78,7 +78,7 @@ class Files:
                 self.ending_in["/".join(parts[start:])].append(file)
 
     def claim(self, named: str) -> tuple[str, int] | None:
-        """The one file whose path ends in a name, or has its last part, and how many of the name's parts it has."""
+        """The only file whose path ends in a name or its last part, and the number of matching parts; else None."""
         parts = normalized_name(named).split("/")
         for part in (parts, parts[-1:]):
             found = self.ending_in.get("/".join(part), [])
@@ -87,9 +87,9 @@ class Files:
         return None
 
     def matching(self, names: Sequence[str]) -> list[str | None]:
-        """For each name its file; None where there is none.
+        """The file of each name; None if there is none.
 
-        No file is given to two names: that with most parts of its path has it, and neither of two with as many.
+        No two names get the same file: the name with the most matching parts gets it; with equal parts, none gets it.
         """
         claims = [self.claim(name) for name in names]
         times, most = Counter(claims), dict(sorted(claim for claim in claims if claim))
@@ -97,9 +97,9 @@ class Files:
 
 
 def number_classes(labels: Iterable[str], skipped: Skipped) -> tuple[dict[int, str], dict[str, int]]:
-    """Class number → name, and label → what it writes into masks.
+    """Class number → name, and label → value in masks.
 
-    ``background`` and ``ignore``, in whatever case and within underscores, write 0 and 255; ``skipped`` gets a note.
+    ``background`` and ``ignore``, in any case and between underscores, become 0 and 255; ``skipped`` gets a note.
     """
     names = list(dict.fromkeys(labels))
     reserved = {name: number for name in names if (number := reserved_number(name)) is not None}
@@ -109,5 +109,5 @@ def number_classes(labels: Iterable[str], skipped: Skipped) -> tuple[dict[int, s
 
 
 def has_class(mask: Array) -> bool:
-    """Whether any pixel of (H, W) class numbers is of a class, not background or ignored."""
+    """Whether (H, W) class numbers contain a class other than background and ignored."""
     return bool(((mask != 0) & (mask != IGNORE)).any())

@@ -1,4 +1,4 @@
-"""Labels in COCO's JSON, as many tools export them: polygons and RLE."""
+"""Labels in COCO's JSON format, which many tools export: polygons and RLE."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ from qgnet.common.errors import InputError
 
 
 class Contents(NamedTuple):
-    """Of a COCO file: {id: (file, height, width)}, {id: name} of the categories in use, all annotations in order."""
+    """Content of a COCO file: {id: (file, height, width)}, {id: name} of used categories, all annotations in order."""
 
     images: dict[Any, tuple[str, Any, Any]]
     categories: dict[Any, str]
@@ -29,7 +29,7 @@ class Contents(NamedTuple):
 
 
 def read_coco(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[AnnotatedImage]]:
-    """Classes and images of one COCO JSON file, or of the one in a folder."""
+    """Classes and images of a COCO JSON file, or of the only one in a folder."""
     files = json_files(source) if source.is_dir() else [source]
     contents = {path: read_json(path) for path in files}
     keys = {"images", "annotations", "categories"}
@@ -60,7 +60,7 @@ def read_coco(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[
 
 
 def read_contents(path: Path, content: dict[str, Any]) -> Contents:
-    """A COCO file's entries; InputError if one lacks what it must have, or two share an id or a name."""
+    """The entries of a COCO file; InputError if an entry is incomplete, or two share an id or a name."""
     try:
         images = [(i["id"], (str(i["file_name"]), i.get("height"), i.get("width"))) for i in content["images"]]
         categories = [(category["id"], str(category["name"])) for category in content["categories"]]
@@ -85,7 +85,7 @@ def read_contents(path: Path, content: dict[str, Any]) -> Contents:
 
 
 def twice(values: Iterable[Any]) -> list[Any]:
-    """Those that are there more than once."""
+    """The values that occur more than once."""
     return [value for value, times in Counter(values).items() if times > 1]
 
 
@@ -96,7 +96,7 @@ def coco_labelled(
     numbers: Mapping[Any, int],
     skipped: Skipped,
 ) -> Iterator[AnnotatedImage]:
-    """The images of a COCO file; later instances lie over earlier ones, all over crowds, which are ignored."""
+    """The images of a COCO file. Later instances are drawn over earlier ones, all over crowds, which are ignored."""
     base = folder if find_files(folder).files else folder.parent
     names = [named.replace("\\", "/") for named, _, _ in images.values()]
     files = Files(find_files(base).files).matching(names)

@@ -1,4 +1,4 @@
-"""COCO's instances drawn as index masks."""
+"""Draw COCO's instances as index masks."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from qgnet.common.progress import progress
 def draw_masks(annotations: Path, masks: Path, split: str, parts: Parts, crowds: Crowds) -> Skipped:
     """Write ``masks/<split>/<image>.png`` of every annotated image, in parallel, then the list ``masks/<split>.txt``.
 
-    Masks already there are not drawn again. Returns the annotations that cannot be drawn.
+    Existing masks are kept. Returns the annotations that cannot be drawn.
     """
     try:
         coco = COCO(annotations)
@@ -63,7 +63,7 @@ def write_mask(
     parts: Parts,
     crowds: Crowds,
 ) -> Skipped:
-    """Draw one image's mask to ``path``, atomically; returns the annotations that cannot be drawn."""
+    """Draw the mask of one image and write it atomically to ``path``; return the annotations that cannot be drawn."""
     skipped = Skipped()
     mask = draw_mask(image["height"], image["width"], annotations, class_of, skipped, parts, crowds)
     write_plain_png(path, mask)
@@ -79,9 +79,10 @@ def draw_mask(
     parts: Parts = "full",
     crowds: Crowds = "ignore",
 ) -> Array:
-    """COCO's annotations → (height, width) uint8 class numbers; later instances lie over earlier ones, all over crowds.
+    """COCO's annotations → (height, width) uint8 class numbers.
 
-    ``class_of`` maps category ids to class numbers; ``skipped`` gets the annotations that cannot be drawn.
+    Later instances are drawn over earlier ones, and all over crowds. ``class_of`` maps category ids to class numbers;
+    ``skipped`` gets the annotations that cannot be drawn.
     """
     mask = np.zeros((height, width), np.uint8)
     for annotation in sorted(annotations, key=lambda a: not a.get("iscrowd")):
@@ -98,7 +99,7 @@ def draw_mask(
 
 
 def instance(annotation: Mapping[str, Any], height: int, width: int, parts: Parts, skipped: Skipped) -> Array:
-    """(height, width) bool: one instance, or a ShapeError; polygons that are none go to ``skipped``."""
+    """The mask of one instance, (height, width) bool, or a ShapeError; invalid polygons are added to ``skipped``."""
     shape = annotation.get("segmentation")
     if isinstance(shape, dict) and "counts" in shape:
         return draw_runs(shape, height, width)

@@ -38,7 +38,7 @@ def read_cvat(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[
 
 
 def other_export(source: Path) -> str:
-    """What to do where a source is another of CVAT's exports than masks, or any other folder."""
+    """Advice for a source that is another export of CVAT, or any other folder."""
     files = [source] if source.is_file() else [path for path in source.rglob("*") if path.suffix in (".xml", ".json")]
     xml = next((path.name for path in files if path.suffix == ".xml"), None)
     if xml:
@@ -49,7 +49,7 @@ def other_export(source: Path) -> str:
 
 
 def read_colours(path: Path) -> dict[str, Colour]:
-    """Label → colour of a ``labelmap.txt``; InputError for a label, or a colour, that is there twice."""
+    """Label → colour of a ``labelmap.txt``; InputError if a label or a colour occurs twice."""
     colours: dict[str, Colour] = {}
     for line in read_lines(path):  # name:r,g,b:parts:actions
         name, text = [*line.split(":"), ""][:2]
@@ -75,7 +75,7 @@ def read_colours(path: Path) -> dict[str, Colour]:
 
 
 def cvat_images(images: Path, masks: Path, code: Mapping[Colour, int], skipped: Skipped) -> Iterator[AnnotatedImage]:
-    """The images that have a mask; colours become class numbers, folders a part of the name."""
+    """The images with a mask. Colours become class numbers; folders become part of the name."""
     found: dict[str, list[str]] = {}
     for file in find_files(images).files:
         found.setdefault(str(PurePosixPath(normalized_name(file)).with_suffix("")), []).append(file)
@@ -96,7 +96,7 @@ def cvat_images(images: Path, masks: Path, code: Mapping[Colour, int], skipped: 
 
 
 def labels_of(colours: Array, code: Mapping[Colour, int]) -> Array | Colour:
-    """(H, W, 3) colours → (H, W) uint8 class numbers; or a colour that has no number."""
+    """(H, W, 3) colours → (H, W) uint8 class numbers, or the first colour without a number."""
     red, green, blue = np.moveaxis(colours.astype(np.uint32), 2, 0)
     packed = red << 16 | green << 8 | blue
     mask = np.full(packed.shape, IGNORE, np.uint8)

@@ -1,8 +1,8 @@
-"""Files from the network and out of archives: resumed, checked, never half there.
+"""Download files and unpack archives: resumed, checked, and never incomplete.
 
-Of the ten tests of a download in ``tests/test_download.py``, eight fail with pooch 1.9 and eight with torchvision's
-``download_url`` in its place; two of each for how the tests are written, the others since neither goes on with a file
-that was cut off, nor takes up a broken connection at once (torchvision also asks twice for a file).
+Of the ten download tests in ``tests/test_download.py``, eight fail with pooch 1.9 and eight with torchvision's
+``download_url``. Two of each eight fail because of the way the tests are written. The others fail because neither
+library resumes an incomplete file or a broken connection (torchvision also requests a file twice).
 """
 
 import errno
@@ -26,26 +26,26 @@ from qgnet.common.progress import Progress, progress
 
 BLOCK = 1 << 20
 TIMEOUT = 30.0
-"""Seconds without a byte."""
+"""Seconds to wait for a byte."""
 ATTEMPTS = 10
-"""So often a broken connection is resumed before the command gives up."""
+"""Attempts to get a file over broken connections before the command gives up."""
 
 Wanted = Callable[[str], Path | None]
-"""Name of an archive's member → where it goes; None leaves it out."""
+"""Name of an archive's member → path to write it to; None skips it."""
 
 
 def fetch_archive(file: RemoteFile, root: Path, wanted: Wanted) -> None:
-    """Download an archive into a data set's folder of archives, if it is not there, and extract from it."""
+    """Download an archive into the data set's download folder, unless it is there, and extract the wanted files."""
     extract(download(file, root / DOWNLOADS), wanted)
 
 
 def download(file: RemoteFile, folder: Path) -> Path:
-    """Fetch a file into ``folder`` with a progress bar, resuming where an earlier call broke off; return its path.
+    """Download a file into ``folder`` with a progress bar, resuming an interrupted download; return its path.
 
-    It appears under its name only when it is complete and its md5 is right; until then it is ``<name>.part``.
+    The file is ``<name>.part`` until it is complete and its md5 is correct.
 
     Raises:
-        InputError: if it cannot be had, the disk is full, or what came (or lies there) is not the right file.
+        InputError: if the download fails, the disk is full, or the new or existing file has the wrong md5.
     """
     target = folder / file.name
     if target.exists():
@@ -69,12 +69,12 @@ def download(file: RemoteFile, folder: Path) -> Path:
 
 
 def manual_download(file: RemoteFile, target: Path) -> str:
-    """What a user without network can do."""
+    """Advice for a user without network."""
     return f"Without network: fetch it elsewhere and put it to {target} (md5 {file.md5})."
 
 
 def write_error(error: OSError, path: Path) -> str:
-    """Message for a file that cannot be written; everything else is passed on."""
+    """Message for a file that cannot be written; other errors are raised again."""
     if error.errno == errno.ENOSPC:
         return f"The disk is full: {path} cannot be written. Free space and run this again: it resumes there."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
@@ -83,7 +83,7 @@ def write_error(error: OSError, path: Path) -> str:
 
 
 def fetch(url: str, part: Path) -> None:
-    """Bring ``part`` to its full length; a broken connection is resumed."""
+    """Download ``part`` completely; resume after a broken connection."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             fetch_rest(url, part, part.stat().st_size if part.exists() else 0)
@@ -94,16 +94,16 @@ def fetch(url: str, part: Path) -> None:
 
 
 def fetch_rest(url: str, part: Path, start: int) -> None:
-    """Append what is missing from byte ``start``; ConnectionError if the response is cut off."""
+    """Append the rest of the file from byte ``start``; ConnectionError if the response is incomplete."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and start:  # nothing beyond: the part is complete, or of another file
+        if error.code == 416 and start:  # no more bytes: the part is complete, or belongs to another file
             return
         raise
     with response:
-        if response.status != 206:  # the server gives the whole file only
+        if response.status != 206:  # the server sends only whole files
             start = 0
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise ConnectionError(f"asked for the bytes from {start:,} on, the server gives others")
@@ -118,7 +118,7 @@ def fetch_rest(url: str, part: Path, start: int) -> None:
 
 
 def read(response: IO[bytes]) -> bytes:
-    """The next block; every failure of the network is a ConnectionError, unlike one of the disk."""
+    """The next block; errors of the network become a ConnectionError, to separate them from errors of the disk."""
     try:
         return response.read(BLOCK)
     except (OSError, HTTPException) as error:
@@ -126,12 +126,12 @@ def read(response: IO[bytes]) -> bytes:
 
 
 def download_bar(part: Path, start: int, total: int | None) -> Progress[None]:
-    """How much of a file has come."""
+    """The progress bar of a download."""
     return progress(None, part.stem, total, initial=start, unit="B", unit_scale=True, unit_divisor=1024)
 
 
 def check_md5(path: Path, file: RemoteFile, remedy: str, remove: bool = False) -> None:
-    """InputError, after removing it if asked to, unless the file's md5 is the expected one."""
+    """Raise InputError if a file has the wrong md5; with ``remove``, delete the file first."""
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as stream:
         while block := stream.read(BLOCK):
@@ -143,10 +143,10 @@ def check_md5(path: Path, file: RemoteFile, remedy: str, remove: bool = False) -
 
 
 def extract(archive: Path, wanted: Wanted) -> int:
-    """Unpack the wanted regular files of a .zip or a .tar that are not there yet; return how many.
+    """Unpack the wanted regular files of a .zip or a .tar that do not exist yet; return their number.
 
     Raises:
-        InputError: if a member leads out of the archive's folder, the archive is broken, or the disk is full.
+        InputError: if a member's path leads out of the folder, the archive is broken, or the disk is full.
     """
     written = 0
     try:
@@ -170,7 +170,7 @@ def extract(archive: Path, wanted: Wanted) -> int:
 
 
 def members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Name and content of each regular file; links and devices are left out."""
+    """Name and content of each regular file, without links and devices."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as opened:
             for entry in opened.infolist():
@@ -186,6 +186,6 @@ def members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def write(stream: IO[bytes], target: Path) -> None:
-    """Copy to ``target`` atomically; nothing stays of a broken copy."""
+    """Copy to ``target`` atomically; an incomplete copy is removed."""
     with atomic_write(target) as part, open(part, "wb") as out:
         shutil.copyfileobj(stream, out, BLOCK)

@@ -1,4 +1,4 @@
-"""Labels of labelme: JSON files with polygons and other shapes."""
+"""Labels of labelme: JSON files with polygons and other shapes, one per image."""
 
 import base64
 import binascii
@@ -25,7 +25,7 @@ from datamodules.prepare.shapes import ShapeError, draw_polygons, polygon_fault
 from qgnet.common.errors import InputError
 
 OUTLINES = ("polygon", "rectangle", "oriented_rectangle", "rotation")
-"""Shapes whose points are their corners; some tools write a rectangle's four."""
+"""Shapes that are given by their corners; some tools write all four corners of a rectangle."""
 
 
 def read_labelme(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterator[AnnotatedImage]]:
@@ -47,7 +47,7 @@ def read_labelme(source: Path, skipped: Skipped) -> tuple[dict[int, str], Iterat
 
 
 def label(shape: Mapping[str, Any]) -> str:
-    """A shape's label; nothing if it has none."""
+    """The label of a shape; empty if it has none."""
     found = shape.get("label")
     return "" if found is None else str(found)
 
@@ -55,7 +55,7 @@ def label(shape: Mapping[str, Any]) -> str:
 def labelme_images(
     base: Path, contents: Mapping[Path, Any], numbers: Mapping[str, int], skipped: Skipped
 ) -> Iterator[AnnotatedImage]:
-    """The images of labelme's files, shapes drawn in their order."""
+    """The images of labelme's files with their shapes, drawn in order."""
     for path, content in contents.items():
         named = str(content.get("imagePath") or "").replace("\\", "/")
         image = labelme_image(path.parent / named, content.get("imageData"))
@@ -86,7 +86,7 @@ def labelme_images(
 
 
 def labelme_image(file: Path, data: Any) -> Path | bytes:
-    """A labelme file's image: its file if that is there, else what the JSON holds of it; empty if it holds none."""
+    """The image of a labelme file: its path if it exists, else the bytes inside the JSON; empty without both."""
     if file.is_file():
         return file
     try:
@@ -96,7 +96,7 @@ def labelme_image(file: Path, data: Any) -> Path | bytes:
 
 
 def labelme_shape(path: Path, shape: Mapping[str, Any], height: int, width: int) -> Array:
-    """(height, width) bool of one shape; ShapeError if it has no label or area (as a line), or cannot be drawn."""
+    """The mask of one shape, (height, width) bool; ShapeError if it has no label or no area, or cannot be drawn."""
     if not label(shape):
         raise ShapeError("without a label")
     kind = shape.get("shape_type") or "polygon"
@@ -119,7 +119,7 @@ def labelme_shape(path: Path, shape: Mapping[str, Any], height: int, width: int)
 
 
 def drawn(path: Path, kind: str, points: list[list[float]], mask: Any, height: int, width: int) -> Array:
-    """(height, width) bool of an outline, a circle (its centre and a point on it) or a mask within a rectangle."""
+    """The mask, (height, width) bool, of an outline, a circle (centre and a point on it) or a mask in a rectangle."""
     if kind == "circle":
         (x, y), (px, py) = points
         rows, columns = np.mgrid[:height, :width] + 0.5
@@ -134,7 +134,7 @@ def drawn(path: Path, kind: str, points: list[list[float]], mask: Any, height: i
 
 
 def draw_part(path: Path, mask: Any, points: list[list[float]], height: int, width: int) -> Array:
-    """(height, width) bool of a mask of the pixels between two points, both among them; ShapeError if there is none."""
+    """The mask, (height, width) bool, given for the rectangle between two points, inclusive; ShapeError if invalid."""
     (left, right), (top, bottom) = (sorted(int(point[axis]) for point in points) for axis in (0, 1))
     try:
         part = decode_mask(path, base64.b64decode(mask, validate=True))

@@ -1,4 +1,4 @@
-"""Labels as tools write them → a folder of images and index masks."""
+"""Convert the labels of tools to a folder of images and index masks."""
 
 import json
 import shutil
@@ -20,12 +20,12 @@ from qgnet.common.progress import progress
 
 
 def convert(tool: Tool, source: Path, root: Path) -> list[str]:
-    """Write ``images/``, ``masks/`` and, when they are whole, ``classes.yaml`` of what a tool has labelled.
+    """Write ``images/`` and ``masks/`` from the labels of a tool, then ``classes.yaml`` when they are complete.
 
-    Returns what was skipped, a line per reason.
+    Returns what was skipped, one line per reason.
 
     Raises:
-        InputError: if the source is not what the tool writes, nothing in it can be used, or ``root`` holds data.
+        InputError: if the source is not in the tool's format, contains nothing usable, or ``root`` contains data.
     """
     if (root / CLASSES).exists() or ((root / MASKS).is_dir() and subfolders(root / MASKS)):
         raise InputError(f"{root} holds a data set already. Choose another --root, or remove it.")
@@ -66,11 +66,11 @@ def convert(tool: Tool, source: Path, root: Path) -> list[str]:
 
 
 BEGUN = ".qgnet-prepare"
-"""In the folder, while masks are written to it: the labels they come from."""
+"""File in the folder while masks are written; it names the source of the labels."""
 
 
 def begin(root: Path, origin: str) -> None:
-    """Mark the folder as being filled from these labels; InputError if it holds masks of others."""
+    """Mark the folder as in progress for these labels; InputError if it contains other masks."""
     if (root / BEGUN).exists() and (root / BEGUN).read_text(encoding="utf-8") == origin:
         remove_parts(root / IMAGES)
         remove_parts(root / MASKS)
@@ -85,7 +85,7 @@ def begin(root: Path, origin: str) -> None:
 
 
 def write_image(image: Path | bytes, target: Path) -> None:
-    """Copy an image atomically; InputError if another one lies there."""
+    """Copy an image atomically; InputError if the target is another image."""
     if target.exists():
         if target.read_bytes() == (image if isinstance(image, bytes) else image.read_bytes()):
             return

@@ -1,4 +1,4 @@
-"""Shapes as tools store them, polygons and COCO's run lengths, checked before they are drawn."""
+"""Check and draw the shapes of labelling tools: polygons and COCO's run lengths."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -11,39 +11,39 @@ from datamodules.files.sources import Array
 
 TOO_FEW = "of less than three points"
 FIRST, BITS, MORE = ord("0"), 5, 0x20
-"""COCO's text of run lengths: from which letter on, how many bits in each, and the bit that says that more follow."""
+"""COCO's text of run lengths: its first letter, the bits per letter, and the bit that means that more follow."""
 LONGEST = 12
-"""Letters of one number: no run is longer."""
+"""Most letters of one number; no run needs more."""
 
 
 class ShapeError(ValueError):
-    """A shape that cannot be drawn; the text says why, and follows the word "annotation" or "shape"."""
+    """A shape that cannot be drawn. The text gives the reason and follows the word "annotation" or "shape"."""
 
 
 def polygon_fault(points: Any, height: int, width: int) -> str:
-    """Why x, y, x, y, … is no polygon on an image of this size; nothing if it is one."""
+    """The reason why x, y, x, y, … is not a polygon on an image of this size; empty if it is a polygon."""
     if not isinstance(points, list) or len(points) < 5:
         return TOO_FEW
     if len(points) % 2:
         return "of an odd number of coordinates"
     if not all(type(value) in (int, float) for value in points):
         return "with a coordinate that is no number"
-    far = max(height, width)  # pycocotools walks along every edge, however far outside, and overflows at last
+    far = max(height, width)  # pycocotools follows every edge, also far outside, and finally overflows
     if not all(-far <= value <= 2 * far for value in points):
         return "with a point far outside the image"
     return ""
 
 
 def draw_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> Array:
-    """(height, width) bool: inside any of the polygons, each x, y, x, y, … without a fault."""
+    """The union of valid polygons x, y, x, y, … as a mask, (height, width) bool."""
     inside: Array = decode(merge(frPyObjects(polygons, height, width))).astype(bool)
     return inside
 
 
 def draw_runs(shape: Mapping[str, Any], height: int, width: int) -> Array:
-    """(height, width) bool of COCO's run lengths: down the columns, beginning with background.
+    """The mask, (height, width) bool, of COCO's run lengths: column by column, starting with background.
 
-    ``counts`` is a list or COCO's text of it; ShapeError if they do not fill exactly this image.
+    ``counts`` is a list or COCO's text of it; ShapeError if the runs do not fill the image exactly.
     """
     counts = shape.get("counts")
     runs = read_runs(counts) if isinstance(counts, str) else counts
@@ -59,7 +59,7 @@ def draw_runs(shape: Mapping[str, Any], height: int, width: int) -> Array:
 
 
 def read_runs(text: str) -> list[int]:
-    """The run lengths in COCO's text; each but the first three is written as its difference to the last but one."""
+    """The run lengths in COCO's text; from the fourth on, each is stored as its difference to the last but one."""
     codes = [ord(letter) - FIRST for letter in text]
     if not all(0 <= code < 2 * MORE for code in codes) or (codes and codes[-1] & MORE):
         raise ShapeError("with run lengths in a text that is not COCO's")

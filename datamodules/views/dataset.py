@@ -1,4 +1,4 @@
-"""What stage 1 sees of an image: two global views and two local patches, augmented as in MoCo v2."""
+"""The inputs of stage 1: two global views and two local patches of an image, augmented as in MoCo v2."""
 
 import math
 import os
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations asks the network for updates at import
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations checks for updates online at import
 
 import albumentations as A
 import cv2
@@ -24,29 +24,29 @@ from qgnet.common.settings import INCREASING, Checked, Range, Share
 from qgnet.common.terminal import warn
 
 SWITCHED = {"jitter_probability": ("brightness", "contrast", "saturation", "hue"), "blur_probability": ("blur_sigma",)}
-"""Probabilities of an augmentation, and the values that do nothing where one is 0."""
+"""Probability of an augmentation → settings without effect if it is 0."""
 VIEWS = 2
-"""Global views of an image, and as many local patches."""
+"""Number of global views of an image, and of its local patches."""
 CROP_DRAWS = 10
-"""Draws of a view's shape before the middle of the image is taken, as in torchvision's RandomResizedCrop."""
+"""Draws of a view's shape before the centre of the image is taken, as in torchvision's RandomResizedCrop."""
 
 
 @dataclass(frozen=True)
 class Augmentation(metaclass=Checked):
-    """Of global views and local patches; MoCo v2's by default (Chen et al., arXiv 2003.04297).
+    """Augmentation of global views and local patches; the defaults are MoCo v2's (Chen et al., arXiv 2003.04297).
 
     Args:
-        view_area: range of the share of the image that a global view shows, in (0, 1].
-        view_aspect: range of its width by its height, before it is squashed to a square.
-        brightness: greatest change, as a share in [0, 1].
-        contrast: the same of the contrast.
-        saturation: the same of the saturation.
-        hue: greatest turn of the hue, as a share in [0, 0.5] of the circle.
-        jitter_probability: of changing those four.
-        grey_probability: of taking the colours out.
+        view_area: range of a global view's share of the image area, in (0, 1].
+        view_aspect: range of a global view's width / height, before it is resized to a square.
+        brightness: largest change of the brightness, as a share in [0, 1].
+        contrast: largest change of the contrast, as a share in [0, 1].
+        saturation: largest change of the saturation, as a share in [0, 1].
+        hue: largest shift of the hue, as a share of the colour circle in [0, 0.5].
+        jitter_probability: probability of changing brightness, contrast, saturation and hue.
+        grey_probability: probability of converting to grey.
         blur_sigma: range of the Gaussian blur's standard deviation in pixels of the view or patch.
-        blur_probability: of blurring.
-        flip_probability: of mirroring left and right.
+        blur_probability: probability of blurring.
+        flip_probability: probability of mirroring left and right.
 
     Raises:
         InputError: if a value is out of its range.
@@ -67,14 +67,14 @@ class Augmentation(metaclass=Checked):
     flip_probability: Share = 0.5
 
     def __post_init__(self) -> None:
-        """Warn of values that are given for what is never done."""
+        """Warn of settings without effect."""
         for switch, names in SWITCHED.items():
             changed = [name for name in names if getattr(self, name) not in (0, getattr(Augmentation, name))]
             if changed and not getattr(self, switch):
                 warn(f"data.augmentation.{changed[0]} {getattr(self, changed[0])} has no effect: {switch} is 0.")
 
     def photometry(self) -> list[A.BasicTransform]:
-        """Colour jitter, grey, blur and flip."""
+        """The transforms: colour jitter, grey, blur and flip."""
 
         def around_one(change: float) -> tuple[float, float]:
             return 1 - change, 1 + change
@@ -93,7 +93,7 @@ class Augmentation(metaclass=Checked):
         ]
 
     def view(self, size: tuple[int, int], rng: np.random.Generator) -> Window:
-        """What a global view shows of an image of (height, width): torchvision's RandomResizedCrop."""
+        """The window of a global view in an image of (height, width), as torchvision's RandomResizedCrop draws it."""
         height, width = size
         log_aspects = np.log(self.view_aspect)
         for _ in range(CROP_DRAWS):
@@ -109,12 +109,12 @@ class Augmentation(metaclass=Checked):
 
 
 class Views(NamedTuple):
-    """A batch of B images as stage 1 sees them.
+    """A batch of views of B images.
 
     Attributes:
         global_views: (B, 2, 3, G, G) uint8.
         local_patches: (B, 2, 3, L, L) uint8.
-        fallback: (B,) bool, a patch had no usable region and is a random crop.
+        fallback: (B,) bool, whether a patch had no usable region and is a random crop.
         name: B names.
     """
 
@@ -125,7 +125,7 @@ class Views(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """An image, its region map (None for random places), and what is cut out of it, to be augmented by the seeds."""
+    """An image, its region map (None for random windows), its crops, and the seeds of their augmentation."""
 
     name: str
     image: Array
@@ -136,9 +136,9 @@ class Drawn(NamedTuple):
 
 
 class ViewDataset(Dataset[Views]):
-    """Views of image ``i mod len`` of the members, drawn from ``stream(seed, i, 0)`` and so from nothing else.
+    """Views of member ``i mod len``. Their random numbers come from ``stream(seed, i, 0)`` only.
 
-    ``shuffled`` walks the members in a new order each time.
+    With ``shuffled``, each pass over the members has a new order.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class ViewDataset(Dataset[Views]):
 
     def _member(self, i: int) -> int:
         walk, position = divmod(i, len(self.members))
-        if self.shuffled and walk != self._walk:  # the order of a walk is kept until another is asked for
+        if self.shuffled and walk != self._walk:  # the order of the last pass is kept
             order = stream(self.seed, walk, 2).permutation(len(self.members))
             self._walk, self._order = walk, [self.members[j] for j in order]
         return self._order[position]
@@ -179,7 +179,7 @@ class ViewDataset(Dataset[Views]):
         return len(self.members)
 
     def drawn(self, i: int) -> Drawn:
-        """What views number ``i`` are made of."""
+        """The image, crops and seeds of views number ``i``."""
         member = self._member(i)
         name, image = self.source.names[member], self.source.image(member)
         rng = stream(self.seed, i, 0)
@@ -190,7 +190,7 @@ class ViewDataset(Dataset[Views]):
         return Drawn(name, image, regions, views, patches, rng.integers(2**31, size=2 * VIEWS).tolist())
 
     def __getitem__(self, i: int) -> Views:
-        """Views number ``i`` (training counts on over the epochs)."""
+        """Views number ``i`` (in training, the numbers continue over the epochs)."""
         name, image, _, views, patches, seeds = self.drawn(i)
         windows = [(view, self.global_size) for view in views] + [(patch.window, self.local_size) for patch in patches]
         made = [
@@ -202,13 +202,13 @@ class ViewDataset(Dataset[Views]):
 
 
 def square(image: Array, side: int) -> Array:
-    """(H, W, 3) uint8 → (side, side, 3), without aliasing where it shrinks (as Pillow, which MoCo resizes with)."""
+    """(H, W, 3) uint8 → (side, side, 3), without aliasing when shrinking (like Pillow, which MoCo uses)."""
     shrinks = side * side < image.shape[0] * image.shape[1]
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def augment(pipeline: A.Compose, image: Array, seed: int) -> Tensor:
-    """(S, S, 3) uint8 → (3, S, S) uint8, a function of image and seed."""
+    """(S, S, 3) uint8 → (3, S, S) uint8; depends on image and seed only."""
     pipeline.set_random_seed(seed)
     return to_tensor(pipeline(image=image)["image"])
 

@@ -1,4 +1,4 @@
-"""Images that the prior extractor's maps are drawn for, and measured on where their objects are known."""
+"""Images for the figures of prior maps, and for their scores if masks are given."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ class ObjectImages(NamedTuple):
     """A batch of B images.
 
     Attributes:
-        image: (B, 3, S, S) uint8, squashed to a square.
+        image: (B, 3, S, S) uint8, resized to a square.
         objects: (B, S, S) uint8: 1 any object, 0 background, 255 ignored or unknown.
         name: B names.
     """
@@ -33,9 +33,9 @@ class ObjectImages(NamedTuple):
 
 
 class ObjectImageDataset(Dataset[ObjectImages]):
-    """Images, squashed to a square, with the union of all their masks.
+    """Images resized to a square, with the union of all their masks.
 
-    ``labels`` gives (H, W) uint8 class numbers, 0 background, 255 ignored, of an image; None if nothing is known.
+    ``labels`` returns (H, W) uint8 class numbers of an image, 0 background, 255 ignored; None without masks.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ObjectImageDataset(Dataset[ObjectImages]):
         return len(self.members)
 
     def __getitem__(self, i: int) -> ObjectImages:
-        """Photograph ``i``."""
+        """Image ``i`` of the members."""
         member = self.members[i]
         image = self.source.image(member)
         labels = np.full(image.shape[:2], IGNORE, np.uint8) if self.labels is None else self.labels(member)
@@ -72,7 +72,7 @@ def collate_object_images(images: Sequence[ObjectImages]) -> ObjectImages:
 
 
 class MaskFolder:
-    """The index masks in a folder of images {number: name}, by their names; InputError if one is missing."""
+    """Index masks in a folder, found by the names of images {number: name}; InputError if one is missing."""
 
     def __init__(self, root: Path, names: Mapping[int, str]) -> None:
         if not root.is_dir():

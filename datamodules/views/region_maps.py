@@ -1,4 +1,4 @@
-"""Region maps of many images: computed once in parallel and stored in one file, or computed when asked for."""
+"""Region maps of many images: computed once in parallel and stored in one file, or computed on demand."""
 
 import errno
 import os
@@ -19,9 +19,9 @@ from qgnet.common.errors import InputError
 from qgnet.common.pool import in_parts
 
 PART = 32
-"""Images that a process segments in one go."""
+"""Images per job of a process."""
 WAIT = 60
-"""Seconds to wait for another run that writes to the same file."""
+"""Seconds to wait while another run writes to the same file."""
 
 
 class Images(Protocol):
@@ -35,11 +35,11 @@ class Images(Protocol):
         """(H, W, 3) uint8 RGB."""
 
     def identity(self, i: int) -> str:
-        """Another text when the image of this name is another one."""
+        """A text that changes when the image with this name changes."""
 
 
 class RegionMaps:
-    """Region maps by one method, of about ``count`` regions; slow ones are stored in a file of ``folder``, if given."""
+    """Region maps of about ``count`` regions by one method; slow methods store them in ``folder``, if given."""
 
     def __init__(self, method: Method, count: int, folder: Path | None) -> None:
         self.method = method
@@ -49,13 +49,14 @@ class RegionMaps:
         self._reader: tuple[int, sqlite3.Connection] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the open file, which stays with its process."""
+        """The state without the open file, which belongs to its process."""
         return self.__dict__ | {"_reader": None}
 
     def of(self, image: Array, name: str, identity: str) -> Array | None:
         """(H, W, 3) uint8 → (h, w) uint8 region numbers; None for ``random``.
 
-        From the file if there is one. What is not in it is computed, with a warning, since that is much slower.
+        It is read from the file if there is one. A map that is missing there is computed, with a warning, because
+        that is much slower.
         """
         if self.method == "random":
             return None
@@ -65,7 +66,7 @@ class RegionMaps:
         with reported_errors(self.file):
             try:
                 row = self._connection().execute(query, (name, identity)).fetchone()
-            except sqlite3.OperationalError:  # no file or no table in it: the disk was full
+            except sqlite3.OperationalError:  # no file or no table, because the disk was full
                 row = None
         labels = cv2.imdecode(np.frombuffer(row[0], np.uint8), cv2.IMREAD_GRAYSCALE) if row else None
         if labels is None:
@@ -85,10 +86,10 @@ class RegionMaps:
         return self._reader[1]
 
     def fill(self, images: Images) -> None:
-        """Bring the file up to date with these images: in parallel, resumed where it was cut off.
+        """Compute the missing maps of these images in parallel and store them; an interrupted call can be resumed.
 
-        A full disk ends that with a warning: missing maps are then computed when they are asked for. InputError names
-        images that cannot be read; the maps of the others are stored.
+        If the disk is full, it stops with a warning, and missing maps are computed on demand. Raises InputError for
+        images that cannot be read, after the maps of the others are stored.
         """
         if self.file is None:
             return
@@ -120,7 +121,7 @@ class RegionMaps:
 def segment_part(
     images: Images, method: str, count: int, numbers: Sequence[int]
 ) -> tuple[list[tuple[str, str, bytes]], list[str]]:
-    """Name, identity and map (PNG) of these images, and what is wrong with those that cannot be read."""
+    """Name, identity and map (PNG) of these images, and messages about images that cannot be read."""
     rows, bad = [], []
     for i in numbers:
         try:
@@ -135,7 +136,7 @@ def segment_part(
 
 @contextmanager
 def warn_if_disk_full(file: Path) -> Iterator[None]:
-    """A full disk becomes a warning."""
+    """Turn the error of a full disk into a warning."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
@@ -150,7 +151,7 @@ def warn_if_disk_full(file: Path) -> Iterator[None]:
 
 @contextmanager
 def reported_errors(file: Path) -> Iterator[None]:
-    """What SQLite and the system complain of, as an InputError."""
+    """Turn errors of SQLite and the system into an InputError."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:

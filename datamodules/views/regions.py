@@ -1,4 +1,4 @@
-"""Regions of images without labels (SLIC, Felzenszwalb, or a grid), and the patches cut from them."""
+"""Regions of images without labels (SLIC, Felzenszwalb, or a grid), and the patches cropped around them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from datamodules.files.sources import Array
 from qgnet.common.settings import Checked, Range
 
 Method = Literal["slic", "felzenszwalb", "grid", "random"]
-"""SLIC is the paper's choice, Felzenszwalb its ablation; the last two ask whether regions matter at all."""
+"""SLIC is the paper's choice, Felzenszwalb its ablation; the last two are controls without image regions."""
 REGION_SIDE = 24
-"""Images are shrunk for the segmentation until a region is about this wide: its outline decides only a crop's box."""
+"""Width of a region in pixels after the image is shrunk for segmentation; only the box of a region is used."""
 Window = tuple[slice, slice]
 """Rows and columns of an image."""
 
 
 def segment(image: Array, method: str, count: int) -> Array:
-    """Cut (H, W, 3) uint8 RGB into about ``count`` (1 … 255) regions by ``slic``, ``felzenszwalb`` or ``grid``.
+    """Divide (H, W, 3) uint8 RGB into about ``count`` (1 … 255) regions by ``slic``, ``felzenszwalb`` or ``grid``.
 
-    Returns (h, w) uint8 region numbers of the image brought to at most 24 · √count px; numbers above 255 become 255.
-    Felzenszwalb's regions are at least a quarter of the mean size that follows from ``count``.
+    Returns (h, w) uint8 region numbers of the image shrunk to at most 24 · √count px; numbers above 255 become 255.
+    Felzenszwalb's regions have at least a quarter of the mean area of ``count`` regions.
     """
     height, width = image.shape[:2]
     shrink = min(1.0, REGION_SIDE * count**0.5 / max(height, width))
@@ -41,7 +41,7 @@ def segment(image: Array, method: str, count: int) -> Array:
 
 
 def grid(height: int, width: int, count: int) -> Array:
-    """(height, width) uint8 numbers of about ``count`` rectangles of about the same sides."""
+    """(height, width) uint8 numbers of about ``count`` rectangles of similar size."""
     rows = min(height, max(1, round((count * height / width) ** 0.5)))
     columns = min(width, max(1, round(count / rows)))
     row, column = np.arange(height) * rows // height, np.arange(width) * columns // width
@@ -53,11 +53,11 @@ class PatchRule(metaclass=Checked):
     """How the two local patches of an image are drawn from its regions.
 
     Args:
-        choice: ``each_view``: a region of what each global view shows, cut off where the view ends; ``two_regions`` of
-            the image, whatever the views show; ``one_region`` of it twice, with other margins and another augmentation.
-            The first two take different regions if there are any.
-        min_area: share, up to 0.99, of the image, or of the view, that a region must cover to be cut out.
-        margin: a crop is wider than its region by up to this share, at most 10, on each side; drawn anew each time.
+        choice: ``each_view``: a region inside each global view, cut at the border of the view. ``two_regions``: two
+            regions of the image, independent of the views. ``one_region``: one region twice, with other margins and
+            another augmentation. The first two take different regions if possible.
+        min_area: least share of the image, or of the view, that a region must cover, in [0, 0.99].
+        margin: largest margin of a crop on each side, as a share of its region's side, in [0, 10]; drawn at random.
 
     Raises:
         InputError: if a share is out of its range.
@@ -71,7 +71,7 @@ class PatchRule(metaclass=Checked):
 
 
 class Patch(NamedTuple):
-    """The rows and columns of a crop, and whether it is a random one, as there was no usable region."""
+    """The rows and columns of a crop, and whether it is a random crop because there was no usable region."""
 
     window: Window
     fallback: bool
@@ -85,10 +85,11 @@ def draw_patches(
     rule: PatchRule,
     rng: np.random.Generator,
 ) -> list[Patch]:
-    """A patch for each global view (rows and columns), once the views' own geometry has been chosen.
+    """Draw a patch for each global view (rows and columns), after the views are drawn.
 
-    Regions that are too small are not used; where none is left, and where one fills everything, a random crop of half
-    the height and width stands in. Without ``regions``, crops lie at random, as large as one of ``count`` regions.
+    Regions that are too small, or that fill the whole area, are not used. If no region is left, the patch is a random
+    crop of half the height and width. Without ``regions``, patches are random crops of the size of one of ``count``
+    regions.
     """
     areas = views if rule.choice == "each_view" else [(slice(0, size[0]), slice(0, size[1]))] * len(views)
     boxes: list[Patch] = []
@@ -116,8 +117,8 @@ def region_box(
 ) -> Patch:
     """The bounding box of a region that is large enough, or a random crop of half the height and width of the area.
 
-    A region must cover the share ``min_area`` of the area, and not fill it. Those in ``taken`` are left out if there
-    are others; the chosen one is added to it.
+    A region must cover at least the share ``min_area`` of the area, but not all of it. Regions in ``taken`` are used
+    only if there are no others. The chosen region is added to ``taken``.
     """
     part = regions[rescaled(area, size, regions.shape)]
     covered = np.bincount(part.ravel())
@@ -132,7 +133,7 @@ def region_box(
 
 
 def region_window(inside: NDArray[np.bool_], size: tuple[int, int], area: Window) -> Window:
-    """The bounding box of the part of a region (h, w) that lies in an area of an image of (height, width)."""
+    """The bounding box of the part of a region (h, w) inside an area of an image of (height, width)."""
     cut = rescaled(area, size, inside.shape)
     sides = []
     for axis, (length, within, part) in enumerate(zip(size, area, cut, strict=True)):
@@ -144,7 +145,7 @@ def region_window(inside: NDArray[np.bool_], size: tuple[int, int], area: Window
 
 
 def rescaled(window: Window, size: tuple[int, int], other: tuple[int, ...]) -> Window:
-    """The same window, of an image of another size; it holds every pixel of which it holds a part."""
+    """The same window in an image of another size; it includes pixels that it covers only in part."""
     rows, columns = (
         slice(side.start * new // old, -(-side.stop * new // old))
         for side, old, new in zip(window, size, other, strict=True)
@@ -153,7 +154,7 @@ def rescaled(window: Window, size: tuple[int, int], other: tuple[int, ...]) -> W
 
 
 def widened(window: Window, area: Window, margin: float, rng: np.random.Generator) -> Window:
-    """A window each of whose edges is moved out by up to ``margin`` of its side, but not out of ``area``."""
+    """A window with each edge moved outwards by up to ``margin`` times its side, but not beyond ``area``."""
     sides = []
     for side, within in zip(window, area, strict=True):
         low, high = rng.uniform(0, margin * (side.stop - side.start), size=2)
@@ -162,7 +163,7 @@ def widened(window: Window, area: Window, margin: float, rng: np.random.Generato
 
 
 def random_window(area: Window, size: tuple[int, int], share: float, rng: np.random.Generator) -> Window:
-    """A window of this share (0 … 1] of (height, width) at a random place of an area, which it does not leave."""
+    """A window at a random place inside an area, with the share (0 … 1] of (height, width)."""
     sides = []
     for within, length in zip(area, size, strict=True):
         side = max(1, min(within.stop - within.start, round(share * length)))

@@ -1,4 +1,4 @@
-"""A network on its device, which may keep what it makes of images."""
+"""A network on its device, with an optional cache of encoded images."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -17,14 +17,14 @@ from qgnet.tasks.feature_cache import FeatureCache
 
 
 class EncodingNetwork:
-    """Encodes squares of images, uint8, and compares them.
+    """Encodes square uint8 images and compares them.
 
     Args:
-        net: on the CPU.
+        net: the network, on the CPU.
 
     Attributes:
-        device: where it computes.
-        cache: of what was encoded; None: nothing is kept.
+        device: the device of the network.
+        cache: cache of encoded images; None caches nothing.
     """
 
     def __init__(self, net: FewShotNetwork) -> None:
@@ -33,21 +33,21 @@ class EncodingNetwork:
         self.cache: FeatureCache | None = None
 
     def to(self, device: str | torch.device) -> None:
-        """Move it; what it kept is forgotten. torch's own errors if that cannot be."""
+        """Move the network and clear the cache. Raises torch's errors if that fails."""
         if self.cache is not None:
             self.cache.clear()
         self.device = torch.device(device)
         self.net.to(self.device)
 
     def support_and_query(self, image: Tensor, mask: Tensor) -> tuple[Any, Any]:
-        """A support, (3, S, S) and (S, S), as the network takes it as a support, and its image as a query."""
+        """Encode a support, image (3, S, S) and mask (S, S), as a support, and its image as a query."""
         square = normalise(image[None].to(self.device))
         shared = cache(lambda: self.net.shared_features(square))
         support = self._keep((image, mask), lambda: self.net.encode_support(square, mask[None], shared()))
         return support, self._keep((image,), lambda: self.net.encode_query(square, shared()))
 
     def queries(self, squares: Tensor) -> Any:
-        """(T, 3, S, S) as the network takes queries."""
+        """Encode squares (T, 3, S, S) as queries."""
 
         def encode(some: Tensor) -> Any:
             return self.net.encode_query(normalise(some.to(self.device)))
@@ -59,17 +59,17 @@ class EncodingNetwork:
     def compare(
         self, query: Any, supports: Any, side: int, inside: Tensor, calibration: Calibration | None
     ) -> ClassMaps:
-        """What the network says of encoded squares of ``side`` px by stacked supports, on its device.
+        """The maps of encoded squares for stacked supports, on the network's device.
 
         Args:
-            query: of :meth:`queries`.
-            supports: stacked for one query.
-            side: of the squares, in pixels.
-            inside: (T, S, S) bool, where they are not padding.
-            calibration: of its scores; None: no evidence is wanted.
+            query: result of :meth:`queries`.
+            supports: supports stacked for one query.
+            side: side of the squares, in pixels.
+            inside: (T, S, S) bool, False for padding.
+            calibration: calibration of the scores; None computes no evidence.
 
         Raises:
-            InputError: if the calibration is of another network.
+            InputError: if the calibration belongs to another network.
         """
         output = self.net.decode(query, supports, (side, side), with_levels=False)
         score_maps = output.logits[:, 1] - output.logits[:, 0]

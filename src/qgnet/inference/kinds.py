@@ -1,4 +1,4 @@
-"""Which task a network is of: the kind of a model, as files name it."""
+"""The kind of a model, which names the task of its network in files."""
 
 from importlib import import_module
 
@@ -19,7 +19,7 @@ TASKS: dict[str, type[EpisodicTask]] = {
     "hsnet": HSNetSegmentation,
     "dcama": DCAMASegmentation,
 }
-"""Kind → its task. Any other task's kind is its import path."""
+"""Kind → its task. The kind of any other task is its import path."""
 KIND = Field(
     f"one of {', '.join(TASKS)}, or the import path of an EpisodicTask",
     lambda kind: isinstance(kind, str) and (kind in TASKS or "." in kind),
@@ -32,10 +32,10 @@ def kind_of(task: type[EpisodicTask]) -> str:
 
 
 def task_of(kind: str) -> type[EpisodicTask]:
-    """The task of a kind; a module of one's own is imported.
+    """The task of a kind; the user's own task is imported by its path.
 
     Raises:
-        InputError: if it cannot be imported, or is no :class:`EpisodicTask`.
+        InputError: if it cannot be imported, or is not an :class:`EpisodicTask`.
     """
     if kind in TASKS:
         return TASKS[kind]

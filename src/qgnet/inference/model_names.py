@@ -1,4 +1,4 @@
-"""The models that are known by name, without opening one."""
+"""The models that have a name. No model is opened here."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,13 +7,13 @@ from qgnet.weights.packaged import ENCODER
 
 MATCHING = "matching"
 DEFAULT = MATCHING
-"""The model if none is named."""
+"""The default model."""
 HEADS = Path(__file__).parent / "heads"
 PREFIX = "qgnet/"
 
 
 class Trainable(NamedTuple):
-    """A few-shot network that can be trained: its paper, and the configuration of its own recipe."""
+    """A few-shot network that can be trained: its paper, and the configuration of its recipe."""
 
     name: str
     paper: str
@@ -31,13 +31,13 @@ TRAINABLE = (
 
 
 def named_models() -> dict[str, str]:
-    """Name → what it is."""
+    """Name → description."""
     matching = f"training-free matching of the supports on a frozen {ENCODER}, ImageNet's weights"
     heads = {f"{PREFIX}{path.stem}": card_summary(path.with_suffix(".md")) for path in sorted(HEADS.glob("*.pt"))}
     return {MATCHING: matching, **heads}
 
 
 def card_summary(card: Path) -> str:
-    """A model card's first paragraph, on one line; its title is left out."""
+    """The first paragraph of a model card on one line, without the title."""
     paragraphs = card.read_text(encoding="utf-8").split("\n\n") if card.is_file() else []
     return next((" ".join(p.split()) for p in paragraphs if p.strip() and not p.startswith("#")), "no model card")

@@ -1,4 +1,4 @@
-"""Networks written as ONNX files, and checked against what they were made of."""
+"""Export networks as ONNX files, and compare these with the original networks."""
 
 import json
 import tempfile
@@ -26,21 +26,21 @@ from qgnet.networks.score_maps import matching_feature
 from qgnet.tasks.base import normalise
 
 TOLERANCE = 1e-3
-"""Largest difference that is let through, as a share of the largest value."""
+"""Largest accepted difference, as a share of the largest value."""
 SMALL = 0.01
-"""Of a tensor whose values are all below this, differences are compared with this."""
+"""Least value that differences are divided by, for tensors with smaller values."""
 EXPORTS = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 9)
-"""Since when torch's exporter of today is its default; before, TorchScript's."""
+"""Whether torch is recent enough to export by ``torch.export``; older versions export by TorchScript."""
 BATCH = 2
-"""Images of the trace and of the check; one would be taken for a batch that is always one."""
+"""Number of images for tracing and checking; with one image, the batch size would become fixed."""
 
 
 Difference = tuple[str, float, float]
-"""A part of the network, the largest difference of its values to torch's, and the largest value."""
+"""A part of the network, the largest difference from torch's values, and the largest value."""
 
 
 class EncoderPart(nn.Module):
-    """What is exported of a query's encoding; its tensors one after the other."""
+    """The exported encoding of a query, as a tuple of its tensors."""
 
     def __init__(self, net: FewShotNetwork) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class EncoderPart(nn.Module):
 
 
 class SupportPart(nn.Module):
-    """What is exported of a support's encoding, for masks that have been brought to the stages' sizes."""
+    """The exported encoding of a support, for masks that are already resized to the sizes of the stages."""
 
     def __init__(self, net: QGNet, image: Tensor) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class SupportPart(nn.Module):
             self.net.masked_features(self.features(image), self._note)
 
     def features(self, image: Tensor) -> Features:
-        """What a support starts from."""
+        """The features that the encoding of a support starts from."""
         return self.net.encoder(image, self.net.encoder.base_levels)
 
     def _note(self, size: tuple[int, int]) -> Tensor:
@@ -71,7 +71,7 @@ class SupportPart(nn.Module):
         return torch.ones(BATCH, 1, *size)
 
     def forward(self, image: Tensor, masks: list[Tensor]) -> tuple[Tensor, ...]:
-        """The category feature, the masked high-level feature, and what score maps compare."""
+        """The category feature, the masked high-level feature, and the feature for score maps if there are any."""
         features = self.features(image)
         known = {size_of(mask): mask for mask in masks}
         category, masked = self.net.masked_features(features, lambda size: known[size])
@@ -81,7 +81,7 @@ class SupportPart(nn.Module):
 
 
 class DecoderPart(nn.Module):
-    """The FEM without the logits of its levels."""
+    """The exported FEM, without the logits of its levels."""
 
     def __init__(self, net: QGNet, full: tuple[int, int]) -> None:
         super().__init__()
@@ -95,14 +95,14 @@ class DecoderPart(nn.Module):
 
 
 def export(model: Model, out: Path) -> list[Difference]:
-    """Write a model as a folder of ONNX files, which appears by rename once it was found to answer as torch does.
+    """Write a model as a folder of ONNX files. The folder gets its name after its outputs were compared with torch's.
 
     Returns:
-        How far it is from torch.
+        The differences from torch.
 
     Raises:
-        InputError: if the folder is there and not empty, the extra ``onnx`` is not installed, the network is made of
-            what ONNX does not have, or the answers differ.
+        InputError: if the folder exists and is not empty, the extra ``onnx`` is not installed, ONNX lacks a part of
+            the network, or the outputs differ.
     """
     for package in ("onnx", "onnxscript", "onnxruntime"):
         needed(package)
@@ -138,7 +138,7 @@ def export(model: Model, out: Path) -> list[Difference]:
 
 
 def refuse_too_large(differences: Sequence[Difference]) -> None:
-    """InputError if the exported model does not answer as torch does."""
+    """Raise InputError if the outputs of the exported model differ from torch's."""
     for part, largest, values in differences:
         if not largest / max(values, SMALL) <= TOLERANCE:
             raise InputError(
@@ -150,7 +150,7 @@ def refuse_too_large(differences: Sequence[Difference]) -> None:
 
 @torch.inference_mode()
 def compare(model: Model, exported: Any) -> list[Difference]:
-    """Encode and decode the same images by both."""
+    """Encode and decode the same images by both networks; return the differences."""
     images, masks = sample_images(model.image_size)
     sides = (model.image_size, model.image_size)
     pairs = []
@@ -163,14 +163,14 @@ def compare(model: Model, exported: Any) -> list[Difference]:
 
 
 def difference(part: str, expected: list[Tensor], found: list[Tensor]) -> Difference:
-    """The worst of some tensors."""
+    """The largest relative difference among the tensors of a part."""
     pairs = [(a.float(), b.float()) for a, b in zip(expected, found, strict=True)]
     each = [(part, float((b - a).abs().max()), float(a.abs().max())) for a, b in pairs]
     return max(each, key=lambda one: one[1] / max(one[2], SMALL))
 
 
 def sample_images(side: int) -> tuple[Tensor, Tensor]:
-    """Normalised images (B, 3, S, S) of coarse noise, and masks (B, S, S) of a square in each."""
+    """Normalised images (B, 3, S, S) of coarse noise, and masks (B, S, S), each with a square."""
     coarse = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, 3, 9, 9), dtype=np.uint8))
     images = nn.functional.interpolate(coarse.float(), (side, side), mode="bilinear").to(torch.uint8)
     masks = torch.zeros(BATCH, side, side, dtype=torch.uint8)
@@ -179,14 +179,14 @@ def sample_images(side: int) -> tuple[Tensor, Tensor]:
 
 
 def write_matcher(net: MatchingNetwork, side: int, folder: Path) -> dict[str, Any]:
-    """The ONNX file of a matcher; what else makes the network."""
+    """Write the ONNX file of a matcher; return its other settings."""
     images, _ = sample_images(side)
     write(EncoderPart(net), (images,), folder / ENCODER, ["image"], ["matching"])
     return {"method": net.method}
 
 
 def write_qgnet(net: QGNet, side: int, folder: Path) -> dict[str, Any]:
-    """The ONNX files of a QGNet; what else makes the network."""
+    """Write the ONNX files of a QGNet; return its other settings."""
     images, masks = sample_images(side)
     with torch.inference_mode():
         query = net.encode_query(images)
@@ -209,7 +209,7 @@ def write_qgnet(net: QGNet, side: int, folder: Path) -> dict[str, Any]:
 
 
 def write_score_maps(net: ScoreMapNetwork, side: int, folder: Path) -> dict[str, Any]:
-    """The ONNX files of a head of score maps; what else makes the network."""
+    """Write the ONNX files of a score-map head; return its other settings."""
     images, masks = sample_images(side)
     with torch.inference_mode():
         query, supports = net.encode_query(images), net.encode_support(images, masks)
@@ -226,11 +226,11 @@ WRITERS: dict[str, Callable[..., dict[str, Any]]] = {
     "qgnet": write_qgnet,
     "score-maps": write_score_maps,
 }
-"""Kind of the model → what writes its ONNX files."""
+"""Kind of the model → function that writes its ONNX files."""
 
 
 def write_decoder(net: QGNet, images: Tensor, masks: Tensor, folder: Path) -> None:
-    """The FEM, with what it is given for some images."""
+    """Write the FEM, traced with its inputs for some images."""
     with torch.no_grad():
         query, supports = net.encode_query(images), net.stack_shots([net.encode_support(images, masks)])
         output = net.decode(query, supports, (images.shape[-2], images.shape[-1]), with_levels=False)
@@ -243,13 +243,13 @@ def write_decoder(net: QGNet, images: Tensor, masks: Tensor, folder: Path) -> No
 
 
 def write(part: nn.Module, given: tuple[Any, ...], file: Path, inputs: list[str], outputs: list[str]) -> None:
-    """One ONNX file, for any number of images of this size; InputError if torch cannot make it."""
+    """Write an ONNX file for any number of images of this size; InputError if torch cannot export it."""
     names: dict[str, Any] = {"input_names": inputs, "output_names": outputs}
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of torch about its own exporters
+            warnings.simplefilter("ignore")  # warnings of torch about its exporters
             (by_export if EXPORTS else by_tracing)(part.eval(), given, file, names)
-    except Exception as error:  # torch.onnx and torch.export have many kinds
+    except Exception as error:  # torch.onnx and torch.export raise many kinds
         raise InputError(
             f"torch {torch.__version__} cannot write {file.name} of this network as ONNX ({type(error).__name__}: "
             f"{str(error).splitlines()[0]}). Try the versions of constraints.txt, or another encoder."
@@ -257,7 +257,7 @@ def write(part: nn.Module, given: tuple[Any, ...], file: Path, inputs: list[str]
 
 
 def by_export(part: nn.Module, given: tuple[Any, ...], file: Path, names: dict[str, Any]) -> None:
-    """Through ``torch.export``."""
+    """Export by ``torch.export``."""
     batch = {0: torch.export.Dim("batch")}
     shapes = tuple([batch for _ in one] if isinstance(one, list) else batch for one in given)
     torch.onnx.export(
@@ -266,6 +266,6 @@ def by_export(part: nn.Module, given: tuple[Any, ...], file: Path, names: dict[s
 
 
 def by_tracing(part: nn.Module, given: tuple[Any, ...], file: Path, names: dict[str, Any]) -> None:
-    """Through TorchScript."""
+    """Export by TorchScript."""
     axes = {name: {0: "batch"} for each in names.values() for name in each}
     torch.onnx.export(part, given, str(file), dynamo=False, dynamic_axes=axes, **names)

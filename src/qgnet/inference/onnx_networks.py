@@ -1,7 +1,7 @@
-"""Networks that `qgnet export` wrote, run by onnxruntime.
+"""Run networks that `qgnet export` wrote, by onnxruntime.
 
-The encoders and the FEM are ONNX files. What is small and has no fixed size is computed here, by the same lines as of
-the networks themselves: which support positions there are, how the query's resemble them, and the ridge regression.
+The encoders and the FEM are ONNX files. Small parts without a fixed size are computed here, by the same code as in the
+networks themselves: the support positions, their similarity to the query's positions, and the ridge regression.
 """
 
 import json
@@ -34,7 +34,7 @@ AGAIN = "Export the model again."
 
 
 class Graph:
-    """An ONNX file, run on the processor: tensors in, tensors by their names out.
+    """An ONNX file, run on the CPU. Takes tensors and returns tensors by name.
 
     Raises:
         InputError: if onnxruntime is not installed, or cannot read the file.
@@ -47,32 +47,33 @@ class Graph:
         options.intra_op_num_threads = torch.get_num_threads()
         try:
             self.session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's kinds have no public parent
+        except Exception as error:  # onnxruntime's exceptions have no public base class
             raise InputError(f"{file} cannot be read by onnxruntime ({error}). {AGAIN}") from None
         self.inputs = [one.name for one in self.session.get_inputs()]
         self.outputs = [one.name for one in self.session.get_outputs()]
         self.side = self.session.get_inputs()[0].shape[-1]
 
     def __call__(self, *tensors: Tensor) -> dict[str, Tensor]:
-        """In the order of the file's inputs; the outputs come back to where the first of them lies."""
+        """Run the file on tensors in the order of its inputs; the outputs go to the device of the first input."""
         arrays = [tensor.detach().float().cpu().contiguous().numpy() for tensor in tensors]
         try:
             outputs = self.session.run(self.outputs, dict(zip(self.inputs, arrays, strict=True)))
-        except Exception as error:  # of the same kinds
+        except Exception as error:  # see above
             raise InputError(f"{self.file} cannot be run by onnxruntime ({error}). {AGAIN}") from None
         named = zip(self.outputs, outputs, strict=True)
         return {name: torch.from_numpy(output).to(tensors[0].device) for name, output in named}
 
 
 class ExportedNetwork(FewShotNetwork):
-    """A network of ONNX files, for squares of one side.
+    """A network of ONNX files, for square images of one side.
 
     Args:
-        folder: of the files.
-        network: what else makes it, which has the ``fields``.
+        folder: folder of the files.
+        network: the other settings of the network, with the keys of ``fields``.
 
     Attributes:
-        files: in the order of their checksums.
+        files: names of the files, in the order of their checksums.
+        fields: name → rule of each of the other settings.
     """
 
     files: ClassVar[tuple[str, ...]]
@@ -80,7 +81,7 @@ class ExportedNetwork(FewShotNetwork):
 
     @classmethod
     def check(cls, file: Path, network: dict[str, Any]) -> None:
-        """InputError if a description's file gives what does not make this network."""
+        """Raise InputError if the settings in a description do not fit this network."""
         v.check_fields(f"{file}, the network", network, cls.fields, AGAIN)
 
     def __init__(self, folder: Path, network: dict[str, Any], *args: Any) -> None:
@@ -88,7 +89,7 @@ class ExportedNetwork(FewShotNetwork):
         self.encoder = Graph(folder / ENCODER)
 
     def check_side(self, side: int, what: str) -> None:
-        """InputError for any other side."""
+        """Raise InputError for any other side."""
         if side != self.encoder.side:
             raise InputError(
                 f"{what} is {side} pixels, but the model was exported for {self.encoder.side}. Take these, or export "
@@ -107,7 +108,7 @@ class ExportedMatching(ExportedNetwork, MatchingHead):
         self.score_map_names = (self.method,)
 
     def encode_query(self, image: Tensor, shared: None = None) -> Tensor:
-        """(B, 3, S, S) normalised floats → (B, C, h, w) of length 1, what is compared."""
+        """(B, 3, S, S) normalised floats → features for matching (B, C, h, w) of length 1."""
         return self.encoder(image)["matching"]
 
 
@@ -142,13 +143,13 @@ class ExportedQGNet(ExportedNetwork, QGNetDecoder):
         self.map_names = (GUIDED, PRIOR) if "prior_map" in self.encoder.outputs else (GUIDED,)
 
     def encode_query(self, image: Tensor, shared: None = None) -> EncodedQuery:
-        """(B, 3, S, S) normalised floats → what depends on the query alone."""
+        """(B, 3, S, S) normalised floats → the tensors that depend on the query only."""
         outputs = self.encoder(image)
         pyramid = [tensor for name, tensor in outputs.items() if name.startswith("pyramid")]
         return EncodedQuery(pyramid, outputs["high"], outputs.get("prior_map"), outputs.get("matching"))
 
     def encode_support(self, image: Tensor, mask: Tensor, shared: None = None) -> EncodedSupport:
-        """(B, 3, S, S) normalised floats and their masks (B, S, S) → what depends on the support alone."""
+        """(B, 3, S, S) normalised floats and masks (B, S, S) → the tensors that depend on the support only."""
         outputs = self.support_encoder(image, *(foreground_share(mask, size) for size in self.mask_sizes))
         matching = outputs.get("matching")
         positions = None if matching is None else support_positions(matching, mask)
@@ -156,7 +157,7 @@ class ExportedQGNet(ExportedNetwork, QGNetDecoder):
 
 
 class ExportedEnrichment(nn.Module):
-    """The FEM as an ONNX file; called as :class:`FeatureEnrichment`, without logits of its levels."""
+    """The FEM as an ONNX file; called like :class:`FeatureEnrichment`, without logits of its levels."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -170,14 +171,14 @@ class ExportedEnrichment(nn.Module):
         full: tuple[int, int],
         with_levels: bool = False,
     ) -> EnrichmentOutput:
-        """Predict."""
+        """Logits (B, 2, h, w), without logits of the levels."""
         batch = len(pyramid[0])
         every = map_tensors(lambda t: t.expand(batch, -1, -1, -1), [*pyramid, category, *maps])
         return EnrichmentOutput(self.graph(*every)["logits"], [])
 
 
 class ExportedScoreMaps(ExportedNetwork, ScoreMapHead):
-    """A head of score maps whose encoder and correction are ONNX files."""
+    """A score-map head whose encoder and correction are ONNX files."""
 
     files = (DECODER, ENCODER)
     fields: ClassVar = {"channels": v.COUNTS, "matching": v.COUNT}
@@ -188,17 +189,17 @@ class ExportedScoreMaps(ExportedNetwork, ScoreMapHead):
         self.correction = ExportedCorrection(folder / DECODER)
 
     def encode_query(self, image: Tensor, shared: None = None) -> ComparedImage:
-        """(B, 3, S, S) normalised floats → what is compared, and the edge levels."""
+        """(B, 3, S, S) normalised floats → the compared features, and the edge levels."""
         compared, *edges = self.encoder(image).values()
         return ComparedImage(compared, edges)
 
     def encode_support(self, image: Tensor, mask: Tensor, shared: None = None) -> SupportPositions:
-        """(B, 3, S, S) normalised floats and their masks (B, S, S) → their positions."""
+        """(B, 3, S, S) normalised floats and masks (B, S, S) → the support positions."""
         return support_positions(self.encode_query(image).compared, mask)
 
 
 class ExportedCorrection(nn.Module):
-    """The correction as an ONNX file; called as :class:`Correction`."""
+    """The correction as an ONNX file; called like :class:`Correction`."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -214,7 +215,7 @@ NETWORKS: dict[str, type[ExportedNetwork]] = {
     "qgnet": ExportedQGNet,
     "score-maps": ExportedScoreMaps,
 }
-"""Kind of the exported model → what runs it."""
+"""Kind of the exported model → its network."""
 FIELDS = {
     "kind": v.one_of(NETWORKS),
     "image_size": v.SIDE,
@@ -222,14 +223,14 @@ FIELDS = {
     "calibration": v.optional(v.TABLE),
     "network": v.TABLE,
 }
-"""What the description holds."""
+"""Name → rule of each value of the description."""
 
 
 def open_exported(folder: Path) -> tuple[dict[str, Any], ExportedNetwork]:
-    """What `qgnet export` wrote: its description, and the network.
+    """The description and the network of an exported model.
 
     Raises:
-        InputError: if the folder is no exported model, or one that was changed or damaged.
+        InputError: if the folder is not an exported model, or was changed or damaged.
     """
     file = folder / DESCRIPTION
     if not file.is_file():
@@ -261,7 +262,7 @@ def open_exported(folder: Path) -> tuple[dict[str, Any], ExportedNetwork]:
 
 
 def identity_of(folder: Path, kind: type[ExportedNetwork]) -> str:
-    """What tells an exported model from every other: its files' checksums; InputError if one of them is missing."""
+    """The identity of an exported model: the checksums of its files; InputError if a file is missing."""
     for name in kind.files:
         if not (folder / name).is_file():
             raise InputError(f"{folder / name} does not exist, though {DESCRIPTION} needs it. {AGAIN}")

@@ -1,4 +1,4 @@
-"""Whether an image shows the class at all: what was found in it, compared with the supports' object."""
+"""Whether an image shows the class: compares the predicted region with the supports' object."""
 
 from typing import Any, NamedTuple
 
@@ -14,19 +14,19 @@ from qgnet.networks.score_maps import SupportPositions
 class Calibration(NamedTuple):
     """Turns evidence into a probability, for one encoder; fitted by ``benchmarks/presence.py``.
 
-    Features of another scale tell other things apart, so it counts only where it was measured, see :meth:`mismatch`.
+    Features of another scale separate other things, so it is valid only where it was measured; see :meth:`mismatch`.
 
     Attributes:
-        similarity: weight of the cosine between what was found and the supports' object, both from `centre`.
-        strength: weight of the mean score map of what was found.
+        similarity: weight of the cosine between the predicted region and the supports' object, both minus `centre`.
+        strength: weight of the mean score map in the predicted region.
         shots: weight of the binary logarithm of the number of supports.
-        offset: added.
-        threshold: the one that serves best where there is but one support.
-        centre: (C,) mean feature of images. What all of them have in common tells no class from another.
-        support_similarity: weight of the similarity that several supports' objects have, found in each other: where it
-            is high, what is found in an image that shows the class is similar, too.
-        sides: image sizes, in pixels, at which it was measured to hold: of images with and without the class as
-            many as at the first are kept and left empty, within 5 %. The default is that of files without them.
+        offset: constant term.
+        threshold: best mask threshold for a single support, in (0, 1).
+        centre: (C,) mean feature of images. It is subtracted because it is common to all classes.
+        support_similarity: weight of the similarity of several supports' objects, each segmented by the others. If it
+            is high, the similarity in images of the class is high, too.
+        sides: image sizes, in pixels, at which it was measured to hold: the shares of images with and without the
+            class that get a mask differ by at most 5 % from those at the first size. The default is for older files.
         bf16: whether it was measured to hold in bfloat16, too.
     """
 
@@ -41,7 +41,7 @@ class Calibration(NamedTuple):
     bf16: bool = False
 
     def mismatch(self, side: int, tile: bool, bf16: bool) -> str:
-        """Why it does not hold for these settings of a Segmenter; empty where it does."""
+        """The reason why it does not hold for these settings of a Segmenter; empty if it holds."""
         if tile:
             return "the score is calibrated for whole images, not for tiles"
         if side not in self.sides:
@@ -49,12 +49,12 @@ class Calibration(NamedTuple):
         return "the score is not calibrated in bfloat16" if bf16 and not self.bf16 else ""
 
     def probability(self, evidence: Tensor, shots: int, support_similarity: float) -> Tensor:
-        """That images show the class: as likely as not at 0.5 where half of them do.
+        """Probability that images show the class, if half of all images do.
 
         Args:
-            evidence: (T, 2) of :func:`evidence`.
+            evidence: (T, 2), result of :func:`evidence`.
             shots: number of supports.
-            support_similarity: mean similarity among them by the same measure; 0 for a single one.
+            support_similarity: mean similarity among the supports by the same measure; 0 for a single support.
 
         Returns:
             (T,) in [0, 1].
@@ -66,7 +66,7 @@ class Calibration(NamedTuple):
 
 
 def valid_positions(inside: Tensor, size: tuple[int, int]) -> Tensor:
-    """(T, S, S) bool → (T, h * w), the positions that are not padding alone."""
+    """(T, S, S) bool → (T, h * w) bool, False for positions with only padding."""
     return F.adaptive_max_pool2d(inside.float()[:, None], size)[:, 0].flatten(1) > 0
 
 
@@ -78,10 +78,10 @@ def presence_evidence(
     score_maps: Tensor,
     inside: Tensor,
 ) -> Tensor | None:
-    """:func:`evidence` of what a network has encoded; None without a calibration, or where it compares nothing.
+    """:func:`evidence` from the encoded query and supports; None without a calibration or without compared features.
 
     Raises:
-        InputError: if the calibration is of another network.
+        InputError: if the calibration belongs to another network.
     """
     compared = net.presence_features(query, supports)
     if calibration is None or compared is None:
@@ -96,18 +96,19 @@ def presence_evidence(
 
 
 def evidence(query: Tensor, supports: SupportPositions, score_maps: Tensor, inside: Tensor, centre: Tensor) -> Tensor:
-    """How similar what was found is to the supports' object, and how strong the answer is.
+    """The similarity of the predicted region to the supports' object, and the strength of the prediction.
 
     Args:
-        query: (T, C, h, w) features of length 1, as of `matching_feature`.
-        supports: (1, …), the positions of all of them.
-        score_maps: (T, S, S), above 0 where the object was found.
-        inside: (T, S, S) bool, where the square is not padding.
+        query: (T, C, h, w) features of length 1, as from `matching_feature`.
+        supports: (1, …), the positions of all supports.
+        score_maps: (T, S, S), above 0 inside the predicted region.
+        inside: (T, S, S) bool, False for padding.
         centre: (C,) mean feature of images.
 
     Returns:
-        (T, 2): the cosine of the mean feature of what was found, or where that is nothing of the position that comes
-        nearest to it, to the supports' mean, both from `centre`; and the mean score map there.
+        (T, 2): the cosine between the mean features of the predicted region and of the supports' object, both minus
+        `centre`; and the mean score map in the region. An empty region is replaced by the position with the highest
+        score.
     """
     size = (query.shape[-2], query.shape[-1])
     prototype = mean_feature(supports.features, supports.foreground) - centre
@@ -120,5 +121,5 @@ def evidence(query: Tensor, supports: SupportPositions, score_maps: Tensor, insi
 
 
 def mean_feature(features: Tensor, weights: Tensor) -> Tensor:
-    """(B, C, N) features by (B, N) weights → (B, C)."""
+    """Weighted mean of features (B, C, N) by weights (B, N) → (B, C)."""
     return (features * weights[:, None]).sum(dim=2) / weights.sum(dim=1, keepdim=True)

@@ -1,6 +1,6 @@
-"""Masks with edges: a probability map brought to the edges and colours of its image.
+"""Refine a probability map to the edges and colours of its image.
 
-The network's positions are 16 px apart and more, so its masks are blobs. The image itself says where the object ends.
+The network's positions are at least 16 px apart, so its masks are blobs. The image itself shows where the object ends.
 A refiner takes the map and a small copy of the image. It returns a map that crosses the threshold at the object's edge.
 """
 
@@ -18,47 +18,47 @@ from datamodules.files.sources import Array
 
 Map = NDArray[np.float32]
 Refiner = Callable[[Array, Map, float], Map]
-"""See :func:`random_walk` for what it takes and returns."""
+"""See :func:`random_walk` for the arguments and the result."""
 BINS = 16
-"""Of a colour histogram, per channel; 8 … 24 make no difference on VOC."""
+"""Bins of a colour histogram per channel; 8 … 24 make no difference on VOC."""
 COLOUR_WEIGHT = 0.5
-"""Of what an image's colours say, against what the network says; of 0, 0.3, 0.5, 0.7 and 1 the best on VOC."""
+"""Weight of the colour evidence relative to the network's; the best of 0, 0.3, 0.5, 0.7 and 1 on VOC."""
 COLOUR_LIMIT = 3.0
-"""Most that a colour may say, as a log-ratio."""
+"""Largest evidence of a colour, as a log-ratio."""
 EVIDENCE_LIMIT = 2.0
-"""Most that a pixel may say, as logits from the threshold."""
+"""Largest evidence of a pixel, as logits from the threshold."""
 DATA_WEIGHT = 0.01
-"""Of a pixel's own evidence, against each of its four neighbours of the same colour."""
+"""Weight of a pixel's own evidence; each of its four neighbours has weight 1 if its colour is the same."""
 EDGE_WEIGHT = 2.0
-"""How much less a neighbour of another colour counts, per mean squared difference of neighbours in the image."""
+"""Decay of a neighbour's weight with its squared colour difference, divided by the mean over the image."""
 LEAST_BOND = 1e-3
-"""Weight that any neighbour has."""
+"""Least weight of a neighbour."""
 STEPS = 30
-"""Most iterations of the solver. It starts from the evidence: 60 give the same masks."""
+"""Most iterations of the solver, which starts from the evidence; 60 give the same masks."""
 TOLERANCE = 1e-2
-"""Relative residual at which the solver ends."""
+"""Relative residual at which the solver stops."""
 AGREEMENT = 0.5
-"""Least IoU of a refined mask with the network's; with less, the colours have led elsewhere, and nothing is refined."""
+"""Least IoU of a refined mask with the network's; below it, the refined mask is another object's and not used."""
 LEAST_EVIDENCE = 4.0
-"""Sum of evidence, of the object and of the rest, that colours can be learnt from."""
+"""Least sum of evidence, for the object and for the rest, to learn colours from."""
 EPS = 1e-4
 
 
 def random_walk(guide: Array, probability: Map, threshold: float) -> Map:
-    """Colours of the image and a random walk that its edges stop, started from the probabilities.
+    """Refine by the image's colours and a random walk that stops at its edges, starting from the probabilities.
 
-    The surest pixels of both sides give a colour model each (histograms, as of GrabCut, Rother et al. 2004). What they
-    say of a pixel is added to what the network says of it, and this evidence spreads between neighbours of the same
+    The most certain pixels of object and background give a colour model each (histograms, as in GrabCut, Rother et al.
+    2004). Their evidence for a pixel is added to the network's. This evidence spreads between neighbours of the same
     colour: random walks with priors (Grady, CVPR 2005), the solution of one sparse linear system.
 
     Args:
         guide: (h, w, 3) uint8 RGB, the image or a small copy of it.
         probability: (H, W) float32 in [0, 1].
-        threshold: above which a pixel is the object, in (0, 1).
+        threshold: probability above which a pixel belongs to the object, in (0, 1).
 
     Returns:
-        (H, W) float32 in (0, 1), above the threshold inside the refined mask; ``probability`` itself where there is
-        too little to learn colours from, or the refined mask is another object's, see `AGREEMENT`.
+        (H, W) float32 in (0, 1), above the threshold inside the refined mask; ``probability`` itself if there is too
+        little evidence to learn colours from, or if the refined mask is another object's, see `AGREEMENT`.
     """
     size = (guide.shape[1], guide.shape[0])
     evidence = logit(cv2.resize(probability, size, interpolation=cv2.INTER_AREA)) - logit(threshold)
@@ -74,7 +74,7 @@ def random_walk(guide: Array, probability: Map, threshold: float) -> Map:
 
 
 def as_probability(evidence: Map, threshold: float, size: Sequence[int]) -> Map:
-    """Logits from the threshold (h, w) → probabilities (H, W), which cross the threshold where the logits cross 0."""
+    """Logits from the threshold (h, w) → probabilities (H, W) that cross the threshold where the logits cross 0."""
     large = cv2.resize(evidence, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return (1 / (1 + np.exp(-large - logit(threshold)))).astype(np.float32)
 
@@ -84,8 +84,8 @@ def colour_evidence(image: Array, inside: Map, outside: Map) -> Map:
 
     Args:
         image: (h, w, 3) uint8 RGB.
-        inside: (h, w), how much a pixel counts for the object's histogram.
-        outside: (h, w), the same of all else.
+        inside: (h, w), weight of a pixel in the histogram of the object.
+        outside: (h, w), weight of a pixel in the histogram of the background.
     """
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
     low, high = lab.min(axis=(0, 1)), lab.max(axis=(0, 1))
@@ -106,7 +106,7 @@ def _smoothed(histogram: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def spread(image: Array, evidence: Map) -> Map:
-    """Evidence (h, w) → what it is after random walks between similar neighbours of the image (h, w, 3) uint8 RGB."""
+    """Evidence (h, w) → the same after random walks between similar neighbours of the image (h, w, 3) uint8 RGB."""
     colours = image.reshape(-1, 3).astype(np.float32) / 255
     pixels = np.arange(evidence.size).reshape(evidence.shape)
     one = np.concatenate([pixels[:, :-1].ravel(), pixels[:-1].ravel()])
@@ -121,16 +121,16 @@ def spread(image: Array, evidence: Map) -> Map:
 
 
 def agreement(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """IoU of two masks; 0 of two empty ones."""
+    """IoU of two masks; 0 for two empty masks."""
     union = int(np.count_nonzero(one | other))
     return int(np.count_nonzero(one & other)) / union if union else 0.0
 
 
 def logit(probability: Any) -> Any:
-    """Log-odds, of probabilities at least `EPS` from 0 and 1."""
+    """Log-odds of probabilities, which are clipped to `EPS` from 0 and 1."""
     inner = np.clip(probability, EPS, 1 - EPS)
     return np.log(inner / (1 - inner))
 
 
 REFINERS: dict[str, Refiner] = {"walk": random_walk, "none": lambda guide, probability, threshold: probability}
-"""Name → refiner, of those that need nothing more. The first is taken where no other is clearly better."""
+"""Name → refiner, for refiners without extra packages. The first is taken unless another is clearly better."""

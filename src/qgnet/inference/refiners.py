@@ -1,4 +1,4 @@
-"""The refiners that a Segmenter may choose from."""
+"""The refiners that a Segmenter can choose from."""
 
 from typing import TYPE_CHECKING
 
@@ -15,16 +15,16 @@ SAM = "sam2"
 
 
 class Refiners(dict[str, Refiner]):
-    """Name → refiner, of those to choose from; the first is taken where no other is clearly better.
+    """Name → refiner to choose from; the first is taken unless another is clearly better.
 
     Args:
         refine: one of `REFINE`.
 
     Attributes:
-        sam: SAM 2, where it is asked for.
+        sam: SAM 2 if ``refine`` asks for it, else None.
 
     Raises:
-        InputError: if there is no such refiner, or what it needs is missing.
+        InputError: if the name is unknown, or the refiner's library or weights are missing.
     """
 
     def __init__(self, refine: str) -> None:
@@ -38,27 +38,27 @@ class Refiners(dict[str, Refiner]):
 
     @property
     def guide_side(self) -> int | None:
-        """Longer side in pixels of the copy of an image that they take; None: as `prepare_image` chooses."""
+        """Longer side of the image copy for the refiners, in pixels; None lets `prepare_image` choose."""
         return self.sam.side if self.sam else None
 
     @property
     def identity(self) -> str:
-        """What their results depend on."""
+        """A text that identifies everything their results depend on."""
         return f"{self.refine} {self.sam.identity}" if self.sam else self.refine
 
     def to(self, device: torch.device) -> None:
-        """Move the networks among them."""
+        """Move the networks of the refiners."""
         if self.sam:
             self.sam.to(device)
 
 
 def open_sam() -> "Sam2Refiner":
-    """SAM 2, whose library is only imported here."""
+    """Open SAM 2; only this imports its library."""
     from qgnet.inference.sam_refinement import Sam2Refiner  # noqa: PLC0415
 
     return Sam2Refiner()
 
 
 def candidates(refine: str) -> tuple[str, ...]:
-    """Names of the refiners that one of `REFINE` chooses from; ``auto`` takes none that has to be downloaded."""
+    """Names of the refiners for one of `REFINE`; ``auto`` takes only refiners without a download."""
     return tuple(REFINERS) if refine == REFINE[0] else (refine,)

@@ -1,4 +1,4 @@
-"""Which resolution the supports ask for."""
+"""Choose the resolution by the sizes of the supports' objects."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,22 +10,22 @@ from datamodules.files.sources import Array
 SIDES = (481, 641)
 """Sides in pixels of the larger square. At 641 px an image takes 0.35 s on two cores."""
 POSITIONS = 8.0
-"""Positions of the network that the smallest object shall span, so that its shape can be told."""
+"""Positions of the network that the smallest object should span to keep its shape."""
 LEAST_POSITIONS = 4.0
-"""Positions of the coarse scale that an object must span for the coarse score map to be of use for its mask."""
+"""Least positions of the coarse scale that an object spans if the coarse score map is useful for its mask."""
 BOTH = 0.5
-"""Weight of the coarse score map where both scales are joined."""
+"""Weight of the coarse score map if both scales are joined."""
 MOST_ENLARGED = 2.0
-"""Images are brought to at most this multiple of their own size: beyond it there is nothing more to see."""
+"""Largest enlargement of an image, relative to its own size; a larger one shows no more detail."""
 
 
 def object_size(mask: Array) -> float:
-    """The size of a mask's object, in pixels: the root of its area, of several parts that of a typical one.
+    """The size of a mask's object in pixels: the square root of its area, or of the area of its typical part.
 
-    A typical part is the one with as much area in larger parts as in smaller ones: neither specks nor holes count.
+    The typical part is the area-weighted median of the connected parts, so that specks and holes do not count.
 
     Args:
-        mask: (H, W) uint8, of which 1 is the object; at least one pixel.
+        mask: (H, W) uint8; 1 is the object, with at least one pixel.
     """
     _, _, stats, _ = cv2.connectedComponentsWithStats((mask == 1).astype(np.uint8), connectivity=8)
     areas = np.sort(stats[1:, cv2.CC_STAT_AREA])
@@ -33,7 +33,7 @@ def object_size(mask: Array) -> float:
 
 
 def smallest_share(masks: Iterable[Array]) -> float:
-    """Size of the smallest support's object against the longer side of its image, in (0, 1]."""
+    """The smallest ratio of object size to the longer side of its image among the supports, in (0, 1]."""
     return min(object_size(mask) / max(mask.shape) for mask in masks)
 
 
@@ -61,12 +61,12 @@ def choose_sides(masks: Iterable[Array], own: int, stride: int | None) -> list[i
 
 
 def coarse_weights(masks: Iterable[Array], sides: Sequence[int], stride: int | None) -> list[float]:
-    """Weights of the coarse scale to choose from, the likeliest first; [1] of a single scale.
+    """Weights of the coarse scale to choose from, the most likely first; [1] for a single scale.
 
     Args:
-        masks: of a class's supports, (H, W) uint8, of which 1 is the object.
-        sides: of both scales, in pixels, the coarse one first.
-        stride: pixels between two of the network's positions.
+        masks: masks of a class's supports, (H, W) uint8; 1 is the object.
+        sides: sides of both scales in pixels, the coarse one first.
+        stride: pixels between two positions of the network; None if it has only one side.
     """
     if len(sides) == 1 or stride is None:
         return [1.0]

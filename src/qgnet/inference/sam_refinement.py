@@ -1,8 +1,8 @@
-"""SAM 2 as a refiner: it is asked for the object that each part of a coarse mask means.
+"""SAM 2 as a refiner: it segments the object behind each part of a coarse mask.
 
-SAM 2 (Ravi et al., ICLR 2025) segments what points, boxes and rough masks point at. It runs by the library
-`transformers` (extra ``sam``); its weights are Meta's, under Apache-2.0, and are downloaded from the Hugging Face hub
-when they are first asked for.
+SAM 2 (Ravi et al., ICLR 2025) segments objects that are prompted by points, boxes and rough masks. It runs in the
+library `transformers` (extra ``sam``). Its weights are Meta's, under Apache-2.0, and are downloaded from the Hugging
+Face hub on first use.
 """
 
 import os
@@ -25,23 +25,23 @@ from qgnet.inference.refinement import AGREEMENT, EVIDENCE_LIMIT, Map, agreement
 WEIGHTS = "facebook/sam2.1-hiera-tiny"
 """Name on the Hugging Face hub: the smallest SAM 2.1."""
 FILES = ("config.json", "model.safetensors")
-"""What is needed of it, 156 MB."""
+"""Needed files, 156 MB."""
 FOLDER = "QGNET_SAM2"
-"""Environment variable: a folder with these files, of this or another SAM 2, to be taken instead."""
+"""Environment variable with a folder that has these files, of this or another SAM 2, to use instead."""
 WITHOUT_NETWORK = (
     f"On a machine with network: `hf download {WEIGHTS} {' '.join(FILES)} --local-dir FOLDER`. Copy the folder here "
     f"and set the environment variable {FOLDER} to it."
 )
 EXTRA = "pip install 'qgnet-lightning[sam]'"
 LEAST_PART = 9
-"""Positions of SAM's masks (of 4 x 4 px) that a part must have to be asked for; smaller ones stay as they are."""
+"""Least area of a refined part, in positions of SAM's masks (4 x 4 px); smaller parts stay unchanged."""
 MOST_PARTS = 64
-"""The largest parts are asked for, and all others stay as they are."""
+"""Most parts that are refined, the largest ones; the others stay unchanged."""
 AT_ONCE = 8
-"""Parts that go through SAM's decoder at once."""
+"""Parts per batch of SAM's decoder."""
 SURE = 10.0
-"""Logit of a mask prompt's surest position. SAM was trained on its own masks' logits, which are of
-that size. This and the two points are not tuned."""
+"""Largest logit of a mask prompt. SAM was trained on logits of its own masks, which have this size. This value
+and the two points are not tuned."""
 
 
 class Part(NamedTuple):
@@ -50,8 +50,8 @@ class Part(NamedTuple):
     Attributes:
         mask: (h, w) bool.
         box: left, top, right and bottom.
-        points: (x, y) of two places in it: the surest one, and the one furthest from its edge.
-        logits: (h, w) float32 in [-`SURE`, `SURE`], the coarse mask of this part alone.
+        points: (x, y) of two positions in it: the most certain one, and the one furthest from its edge.
+        logits: (h, w) float32 in [-`SURE`, `SURE`], the coarse mask of this part only.
     """
 
     mask: NDArray[np.bool_]
@@ -61,11 +61,11 @@ class Part(NamedTuple):
 
 
 class Sam2Refiner(nn.Module):
-    """Refines by SAM 2; takes and returns what `random_walk` does, but its guide is best `side` px long.
+    """Refines by SAM 2, with the arguments and the result of `random_walk`; its guide should be `side` px long.
 
     Attributes:
-        side: in pixels, of the square that SAM looks at.
-        identity: tells its weights from others.
+        side: side of SAM's square input, in pixels.
+        identity: sha256 of its weights.
 
     Raises:
         InputError: if the library or the weights are missing.
@@ -83,9 +83,9 @@ class Sam2Refiner(nn.Module):
 
     @torch.inference_mode()
     def forward(self, guide: Array, probability: Map, threshold: float) -> Map:
-        """Each part of the mask that is not tiny becomes the one of SAM's masks that agrees with it best.
+        """Replace each part of the mask, except tiny ones, by the SAM mask with the highest IoU.
 
-        A part that none of them agrees with, see `AGREEMENT`, stays as it is.
+        A part without a SAM mask of at least the IoU `AGREEMENT` stays unchanged.
         """
         height, width = self.model.prompt_encoder.mask_input_size
         larger = probability.size > height * width
@@ -99,7 +99,7 @@ class Sam2Refiner(nn.Module):
         return as_probability(join(evidence, *zip(*pairs, strict=True)), threshold, probability.shape)
 
     def masks(self, guide: Array, parts: Sequence[Part]) -> list[Map]:
-        """For each part three masks as logits, (3, h, w), of an image (H, W, 3) uint8 RGB."""
+        """Three masks for each part of an image (H, W, 3) uint8 RGB, as logits (3, h, w)."""
         found: list[Map] = []
         for start in range(0, len(parts), AT_ONCE):
             some = parts[start : start + AT_ONCE]
@@ -118,7 +118,7 @@ class Sam2Refiner(nn.Module):
         return found
 
     def _embeddings(self, guide: Array) -> list[Tensor]:
-        """What SAM makes of an image; kept until the next one, since it is asked for each class."""
+        """SAM's embeddings of an image, cached until the next image because each class needs them."""
         latest = self._latest
         if latest is None or latest[0] is not guide:
             pixels = self.processor(images=guide, return_tensors="pt")["pixel_values"].to(self.model.device)
@@ -127,7 +127,7 @@ class Sam2Refiner(nn.Module):
 
 
 def parts_of(evidence: Map) -> list[Part]:
-    """Connected parts of a mask, the largest ones first, without tiny ones.
+    """Connected parts of a mask, largest first, without tiny parts.
 
     Args:
         evidence: (h, w) float32, logits from the threshold, above 0 inside the mask.
@@ -139,7 +139,7 @@ def parts_of(evidence: Map) -> list[Part]:
 
 
 def part_of(evidence: Map, mask: NDArray[np.bool_], stats: Sequence[int]) -> Part:
-    """What SAM is asked by, of a part."""
+    """SAM's prompts for a part."""
     left, top, width, height = (float(value) for value in stats[:4])
     sure = np.where(mask, evidence, -np.abs(evidence))
     inner = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
@@ -150,26 +150,26 @@ def part_of(evidence: Map, mask: NDArray[np.bool_], stats: Sequence[int]) -> Par
 
 
 def best_mask(part: NDArray[np.bool_], masks: Map) -> Map | None:
-    """Of several masks (N, h, w), as logits, the one that agrees best with a part (h, w); None if none does."""
+    """The mask of (N, h, w) logits with the highest IoU with a part (h, w); None if it is below `AGREEMENT`."""
     agreements = [agreement(mask > 0, part) for mask in masks]
     best = int(np.argmax(agreements))
     return masks[best] if agreements[best] >= AGREEMENT else None
 
 
 def join(evidence: Map, parts: Sequence[NDArray[np.bool_]], refined: Sequence[Map]) -> Map:
-    """Refined parts and what stays of the coarse mask, as one map.
+    """Join refined parts and the unchanged rest of the coarse mask into one map.
 
     Args:
         evidence: (h, w), the coarse mask, as logits from the threshold.
-        parts: (h, w) each, which of it were refined.
-        refined: (h, w) each, what they have become, as logits.
+        parts: (h, w) bool each, the parts before refinement.
+        refined: (h, w) each, the refined parts, as logits.
 
     Returns:
         (h, w) float32, logits from the threshold.
     """
     fine = np.max(refined, axis=0).clip(-EVIDENCE_LIMIT, EVIDENCE_LIMIT)
     stays = (evidence > 0) & ~np.any(parts, axis=0)
-    beside = cv2.dilate(stays.astype(np.uint8), np.ones((3, 3), np.uint8)) == 1  # so that its edge stays, too
+    beside = cv2.dilate(stays.astype(np.uint8), np.ones((3, 3), np.uint8)) == 1  # keeps its edge, too
     return np.where(beside, np.maximum(evidence, fine), fine).astype(np.float32)
 
 
@@ -187,10 +187,10 @@ def library() -> Any:
 
 
 def weights_folder() -> Path:
-    """Where the weights lie; they are downloaded if they are nowhere.
+    """Folder of the weights, which are downloaded if necessary.
 
     Raises:
-        InputError: if they cannot be had.
+        InputError: if the weights are missing and cannot be downloaded.
     """
     given = os.environ.get(FOLDER)
     if given:
@@ -206,7 +206,7 @@ def weights_folder() -> Path:
         return Path(str(kept[0])).parent
     try:
         return Path(huggingface_hub.snapshot_download(WEIGHTS, allow_patterns=list(FILES)))
-    except Exception as error:  # hub, network and disk each raise their own kinds
+    except Exception as error:  # hub, network and disk raise different kinds
         raise InputError(
             f"SAM 2's weights ({WEIGHTS}, 156 MB) are not on this machine, and could not be downloaded from "
             f"https://huggingface.co/{WEIGHTS} ({type(error).__name__}). {WITHOUT_NETWORK}"
@@ -214,14 +214,14 @@ def weights_folder() -> Path:
 
 
 def load_model(sam: Any, folder: Path) -> Any:
-    """The network with its weights; InputError if they are damaged, or of anything but a SAM 2."""
+    """The network with its weights; InputError if they are damaged, or not of a SAM 2."""
     verbosity, bars = sam.logging.get_verbosity(), sam.logging.is_progress_bar_enabled()
-    sam.logging.set_verbosity_error()  # it warns that a SAM 2 for videos is used for images, as it is meant to be
+    sam.logging.set_verbosity_error()  # hides a warning that a SAM 2 for videos is used for images, as intended
     sam.logging.disable_progress_bar()
     try:
         model, report = sam.Sam2Model.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
         wrong = sorted(report["missing_keys"])
-    except Exception as error:  # config, tensors and shapes each raise their own kinds
+    except Exception as error:  # config, tensors and shapes raise different kinds
         wrong = [str(error).splitlines()[0]]
     finally:
         sam.logging.set_verbosity(verbosity)

@@ -1,4 +1,4 @@
-"""Fitted Segmenters as files of tensors and plain values."""
+"""Files of fitted Segmenters, with tensors and plain values."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ from qgnet.weights.files import read_tensors, save_tensors
 
 FORMAT = "qgnet-segmenter-2"
 SINGLE_SCALE = "qgnet-segmenter-1"
-"""Of earlier versions: without refinement and a second scale."""
+"""Format of earlier versions, without refinement and a second scale."""
 CHECKSUM = "sha256"
-"""Key of the checksum of all else; older files have none."""
+"""Key of the checksum of the other content; older files have none."""
 AGAIN = "Fit a Segmenter again, and save it."
 PARTS = {"model": v.TABLE, "normalisation": v.LIST, "state_dict": v.TABLE, "options": v.TABLE, "learnt": v.LIST}
 MODEL = {"kind": KIND, "image_size": v.SIDE, "settings": v.TABLE, "identity": v.TEXT}
@@ -45,7 +45,7 @@ CHOICE = {"threshold": v.THRESHOLD, "coarse_weight": v.SHARE}
 
 
 def write(path: Path, model: Model, options: dict[str, Any], fitted: Sequence[FittedClass]) -> None:
-    """Write a model, how it is used and the fitted classes; the file is whole or not there."""
+    """Write a model, its options and the fitted classes atomically."""
     classes = [
         {
             **v.plain(one),
@@ -70,10 +70,10 @@ def write(path: Path, model: Model, options: dict[str, Any], fitted: Sequence[Fi
 
 
 def read(path: Path) -> tuple[Model, dict[str, Any], list[FittedClass]]:
-    """What `write` wrote.
+    """Read the model, its options and the fitted classes that `write` wrote.
 
     Raises:
-        InputError: if the file is missing, is none of these, or was changed or damaged.
+        InputError: if the file is missing, is not a Segmenter's, or was changed or damaged.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist. Give a file written by Segmenter.save.")
@@ -97,7 +97,7 @@ def read(path: Path) -> tuple[Model, dict[str, Any], list[FittedClass]]:
 
 
 def _add_scales(content: dict[str, Any], model: Model) -> None:
-    """Bring a file without refinement and a second scale to the present format."""
+    """Convert content without refinement and a second scale to the current format."""
     size = model.image_size
     content["options"] = {**content["options"], "refine": "none", "image_size": size, "sides": [size]}
     for one in content["learnt"]:
@@ -107,7 +107,7 @@ def _add_scales(content: dict[str, Any], model: Model) -> None:
 
 
 def checksum_of(content: Any) -> str:
-    """sha256 of tensors and plain values, with their names and places."""
+    """sha256 of tensors and plain values, including their names and order."""
     digest = hashlib.sha256()
 
     def take(value: Any) -> None:
@@ -133,13 +133,13 @@ def _model(path: Path, content: dict[str, Any]) -> Model:
     facts = content["model"]
     v.check_fields(f"{path}, the model", facts, MODEL, AGAIN)
     calibration = facts.get("calibration")
-    if isinstance(calibration, list | tuple):  # in older files, without its fields' names
+    if isinstance(calibration, list | tuple):  # older files have no field names
         calibration = dict(zip(v.CALIBRATION, calibration, strict=False))
     try:
         net = rebuild(facts["kind"], dict(facts["settings"]))
         net.load_state_dict(content["state_dict"])
         net.check_side(facts["image_size"], "image_size")
-    except (InputError, TypeError, ValueError, RuntimeError) as error:  # another setting, or weights of another network
+    except (InputError, TypeError, ValueError, RuntimeError) as error:  # wrong settings, or weights of another network
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} does not make a network of its settings and weights ({reason}). {AGAIN}") from None
     net.requires_grad_(False)
@@ -163,7 +163,7 @@ def _fitted_class(where: str, model: Model, options: Mapping[str, Any], one: Any
     try:
         encoded = [_typed(model.net.supports_type, of_side) for of_side in one["encoded"]]
         fits = len(encoded) == len(options["sides"]) and all(map(model.net.fits, encoded))
-    except (KeyError, TypeError, AttributeError):  # what is in the file has other names, or other kinds of values
+    except (KeyError, TypeError, AttributeError):  # other names or other types in the file
         fits = False
     if not fits:
         raise InputError(f"{where}: encoded is not what this network makes of supports. {AGAIN}")
@@ -176,7 +176,7 @@ def _encoders(net: torch.nn.Module) -> list[Encoder]:
 
 
 def _plain(encoded: Any) -> Any:
-    """Named tuples → dictionaries, of tensors in the main memory."""
+    """Named tuples → dictionaries of tensors on the CPU."""
     if isinstance(encoded, tuple):
         return {key: _plain(value) for key, value in encoded._asdict().items()}  # type: ignore[attr-defined]
     if isinstance(encoded, list):
@@ -185,7 +185,7 @@ def _plain(encoded: Any) -> Any:
 
 
 def _typed(hint: Any, plain: Any) -> Any:
-    """The same back: dictionaries → the named tuples that the types of a network's supports say."""
+    """The inverse: dictionaries → named tuples, by the type hints of a network's supports."""
     kinds: list[Any] = [kind for kind in (hint, *get_args(hint)) if hasattr(kind, "_fields")]
     if not isinstance(plain, dict) or not kinds:
         return plain

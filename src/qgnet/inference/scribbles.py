@@ -1,4 +1,4 @@
-"""What rough strokes in a mask say: of object, of background, and of what is not painted nothing."""
+"""Rough strokes on object and background as masks; unpainted pixels are unknown."""
 
 import numpy as np
 
@@ -9,16 +9,16 @@ from qgnet.inference.snap import with_border
 
 WHITE = 250
 BLACK = 5
-"""From the one on a grey level is white, up to the other black: the soft edge of a stroke is neither."""
+"""Grey levels from `WHITE` count as white, up to `BLACK` as black; the soft edge of a stroke is neither."""
 
 
 def as_strokes(mask: Array, called: str) -> Array:
-    """Strokes (H, W) uint8 → the same with 1 object, 0 background, 255 not painted.
+    """Strokes (H, W) uint8 → strokes with 1 object, 0 background, 255 not painted.
 
     Args:
-        mask: white object and black background on a grey canvas; white object on a black canvas, where nothing is
-            said to be background; or 1 object, 0 background and 255 not painted, or 1 object and 0 not painted.
-        called: what a message calls it.
+        mask: one of: white object and black background on a grey canvas; white object on a black canvas, without
+            background strokes; 1 object, 0 background and 255 not painted; 1 object and 0 not painted.
+        called: name of the mask in messages.
 
     Raises:
         InputError: if there is no stroke of the object.
@@ -35,16 +35,16 @@ def as_strokes(mask: Array, called: str) -> Array:
             f"{called} is {where}; expected white strokes on the object, and black ones on the background, over grey."
         )
     strokes = np.where(white, 1, IGNORE).astype(np.uint8)
-    if black.sum() < (~white & ~black).sum():  # else it is the canvas
+    if black.sum() < (~white & ~black).sum():  # otherwise black is the canvas
         strokes[black] = 0
     return strokes
 
 
 def with_background(strokes: Array, called: str) -> Array:
-    """Strokes in {0, 1, 255} that have some background: of the object alone, the image's border far from them.
+    """Strokes in {0, 1, 255} with background: without strokes for it, the border of the image far from the object.
 
     Raises:
-        InputError: if all of the border is near.
+        InputError: if the whole border is near the object.
     """
     if (strokes == 0).any():
         return strokes

@@ -1,4 +1,4 @@
-"""Rough strokes grown to the edge of the object: by nearness and edges first, then by the image's own colours."""
+"""Grow rough strokes to the edge of the object, first by distance and edges, then by the colours of the image."""
 
 import cv2
 import numpy as np
@@ -9,19 +9,19 @@ from datamodules.files.sources import IGNORE, Array
 from qgnet.inference.refinement import colour_evidence
 
 COARSE = 200
-"""Longer side in pixels of the image in which the object is found."""
+"""Longer side, in pixels, of the image for finding the object."""
 FINE = 1024
-"""Longer side in pixels of the image in which its edge is drawn."""
+"""Longer side, in pixels, of the image for drawing its edge."""
 NEARNESS = 2 / 3
-"""Weight of nearness to the strokes, against that of edges between them, in the first guess."""
+"""Weight of the distance to the strokes in the first guess; the rest is the weight of edges between them."""
 TURNS = 2
-"""Of GrabCut."""
+"""Iterations of GrabCut."""
 CLEAR = 1 / 8
-"""Of an image without a stroke of background: its border counts as such where it is further than this part of its
-longer side from the strokes."""
+"""Least distance of border pixels from the strokes, as a share of the longer side, to count as background in an
+image without background strokes."""
 
 ALIKE = 1.0
-"""A colour is the object's if it is e times as frequent there as in the strokes of background."""
+"""A colour is the object's if it is e times as frequent there as in the background strokes: least log-ratio."""
 
 
 def snap(image: Array, strokes: Array) -> Array:
@@ -29,18 +29,18 @@ def snap(image: Array, strokes: Array) -> Array:
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        strokes: (H, W) uint8: 1 object, 0 background, 255 not painted. Without background the image's border is taken
-            for it, except near the object's strokes.
+        strokes: (H, W) uint8: 1 object, 0 background, 255 not painted. Without background strokes, the border of the
+            image is background, except near the object's strokes.
 
     Returns:
-        (H, W) uint8 in {0, 1}: the parts of the object that a stroke touches. Strokes stay as they are. All 0 if no
-        stroke is of the object; if nothing can be background, the object's strokes alone.
+        (H, W) uint8 in {0, 1}: the parts of the object that a stroke touches. Strokes stay unchanged. All 0 without
+        an object stroke; the object's strokes alone if no pixel can be background.
     """
     return (grow(image, strokes) == 1).astype(np.uint8)
 
 
 def grow(image: Array, strokes: Array) -> Array:
-    """As :func:`snap`, with 255 for what has the object's colours, too, and is touched by no stroke: it may be one."""
+    """Like :func:`snap`, with 255 for untouched pixels in the object's colours, which may be another object."""
     if not (strokes == 1).any():
         return np.zeros_like(strokes)
     seeds = strokes if (strokes == 0).any() else with_border(strokes)
@@ -58,7 +58,7 @@ def grow(image: Array, strokes: Array) -> Array:
 
 
 def with_border(strokes: Array) -> Array:
-    """Strokes with the image's border as background, where that is far from them."""
+    """Strokes with the border of the image as background, where it is far from the object's strokes."""
     seeds = strokes.copy()
     border = np.ones(strokes.shape, bool)
     border[1:-1, 1:-1] = False
@@ -67,7 +67,7 @@ def with_border(strokes: Array) -> Array:
 
 
 def reduced(image: Array, seeds: Array, side: int) -> tuple[Array, Array]:
-    """Image and strokes with at most ``side`` px; no stroke is lost, however thin it is."""
+    """Image and strokes with a longer side of at most ``side`` px; thin strokes are kept."""
     scale = side / max(seeds.shape)
     if scale >= 1:
         return image, seeds
@@ -76,7 +76,7 @@ def reduced(image: Array, seeds: Array, side: int) -> tuple[Array, Array]:
 
 
 def resize_strokes(strokes: Array, size: tuple[int, int]) -> Array:
-    """(H, W) in {0, 1, 255} at a smaller ``size`` (width, height): no stroke is lost, however thin it is."""
+    """Strokes (H, W) in {0, 1, 255} at a smaller ``size`` (width, height); thin strokes are kept."""
     cover = [cv2.resize((strokes == label).astype(np.float32), size, interpolation=cv2.INTER_AREA) for label in (0, 1)]
     resized = np.full(cover[0].shape, IGNORE, np.uint8)
     resized[cover[0] > 0] = 0
@@ -85,33 +85,33 @@ def resize_strokes(strokes: Array, size: tuple[int, int]) -> Array:
 
 
 def first_guess(image: Array, seeds: Array) -> NDArray[np.bool_]:
-    """(h, w): what is nearer to the object's strokes, also as seen by the edges between."""
+    """The pixels (h, w) nearer to the object's strokes, by distance and by the edges between."""
     to_object, to_background = distance(seeds == 1), distance(seeds == 0)
     near = to_background / np.maximum(to_object + to_background, 1e-6)
     return NEARNESS * near + (1 - NEARNESS) * flooded(image, seeds) > 0.5
 
 
 def by_colours(image: Array, seeds: Array, guess: NDArray[np.bool_]) -> Array:
-    """(h, w) in {0, 1}: GrabCut, which begins with a guess and keeps the strokes."""
+    """The object (h, w) in {0, 1} by GrabCut, which starts from a guess and keeps the strokes."""
     mask = np.where(guess, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     mask[seeds == 1] = cv2.GC_FGD
     mask[seeds == 0] = cv2.GC_BGD
-    if (mask & 1).all() or not (mask & 1).any():  # there are no colours to tell apart
+    if (mask & 1).all() or not (mask & 1).any():  # there are no colours to separate
         return (mask & 1).astype(np.uint8)
     cv2.setRNGSeed(0)
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(np.ascontiguousarray(image), mask, (0, 0, 1, 1), *models, TURNS, cv2.GC_INIT_WITH_MASK)
-    return (mask & 1).astype(np.uint8)  # of the sure and of the probable object
+    return (mask & 1).astype(np.uint8)  # the certain and the probable object
 
 
 def touched(mask: Array, seeds: Array) -> Array:
-    """The connected parts of a mask that a stroke of the object touches."""
+    """The connected parts of a mask that an object stroke touches."""
     _, parts = cv2.connectedComponents(mask, connectivity=8)
     return np.isin(parts, np.unique(parts[(seeds == 1) & (mask == 1)])).astype(np.uint8)
 
 
 def with_edge(image: Array, seeds: Array, found: Array) -> Array:
-    """A coarse mask at the image's own size, its edge moved to the image's edge beside it."""
+    """A coarse mask at the size of the image, with its edge moved to the nearest edge of the image."""
     height, width = seeds.shape
     if found.shape == seeds.shape:
         return found
@@ -126,7 +126,7 @@ def with_edge(image: Array, seeds: Array, found: Array) -> Array:
 
 
 def flooded(image: Array, seeds: Array) -> Array:
-    """(h, w) in {0, 1}: each place goes to the seeds that reach it over the lower edges."""
+    """The object (h, w) in {0, 1}: each pixel belongs to the seeds that reach it over the lowest edges."""
     colours = cv2.GaussianBlur(cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), (0, 0), 1)
     steps = [cv2.Sobel(colours, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1))]
     edges = np.sqrt(sum((step**2).sum(axis=2) for step in steps))
@@ -134,5 +134,5 @@ def flooded(image: Array, seeds: Array) -> Array:
 
 
 def distance(there: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """(h, w): of each pixel to the next one that is there, in pixels."""
+    """Distance (h, w) of each pixel to the nearest True pixel, in pixels."""
     return np.asarray(cv2.distanceTransform((~there).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)

@@ -1,4 +1,4 @@
-"""Images and masks as users hand them over: files, PIL images, arrays, tensors or lists."""
+"""Images and masks from users: files, PIL images, arrays, tensors or lists."""
 
 import io
 import os
@@ -22,19 +22,19 @@ from qgnet.inference.snap import grow
 from qgnet.outputs.segments import MOST_CLASSES
 
 NAMELESS = Path("the PIL image")
-"""What messages call it."""
+"""Name of a PIL image in messages."""
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 CONVERTED = {"HSV": "RGB", "La": "LA", "RGBa": "RGBA", "I;16N": "I"}
-"""Modes of PIL images that no file has."""
+"""Modes of PIL images that files do not have → modes to convert them to."""
 BYTE = 255
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Sequence[Any]
-"""A file; a PIL image; or an array, a tensor or nested lists, see `as_image` and `as_class_mask`."""
+"""A file, a PIL image, an array, a tensor or nested lists; see `as_image` and `as_class_mask`."""
 
 
 def as_image(source: ImageLike) -> Array:
-    """(H, W, 3) uint8 RGB in its displayed orientation; InputError if it cannot be read, or is anything else.
+    """(H, W, 3) uint8 RGB in its displayed orientation; InputError if it is not an image that can be read.
 
-    An array is (H, W, 3) RGB or (H, W) grey, of whole numbers from 0 to 255; a tensor may be (3, H, W), too.
+    An array is (H, W, 3) RGB or (H, W) grey, with whole numbers from 0 to 255; a tensor may also be (3, H, W).
     """
     if isinstance(source, str | os.PathLike):
         return read_image(Path(source))
@@ -61,8 +61,8 @@ def as_image(source: ImageLike) -> Array:
 def as_class_mask(source: ImageLike, numbers: Collection[int] | None) -> Array:
     """A mask as (H, W) whole numbers: 0 background, 255 ignored, and these class numbers.
 
-    Without ``numbers`` it is of one object, 1, and may be black and white: what is not 0 is the object where the mask
-    has but one other value. InputError if it cannot be read, is coloured, or holds other numbers.
+    Without ``numbers``, the mask is of one object, 1. It may be black and white: if it has only one value besides 0,
+    that value is the object. InputError if it cannot be read, is coloured, or has other numbers.
     """
     values = mask_of_file(source, numbers is None)
     if values is None:
@@ -70,7 +70,7 @@ def as_class_mask(source: ImageLike, numbers: Collection[int] | None) -> Array:
         if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
             values = values.squeeze(0 if values.shape[0] == 1 else 2)
     whole = values.dtype == bool or np.issubdtype(values.dtype, np.integer)
-    if not whole and np.issubdtype(values.dtype, np.floating) and (values % 1 == 0).all():  # of NaN it is not
+    if not whole and np.issubdtype(values.dtype, np.floating) and (values % 1 == 0).all():  # False for NaN
         values, whole = values.astype(np.int64), True
     if values.ndim != 2 or not whole or not values.size:
         raise InputError(f"A mask is a {values.dtype} array {values.shape}; expected bool or whole numbers, (H, W).")
@@ -88,14 +88,14 @@ def as_class_mask(source: ImageLike, numbers: Collection[int] | None) -> Array:
 
 
 def as_scribbles(source: ImageLike, called: str) -> Array:
-    """Strokes as (H, W) uint8 in {0, 1, 255}, see `as_strokes`, of a file, a PIL image or an array, with its errors."""
+    """Strokes of a file, a PIL image or an array, as (H, W) uint8 in {0, 1, 255}; see `as_strokes`, also for errors."""
     if is_file(source):
         path, data = contents_of(source)
         try:
             values = decode_index_mask(path, data)
             if set(np.unique(values).tolist()) <= {0, 1, IGNORE} and (values == 1).any():
                 return as_strokes(values, called)
-        except InputError:  # in colour, or of 16 bits
+        except InputError:  # coloured, or with 16 bits
             pass
     elif (values := numbers_of(source, "A mask", "an array (H, W)")).dtype == bool:
         source = values.astype(np.uint8)
@@ -105,9 +105,9 @@ def as_scribbles(source: ImageLike, called: str) -> Array:
 
 
 def mask_of_file(source: ImageLike, single: bool) -> NDArray[Any] | None:
-    """The numbers in a mask's file or PIL image; None of anything else.
+    """The numbers in a mask's file or PIL image; None for other sources.
 
-    Of a ``single`` object: 0, 1 and 255 (ignored) as they stand, all else as any binary mask.
+    With a ``single`` object, a mask of exactly 0, 1 and 255 (ignored) is kept; any other is read as a binary mask.
     """
     if not is_file(source):
         return None
@@ -115,26 +115,26 @@ def mask_of_file(source: ImageLike, single: bool) -> NDArray[Any] | None:
     try:
         values = decode_index_mask(path, data)
     except InputError:
-        if single:  # in colour, which a binary mask may be
+        if single:  # a binary mask may be coloured
             return decode_mask(path, data)
         raise
     return decode_mask(path, data) if single and set(np.unique(values).tolist()) != {0, 1, IGNORE} else values
 
 
 def is_file(source: ImageLike) -> TypeGuard[str | os.PathLike[str] | Image.Image]:
-    """Whether it is a file, or a PIL image, which is read as one."""
+    """Whether a source is a file or a PIL image, which is read like a file."""
     return isinstance(source, str | os.PathLike | Image.Image)
 
 
 def contents_of(source: str | os.PathLike[str] | Image.Image) -> tuple[Path, bytes]:
-    """What messages call a file, and what is in it."""
+    """The name of a file or PIL image in messages, and its bytes."""
     if isinstance(source, Image.Image):
         return NAMELESS, as_file(source)
     return Path(source), read_bytes(Path(source))
 
 
 def numbers_of(source: Any, what: str, expected: str) -> NDArray[Any]:
-    """An array of numbers or bool, of an array, a tensor, or nested lists; InputError if it is none of these."""
+    """An array, a tensor or nested lists as an array of numbers or bool; InputError for anything else."""
     if isinstance(source, Tensor):
         source = source.detach().cpu()
         source = (source.float() if source.is_floating_point() else source).numpy()
@@ -150,15 +150,15 @@ def numbers_of(source: Any, what: str, expected: str) -> NDArray[Any]:
 
 
 def kind_of(source: Any) -> str:
-    """What a message calls something that was not expected."""
+    """The name of an unexpected value in messages."""
     return "None" if source is None else f"of the type {type(source).__name__}"
 
 
 def as_file(image: Image.Image) -> bytes:
-    """A PIL image as a file without loss, upright: it is then read by the same rules as any file.
+    """A PIL image as the bytes of a lossless, upright file, so that it is read by the same rules as any file.
 
     Raises:
-        InputError: if it has no pixels, is closed, or its file is broken.
+        InputError: if the image has no pixels, is closed, or its file is broken.
     """
     stream = io.BytesIO()
     try:
@@ -169,23 +169,23 @@ def as_file(image: Image.Image) -> bytes:
             upright.save(stream, "PNG", compress_level=0)
         else:
             upright.save(stream, "TIFF")
-    except Exception as error:  # a broken file, opened but not read yet, makes Pillow raise anything
+    except Exception as error:  # Pillow raises any kind for a broken file that was opened but not read yet
         raise read_error(NAMELESS, error) from None
     return stream.getvalue()
 
 
 def name_of(source: ImageLike, otherwise: str) -> str:
-    """A file's name; of what has none ``otherwise``."""
+    """The name of a file; ``otherwise`` for sources without a name."""
     return str(source) if isinstance(source, str | os.PathLike) else otherwise
 
 
 def is_single(source: Any) -> bool:
-    """Whether it is a single image, though one may iterate over it."""
+    """Whether a value is a single image, even if it is iterable."""
     return isinstance(source, str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor)
 
 
 def checked_images(images: Any) -> Iterable[ImageLike]:
-    """Images one after the other; InputError if it is a single one, or none."""
+    """The images; InputError for a single image, or for anything that is not iterable."""
     if is_single(images) or not isinstance(images, Iterable):
         raise InputError(f"The images are {kind_of(images)}; expected several of them, such as a list.")
     return images
@@ -195,9 +195,9 @@ NO_BACKGROUND = {
     False: "marks everything: there is no background. Mark the object alone.",
     True: f"has no background: what is not the object is {IGNORE} (not known). Mark some background with 0.",
 }
-"""What is wrong with a mask of an object alone, by whether the rest of it is not known."""
+"""Message about a mask without background, by whether the rest of it is unknown (255)."""
 OBJECT = "object"
-"""Name of the class where the user gives none."""
+"""Name of the class if the user gives none."""
 
 
 SupportPairs = Iterable[tuple[ImageLike, ImageLike]]
@@ -206,11 +206,11 @@ SupportPairs = Iterable[tuple[ImageLike, ImageLike]]
 def read_supports(
     supports: SupportPairs | Mapping[str, SupportPairs], names: Mapping[int, str] | None, scribbles: bool = False
 ) -> dict[str, list[tuple[Array, Array]]]:
-    """Class name → images and masks in {0, 1, 255}; arguments and errors as of :meth:`Segmenter.fit`.
+    """Class name → images and masks in {0, 1, 255}; arguments and errors as in :meth:`Segmenter.fit`.
 
-    With ``scribbles`` masks are rough strokes, which are grown to the object's edge: white object and black background
-    on grey, white object on black, or 1, 0 and 255 not painted (with ``names`` class numbers). Without a stroke of
-    background the image's border far from the object is taken for it.
+    With ``scribbles``, masks are rough strokes that are grown to the object's edge: white object and black background
+    on grey, white object on black, or 1, 0 and 255 not painted (with ``names``, class numbers). Without background
+    strokes, the border of the image far from the object is background.
     """
     classes = None if names is None else checked_names(names)
     if classes and isinstance(supports, Mapping):
@@ -258,7 +258,7 @@ def read_supports(
 
 
 def checked_pairs(pairs: Any) -> list[tuple[ImageLike, ImageLike]]:
-    """Pairs of images and masks; InputError if they are anything else."""
+    """Pairs of images and masks as a list; InputError for anything else."""
     expected = "expected pairs, [(image, mask), …]"
     if is_single(pairs) or not isinstance(pairs, Iterable):
         raise InputError(f"The supports are {kind_of(pairs)}; {expected}.")
@@ -271,7 +271,7 @@ def checked_pairs(pairs: Any) -> list[tuple[ImageLike, ImageLike]]:
 
 
 def checked_names(names: Any) -> dict[int, str]:
-    """Class number → name; InputError for none at all, numbers that mean something else, and what is no name."""
+    """Class number → name; InputError without classes, for reserved numbers, and for invalid or repeated names."""
     if not isinstance(names, Mapping) or not names:
         raise InputError(f"`names` is {names!r}; expected class number → name, such as {{1: 'cat', 2: 'dog'}}.")
     for number, name in names.items():
@@ -289,6 +289,6 @@ def checked_names(names: Any) -> dict[int, str]:
 
 
 def checked_name(name: Any) -> None:
-    """InputError unless it can name a class."""
+    """Raise InputError if a value cannot be the name of a class."""
     if not isinstance(name, str) or not name:
         raise InputError(f"A class has the name {name!r}; expected text of one letter at least.")

@@ -7,7 +7,7 @@ from qgnet.inference.segmenter import Segmenter
 from qgnet.outputs.segments import Result
 
 SegmentedImage = tuple[InputImage, Result | None]
-"""An image and what was found; None if it cannot be read."""
+"""An image and its result; None if the image cannot be read."""
 
 
 class ImageSegmentation(pl.LightningModule):
@@ -19,11 +19,11 @@ class ImageSegmentation(pl.LightningModule):
         self.net = segmenter.model.net
 
     def on_predict_start(self) -> None:
-        """Bring the fitted classes to where Lightning has brought the network."""
+        """Move the fitted classes to the device of the network."""
         self.segmenter.to(self.device)
 
     def predict_step(self, batch: list[InputImage], batch_idx: int) -> list[SegmentedImage]:
-        """Segment those that could be read."""
+        """Segment the images that could be read."""
         readable = [(image.prepared, str(image.path)) for image in batch if image.prepared is not None]
         results = iter(self.segmenter.segment(*zip(*readable, strict=True)) if readable else [])
         return [(image, None if image.prepared is None else next(results)) for image in batch]

@@ -1,4 +1,4 @@
-"""ClassMaps of an image's squares, put together."""
+"""Join the ClassMaps of an image's squares."""
 
 from typing import NamedTuple
 
@@ -10,12 +10,12 @@ from datamodules.episodes.letterbox import Letterboxed, restore
 
 
 class ClassMaps(NamedTuple):
-    """What the network answers to T squares about a class.
+    """The network's output for T squares and one class.
 
     Attributes:
-        score_maps: (T, S, S) foreground minus background.
+        score_maps: (T, S, S) foreground logits minus background logits.
         maps: name → (T, h, w) in [0, 1], the network's region maps.
-        evidence: (T, 2), see :mod:`qgnet.inference.presence`; None of a network that has none.
+        evidence: (T, 2), see :mod:`qgnet.inference.presence`; None if there is no evidence.
     """
 
     score_maps: Tensor
@@ -24,7 +24,7 @@ class ClassMaps(NamedTuple):
 
 
 def blend(score_maps: Tensor, image: Letterboxed) -> Tensor:
-    """Score maps (T, S, S) of an image's squares → (H, W); of overlapping tiles the nearer one's counts more."""
+    """Score maps (T, S, S) of an image's squares → (H, W); where tiles overlap, the nearer tile has more weight."""
     if len(image.windows) == 1:
         return restore(score_maps[0], image.windows[0].content_size, image.size)
     total, weights = torch.zeros(image.size), torch.zeros(image.size)
@@ -37,14 +37,14 @@ def blend(score_maps: Tensor, image: Letterboxed) -> Tensor:
 
 
 def _tent(length: int) -> Tensor:
-    """(length,) weights that fall from 1 in the middle to nearly 0 at the ends."""
+    """Weights (length,) that fall from 1 in the middle to nearly 0 at the ends."""
     return 1 - torch.linspace(-1, 1, length + 2)[1:-1].abs()
 
 
 BATCH_PIXELS = 2**23
-"""Of all squares together that go through a network at once, unless one alone has more: eight of 1,024 px."""
+"""Most pixels per batch of squares, unless a single square has more; eight squares of 1,024 px."""
 
 
 def batch_limit(side: int, most: int) -> int:
-    """How many squares of this side in pixels go through a network at once, 1 … `most`."""
+    """Number of squares of this side, in pixels, per batch, 1 … `most`."""
     return max(1, min(most, BATCH_PIXELS // side**2))

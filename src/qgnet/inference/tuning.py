@@ -1,4 +1,4 @@
-"""What is fitted of a class by its supports: scales, threshold and refinement, and which support disagrees."""
+"""Fit a class to its supports: scales, threshold and refinement; find supports that disagree."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -18,25 +18,26 @@ THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(4, 17))
 """Thresholds: 0.2 … 0.8."""
 HALF = 0.5
 MIN_GAIN = 0.02
-"""IoU that a threshold must gain to be preferred to one nearer to a half; of 0 … 0.2 the best at 5 shots on VOC."""
+"""Least gain in IoU to prefer a threshold to one nearer to 0.5; the best of 0 … 0.2 at 5 shots on VOC."""
 MIN_GAIN_SINGLE = 0.2
-"""The same of a single support, whose mirrored copy is more like it than any image: it is only heeded where it
-says much; of 0.01 … 0.4 the best on VOC."""
+"""The same for a single support. Its mirrored copy is more similar to it than any other image, so only a large gain
+counts; the best of 0.01 … 0.4 on VOC."""
 OUTLIER_RATIO = 0.5
-"""A support disagrees if the others find it with less than this part of their median IoU."""
+"""A support disagrees if its IoU is below this share of the median IoU of the others."""
 SHRINK = 0.8
 DARKEN = 0.85
-"""Size and brightness of the mirrored copy that a single support is tried on."""
+"""Size and brightness of the mirrored copy on which a single support is tested."""
 
 
 class SupportReport(NamedTuple):
-    """How a support goes with the others of its class.
+    """How well a support agrees with the others of its class.
 
     Attributes:
-        class_name: its class.
-        number: which support of the class, from 1.
-        iou: with its mask, of what the other supports find in it; of a single support in its mirrored copy.
-        disagrees: whether the others find it much worse than each other, as if it showed something else.
+        class_name: name of its class.
+        number: number of the support within the class, from 1.
+        iou: IoU of its mask and the prediction by the other supports, in [0, 1]; for a single support, the IoU in its
+            mirrored copy.
+        disagrees: whether its IoU is much lower than that of the others, as if it showed something else.
     """
 
     class_name: str
@@ -46,12 +47,12 @@ class SupportReport(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A support, segmented by the others; of a single one its mirrored copy, by itself.
+    """A support segmented by the others; for a single support, its mirrored copy segmented by the support.
 
     Attributes:
         score_maps: (H, W) float32 for each scale, the coarse one first.
         guide: (h, w, 3) uint8, see `PreparedImage`.
-        mask: (H, W) uint8 in {0, 1, 255}, the truth.
+        mask: (H, W) uint8 in {0, 1, 255}, the true mask.
     """
 
     score_maps: list[Tensor]
@@ -60,11 +61,11 @@ class Trial(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """How a class is segmented.
+    """Settings for segmenting a class.
 
     Attributes:
-        threshold: probability above which a pixel is of the class.
-        coarse_weight: of the coarse scale's score map, in [0, 1]; the rest is the fine one's. 1 where there is one.
+        threshold: probability above which a pixel belongs to the class.
+        coarse_weight: weight of the coarse score map, in [0, 1]; the rest is the fine one's. 1 for a single scale.
         refinement: name of a refiner.
     """
 
@@ -74,14 +75,15 @@ class Choice(NamedTuple):
 
 
 class FittedClass(NamedTuple):
-    """A class that can be segmented.
+    """A fitted class.
 
     Attributes:
-        name: of the class.
-        encoded: its K supports, stacked for one query, as the network takes them, for each scale.
-        choice: how it is segmented.
-        supports: how each of them goes with the others.
-        support_similarity: of several supports' objects, found in each other, see `Calibration`; of a single one 0.
+        name: name of the class.
+        encoded: its K encoded supports, stacked for one query, for each scale.
+        choice: settings for segmenting it.
+        supports: a report for each support.
+        support_similarity: similarity of the supports' objects, each segmented by the others, see `Calibration`; 0 for
+            a single support.
     """
 
     name: str
@@ -92,17 +94,17 @@ class FittedClass(NamedTuple):
 
     @property
     def threshold(self) -> float:
-        """Probability above which a pixel is of the class."""
+        """Probability above which a pixel belongs to the class."""
         return self.choice.threshold
 
     @property
     def expected_iou(self) -> float:
-        """What to expect: mean IoU of what the supports find in each other; of one alone in its mirrored copy."""
+        """Mean IoU of supports segmented by each other, in [0, 1]; of a single support in its mirrored copy."""
         return sum(report.iou for report in self.supports) / len(self.supports)
 
 
 def join_scales(score_maps: Sequence[Tensor], coarse_weight: float) -> Tensor:
-    """(H, W) score maps of one scale or two, the coarse one first → one."""
+    """Score maps (H, W) of one or two scales, the coarse one first → one score map (H, W)."""
     if len(score_maps) == 1:
         return score_maps[0]
     coarse, fine = score_maps
@@ -116,17 +118,17 @@ def choose(
     threshold: float | None,
     alone: float | None,
 ) -> tuple[Choice, list[float]]:
-    """How the supports are segmented best.
+    """Choose the settings that segment the supports best.
 
     Args:
-        trials: of all supports of a class.
-        coarse_weights: to choose from. The first is taken unless another is clearly better.
+        trials: trials of all supports of a class.
+        coarse_weights: weights to choose from. The first is taken unless another is clearly better.
         refiners: name → refiner, to choose from in the same way.
-        threshold: see `Choice`; None: to choose, too.
+        threshold: see `Choice`; None chooses the threshold, too.
         alone: see `choose_threshold`.
 
     Returns:
-        The choice, and the IoU that each support then has.
+        The choice, and the IoU of each support with it.
     """
     found: list[tuple[Choice, list[float]]] = []
     for weight in coarse_weights:
@@ -145,12 +147,12 @@ def choose(
 
 
 def choose_threshold(probabilities: Sequence[Tensor], masks: Sequence[Tensor], alone: float | None = None) -> float:
-    """The threshold that serves best.
+    """Choose the best threshold.
 
     Args:
-        probabilities: (H, W) in [0, 1], of N images.
-        masks: (H, W) in {0, 1, 255}, of the same.
-        alone: threshold that a single support is expected to serve best with; None: a half.
+        probabilities: (H, W) in [0, 1], for N images.
+        masks: (H, W) in {0, 1, 255}, for the same images.
+        alone: expected best threshold of a single support; None is 0.5.
     """
     expected, min_gain = (alone or HALF, MIN_GAIN_SINGLE) if len(masks) == 1 else (HALF, MIN_GAIN)
     scores = {t: [iou(p > t, mask) for p, mask in zip(probabilities, masks, strict=True)] for t in THRESHOLDS}
@@ -160,13 +162,13 @@ def choose_threshold(probabilities: Sequence[Tensor], masks: Sequence[Tensor], a
 
 
 def iou(prediction: Tensor, mask: Tensor) -> float:
-    """Of the foreground, (H, W) bool against (H, W) in {0, 1, 255}."""
+    """Foreground IoU of a prediction (H, W) bool and a mask (H, W) in {0, 1, 255}; 1 if both are empty."""
     intersection, union = intersection_and_union(prediction.to(torch.uint8), mask)
     return float(intersection[1] / union[1]) if union[1] else 1.0
 
 
 def support_reports(name: str, ious: Sequence[float]) -> list[SupportReport]:
-    """Of a class's supports; with two of them there is no telling which is the odd one."""
+    """Reports of a class's supports. With two supports none disagrees, as it is unclear which one is wrong."""
     found = []
     for i, value in enumerate(ious):
         others = [*ious[:i], *ious[i + 1 :]]
@@ -176,7 +178,7 @@ def support_reports(name: str, ious: Sequence[float]) -> list[SupportReport]:
 
 
 def mirrored(image: Array, mask: Array) -> tuple[Array, Array]:
-    """A copy of a support that is mirrored, darker and smaller, on a canvas of the same size."""
+    """A mirrored, darker and smaller copy of a support on a canvas of the same size."""
     height, width = mask.shape
     size = (max(1, round(width * SHRINK)), max(1, round(height * SHRINK)))
     borders = (0, height - size[1], 0, width - size[0])

@@ -1,4 +1,4 @@
-"""Plain values in files that anybody may have changed, held against what is expected of them."""
+"""Check plain values from files that anybody may have changed."""
 
 import math
 from collections.abc import Callable, Collection, Mapping
@@ -10,17 +10,17 @@ from qgnet.inference.presence import Calibration
 from qgnet.networks.score_maps import SCORE_MAPS
 
 SHOWN = 60
-"""Letters of a value that a message shows."""
+"""Most letters of a value in a message."""
 SAVED_AS = {"support_similarity": "usual"}
-"""Field of a calibration or a fitted class → its name in files, which has stayed."""
+"""Field of a calibration or a fitted class → its unchanged name in files."""
 
 
 class Field(NamedTuple):
-    """What a value must be.
+    """A rule for a value.
 
     Attributes:
-        expected: in words.
-        fits: whether a value is that.
+        expected: the rule in words.
+        fits: whether a value follows the rule.
     """
 
     expected: str
@@ -30,14 +30,14 @@ class Field(NamedTuple):
 def check_fields(
     where: str, content: Any, fields: Mapping[str, Field], remedy: str, missing: Collection[str] = ()
 ) -> None:
-    """InputError naming the first field of a file's part that is missing or does not fit.
+    """Raise InputError for the first field of a file's part that is missing or does not fit.
 
     Args:
-        where: names the part.
-        content: what was read.
-        fields: name → what must be there.
-        remedy: a sentence, what to do.
-        missing: names that need not be there.
+        where: name of the part, for the message.
+        content: the part as it was read.
+        fields: name → rule.
+        remedy: a sentence with the advice.
+        missing: names of optional fields.
     """
     if not isinstance(content, Mapping):
         raise InputError(f"{where} is {shortened(content)}; expected names and values. {remedy}")
@@ -50,18 +50,18 @@ def check_fields(
 
 
 def shortened(value: Any) -> str:
-    """The beginning of a value."""
+    """The beginning of a value as text."""
     text = " ".join(repr(value).split())
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number."""
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_list_of(fits: Callable[[Any], bool], length: int | None = None) -> Callable[[Any], bool]:
-    """Whether something is a list of what fits, of this length or of any from 1 on."""
+    """A check for lists whose items all fit, of this length or of any length from 1 on."""
 
     def all_fit(value: Any) -> bool:
         right = isinstance(value, list | tuple) and (len(value) == length if length is not None else len(value) > 0)
@@ -71,12 +71,12 @@ def is_list_of(fits: Callable[[Any], bool], length: int | None = None) -> Callab
 
 
 def optional(field: Field) -> Field:
-    """The same, or None."""
+    """The same rule, with None allowed."""
     return Field(f"{field.expected}, or nothing", lambda value: value is None or field.fits(value))
 
 
 def one_of(names: Collection[str]) -> Field:
-    """One of these names."""
+    """The rule that a value is one of these names."""
     return Field(f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names)
 
 
@@ -109,16 +109,16 @@ CALIBRATION = {
     "sides": SIDES,
     "bf16": FLAG,
 }
-"""In the order of the fields of :class:`Calibration`, of which older files lack the last ones."""
+"""Rules in the order of the fields of :class:`Calibration`; older files lack the last fields."""
 
 
 def plain(fields: NamedTuple) -> dict[str, Any]:
-    """A calibration or a fitted class as files hold it."""
+    """A calibration or a fitted class as a dictionary with the names in files."""
     return {SAVED_AS.get(name, name): value for name, value in fields._asdict().items()}
 
 
 def parse_calibration(where: str, content: Any, remedy: str) -> Calibration | None:
-    """A calibration of plain values; None of None. InputError if one of them is missing or is another."""
+    """A calibration from plain values; None for None. InputError if a value is missing or does not fit."""
     if content is None:
         return None
     check_fields(f"{where}, the calibration", content, CALIBRATION, remedy, ("usual", "sides", "bf16"))

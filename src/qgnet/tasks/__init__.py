@@ -1,1 +1,1 @@
-"""What is trained and tested: LightningModules over the networks."""
+"""Training and test: LightningModules over the networks."""

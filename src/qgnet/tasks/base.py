@@ -1,4 +1,4 @@
-"""What both LightningModules have in common: optimiser, schedule, and checkpoints that know where they come from."""
+"""Base of all LightningModules: optimiser, schedule, and checkpoints that record the files they started from."""
 
 import inspect
 import os
@@ -45,24 +45,24 @@ from qgnet.tasks.schedules import (
 )
 
 FILES = "frozen_files"
-"""Key of a checkpoint under which the sha256 of each weights file it was started from is kept."""
+"""Key in a checkpoint for the sha256 of each weights file that the training started from."""
 NORMALISATION = "normalisation"
-"""Key of a checkpoint under which mean and standard deviation of each encoder's images are kept."""
+"""Key in a checkpoint for mean and standard deviation of each encoder's input images."""
 HighStage = Annotated[int, Range(3, 4)]
 Weight = Annotated[float, Range(0)]
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-"""Those that keep float32 weights."""
+"""Precisions with float32 weights."""
 
 
 class Task(pl.LightningModule, metaclass=Checked):
     """A LightningModule over a plain network.
 
     Args:
-        optimizer: makes the optimiser from the trainable parameters; None where nothing is trained.
-        schedule: of the learning rate, applied at each step.
+        optimizer: creates the optimiser from the trainable parameters; None if nothing is trained.
+        schedule: schedule of the learning rate, applied at each step.
 
     Raises:
-        InputError: if the optimiser or the schedule refuses its settings.
+        InputError: if the optimiser or the schedule rejects its settings.
     """
 
     prefix = "model"
@@ -86,22 +86,22 @@ class Task(pl.LightningModule, metaclass=Checked):
 
     @property
     def evaluation(self) -> str:
-        """``test`` or ``val``: what the scores of the evaluation that runs are logged under."""
+        """Prefix of the logged scores of the current evaluation: ``test`` or ``val``."""
         return "test" if self.trainer.testing else "val"
 
     def load_starting_weights(self) -> None:
-        """Fill the network from the files that the settings name; InputError if that cannot be done."""
+        """Load the files that the settings name into the network; InputError if a file cannot be used."""
 
     @abstractmethod
     def check_data(self, data: Any) -> None:
-        """InputError for a DataModule that this task cannot work on; asked before the data are looked at."""
+        """Raise InputError for a DataModule that does not fit this task; called before the data are read."""
 
     def unused_settings(self) -> dict[str, list[str]]:
-        """Settings that have no effect because of others: the reason → their names."""
+        """Settings without effect because of other settings: reason → names."""
         return {}
 
     def _warn_of_unused_settings(self) -> None:
-        """Of those that differ from their defaults; a configuration on top of another may well have some."""
+        """Warn only of settings that differ from their defaults; combined configurations may contain such settings."""
         defaults = {name: p.default for name, p in inspect.signature(type(self).__init__).parameters.items()}
         for reason, names in self.unused_settings().items():
             values = {name: self.hparams.get(name) for name in names if name in defaults}
@@ -110,12 +110,12 @@ class Task(pl.LightningModule, metaclass=Checked):
                 rank_zero_warn(f"{reason}, so this has no effect: {', '.join(shown)}.")
 
     def setup(self, stage: str) -> None:
-        """Lay convolutions out for speed; let several processes train one network; warn of settings without effect.
+        """Warn of settings without effect, use the fastest memory layout, and prepare training in several processes.
 
-        Their batch norms are synchronised, and their buffers are equal without being sent.
+        With several processes, batch norms are synchronised, and buffers are equal without being sent.
 
         Raises:
-            InputError: for a precision that is not among `PRECISIONS`.
+            InputError: for a precision that is not in `PRECISIONS`.
         """
         if self.trainer.precision not in PRECISIONS:
             raise InputError(
@@ -123,13 +123,13 @@ class Task(pl.LightningModule, metaclass=Checked):
                 f"one of {', '.join(PRECISIONS)}."
             )
         self._warn_of_unused_settings()
-        self.net = self.net.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
+        self.net = self.net.to(memory_format=torch.channels_last)  # the fastest layout for convolutions
         if stage == "fit" and self.trainer.world_size > 1:
             self.net = synchronise_batch_norm(self.net, self.trainer.strategy.root_device.type)
             do_not_send_buffers(self)
 
     def on_fit_start(self) -> None:
-        """Load the starting weights, unless a checkpoint, which holds all weights, was restored before."""
+        """Load the starting weights, unless a checkpoint with all weights was restored before."""
         if not self.has_weights:
             self.load_starting_weights()
             self.has_weights = True
@@ -137,22 +137,22 @@ class Task(pl.LightningModule, metaclass=Checked):
     on_validation_start = on_test_start = on_predict_start = on_fit_start
 
     def check_schedule_length(self) -> None:
-        """InputError if the schedule ends before the training; asked before a run writes anything."""
+        """Raise InputError if the schedule ends before the training; called before a run writes anything."""
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, LRScheduler) and not isinstance(self._schedule, str):
             check_length(scheduler, self.trainer.estimated_stepping_batches)
 
     def on_train_start(self) -> None:
-        """Take the learning rate from the schedule: the number of steps is known now, of a longer training, too."""
+        """Set the learning rate from the schedule; the number of steps is known now, also for an extended training."""
         self.check_schedule_length()
         scheduler = self.lr_schedulers()
         if isinstance(self._schedule, str) and isinstance(scheduler, LambdaLR):
             follow_schedule(scheduler, scheduler.optimizer)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed dropout by ``seed_everything``, epoch and batch alone, so that a resumed run repeats it exactly.
+        """Seed dropout by ``seed_everything``, epoch and batch only, so that a resumed run repeats it exactly.
 
-        All processes draw the same, and each takes what belongs to its share of the batch.
+        All processes draw the same numbers, and each takes those of its share of the batch.
         """
         seed = os.environ.get("PL_GLOBAL_SEED")
         if seed is not None:
@@ -160,12 +160,12 @@ class Task(pl.LightningModule, metaclass=Checked):
             torch.manual_seed(int(np.random.SeedSequence(number).generate_state(1)[0]))
 
     def check_finite(self, names: Sequence[str], outputs: Tensor) -> None:
-        """Stop an evaluation, now or some batches later, if one of its outputs (B, …) is not finite."""
+        """Stop an evaluation, at once or some batches later, if one of its outputs (B, …) is not finite."""
         if self.finite_watch.add(names, outputs):
             self.require_finite()
 
     def require_finite(self) -> None:
-        """InputError if an output since the last look was not finite; waits for the device."""
+        """Raise InputError if an output since the last check was not finite; waits for the device."""
         name = self.finite_watch.first_not_finite()
         if name is None:
             return
@@ -176,10 +176,10 @@ class Task(pl.LightningModule, metaclass=Checked):
         raise InputError(not_finite(name, str(trainer.ckpt_path or source)))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The injected optimiser over what trains, and the schedule per step.
+        """The injected optimiser over the trainable parameters, and the schedule per step.
 
         Raises:
-            InputError: if the length of the training is not known, which the schedules with a name follow.
+            InputError: if the length of the training is unknown, because named schedules depend on it.
         """
         assert self._make_optimizer is not None
         if isinstance(self._schedule, str) and self.trainer.max_epochs == self.trainer.max_steps == -1:
@@ -192,18 +192,18 @@ class Task(pl.LightningModule, metaclass=Checked):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _factor(self, step: int) -> float:
-        """Of the learning rate at a step, where the schedule has a name.
+        """Factor of the learning rate at a step, for a schedule with a name.
 
-        The number of steps is asked for as late as possible: Lightning draws the first batches for it, which a resumed
-        run in the middle of an epoch can do only when its checkpoint has been loaded.
+        The number of steps is read as late as possible, because Lightning draws the first batches for it. A run that is
+        resumed in the middle of an epoch can do this only after its checkpoint is loaded.
         """
         progress = min(1.0, step / max(1, int(self.trainer.estimated_stepping_batches))) if step else 0.0
         return FACTORS[str(self._schedule)](progress)
 
     def log_means(self, stage: str, values: dict[str, Tensor], batch_size: int) -> None:
-        """Log scalars by the names ``<stage>/…``, as their means over all processes.
+        """Log scalars with the names ``<stage>/…``, as means over all processes.
 
-        One message carries all of them, and a training sends it only for the steps that are written down.
+        All scalars are reduced in one message; a training sends it only for logged steps.
         """
         if self.trainer.world_size > 1 and (stage != "train" or logs_this_step(self.trainer)):
             together = torch.stack([value.detach().float() for value in values.values()])
@@ -213,7 +213,7 @@ class Task(pl.LightningModule, metaclass=Checked):
         self.log_dict(named, batch_size=batch_size, add_dataloader_idx=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the sha256 of the files that the frozen parts came from, and each encoder's normalisation."""
+        """Save the sha256 of the weights files, each encoder's normalisation, the optimiser and the schedule."""
         if self._make_optimizer is not None:
             optimizer = sample_optimizer(self._make_optimizer)
             checkpoint[OPTIMIZER] = type(optimizer).__name__
@@ -225,10 +225,11 @@ class Task(pl.LightningModule, metaclass=Checked):
         return [(name, module) for name, module in self.named_modules() if isinstance(module, Encoder)]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the recorded sha256 and normalisation; subclasses compare the former with their settings.
+        """Restore the recorded sha256 and normalisation; subclasses compare the sha256 with their settings.
 
         Raises:
-            InputError: for another stage's or network's checkpoint, or to resume with another optimiser or schedule.
+            InputError: if the checkpoint is of another stage or network, or a resumed training has another optimiser or
+                schedule.
         """
         check_same_stage(self.state_dict(), checkpoint["state_dict"])
         trainer = trainer_of(self)
@@ -238,7 +239,7 @@ class Task(pl.LightningModule, metaclass=Checked):
             check_same_schedule(describe_schedule(self._schedule, optimizer), checkpoint)
         self.file_hashes = renamed(checkpoint.get(FILES, {}))
         recorded = checkpoint.get(NORMALISATION, {})
-        for name, encoder in self._encoders():  # before it was recorded, every encoder had ImageNet's
+        for name, encoder in self._encoders():  # older checkpoints lack it; their encoders have ImageNet's
             mean, std = recorded.get(name, IMAGENET)
             encoder.mean, encoder.std = tuple(mean), tuple(std)
         self.has_weights = True
@@ -246,18 +247,18 @@ class Task(pl.LightningModule, metaclass=Checked):
 
 
 def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
-    """Whether the optimiser steps with this training batch; not if more gradients are to be accumulated first."""
+    """Whether the optimiser makes a step with this training batch, instead of accumulating more gradients."""
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
 
 
 def is_logged(trainer: pl.Trainer, batch_idx: int) -> bool:
-    """Whether the trainer writes a line of metrics after this training batch."""
+    """Whether the trainer logs metrics after this training batch."""
     return ends_step(trainer, batch_idx) and logs_this_step(trainer)
 
 
 @contextmanager
 def as_setting_error() -> Iterator[None]:
-    """Raise a network's ValueError about its arguments as an InputError about the settings ``model.*``."""
+    """Turn a network's ValueError about its arguments into an InputError about the settings ``model.*``."""
     try:
         yield
     except ValueError as error:
@@ -265,12 +266,12 @@ def as_setting_error() -> Iterator[None]:
 
 
 def make_encoder(name: str, high_stage: int, dilated: bool = True) -> Encoder:
-    """An encoder from the user's settings; InputError if there is none of that name or stage."""
+    """An encoder from the user's settings; InputError for an unknown name or stage."""
     with as_setting_error():
         return create_encoder(name, high_stage, dilated)
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 images (…, 3, H, W) → float32 by ImageNet's mean and standard deviation, on their device."""
+    """uint8 images (…, 3, H, W) → float32, normalised by ImageNet's mean and standard deviation, on their device."""
     mean, std = (constants(x, images.device).view(3, 1, 1) for x in IMAGENET)
     return (images.float() / 255 - mean) / std

@@ -1,4 +1,4 @@
-"""Which classes a network was trained on: a test on them would not be a test on novel classes."""
+"""The training classes of a network: a test on them would not be a test on novel classes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -9,17 +9,17 @@ from datamodules.files.classes import canonical_class
 from qgnet.common.errors import some
 
 CLASSES = "classes"
-"""Key of a checkpoint under which they are kept."""
+"""Key in a checkpoint for the training classes."""
 
 
 @dataclass(frozen=True)
 class TrainedClasses:
-    """What a training has seen labelled, by name.
+    """The classes of a training, by name.
 
     Args:
         data: names of the DataModules.
-        base: the classes trained on.
-        novel: the classes kept out.
+        base: the training classes.
+        novel: the classes excluded from training.
     """
 
     data: tuple[str, ...]
@@ -28,7 +28,7 @@ class TrainedClasses:
 
     @classmethod
     def of(cls, data: EpisodeDataModule, earlier: "TrainedClasses | None") -> "TrainedClasses":
-        """Those of a training on ``data``, and of an earlier one that it resumes."""
+        """The classes of a training on ``data``, with those of an earlier training that it resumes."""
         modules, base = [data.dataset_name], names(data, data.base_classes)
         if earlier is not None:
             modules, base = [*earlier.data, *modules], [*earlier.base, *base]
@@ -36,16 +36,16 @@ class TrainedClasses:
 
     @classmethod
     def read(cls, checkpoint: dict[str, Any]) -> "TrainedClasses | None":
-        """Those that a checkpoint holds; None if it was made before they were kept."""
+        """The classes in a checkpoint; None if an older version wrote it without them."""
         found = checkpoint.get(CLASSES)
         return cls(**{key: tuple(value) for key, value in found.items()}) if found else None
 
     def write(self, checkpoint: dict[str, Any]) -> None:
-        """Put them into a checkpoint."""
+        """Save the classes in a checkpoint."""
         checkpoint[CLASSES] = {key: list(value) for key, value in asdict(self).items()}
 
     def among_novel(self, data: EpisodeDataModule) -> list[str]:
-        """The novel classes of ``data`` that were trained on; those of another data set in whatever spelling."""
+        """The novel classes of ``data`` that were trained on; for another data set, spellings may differ."""
         word = str.casefold if self.data == (data.dataset_name,) else canonical_class
         trained = {word(name) for name in self.base}
         return [name for name in names(data, data.novel_classes) if word(name) in trained]
@@ -59,5 +59,5 @@ class TrainedClasses:
 
 
 def names(data: EpisodeDataModule, numbers: Iterable[int]) -> list[str]:
-    """The names of classes."""
+    """The names of classes by their numbers."""
     return [data.class_names[number] for number in numbers]

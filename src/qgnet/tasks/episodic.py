@@ -1,4 +1,4 @@
-"""What tasks over episodes have in common: prediction, validation and test, with a control of the support."""
+"""Base of tasks over episodes: prediction, validation and test, with a support control."""
 
 from typing import Any, NamedTuple
 
@@ -27,17 +27,17 @@ LEAK_REMEDY = (
     "mean it, set --allow_trained_classes true; the result and the report will say so."
 )
 IMAGE_SIZE = "image_size"
-"""Key of a checkpoint under which the side of the network's square is kept."""
+"""Key in a checkpoint for the side of the network's square input."""
 TASK = "task"
-"""Key of a checkpoint under which the import path of its task is kept."""
+"""Key in a checkpoint for the import path of its task."""
 
 
 class Segmented(NamedTuple):
-    """What an evaluation's step gives to callbacks.
+    """The result of an evaluation step, for callbacks.
 
     Attributes:
-        output: of the network.
-        masks: B masks (h, w) uint8 in {0, 1} at the queries' own sizes.
+        output: output of the network.
+        masks: B masks (h, w) uint8 in {0, 1} at the original sizes of the queries.
     """
 
     output: Prediction
@@ -45,28 +45,28 @@ class Segmented(NamedTuple):
 
 
 REUSE_MB = 4096
-"""Keeps all supports of a fold of PASCAL-5i: ResNet-50, 473 px, float32."""
+"""Cache size in MB for all supports of a fold of PASCAL-5i with ResNet-50, 473 px, float32."""
 
 
 class EpisodicTask(Task):
-    """Segments the queries of episodes and scores the result.
+    """Segments the queries of episodes and scores the results.
 
     Args:
         reuse: an evaluation encodes each image once and caches the features. False encodes it for each episode; the
             result is the same.
-        reuse_mb: how much is kept at most, in MB per process and on its device.
-        args: as for :class:`Task`.
+        reuse_mb: size of this cache in MB, per process and on its device.
+        args: arguments of :class:`Task`.
 
     Attributes:
         method: its name in tables.
-        auxiliary_weight: of the mean loss of the level logits.
-        foreground_weight: of foreground pixels in the losses.
-        dice_weight: of the Dice loss of the prediction.
-        scores: of the last ``val`` and ``test``.
-        controls: of the last ``val`` and ``test``; None without episodes whose supports show an absent class.
-        image_size: side of the square that it is used with, in pixels; None before its first run.
-        trained: the classes that it was trained on; None before a training, and if its checkpoint records none.
-        allow_trained_classes: whether a test may ask for classes that it was trained on.
+        auxiliary_weight: weight of the mean loss of the level logits.
+        foreground_weight: weight of foreground pixels in the losses.
+        dice_weight: weight of the Dice loss of the prediction.
+        scores: ``val`` or ``test`` → its last scores.
+        controls: ``val`` or ``test`` → its last support control; None without episodes of an absent class.
+        image_size: side of the square images, in pixels; None before the first run.
+        trained: the training classes; None before a training, and if the checkpoint does not record them.
+        allow_trained_classes: whether a test may use classes of the training.
     """
 
     net: FewShotNetwork
@@ -86,11 +86,11 @@ class EpisodicTask(Task):
         self.allow_trained_classes = False
 
     def unused_settings(self) -> dict[str, list[str]]:
-        """The cache's size, where nothing is cached."""
+        """The size of the cache if nothing is cached."""
         return {} if self.hparams.get("reuse", True) else {"model.reuse is false": ["reuse_mb"]}
 
     def check_data(self, data: Any) -> None:
-        """Refuse a DataModule without episodes, or of an image size that the network does not take."""
+        """Raise InputError for a DataModule without episodes, or with an image size that the network does not take."""
         if not isinstance(data, EpisodeDataModule):
             raise InputError(
                 f"{type(self).__name__} works on episodes, but {type(data).__name__} has none. "
@@ -99,7 +99,7 @@ class EpisodicTask(Task):
         self.net.check_side(data.image_size, "data.image_size")
 
     def setup(self, stage: str) -> None:
-        """Check the DataModule; make the metrics."""
+        """Check the DataModule and create the metrics."""
         self.check_data(self.data)
         self.class_names = self.data.class_names
         self.image_size = self.data.image_size
@@ -108,7 +108,7 @@ class EpisodicTask(Task):
         super().setup(stage)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the image size, too, the classes trained on, and which task it is of."""
+        """Save also the image size, the training classes and the task's import path."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[TASK] = import_path(type(self))
         if self.image_size is not None:
@@ -117,16 +117,16 @@ class EpisodicTask(Task):
             self.trained.write(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the classes trained on, too."""
+        """Restore also the training classes."""
         super().on_load_checkpoint(checkpoint)
         self.trained = TrainedClasses.read(checkpoint)
         self.classes_known = self.trained is not None
 
     def on_fit_start(self) -> None:
-        """Load the starting weights; from here on the base classes are trained on.
+        """Load the starting weights; in a training, record the base classes as training classes.
 
         Raises:
-            InputError: if the novel classes were trained on before and ``allow_trained_classes`` is not set.
+            InputError: if novel classes are among the training classes and ``allow_trained_classes`` is not set.
         """
         super().on_fit_start()
         self.leaked_classes(refuse=not self.allow_trained_classes)
@@ -136,12 +136,12 @@ class EpisodicTask(Task):
     on_validation_start = on_test_start = on_fit_start
 
     def on_predict_start(self) -> None:
-        """As before a test, but for classes that were trained on there is only a warning."""
+        """Load the starting weights; only warn if novel classes are among the training classes."""
         super().on_fit_start()
         self.leaked_classes(refuse=False)
 
     def leaked_classes(self, refuse: bool) -> list[str] | None:
-        """The novel classes of this data that the network was trained on; None if its checkpoint records none.
+        """The novel classes of this data that the network was trained on; None if its checkpoint does not record them.
 
         Raises:
             InputError: if there are any and ``refuse`` is set.
@@ -159,11 +159,11 @@ class EpisodicTask(Task):
         return leaked
 
     def forward(self, episode: Episode) -> Prediction:
-        """The network on a batch of episodes."""
+        """Run the network on a batch of episodes."""
         return self.net(normalise(episode.query_image), normalise(episode.support_images), episode.support_masks)
 
     def training_step(self, episode: Episode, batch_idx: int) -> Tensor:
-        """Main and auxiliary loss of a batch."""
+        """The loss of a batch: main, auxiliary and Dice loss, weighted."""
         mask = episode.query_mask
         total = total_weight(mask, self.foreground_weight)
         if self.trainer.world_size > 1:
@@ -180,7 +180,7 @@ class EpisodicTask(Task):
         return loss
 
     def predict_step(self, episode: Episode, batch_idx: int) -> Segmented:
-        """Masks at the queries' own sizes."""
+        """Segment the queries; masks have the queries' original sizes."""
         output = self.inference.segment(self.net, episode)
         self.check_finite(episode.query_name, output.logits)
         sizes = zip(output.logits[:, 1] - output.logits[:, 0], episode.content_size, episode.original_size, strict=True)
@@ -188,7 +188,7 @@ class EpisodicTask(Task):
         return Segmented(output, [(score_map > 0).to(torch.uint8) for score_map in full])
 
     def validation_step(self, episode: Episode, batch_idx: int) -> Segmented:  # type: ignore[override]
-        """Segment and count."""
+        """Segment the queries and update the metrics."""
         segmented = self.predict_step(episode, batch_idx)
         for i, target in enumerate(episode.original_mask):
             other = int(episode.control_of[i])
@@ -201,7 +201,7 @@ class EpisodicTask(Task):
     test_step = validation_step  # type: ignore[assignment]
 
     def on_validation_epoch_start(self) -> None:
-        """Clear the cache: the weights may have changed."""
+        """Clear the cache, because the weights may have changed."""
         self.inference.clear()
 
     on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
@@ -218,7 +218,7 @@ class EpisodicTask(Task):
         self.inference.clear()
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/miou``, ``val/fb_iou``, each class's IoU, and the control of the support if there is one."""
+        """Log ``val/miou``, ``val/fb_iou``, the IoU of each class, and the support control if there is one."""
         self.on_predict_epoch_end()
         stage = self.evaluation
         score, control = self.metric.compute(), self.control.compute()
@@ -235,5 +235,5 @@ class EpisodicTask(Task):
 
 
 def import_path(task: type[EpisodicTask]) -> str:
-    """Module and name of a task, by which others find it."""
+    """Module and name of a task, for importing it."""
     return f"{task.__module__}.{task.__qualname__}"

@@ -1,4 +1,4 @@
-"""Encode each image of an evaluation once: a cache of features of bounded size."""
+"""Encode each image of an evaluation once: a feature cache of limited size."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -15,16 +15,16 @@ MB = 2**20
 
 
 class FeatureCache:
-    """Features of images, the least recently used evicted first. What is larger than the cache is not kept.
+    """Cache of image features. The least recently used are evicted first; those larger than the cache are not kept.
 
     Args:
-        max_bytes: of all that is cached.
+        max_bytes: most bytes of the whole cache.
 
     Attributes:
-        entries: key → what is cached, and its bytes.
-        low_priority: likewise, of what is cached only where nothing else needs the memory.
-        used: bytes that both take, never more than ``max_bytes``.
-        largest: bytes of the largest entry that was made, those of low priority left out.
+        entries: key → cached features and their bytes.
+        low_priority: the same for features that are cached only while no others need the memory.
+        used: bytes of both, never more than ``max_bytes``.
+        largest: bytes of the largest features that were computed, without those of low priority.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -35,7 +35,7 @@ class FeatureCache:
         self.low_priority: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
 
     def get(self, key: Hashable, encode: Callable[[], Any], low_priority: bool = False) -> Any:
-        """What is cached under the key, else what ``encode`` gives: a tensor, or tuples, lists and dicts of them."""
+        """The cached features of a key, else the result of ``encode``: a tensor, or tuples, lists and dicts of them."""
         entries = self.low_priority if low_priority else self.entries
         if key in entries:
             entries.move_to_end(key)
@@ -52,7 +52,7 @@ class FeatureCache:
         return value
 
     def evict(self, key: Hashable) -> None:
-        """Remove what is cached under the key, if anything is."""
+        """Remove the cached features of a key, if there are any."""
         for entries in (self.entries, self.low_priority):
             if key in entries:
                 self.used -= entries.pop(key)[1]
@@ -65,12 +65,12 @@ class FeatureCache:
 
 
 class CachedInference:
-    """Runs a network on episodes whose images return, each encoded once as long as the cache is large enough.
+    """Runs a network on episodes with repeated images, and encodes each image once if the cache is large enough.
 
-    Every image is encoded alone and every episode decoded alone, so the result is a function of images, masks and
-    weights: to the last bit the same whatever is cached, batched or done by another process.
+    Every image is encoded separately, and every episode is decoded separately. The result depends only on images, masks
+    and weights; it is the same to the last bit for any cache, batch and number of processes.
 
-    The features are as old as the weights they were made with: call :meth:`clear` before those change.
+    Cached features belong to the weights that computed them: call :meth:`clear` before the weights change.
 
     Args:
         megabytes: size of the cache per process; 0 caches nothing.
@@ -82,19 +82,19 @@ class CachedInference:
         self._query: Hashable = None
 
     def needed_mb(self) -> int:
-        """How many MB the largest encoded image takes if that is more than the cache has, else 0."""
+        """Size of the largest encoded image in MB if it does not fit into the cache, else 0."""
         cache = self.cache
         return -(-cache.largest // MB) if 0 < cache.max_bytes < cache.largest else 0
 
     def segment(self, net: FewShotNetwork, episode: Episode) -> Prediction:
         """The network's output on a batch of test episodes, without level logits.
 
-        A support is known by its name and class, a query by its name; of queries only the last is cached, for episodes
-        come grouped by query. What an image has in common as a query and as a support has low priority.
+        The key of a support is its name and class, and that of a query its name. Only the last query is cached, because
+        episodes are grouped by query. Features that queries and supports share have low priority.
 
         Args:
             net: in evaluation mode.
-            episode: a batch, neither augmented nor inverted.
+            episode: a batch without augmentation and inversion.
         """
         return concatenate([self._one(net, episode, i) for i in range(len(episode.query_name))])
 

@@ -1,4 +1,4 @@
-"""Outputs that are not finite: they would be taken for empty masks."""
+"""Detect outputs that are not finite, which would look like empty masks."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 EVERY = 50
-"""Batches after which a GPU is waited for, to see whether its outputs are finite."""
+"""Batches between two checks for finite outputs, each of which waits for a GPU."""
 
 
 def not_finite(name: str, source: str) -> str:
     """The message about an output with NaN or infinite values.
 
     Args:
-        name: of the image, or the images, that it is for.
-        source: where the weights are from.
+        name: name of the image or images of the output.
+        source: origin of the weights.
     """
     return (
         f"The network's output for {name} is not finite (NaN or infinite). Its weights are of {source}. Restore that "
@@ -23,20 +23,20 @@ def not_finite(name: str, source: str) -> str:
 
 
 class FiniteWatch:
-    """Keeps for each image whether the output was finite, on the device, so that no batch waits for a GPU."""
+    """Records on the device, for each image, whether the output is finite, so that no batch waits for a GPU."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self.flags: list[Tensor] = []
 
     def add(self, names: Sequence[str], outputs: Tensor) -> bool:
-        """Take up a batch, (B, …); whether it is time to look."""
+        """Record a batch of outputs (B, …); return whether a check is due."""
         self.names += names
         self.flags.append(torch.isfinite(outputs).reshape(len(outputs), -1).all(dim=1))
         return len(self.flags) >= EVERY
 
     def first_not_finite(self) -> str | None:
-        """Name of the first image since the last look whose output was not finite; waits for the device."""
+        """Name of the first image since the last check whose output is not finite, or None; waits for the device."""
         finite = torch.cat(self.flags).tolist() if self.flags else []
         name = self.names[finite.index(False)] if False in finite else None
         self.names, self.flags = [], []

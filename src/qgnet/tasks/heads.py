@@ -1,4 +1,4 @@
-"""Heads of others over a frozen encoder that is not dilated: HSNet and DCAMA."""
+"""Published heads over a frozen encoder without dilation: HSNet and DCAMA."""
 
 from typing import Any
 
@@ -30,16 +30,16 @@ class HeadSegmentation(TaskOverEncoder):
     Args:
         encoder: a timm model whose last three stages have the strides 8, 16 and 32; it is not dilated.
         encoder_weights: ``imagenet``, ``random``, or a file (state dict, or a prior extractor of stage 1).
-        foreground_weight: of foreground pixels in the loss; 1 is the papers'.
-        optimizer: takes the trainable parameters.
-        schedule: of the learning rate, applied at each step: ``constant`` (the papers'), ``poly``, ``cosine`` or
-            ``step``, or the class of a torch scheduler.
-        reuse: a validation, test or prediction encodes each image once and caches its features. False encodes it anew
+        foreground_weight: weight of foreground pixels in the loss; the papers use 1.
+        optimizer: optimiser of the trainable parameters.
+        schedule: schedule of the learning rate, applied at each step: ``constant`` (the papers'), ``poly``, ``cosine``
+            or ``step``, or the class of a torch scheduler.
+        reuse: a validation, test or prediction encodes each image once and caches its features. False encodes it again
             for each episode; the result is the same.
         reuse_mb: size of this cache in MB, per process and on its device; the least recently used is evicted first.
 
     Attributes:
-        network: class of the network, made of an encoder.
+        network: class of the network; it takes an encoder.
     """
 
     network: type[FewShotNetwork]
@@ -66,7 +66,7 @@ class HSNetSegmentation(HeadSegmentation):
     """HSNet (Min et al., ICCV 2021): hypercorrelation squeeze.
 
     Args:
-        kwargs: as for :class:`HeadSegmentation`.
+        kwargs: arguments of :class:`HeadSegmentation`.
     """
 
     network = HSNet
@@ -80,8 +80,8 @@ class DCAMASegmentation(HeadSegmentation):
     """DCAMA (Shi et al., ECCV 2022): dense cross-query-and-support attention weighted mask aggregation.
 
     Args:
-        optimizer: takes the trainable parameters.
-        kwargs: as for :class:`HeadSegmentation`.
+        optimizer: optimiser of the trainable parameters.
+        kwargs: arguments of :class:`HeadSegmentation`.
     """
 
     network = DCAMA

@@ -1,4 +1,4 @@
-"""Features of training images kept on disk: what a frozen encoder makes of an image is the same in every epoch."""
+"""Keep features of training images on disk, because a frozen encoder's features are the same in every epoch."""
 
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ from qgnet.networks.nested_tensors import all_tensors, concatenate, map_tensors
 
 
 class KeptFeatures:
-    """Features of single images in float16, in memory-mapped files. What finds no room is computed each time.
+    """Features of single images in float16, in memory-mapped files. Features without room are computed each time.
 
-    All features are rounded to float16, kept or not, so that a training does not depend on the room there is.
+    All features, stored or not, are rounded to float16, so that a training does not depend on the room.
 
     Args:
-        folder: for the files, made when the first features come.
-        max_bytes: of all files together.
+        folder: folder of the files, created with the first features.
+        max_bytes: most bytes of all files together.
 
     Attributes:
         rows: key of an image → its row in the files.
@@ -35,8 +35,8 @@ class KeptFeatures:
         """Features of a batch, float32.
 
         Args:
-            keys: of each image.
-            encode: gives the features of image i of the batch, nested tensors (1, ...) of one structure.
+            keys: one key per image.
+            encode: returns the features of image i of the batch, nested tensors (1, ...) of one structure.
         """
         return concatenate([self._one(key, lambda i=i: encode(i)) for i, key in enumerate(keys)])  # type: ignore[misc]
 
@@ -55,7 +55,7 @@ class KeptFeatures:
         return map_tensors(lambda feature: feature.float(), rounded)
 
     def _open(self, features: Any) -> None:
-        """Make files for as many images like this one as there is room for."""
+        """Create files for as many images of this size as there is room for."""
         tensors: list[Tensor] = all_tensors(features)
         self.structure = map_tensors(lambda tensor: tensor.new_empty(0), features)
         self.room = self.max_bytes // sum(tensor.nbytes for tensor in tensors)
@@ -64,4 +64,4 @@ class KeptFeatures:
         paths = [self.folder / f"{i}.float16" for i in range(len(tensors))]
         self.files = [np.memmap(path, np.float16, "w+", shape=shape) for path, shape in zip(paths, shapes, strict=True)]
         for path in paths:
-            path.unlink()  # the space is free again when the process ends, however it ends
+            path.unlink()  # the space is freed when the process ends, in whatever way

@@ -10,18 +10,18 @@ from qgnet.tasks.over_encoder import TaskOverEncoder, frozen_encoder
 
 
 class SupportMatching(TaskOverEncoder):
-    """Matches the support to the query on a frozen encoder's features; nothing is trained, so there is only a test.
+    """Matches the support to the query on a frozen encoder's features. There is only a test, since nothing is trained.
 
     Args:
         encoder: a timm model.
         encoder_weights: ``imagenet``, ``random``, or a file (state dict, or a prior extractor of stage 1).
-        high_stage: the encoder's last stage, 4 or 3. It and the one before are what is compared.
-        method: ``nearest`` (foreground against background position), ``prototype`` (means of both), ``ridge`` (ridge
-            regression on all positions), or ``sum`` (ridge and nearest). The test scores all four; this one is drawn
-            and stands in the report.
-        dilated: whether the encoder's last stages are dilated to stride 8, as QGNet's are. False leaves them as they
-            were trained.
-        reuse: the test encodes each image once and caches its features. False encodes it anew for each episode; the
+        high_stage: the encoder's last stage, 4 or 3. Its features and those of the stage before are compared.
+        method: ``nearest`` (nearest foreground and background positions), ``prototype`` (means of both), ``ridge``
+            (ridge regression on all positions), or ``sum`` (ridge and nearest). The test scores all four; this one is
+            drawn and listed in the report.
+        dilated: whether the encoder's last stages are dilated to stride 8, as in QGNet. False leaves them as they were
+            trained.
+        reuse: the test encodes each image once and caches its features. False encodes it again for each episode; the
             result is the same.
         reuse_mb: size of this cache in MB, per process and on its device.
     """
@@ -44,7 +44,7 @@ class SupportMatching(TaskOverEncoder):
         self.net = MatchingNetwork(frozen_encoder(encoder, high_stage, dilated), method)
 
     def setup(self, stage: str) -> None:
-        """As in every task over episodes; InputError for a training."""
+        """Set up as every task over episodes; InputError for a training."""
         if stage == "fit":
             raise InputError("Support matching has nothing to train. Use `lightning test` with this configuration.")
         super().setup(stage)

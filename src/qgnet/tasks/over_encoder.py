@@ -1,4 +1,4 @@
-"""What tasks over one frozen encoder have in common: its weights, and that a checkpoint belongs to them."""
+"""Base of tasks over an encoder: load its weights, and check that a checkpoint belongs to them."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from qgnet.weights.store import RANDOM, load_encoder_weights
 
 
 class TaskOverEncoder(EpisodicTask):
-    """A task whose network has an ``encoder``, which starts from weights in a file or of a name.
+    """A task whose network has an ``encoder`` that starts from named weights or from a file.
 
     Args:
         encoder_weights: ``imagenet``, ``random``, or a file (state dict, or a prior extractor of stage 1).
-        args: as for :class:`EpisodicTask`.
+        args: arguments of :class:`EpisodicTask`.
 
     Attributes:
-        files: setting → the file that it names, or a word such as ``imagenet``, or None.
+        files: setting → its file, a word such as ``imagenet``, or None.
     """
 
     def __init__(self, encoder_weights: str, *args: Any) -> None:
@@ -27,10 +27,10 @@ class TaskOverEncoder(EpisodicTask):
         self.files: dict[str, str | None] = {"encoder_weights": encoder_weights}
 
     def load_starting_weights(self) -> None:
-        """The encoder's, from ``encoder_weights``; keeps the sha256 of the file.
+        """Load the encoder from ``encoder_weights``; record the sha256 of the file.
 
         Raises:
-            InputError: if it cannot be used.
+            InputError: if the file cannot be used.
         """
         encoder = self.net.encoder
         assert isinstance(encoder, Encoder)
@@ -38,7 +38,7 @@ class TaskOverEncoder(EpisodicTask):
         self.file_hashes |= {"encoder_weights": digest} if digest else {}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that was trained on another encoder, or other priors, than the settings name."""
+        """Raise InputError if the checkpoint was trained with other encoder or prior weights than the settings name."""
         super().on_load_checkpoint(checkpoint)
         for setting, file in self.files.items():
             recorded = self.file_hashes.get(setting)
@@ -54,7 +54,7 @@ class TaskOverEncoder(EpisodicTask):
 
 
 def frozen_encoder(name: str, high_stage: int = 4, dilated: bool = True) -> Encoder:
-    """An encoder from the user's settings, which is never trained; InputError if there is none such."""
+    """An encoder from the user's settings that is never trained; InputError for an unknown name or stage."""
     encoder = make_encoder(name, high_stage, dilated)
     encoder.freeze()
     return encoder

@@ -1,4 +1,4 @@
-"""Stage 1: the prior extractor, by global-local contrastive learning on unlabelled images."""
+"""Stage 1: train the prior extractor by global-local contrastive learning on unlabelled images."""
 
 import math
 from pathlib import Path
@@ -29,16 +29,16 @@ from qgnet.weights.store import load_encoder_weights, save_prior_extractor
 
 PRIOR_FILE = "prior_extractor.ckpt"
 COLLAPSED = 0.05
-"""Spread of the embeddings below which they are as good as one point."""
+"""Spread of the embeddings below which they count as collapsed to one point."""
 
 
 def sgd(params: Any) -> torch.optim.Optimizer:
-    """MoCo's optimiser, its rate meant for 256 images per step."""
+    """MoCo's optimiser; its rate is for 256 images per step."""
     return torch.optim.SGD(params, lr=0.03, momentum=0.9, weight_decay=1e-4)
 
 
 class Descriptors(NamedTuple):
-    """What a predict step gives.
+    """The result of a predict step.
 
     Attributes:
         names: B image names.
@@ -50,7 +50,7 @@ class Descriptors(NamedTuple):
 
 
 class PriorMaps:
-    """Prior maps without stage 2: an encoder's weights, at the output stride that P has there.
+    """Prior maps without stage 2: an encoder's weights at the output stride of P in stage 2.
 
     Args:
         encoder: the key encoder.
@@ -62,7 +62,7 @@ class PriorMaps:
         self.follow(encoder)
 
     def follow(self, encoder: Encoder) -> None:
-        """Take over the key encoder's weights of this moment, and its device."""
+        """Copy the current weights of the key encoder, and move to its device."""
         self.encoder.to(next(encoder.parameters()).device)
         self.encoder.load_state_dict(encoder.state_dict())
         self.encoder.mean, self.encoder.std = encoder.mean, encoder.std
@@ -79,25 +79,27 @@ class GlobalLocalPretraining(Task):
 
     Args:
         encoder: a timm model.
-        encoder_weights: where to start: ``random``, ``imagenet`` or a file.
+        encoder_weights: starting weights: ``random``, ``imagenet`` or a file.
         high_stage: the last stage, 4 (the paper) or 3.
         dim: dimensions of the embedding.
         queue_size: number of negatives (MoCo v2: 65,536); keep it below the number of images.
-        momentum: of the key encoder's moving average.
-        temperature: of the softmax.
-        global_global: weight of the pairs of two global views; 0 takes the term out.
-        local_global: weight of the pairs of a patch and a global view.
-        local_local: weight of the pairs of two patches. What no term with a weight needs is not computed.
-        patch_queue: take the negatives of ``local_local`` from a queue of patches' keys; without it they are the global
-            views' keys, as those of the other terms, which "patch or whole" alone tells apart.
-        schedule: of the learning rate, applied at each step: ``cosine`` to 0 (MoCo v2), ``step``: a tenth at 60 % and
-            again at 80 % of the training (MoCo v1), ``poly`` or ``constant``; or the class of a torch scheduler.
-        optimizer: takes the query encoder's parameters.
+        momentum: momentum of the key encoder's moving average.
+        temperature: temperature of the softmax.
+        global_global: weight of the pairs of two global views; 0 removes the term.
+        local_global: weight of the pairs of a patch and a global view; 0 removes the term.
+        local_local: weight of the pairs of two patches; 0 removes the term. Embeddings of removed terms are not
+            computed.
+        patch_queue: take the negatives of ``local_local`` from a queue of patch keys. Without it, they are keys of
+            global views, as in the other terms, and differ from patches simply by showing whole images.
+        schedule: schedule of the learning rate, applied at each step: ``cosine`` to 0 (MoCo v2), ``step``: a tenth at
+            60 % and again at 80 % of the training (MoCo v1), ``poly`` or ``constant``; or the class of a torch
+            scheduler.
+        optimizer: optimiser of the query encoder's parameters.
     """
 
     net: MomentumPair
     prior_maps: PriorMaps | None = None
-    """Made for the first validation."""
+    """Created for the first validation."""
 
     def __init__(
         self,
@@ -121,13 +123,13 @@ class GlobalLocalPretraining(Task):
         self.temperature = temperature
         self.term_weights = dict(zip(PAIR_KINDS, (global_global, local_global, local_local), strict=True))
         self.pending: list[Tensor] = []
-        """Keys of this optimiser step that are not in the queue yet, (2, B, dim) each; with those of patches (4, …)."""
+        """Keys of this optimiser step that are not in the queue yet, (2, B, dim) each; (4, B, dim) with patch keys."""
         self.map_quality = MapQuality()
         pair = make_encoder(encoder, high_stage, dilated=False)
         self.net = MomentumPair(pair, dim, queue_size, momentum, patch_queue)
 
     def load_starting_weights(self) -> None:
-        """Both encoders from ``encoder_weights``; folded batch norms are recalibrated on the first training images."""
+        """Load both encoders from ``encoder_weights``; recalibrate folded batch norms on the first training images."""
         encoder = self.net.query.encoder
         digest = load_encoder_weights(encoder, self.encoder_weights, "model.encoder_weights")
         if digest:
@@ -140,11 +142,11 @@ class GlobalLocalPretraining(Task):
         self.net.copy_query_to_key()
 
     def unused_settings(self) -> dict[str, list[str]]:
-        """The queue of patches' keys, where no term takes its negatives from it."""
+        """The queue of patch keys if no term takes its negatives from it."""
         return {} if self.term_weights["local_local"] else {"model.local_local is 0": ["patch_queue"]}
 
     def setup(self, stage: str) -> None:
-        """Refuse a DataModule without views and weights that train nothing."""
+        """Raise InputError for a DataModule without views, and for weights of the terms that are all 0."""
         if not any(self.term_weights.values()):
             raise InputError(
                 f"The weights of the terms are {self.term_weights}; expected at least one above 0. Set "
@@ -163,7 +165,7 @@ class GlobalLocalPretraining(Task):
         self.net.key.encoder.check_side(data.map_size, "data.map_size")
 
     def on_train_start(self) -> None:
-        """Warn of a queue that holds each image several times."""
+        """Warn if the queue is longer than the list of training images."""
         super().on_train_start()
         images = len(self.data.data["train"])
         if len(self.net.queue) > images:
@@ -173,7 +175,7 @@ class GlobalLocalPretraining(Task):
             )
 
     def training_step(self, views: Views, batch_idx: int) -> Tensor:
-        """The weighted sum of the terms. Once per optimiser step the key encoder moves first, and the queue last."""
+        """The weighted sum of the terms. Each optimiser step first updates the key encoder, and last the queue."""
         if not self.pending:
             self.net.update_key()
         loss, keys = self._loss(views, "train")
@@ -185,9 +187,9 @@ class GlobalLocalPretraining(Task):
         return loss
 
     def _of_all_processes(self, keys: Tensor) -> Tensor:
-        """(V, B, D) of this process → (V, B · processes, D), in the order of the images' running numbers.
+        """Keys (V, B, D) of this process → (V, B · processes, D) of all, in the order of the images' running numbers.
 
-        Of R processes, number r gets the images r, r + R, …
+        Process r of R gets the images r, r + R, …
         """
         if self.trainer.world_size == 1:
             return keys
@@ -196,7 +198,7 @@ class GlobalLocalPretraining(Task):
         return gathered.permute(1, 2, 0, 3).flatten(1, 2)
 
     def on_validation_epoch_start(self) -> None:
-        """Give the key encoder of this moment to the prior maps."""
+        """Use the current key encoder for the prior maps."""
         self.map_quality.reset()
         self.prior_maps = self.prior_maps or PriorMaps(self.net.key.encoder)
         self.prior_maps.follow(self.net.key.encoder)
@@ -204,7 +206,7 @@ class GlobalLocalPretraining(Task):
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Views | ObjectImages, batch_idx: int, dataloader_idx: int = 0) -> Tensor | None:
-        """The same terms on held-out views, without touching the queue; the prior maps (B, 1, S, S) of other images."""
+        """Compute the terms on held-out views without changing the queue; return prior maps (B, 1, S, S) of images."""
         if isinstance(batch, Views):
             loss, _ = self._loss(batch, self.evaluation)
             self.check_finite([f"a batch with {batch.name[0]}"], loss[None])
@@ -219,18 +221,18 @@ class GlobalLocalPretraining(Task):
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        """Log the prior maps' quality, and warn if the features have collapsed."""
+        """Log the quality of the prior maps; warn if the embeddings have collapsed."""
         self.on_test_epoch_end()
         spread = float(self.trainer.callback_metrics.get("val/spread", 1.0))
         per_batch = min(self.data.batch_size, len(self.data.data["val"]) // self.trainer.world_size)
-        if spread < COLLAPSED and per_batch > 1 and not self.trainer.sanity_checking:  # a single one has no spread
+        if spread < COLLAPSED and per_batch > 1 and not self.trainer.sanity_checking:  # one embedding has no spread
             rank_zero_warn(
                 f"The embeddings have collapsed: their spread is {spread:.3f} (1: all over the sphere, 0: one point). "
                 "Lower the learning rate or the momentum of the key encoder, or enlarge the queue."
             )
 
     def on_test_epoch_end(self) -> None:
-        """Log the prior maps' quality."""
+        """Log the quality of the prior maps."""
         self.require_finite()
         score = self.map_quality.compute()
         if not math.isnan(score.average_precision):
@@ -238,13 +240,13 @@ class GlobalLocalPretraining(Task):
             self.log_dict({f"{stage}/prior_ap": score.average_precision, f"{stage}/prior_iou": score.iou})
 
     def on_predict_epoch_end(self) -> None:
-        """InputError if a descriptor is not finite."""
+        """Raise InputError if a descriptor is not finite."""
         self.require_finite()
 
     def _loss(self, views: Views, stage: str) -> tuple[Tensor, Tensor]:
-        """Loss, and the (2, B, dim) keys of the global views; (4, B, dim) with those of patches, if they are kept."""
+        """The loss, and the keys of the global views (2, B, dim); (4, B, dim) with patch keys if they have a queue."""
         net, batch = self.net, len(views.name)
-        negatives = net.queue.clone()  # enqueueing after the step must not touch what backward needs
+        negatives = net.queue.clone()  # backward needs it unchanged by the enqueueing after the step
         patch_negatives = None if net.patch_queue is None else net.patch_queue.clone()
         global_views = [normalise(v) for v in views.global_views.unbind(1)]
         patches = normalise(views.local_patches).transpose(0, 1).flatten(0, 1)
@@ -264,24 +266,24 @@ class GlobalLocalPretraining(Task):
             logged[f"accuracy/{kind}"] = contrastive_accuracy(query, key, others)
         logged["spread"] = spread(view_pairs(on[0], embedded)[0][0])
         logged["fallback_share"] = views.fallback.float().mean()
-        if stage == "train":  # on the device of the others, as they are reduced together
+        if stage == "train":  # on the device of the others, because they are reduced together
             logged["queue_age"] = torch.full((), self._queue_age(len(key_globals) * batch), device=loss.device)
         self.log_means(stage, logged, batch)
         return loss, torch.stack([*key_globals, *key_locals] if net.patch_queue is not None else key_globals)
 
     def _queue_age(self, keys: int) -> float:
-        """Steps since the oldest key of the queue came in, with so many keys per process and batch."""
+        """Steps since the oldest key entered the queue, for this number of keys per process and batch."""
         keys_of_a_step = keys * self.trainer.world_size * self.trainer.accumulate_grad_batches
         return float(min(self.global_step, math.ceil(len(self.net.queue) / keys_of_a_step)))
 
     def predict_step(self, views: Views, batch_idx: int) -> Descriptors:
-        """A descriptor per image, from its first global view."""
+        """Compute a descriptor per image from its first global view."""
         descriptors = self.net.key.descriptor(normalise(views.global_views[:, 0]))
         self.check_finite(views.name, descriptors)
         return Descriptors(views.name, F.normalize(descriptors.float(), dim=1))
 
     def on_train_end(self) -> None:
-        """Leave the key encoder as ``prior_extractor.ckpt`` in the run's folder."""
+        """Save the key encoder as ``prior_extractor.ckpt`` in the run's folder."""
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             folder = Path(self.trainer.default_root_dir)
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What must be as in the checkpoint: the stage, the network; to resume a training, its optimiser and schedule, too."""
+"""Compare the settings with a checkpoint: stage and network; for a resumed training, also optimiser and schedule."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,19 +12,19 @@ from qgnet.common.settings import FINITE, check, renamed
 from qgnet.weights.files import mismatches
 
 OPTIMIZER = "optimizer"
-"""Key of a checkpoint under which the optimiser's class is kept."""
+"""Key in a checkpoint for the optimiser's class."""
 SCHEDULE = "schedule"
-"""Key of a checkpoint under which the schedule's name, or its class and settings, are kept."""
+"""Key in a checkpoint for the schedule's name, or its class and settings."""
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 def sample_optimizer(optimizer: MakeOptimizer) -> Optimizer:
-    """One over a single parameter, to look at its settings."""
+    """An optimiser over a single parameter, for reading its settings."""
     return optimizer([nn.Parameter(torch.zeros(1, 1))])
 
 
 def check_same_stage(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """InputError for a checkpoint of stage 1 in stage 2, or the other way round; stage 1's weights have a queue."""
+    """Raise InputError for a checkpoint of the other stage; only weights of stage 1 have a queue."""
     queue = "net.queue"
     if queue in found and queue not in own:
         raise InputError(
@@ -39,7 +39,7 @@ def check_same_stage(own: Mapping[str, Any], found: Mapping[str, Any]) -> None:
 
 
 def check_same_network(own: Mapping[str, Tensor], settings: Mapping[str, Any], checkpoint: dict[str, Any]) -> None:
-    """InputError, with the settings that differ, for weights of other names or shapes."""
+    """Raise InputError, with the settings that differ, if weights have other names or shapes."""
     wrong = [key for keys in mismatches(own, checkpoint["state_dict"]).values() for key in keys]
     if not wrong:
         return
@@ -57,17 +57,17 @@ def check_same_network(own: Mapping[str, Tensor], settings: Mapping[str, Any], c
 
 
 def check_same_optimizer(optimizer: Optimizer, checkpoint: dict[str, Any]) -> None:
-    """InputError unless the training to resume had this optimiser: its state, settings included, is restored."""
+    """Raise InputError if the resumed training had another optimiser, whose state and settings would be restored."""
     if "optimizer_states" not in checkpoint:
         raise InputError(
             "The checkpoint holds weights alone (save_weights_only): a training can't be resumed from it. Give "
             "checkpoints/last.ckpt of its run; a test takes weights alone."
         )
-    if not checkpoint["optimizer_states"]:  # imported weights, with which a training begins
+    if not checkpoint["optimizer_states"]:  # imported weights start a new training
         return
     had = checkpoint["optimizer_states"][0]["param_groups"][0]
     now = optimizer.param_groups[0]
-    had = had | {"lr": had.get("initial_lr", had["lr"])}  # without the schedule
+    had = had | {"lr": had.get("initial_lr", had["lr"])}  # the rate before the schedule
     kind = type(optimizer).__name__
     differing = [f"is {kind}, was {checkpoint[OPTIMIZER]}"] if checkpoint.get(OPTIMIZER, kind) != kind else []
     differing += [
@@ -83,7 +83,7 @@ def check_same_optimizer(optimizer: Optimizer, checkpoint: dict[str, Any]) -> No
 
 
 def check_same_schedule(schedule: str, checkpoint: dict[str, Any]) -> None:
-    """InputError unless the training to resume had this schedule, whose state is restored."""
+    """Raise InputError if the resumed training had another schedule, whose state would be restored."""
     had = checkpoint.get(SCHEDULE, schedule)
     if checkpoint["lr_schedulers"] and had != schedule:  # imported weights have none
         raise InputError(
@@ -93,7 +93,7 @@ def check_same_schedule(schedule: str, checkpoint: dict[str, Any]) -> None:
 
 
 def check_optimizer(optimizer: MakeOptimizer) -> None:
-    """InputError if one cannot be made, or a setting is infinite or NaN."""
+    """Raise InputError if an optimiser cannot be created, or a setting is infinite or NaN."""
     try:
         made = sample_optimizer(optimizer)
     except (ValueError, TypeError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: by one of these names, or one of torch's schedulers."""
+"""Learning-rate schedules: one of the names in `FACTORS`, or a scheduler of torch."""
 
 import math
 import warnings
@@ -14,38 +14,38 @@ from qgnet.common.settings import FINITE, check
 MakeScheduler = Callable[[Optimizer], LRScheduler]
 Schedule = Literal["poly", "cosine", "step", "constant"] | MakeScheduler
 POLY_POWER = 0.9
-"""Of the poly schedule per iteration (released code)."""
+"""Exponent of the poly schedule, applied per iteration (released code)."""
 FACTORS: dict[str, Callable[[float], float]] = {
     "poly": lambda progress: (1 - progress) ** POLY_POWER,
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
     "step": lambda progress: 0.1 ** ((progress >= 0.6) + (progress >= 0.8)),
     "constant": lambda progress: 1.0,
 }
-"""Factor of the learning rate at a progress of the training from 0 to 1: the paper's, MoCo v2's, MoCo v1's, none."""
+"""Name → factor of the learning rate at a progress in [0, 1]: the paper's, MoCo v2's, MoCo v1's, none."""
 
 
 def make_scheduler(schedule: Schedule, optimizer: Optimizer, factor: Callable[[int], float]) -> LRScheduler:
-    """The scheduler of a training, which is stepped with the optimiser.
+    """Create the scheduler of a training; it makes a step with each step of the optimiser.
 
     Args:
-        schedule: a name of `FACTORS`, or what makes a scheduler.
-        optimizer: whose rate it sets.
-        factor: of the learning rate at a step, by the schedule's name.
+        schedule: a name in `FACTORS`, or a function that creates a scheduler.
+        optimizer: the optimiser of the learning rate.
+        factor: factor of the learning rate at a step, for a schedule with a name.
     """
     return LambdaLR(optimizer, factor) if isinstance(schedule, str) else schedule(optimizer)
 
 
 def follow_schedule(scheduler: LambdaLR, optimizer: Optimizer) -> None:
-    """Give the optimiser the rates of the step it is at.
+    """Set the optimiser's learning rates for its current step.
 
-    Those in a checkpoint are for the training's length then; a resumed training may be longer.
+    The rates in a checkpoint belong to the earlier length of the training; a resumed training may be longer.
     """
     for group, base, factor in zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
         group["lr"] = base * factor(scheduler.last_epoch)
 
 
 def check_length(scheduler: LRScheduler, steps: float) -> None:
-    """InputError for a scheduler that has an end, and that before the training's."""
+    """Raise InputError if a scheduler ends before the training."""
     if isinstance(scheduler, OneCycleLR) and scheduler.total_steps < steps < math.inf:
         raise InputError(
             f"model.schedule is OneCycleLR with {scheduler.total_steps} steps, but the training has {steps}. Give it "
@@ -54,9 +54,9 @@ def check_length(scheduler: LRScheduler, steps: float) -> None:
 
 
 def check_schedule(schedule: Schedule, optimizer: Optimizer) -> None:
-    """InputError if a scheduler cannot be made for the optimiser, or follows a metric instead of the steps.
+    """Raise InputError if a scheduler cannot be created for the optimiser, or follows a metric instead of the steps.
 
-    A setting that is infinite or NaN, or with which its first step fails, is refused, too.
+    Settings that are infinite or NaN, or with which the first step fails, are refused, too.
     """
     settings = getattr(schedule, "keywords", {})
     check({name: [FINITE] for name in settings}, settings, "model.schedule")
@@ -64,7 +64,7 @@ def check_schedule(schedule: Schedule, optimizer: Optimizer) -> None:
         made = make_scheduler(schedule, optimizer, lambda step: 1.0)
         if not isinstance(made, ReduceLROnPlateau):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the optimiser has made no step
+                warnings.simplefilter("ignore")  # a warning that the optimiser has made no step
                 made.step()
     except (ArithmeticError, KeyError, ValueError, TypeError, RuntimeError) as error:
         reason = str(error.args[0]).split("\n")[0].rstrip(".")
@@ -77,7 +77,7 @@ def check_schedule(schedule: Schedule, optimizer: Optimizer) -> None:
 
 
 def describe_schedule(schedule: Schedule, optimizer: Optimizer) -> str:
-    """What a checkpoint keeps of it: its name, or its class and settings."""
+    """The schedule as text for a checkpoint: its name, or its class and settings."""
     if isinstance(schedule, str):
         return schedule
     settings: dict[str, Any] = getattr(schedule, "keywords", {})

@@ -27,14 +27,14 @@ HOW_TO_GET = {
 
 
 def sgd(params: Any) -> torch.optim.Optimizer:
-    """The paper's optimiser; 0.025 is the base rate 0.0025 times the 10 that the released schedule multiplies in."""
+    """The paper's optimiser; 0.025 is the base rate 0.0025 times the factor 10 of the released schedule."""
     return torch.optim.SGD(params, lr=0.025, momentum=0.9, weight_decay=1e-4)
 
 
 LEVELS = each_number(
     "whole sides above 1, or ratios above 0 and up to 1", lambda level: 0 < level <= 1 or (level > 1 and level % 1 == 0)
 )
-"""Of the FEM's pyramid."""
+"""Rule for the levels of the FEM's pyramid."""
 
 
 class FewShotSegmentation(TaskOverEncoder):
@@ -45,27 +45,29 @@ class FewShotSegmentation(TaskOverEncoder):
         encoder_weights: ``imagenet``, ``random``, or a file (state dict, or a prior extractor of stage 1).
         freeze_encoder: E is never trained (the paper's setting). False fine-tunes it.
         prior_encoder: P, a timm model.
-        prior_weights: the prior_extractor.ckpt of stage 1, or another file of weights, or ``random``.
-        self_correspondence: False leaves the prior map out, and P with it, which is PFENet (and called so in results).
-        cross_correspondence: False leaves the guided map out of the FEM; it is still drawn and scored as a baseline.
-        bank_size: null: the priors are P's feature of the query itself (the released code). A number: that many priors,
-            the same for every query, from ``prior_bank``; P itself is then not needed.
+        prior_weights: the prior_extractor.ckpt of stage 1, another file of weights, or ``random``.
+        self_correspondence: False removes the prior map and P. The network is then PFENet, also in results.
+        cross_correspondence: False removes the guided map from the FEM; it is still drawn and scored as a baseline.
+        bank_size: null takes P's feature of the query itself as the priors (the released code). A number takes that
+            many priors from ``prior_bank``, the same for every query; P is then not needed.
         prior_bank: file written by ``qgnet prior-bank``.
         high_stage: last stage of both encoders, 4 (the paper) or 3.
-        dilated: the encoders' last stages are kept at an eighth of the image's side (the paper). False leaves them as
-            they were trained, a sixteenth and a 32nd: better where dilation harms them, as EfficientNets.
+        dilated: the last stages of the encoders keep stride 8 by dilation (the paper). False keeps their trained
+            strides 16 and 32, which is better for encoders that dilation harms, such as EfficientNets.
         width: channels of the head.
-        levels: the FEM's pyramid: sides above 1, ratios of the feature side up to 1.
-        auxiliary_weight: of the FEM levels' mean cross-entropy.
-        score_maps: training-free matching of the support, ``nearest``, ``prototype``, ``ridge`` or ``sum``, as further
-            region maps of the FEM. Empty is the paper's.
-        add_to_score_maps: True adds the FEM's logits to them, each with a learnt weight. False is the paper's.
-        foreground_weight: of foreground pixels in both losses. 1 is the paper's; more makes up for a short training
-            on few classes, after which novel classes are recognised, but with less confidence than base classes.
-        optimizer: takes the trainable parameters.
-        schedule: of the learning rate, applied at each step: ``poly`` (the released code), ``cosine``, ``step``
-            (a tenth at 60 % and again at 80 % of the training) or ``constant``; or the class of a torch scheduler.
-        reuse: a validation, test or prediction encodes each image once and caches its features. False encodes it anew
+        levels: levels of the FEM's pyramid: sides above 1, or ratios of the feature side up to 1.
+        auxiliary_weight: weight of the mean cross-entropy of the FEM's levels.
+        score_maps: training-free matching of the support, ``nearest``, ``prototype``, ``ridge`` or ``sum``, as
+            additional region maps of the FEM. The paper has none.
+        add_to_score_maps: True adds the FEM's logits to the score maps, each with a learnt weight. The paper's is
+            False.
+        foreground_weight: weight of foreground pixels in both losses. The paper's is 1. A larger weight helps after a
+            short training on few classes, where novel classes get less confidence than base classes.
+        optimizer: optimiser of the trainable parameters.
+        schedule: schedule of the learning rate, applied at each step: ``poly`` (the released code), ``cosine``,
+            ``step`` (a tenth at 60 % and again at 80 % of the training) or ``constant``; or the class of a torch
+            scheduler.
+        reuse: a validation, test or prediction encodes each image once and caches its features. False encodes it again
             for each episode; the result is the same.
         reuse_mb: size of this cache in MB, per process and on its device; the least recently used is evicted first.
     """
@@ -117,7 +119,7 @@ class FewShotSegmentation(TaskOverEncoder):
         self.files |= self.prior_files
 
     def unused_settings(self) -> dict[str, list[str]]:
-        """Those of priors where there are none or others, too."""
+        """Also settings of priors that are not used."""
         size = self.net.prior_bank and len(self.net.prior_bank.vectors)
         if self.net.prior_bank is None and self.net.prior_encoder is None:
             reason, names = "model.self_correspondence is false", ["prior_encoder", "bank_size", *self.prior_files]
@@ -128,19 +130,19 @@ class FewShotSegmentation(TaskOverEncoder):
         return {reason: names, **super().unused_settings()}
 
     def setup(self, stage: str) -> None:
-        """As in every task over episodes; several processes drop what one would."""
+        """Set up as every task over episodes; make dropout in several processes equal to that in one."""
         super().setup(stage)
         if stage == "fit" and self.trainer.world_size > 1:
             rank, processes = self.global_rank, self.trainer.world_size
             synchronise_dropout(self.net.reduce_support, rank, processes, self.data.shots)
             shared = ["reduce_query", "reduce_self", "enrichment"]
-            shared += [] if self.net.prior_bank else ["reduce_priors"]  # a bank is the same for all processes
+            shared += [] if self.net.prior_bank else ["reduce_priors"]  # all processes have the same bank
             for name in shared:
-                if hasattr(self.net, name):  # two of them come with self-correspondence
+                if hasattr(self.net, name):  # two of them need self-correspondence
                     synchronise_dropout(getattr(self.net, name), rank, processes)
 
     def load_starting_weights(self) -> None:
-        """E from ``encoder_weights``, the priors from their file; keeps the sha256 of the files.
+        """Load E from ``encoder_weights`` and the priors from their file; record the sha256 of the files.
 
         Raises:
             InputError: if a file cannot be used, or a bank of priors is given without its size.
@@ -172,6 +174,6 @@ class FewShotSegmentation(TaskOverEncoder):
         return file
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """As over any encoder; weights of earlier versions have their names of today."""
+        """Restore as over any encoder; weights of earlier versions get their current names first."""
         rename_old_weights(self.net, checkpoint["state_dict"], "net.")
         super().on_load_checkpoint(checkpoint)

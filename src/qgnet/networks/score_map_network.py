@@ -120,7 +120,8 @@ class Correction(nn.Module):
 
     def forward(self, maps: Tensor, scored: Tensor, edges: Sequence[Tensor]) -> Tensor:
         """(B, maps, h, w), of which `SCORED` (B, 3, h, w) are added up, and edge levels → (B, 1, h', w')."""
-        heights = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)  # normalisation takes it from the maps
+        # how high the score maps are, which the normalisation removes
+        heights = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
         x = self.blocks(F.relu(self.stem(maps) + self.level(heights)[:, :, None, None]))
         score = self.coarse(x) + (self.weights.view(-1, 1, 1) * scored).sum(dim=1, keepdim=True)
         for level, seen in zip(self.edges, edges, strict=True):

@@ -40,11 +40,20 @@ from qgnet.tasks.base import normalise
 
 
 class Photo(NamedTuple):
-    """A photograph with everything that episodes need of it, in float16; supports by their class."""
+    """A photograph with everything that episodes need of it.
+
+    Attributes:
+        query: it as a query, in float16.
+        supports: class → it as a support of this class, in float16.
+        mean: (1, C) mean of the features that a score goes by.
+        inside: (1, S, S) bool, where its square is not padding.
+        masks: class → (S, S) in {0, 1, 255}.
+        shown: classes that cover enough of it to count as shown.
+    """
 
     query: Any
     supports: dict[int, Any]
-    features: Tensor
+    mean: Tensor
     inside: Tensor
     masks: dict[int, Tensor]
     shown: set[int]
@@ -120,9 +129,7 @@ def read(model: Model, source: LabelledImages, options: argparse.Namespace) -> l
 
 def centre_of(photos: Sequence[Photo]) -> Tensor:
     """(C,) mean feature of photographs, each counting alike."""
-    size = (photos[0].features.shape[-2], photos[0].features.shape[-1])
-    means = [mean_feature(p.features.float().flatten(2), valid_positions(p.inside, size).float()) for p in photos]
-    return torch.cat(means).mean(dim=0)
+    return torch.cat([photo.mean for photo in photos]).mean(dim=0)
 
 
 @torch.inference_mode()
@@ -155,11 +162,14 @@ def encode(model: Model, source: LabelledImages, i: int, least: int) -> Photo:
     shared = net.shared_features(square)
     query = net.encode_query(square, shared)
     supports = {c: net.encode_support(square, mask[None], shared) for c, mask in masks.items()}
-    compared = net.presence_features(query, net.stack_shots([next(iter(supports.values()))]))
+    nothing = torch.zeros(1, model.image_size, model.image_size, dtype=torch.uint8)
+    compared = net.presence_features(query, net.stack_shots([net.encode_support(square, nothing, shared)]))
     if compared is None:
         raise InputError(f"{model.source} compares no features that a score could be calibrated by.")
+    inside, feature = fitted.inside(), compared[0]
+    valid = valid_positions(inside, (feature.shape[-2], feature.shape[-1])).float()
     shown = {c for c, area in areas.items() if area >= least}
-    return Photo(half(query), half(supports), half(compared[0]), fitted.inside(), masks, shown)
+    return Photo(half(query), half(supports), mean_feature(feature.flatten(2), valid), inside, masks, shown)
 
 
 def half(encoded: Any) -> Any:

@@ -144,8 +144,8 @@ class EpisodeDataModule(BaseDataModule):
         """Index the masks in one process of each machine; the others read the stored index."""
         self.dataset.check_fold(self.fold)
         training = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
-        splits: tuple[Split, ...] = ("train", "val") if training else ("val",)
-        for split in splits[: 1 if self.fold is None else None]:
+        needed: dict[Split, bool] = {"train": training, "val": self.fold is not None}
+        for split in (split for split, used in needed.items() if used):
             if split not in self.data and self.dataset.index_file(split) is not None:
                 self._indexes[split] = self.dataset.index(self.images(split), split)
 
@@ -158,11 +158,15 @@ class EpisodeDataModule(BaseDataModule):
             )
         if stage == "fit" and "train" not in self.data:
             self.data["train"] = self._episodes("train", self.train_episodes, self.negative)
-        if "val" not in self.data and self.fold is not None:
+        if self.fold is None:
+            if self.trainer is not None:
+                self.trainer.limit_val_batches = 0  # there is nothing to validate on
+            return
+        if "val" not in self.data:
             self.data["val"] = self._episodes("val", self.episodes, 0.0 if stage == "predict" else self.negative)
             if self.episode_file:
                 self.data["val"].use_manifest(read_manifest(Path(self.episode_file)))
-        if stage == "fit" and self.fold is not None:
+        if stage == "fit":
             self._warn_of_shared()
 
     def _episodes(self, split: Split, episodes: int | None, negative: float) -> EpisodeDataset:

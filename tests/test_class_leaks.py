@@ -5,16 +5,18 @@ import warnings
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 from conftest import Command
 from fake_data import write_folder, write_fss
 
-from datamodules import FolderDataModule, Fss1000DataModule, Pascal5iDataModule
+from datamodules import EpisodeDataModule, FolderDataModule, Fss1000DataModule, Pascal5iDataModule, Synthetic
 from datamodules.datasets.protocols import PROTOCOLS, Protocol
 from datamodules.files.classes import canonical_class
 from qgnet.commands import main as qgnet
 from qgnet.common.errors import InputError
+from qgnet.tasks.segmentation import FewShotSegmentation
 
 LAST = "runs/x/checkpoints/last.ckpt"
 SETTINGS = {
@@ -209,3 +211,13 @@ def test_a_training_without_a_fold_takes_all_classes_and_leaves_none_to_test(
     if config != "fss1000.yaml":  # whose list of novel classes was not trained on
         error = refused(command, capsys, "test", config, "--data.fold=0", *novel, f"--ckpt_path={LAST}", *root)
         assert "this checkpoint was trained on" in error
+
+
+def test_lightnings_own_trainer_trains_on_all_classes_too(tmp_path: Path) -> None:
+    small = {"image_size": 65, "min_class_area": 50, "train_episodes": 4, "batch_size": 2, "num_workers": 0}
+    data = EpisodeDataModule(Synthetic(scenes=400), fold=None, **small)
+    task = FewShotSegmentation("test_resnet", "random", self_correspondence=False, width=8, levels=[1])
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = pl.Trainer(max_epochs=1, default_root_dir=tmp_path, **quiet)
+    trainer.fit(task, datamodule=data)
+    assert trainer.global_step == 2

@@ -12,7 +12,7 @@ from qgnet import Segmenter
 from qgnet.losses import dice_loss
 from qgnet.networks.comparison import KINDS, NEIGHBOURS, compare, similarity
 from qgnet.networks.encoders import create_encoder
-from qgnet.networks.score_map_network import ScoreMapNetwork
+from qgnet.networks.score_map_network import Correction, ScoreMapNetwork
 from qgnet.networks.score_maps import COSINE_SCALE, SupportPositions, nearest_score_map
 from qgnet.tasks.kept_features import KeptFeatures
 
@@ -170,3 +170,18 @@ def test_more_shots_than_the_episodes_have_are_refused(command: Command, capsys:
     with pytest.raises(SystemExit):
         command("fit", "heads/score_maps.yaml", "--model.training_shots=[1,5]")
     assert "Set --data.shots 5." in capsys.readouterr().err
+
+
+def test_how_high_the_score_maps_are_counts() -> None:
+    """Normalisation removes it from the maps; without it nothing tells a class that is absent."""
+    torch.manual_seed(0)
+    correction = Correction(5, [6], width=8, dilations=[1]).eval()
+    maps, scored, edges = torch.randn(1, 5, 33, 33), torch.randn(1, 3, 33, 33), [torch.randn(1, 6, 65, 65)]
+
+    def change() -> float:
+        low, high = (correction(maps + height, scored, edges)[..., 20:45, 20:45] for height in (0.0, 3.0))
+        return float((high - low).detach().abs().mean())
+
+    with_heights = change()
+    torch.nn.init.zeros_(correction.level.weight)
+    assert change() < 0.2 * with_heights

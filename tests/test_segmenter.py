@@ -261,7 +261,7 @@ def test_a_head_over_the_packaged_encoder(
 def test_the_head_that_comes_with_the_package(
     capsys: pytest.CaptureFixture, scene: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
-    """It has a model card and a calibration, is listed, finds the object, and leaves an image of noise empty."""
+    """It has a model card and a calibration, is listed, finds the object, and is less sure of an image of noise."""
     name = "qgnet/score-maps"
     qgnet_command(["models"])
     assert f"{name}            A trained head" in capsys.readouterr().out

@@ -190,8 +190,9 @@ def test_version(main, capsys: pytest.CaptureFixture) -> None:
     ("tool", "expected"),
     [
         ("echo 'NVIDIA H200, 570.1, 143771 MiB'; echo", ["NVIDIA H200, 570.1, 143771 MiB"]),
-        ("echo No devices; exit 9", []),
-        ("exec sleep 60", []),
+        ("echo; exit 0", []),
+        ("echo No devices; exit 9", [f"unknown: Command '{versions.GPUS}' returned non-zero exit status 9."]),
+        ("exec sleep 60", [f"unknown: Command '{versions.GPUS}' timed out after 1 seconds"]),
     ],
 )
 def test_gpus_by_the_drivers_tool(tool: str, expected: list[str], tmp_path: Path, monkeypatch) -> None:

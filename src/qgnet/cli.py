@@ -171,8 +171,6 @@ def make_trainer(made: Namespace, folder: Path, begin: partial[Begin]) -> pl.Tra
 
     What the settings describe is ``made``; ``begin`` makes the callback that begins the run, from its loggers.
     """
-    if isinstance(made.data, EpisodeDataModule) and made.data.fold is None:
-        made.trainer.limit_val_batches = 0  # no class is novel
     settings = {**made.trainer}
     loggers = make_loggers(settings["logger"], folder)
     plugins = as_list(settings["plugins"])
@@ -199,7 +197,9 @@ def make_callbacks(made: Namespace, begin: Begin) -> list[pl.Callback]:
     settings, task = made.trainer, made.model
     callbacks: list[pl.Callback] = [] if settings.fast_dev_run else [begin]
     saves = not settings.fast_dev_run and settings.enable_checkpointing is not False
-    if saves and not (settings.limit_val_batches == 0 and str(made.checkpoint.monitor).startswith("val/")):
+    all_classes = isinstance(made.data, EpisodeDataModule) and made.data.fold is None
+    validates = settings.limit_val_batches != 0 and not all_classes
+    if saves and (validates or not (made.checkpoint.monitor or "").startswith("val/")):
         callbacks.append(made.checkpoint)
     callbacks += [Announce(), FiniteLoss(), MovedCheckpoints(), Requeue()]
     shown = any(isinstance(callback, ProgressBar) for callback in as_list(settings.callbacks))

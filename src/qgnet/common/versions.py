@@ -29,11 +29,11 @@ def installed(package: str) -> str:
 
 
 def gpus() -> list[str]:
-    """Name, driver and memory of each NVIDIA GPU; none if its tool is missing or fails."""
+    """Name, driver and memory of each NVIDIA GPU, or how the driver's tool failed; none without the tool."""
     if shutil.which(GPUS[0]) is None:
         return []
     try:
         done = subprocess.run(GPUS, capture_output=True, text=True, check=True, timeout=SECONDS)
-    except (subprocess.SubprocessError, OSError):
-        return []
+    except (subprocess.SubprocessError, OSError) as error:
+        return [f"unknown: {error}"]  # a broken driver is what a report of a fault needs
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]

